@@ -1,0 +1,224 @@
+"""The normalization layers: four that own a weight and a bias, and one that is given its gamma and beta."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stylenorm.functional import EPSILON, KINDS, inject, renormalize
+
+Moments = tuple[Tensor, Tensor]
+
+
+class _Norm(nn.Module):
+    """What the layers share: whose moments to strip, and running ones where they are kept. Maps are N, C, H, W."""
+
+    _version = 2  # torch.nn's, whose loader would otherwise look for a state dict without num_batches_tracked
+
+    def __init__(
+        self,
+        num_features: int,
+        kind: str,
+        num_groups: int | None = None,
+        eps: float = EPSILON,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"no norm {kind!r}; choose one of {', '.join(KINDS)}")
+        if kind == "group" and (not num_groups or num_features % num_groups):
+            raise ValueError(f"num_groups={num_groups} does not divide {num_features} channels")
+        self.num_features, self.kind, self.num_groups = num_features, kind, num_groups
+        self.eps, self.momentum = eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+
+        def filled(value: float, wanted: bool) -> Tensor | None:
+            return torch.full((num_features,), value, device=device, dtype=dtype) if wanted else None
+
+        self.register_parameter("weight", nn.Parameter(filled(1.0, True)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(filled(0.0, True)) if affine else None)
+        self.register_buffer("running_mean", filled(0.0, track_running_stats))
+        self.register_buffer("running_var", filled(1.0, track_running_stats))
+        count = torch.zeros((), dtype=torch.long, device=device) if track_running_stats else None
+        self.register_buffer("num_batches_tracked", count)
+
+    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
+        return self._restyle(x, self.weight, self.bias, moments)
+
+    def extra_repr(self) -> str:
+        groups = f", num_groups={self.num_groups}" if self.kind == "group" else ""
+        return f"{self.num_features}, kind={self.kind}{groups}, eps={self.eps}"
+
+    def _restyle(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, moments: Moments | None) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.num_features:
+            raise ValueError(f"expected a map of (N, {self.num_features}, H, W), not {tuple(x.shape)}")
+        if moments is None and self.running_mean is not None and not self.training:
+            moments = (self.running_mean[:, None, None], self.running_var[:, None, None])  # C, 1, 1
+        if moments is not None:
+            return inject(x, *moments, gamma, beta, self.eps)
+        self._require_values(x)
+        y, mean, var = renormalize(x, gamma, beta, self.kind, self.num_groups, self.eps)
+        if self.training and self.track_running_stats:
+            self._track(mean, var, x)
+        return y
+
+    def _require_values(self, x: Tensor) -> None:
+        """Refuse what torch.nn refuses: one value a channel, or for "group" and "layer" one value in a group."""
+        n, c, h, w = x.shape
+        values = {"batch": n * h * w, "instance": h * w, "layer": n * c * h * w}.get(self.kind)
+        if values is None:
+            values = n * c // self.num_groups * h * w
+        if values == 1:
+            raise ValueError(f"a map of {tuple(x.shape)} has no variance: it takes more than 1 value per channel")
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, x: Tensor) -> None:
+        """Move the running moments towards ``mean`` and ``var``, the latter unbiased as in torch.nn."""
+        n, _, h, w = x.shape
+        count = n * h * w if self.kind == "batch" else h * w
+        step = self.momentum
+        if self.kind == "batch":
+            self.num_batches_tracked.add_(1)
+            if step is None:
+                step = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
+        elif step is None:
+            return  # torch.nn.InstanceNorm2d knows no cumulative average, nor does it count
+        for running, now in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
+            running.mul_(1 - step).add_(now.mean((0, 2, 3)).to(running.dtype) * step)
+
+
+class BatchNorm2d(_Norm):
+    """Batch normalization (Ioffe and Szegedy 2015), the results and state dict of `torch.nn.BatchNorm2d`.
+
+        y = weight (x - mean) / sqrt(var + eps) + bias
+
+    with the moments of each channel over N, H, W. In training they are the batch's, and ``running_mean`` and
+    ``running_var`` (unbiased) move towards them by ``momentum``, or average all batches where that is None. In
+    eval mode the running ones are used, unless ``track_running_stats`` is false; a sample's result is then a
+    function of that sample alone.
+
+    Shapes: x and y (N, C, H, W), weight and bias (C,); ``forward``'s ``moments``, a (mean, var) used instead of
+    all others, broadcast against x. Statistics are float32, float64 for float64 x; y has the dtype of x.
+
+    Raises:
+        ValueError: x is not (N, C, H, W), or holds one value per channel when batch moments are wanted.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = EPSILON,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, "batch", None, eps, momentum, affine, track_running_stats, device, dtype)
+
+
+class InstanceNorm2d(_Norm):
+    """Instance normalization (Ulyanov et al. 2016), the results and state dict of `torch.nn.InstanceNorm2d`.
+
+    As `BatchNorm2d` with the moments of each channel of each sample over H, W. With ``track_running_stats``
+    the running moments follow the average over the batch and are used in eval mode; a ``momentum`` of None
+    leaves them as they are, as in torch.nn.
+
+    Raises:
+        ValueError: x is not (N, C, H, W), or is 1 x 1 when its own moments are wanted.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = EPSILON,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, "instance", None, eps, momentum, affine, track_running_stats, device, dtype)
+
+
+class LayerNorm2d(_Norm):
+    """Layer normalization (Ba et al. 2016) of each sample over C, H, W, with a weight and a bias per channel.
+
+        y = weight (x - mean) / sqrt(var + eps) + bias
+
+    Shapes: x and y (N, C, H, W), weight and bias (C,). This is `torch.nn.GroupNorm` with one group, its results
+    and state dict. It is not `torch.nn.LayerNorm`, whose weight has the shape of all that is normalized.
+
+    Raises:
+        ValueError: x is not (N, C, H, W), or holds a single value.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = EPSILON,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, "layer", eps=eps, affine=affine, device=device, dtype=dtype)
+
+
+class GroupNorm(_Norm):
+    """Group normalization (Wu and He 2018), the results and state dict of `torch.nn.GroupNorm`.
+
+    As `LayerNorm2d` for each of ``num_groups`` runs of C / ``num_groups`` neighbouring channels.
+
+    Raises:
+        ValueError: ``num_groups`` does not divide ``num_channels``; x is not (N, C, H, W), or holds a single
+            value in each group.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = EPSILON,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_channels, "group", num_groups, eps, affine=affine, device=device, dtype=dtype)
+
+
+class ConditionalNorm(_Norm):
+    """Normalization whose scale and shift come from outside (Dumoulin et al. 2017; Huang and Belongie 2017).
+
+        y = gamma (x - mean) / sqrt(var + eps) + beta
+
+    ``kind`` says whose moments are stripped: "instance", "layer", "group" (of ``num_groups``) or "batch". The last
+    keeps running moments as `BatchNorm2d` does, and uses them in eval mode. There is no weight and no bias.
+
+    Shapes: x and y (N, C, H, W); ``forward``'s gamma and beta (N, C), or (N, C, H, W) for a style per pixel, where
+    an N of 1 serves the whole batch; its ``moments``, a (mean, var) used instead of all others, broadcast
+    against x. Statistics are float32, float64 for float64 x; y has the dtype and memory format of x.
+
+    Raises:
+        ValueError: unknown ``kind``, ``num_groups`` that does not divide C; x, gamma or beta of another shape; x
+            with one value per channel (see `_Norm._require_values`) when its moments are wanted.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        kind: str = "instance",
+        num_groups: int | None = None,
+        eps: float = EPSILON,
+        momentum: float | None = 0.1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        tracked = kind == "batch"
+        super().__init__(num_features, kind, num_groups, eps, momentum, False, tracked, device, dtype)
+
+    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, moments: Moments | None = None) -> Tensor:
+        return self._restyle(x, gamma, beta, moments)

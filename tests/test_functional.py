@@ -1,0 +1,237 @@
+"""The pure functions against their formulas, and the smallest epsilon at its edge."""
+
+import math
+
+import pytest
+import torch
+
+from stylenorm.functional import (
+    EPSILON,
+    KINDS,
+    adain,
+    inject,
+    minimum_epsilon,
+    modulate,
+    moments,
+    normalize,
+    renormalize,
+)
+
+torch.set_num_threads(1)
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def by_hand(x, kind, groups):
+    """Mean and biased variance of each element's companions, one output element at a time."""
+    n, c, h, w = x.shape
+    mean, var = torch.empty(n, c, dtype=x.dtype), torch.empty(n, c, dtype=x.dtype)
+    for i in range(n):
+        for j in range(c):
+            first = j // (c // groups) * (c // groups)
+            members = {
+                "batch": x[:, j],
+                "layer": x[i],
+                "instance": x[i, j],
+                "group": x[i, first : first + c // groups],
+            }[kind]
+            values = members.flatten().tolist()
+            mean[i, j] = math.fsum(values) / len(values)
+            var[i, j] = math.fsum((v - mean[i, j].item()) ** 2 for v in values) / len(values)
+    return mean[:, :, None, None], var[:, :, None, None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_moments_are_the_formula(kind):
+    torch.manual_seed(0)
+    x = torch.randn(3, 6, 5, 2, dtype=torch.float64) + 3
+    mean, var = moments(x, kind, 3)
+    expected_mean, expected_var = by_hand(x, kind, 3)
+    torch.testing.assert_close(mean.expand(3, 6, 1, 1), expected_mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(var.expand(3, 6, 1, 1), expected_var, rtol=1e-12, atol=1e-12)
+
+
+def test_moments_over_any_axes():
+    x = torch.randn(2, 3, 4, 5, 6)
+    mean, var = moments(x, dims=(1, 4))
+    assert mean.shape == var.shape == (2, 1, 4, 5, 1)
+    torch.testing.assert_close(mean, x.mean((1, 4), keepdim=True))
+    torch.testing.assert_close(var, x.var((1, 4), keepdim=True, correction=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_moments_are_kept_wide(dtype):
+    mean, var = moments(torch.randn(2, 4, 3, 3).to(dtype))
+    assert mean.dtype == var.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_variance_survives_a_large_mean():
+    x = torch.randn(1, 2, 64, 64, dtype=torch.float64).float() * 0.1 + 1000
+    var = moments(x)[1]
+    torch.testing.assert_close(var.double(), moments(x.double())[1], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pieces_make_the_whole(kind):
+    torch.manual_seed(1)
+    x, gamma, beta = (torch.randn(s, dtype=torch.float64) for s in ((2, 4, 5, 3), (2, 4), (2, 4)))
+    mean, var = moments(x, kind, 2)
+    expected = gamma[:, :, None, None] * (x - mean) / (var + 1e-3).sqrt() + beta[:, :, None, None]
+    whole, seen_mean, seen_var = renormalize(x, gamma, beta, kind, 2, eps=1e-3)
+    for y in (
+        modulate(normalize(x, mean, var, 1e-3), gamma, beta),
+        inject(x, mean, var, gamma, beta, 1e-3),
+        whole,
+    ):
+        torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(seen_mean, mean) and torch.equal(seen_var, var)
+    for y in (normalize(x, mean, var, 1e-3), renormalize(x, None, None, kind, 2, 1e-3)[0]):
+        torch.testing.assert_close(y, (x - mean) / (var + 1e-3).sqrt(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("style", [(4,), (1, 4), (2, 4), (2, 4, 3, 2), (1, 4, 3, 2), None])
+def test_gradients_of_the_whole(kind, style):
+    torch.manual_seed(2)
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    inputs = [x]
+    if style:
+        inputs += [torch.randn(style, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+
+    def run(x, gamma=None, beta=None):
+        return renormalize(x, gamma, beta, kind, 2)[0]
+
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+def test_gradients_where_only_one_of_gamma_and_beta_is_by_region():
+    x, full = (torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    small = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    for pair in ((small, full), (full, small)):
+        assert torch.autograd.gradcheck(lambda x, *pair: renormalize(x, *pair)[0], (x, *pair))
+        assert torch.autograd.gradgradcheck(lambda x, *pair: renormalize(x, *pair)[0], (x, *pair))
+
+
+def test_gradients_of_the_pieces():
+    torch.manual_seed(3)
+    x, gamma, beta = (
+        torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 4, 3, 2), (2, 4), (2, 4))
+    )
+    for kind in KINDS:
+        assert torch.autograd.gradcheck(lambda x: moments(x, kind, 2), (x,))
+        assert torch.autograd.gradgradcheck(lambda x: moments(x, kind, 2), (x,))
+    mean, var = (t.detach().requires_grad_() for t in moments(x))
+    assert torch.autograd.gradcheck(normalize, (x, mean, var))
+    assert torch.autograd.gradcheck(modulate, (x, gamma, beta))
+    assert torch.autograd.gradcheck(inject, (x, mean, var, gamma, beta))
+
+
+def test_function_transforms():
+    x = torch.randn(3, 2, 4, 5, 5)
+    many = torch.func.vmap(lambda x: renormalize(x, None, None)[0])(x)
+    torch.testing.assert_close(many, renormalize(x.flatten(0, 1), None, None)[0].view_as(x))
+    slope = torch.func.grad(lambda x: renormalize(x, None, None)[0].pow(3).sum())(x[0])
+    leaf = x[0].clone().requires_grad_()
+    renormalize(leaf, None, None)[0].pow(3).sum().backward()
+    torch.testing.assert_close(slope, leaf.grad)
+
+
+def test_modulate_by_region_and_by_sample():
+    x = torch.randn(2, 3, 4, 5)
+    gamma, beta = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(modulate(x, gamma, beta), gamma * x + beta)
+    y = modulate(x, gamma[:1, :, 0, 0], beta[:1, :, 0, 0])
+    torch.testing.assert_close(y, gamma[:1, :, :1, :1] * x + beta[:1, :, :1, :1])
+    assert modulate(x.bfloat16(), gamma, beta).dtype == torch.bfloat16
+
+
+def test_errors():
+    x = torch.randn(2, 4, 3, 3)
+    for call in (
+        lambda: moments(x, "spectral"),
+        lambda: moments(x, "group", 3),
+        lambda: moments(x, "group"),
+        lambda: modulate(x, torch.ones(2, 3), torch.ones(2, 3)),
+        lambda: modulate(x, torch.ones(3, 4), torch.ones(3, 4)),
+        lambda: modulate(x, torch.ones(2, 4, 3, 1), torch.ones(2, 4, 3, 1)),
+        lambda: renormalize(x, torch.ones(2, 4, 3), torch.ones(2, 4, 3)),
+        lambda: adain(x, torch.randn(3, 4, 3, 3)),
+    ):
+        with pytest.raises(ValueError):
+            call()
+
+
+# adain
+
+
+def test_adain_is_the_papers_formula():
+    torch.manual_seed(4)
+    content, style = torch.randn(2, 3, 6, 5) * 2 + 1, torch.randn(2, 3, 9, 4) * 0.3 - 2
+    y = adain(content, style)
+    for i in range(2):
+        for j in range(3):
+            c, s = content[i, j], style[i, j]
+            sigma_c, sigma_s = ((t.var(correction=0) + 1e-5).sqrt() for t in (c, s))
+            torch.testing.assert_close(y[i, j], sigma_s * (c - c.mean()) / sigma_c + s.mean())
+
+
+def test_adain_gives_the_content_the_moments_of_the_style():
+    torch.manual_seed(5)
+    content, style = torch.randn(2, 3, 16, 16) * 2 + 1, torch.randn(1, 3, 9, 4) * 3 - 2
+    for actual, expected in zip(moments(adain(content, style)), moments(style)):
+        torch.testing.assert_close(actual, expected.expand(2, 3, 1, 1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(adain(content, content), content, rtol=1e-5, atol=1e-5)
+
+
+def test_adain_gradients_and_largest_values():
+    content, style = (
+        torch.randn(1, 2, *s, dtype=torch.float64, requires_grad=True) for s in ((3, 2), (2, 4))
+    )
+    assert torch.autograd.gradcheck(adain, (content, style))
+    assert torch.autograd.gradgradcheck(adain, (content, style))
+    loud = (torch.randn(1, 2, 8, 8).sign() * torch.finfo(torch.bfloat16).max).bfloat16()
+    y = adain(torch.randn(1, 2, 8, 8).sign().bfloat16(), loud / 4)
+    assert y.isfinite().all() and y.abs().max() > 5e37
+
+
+# minimum_epsilon
+
+
+def slope_of_root(eps, dtype, gradient):
+    """r and dL/d(var) for r = rsqrt(var + eps) at var = 0, all of it in ``dtype``."""
+    var = torch.zeros((), dtype=dtype, requires_grad=True)
+    r = torch.rsqrt(var + torch.tensor(eps, dtype=dtype))
+    r.backward(torch.tensor(gradient, dtype=dtype))
+    return r.detach(), var.grad
+
+
+@pytest.mark.parametrize("gradient", [0.0, 1.0, 2.0, 100.0, 1e4])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_minimum_epsilon_at_its_edge(dtype, gradient):
+    eps = minimum_epsilon(dtype, gradient)
+    assert eps >= torch.finfo(dtype).tiny
+    assert all(t.isfinite() for t in slope_of_root(eps, dtype, gradient))
+    assert not all(t.isfinite() for t in slope_of_root(eps / 2, dtype, gradient))
+
+
+def test_minimum_epsilon_figures():
+    assert minimum_epsilon(torch.float32) == pytest.approx(2.05e-26, rel=1e-2)
+    assert minimum_epsilon(torch.float16) == pytest.approx(6.2e-4, rel=1e-2)
+    assert minimum_epsilon(torch.float32, 1e6) > minimum_epsilon(torch.float32)
+
+
+def test_a_constant_map_at_the_minimum_epsilon():
+    for dtype in (torch.float32, torch.float64):
+        x = torch.full((1, 2, 4, 4), 0.25, dtype=dtype, requires_grad=True)
+        gamma = torch.ones(1, 2, dtype=dtype, requires_grad=True)
+        for y in (
+            renormalize(x, gamma, torch.zeros(1, 2), eps=minimum_epsilon(dtype))[0],
+            inject(x, *moments(x), gamma, torch.zeros(1, 2), eps=minimum_epsilon(dtype)),
+        ):
+            grads = torch.autograd.grad(y.sum(), (x, gamma))
+            assert all(t.isfinite().all() for t in (y, *grads))
+
+
+def test_default_epsilon_is_torchs():
+    assert EPSILON == 1e-5 == torch.nn.InstanceNorm2d(1).eps

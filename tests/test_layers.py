@@ -1,0 +1,496 @@
+"""The layers against torch.nn's, at the edges of each dtype, under the compilers, and one sample at a time."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from stylenorm.functional import KINDS, moments
+from stylenorm.layers import BatchNorm2d, ConditionalNorm, GroupNorm, InstanceNorm2d, LayerNorm2d
+
+torch.set_num_threads(1)
+
+SHAPES = [(1, 4, 3, 5), (2, 6, 8, 8), (3, 4, 7, 5), (5, 6, 1, 1)]
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+    "strided": lambda x: torch.cat([x, -x], 3)[..., ::2],
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+}
+
+
+def pairs(c, **options):
+    """name -> (ours, torch.nn's), each freshly made with the same options."""
+    affine = options.setdefault("affine", True)
+    own = {k: v for k, v in options.items() if k in ("eps", "dtype")}
+    return {
+        "batch": lambda: (BatchNorm2d(c, **options), nn.BatchNorm2d(c, **options)),
+        "instance": lambda: (InstanceNorm2d(c, **options), nn.InstanceNorm2d(c, **options)),
+        "layer": lambda: (LayerNorm2d(c, affine=affine, **own), nn.GroupNorm(1, c, affine=affine, **own)),
+        "group": lambda: (GroupNorm(2, c, affine=affine, **own), nn.GroupNorm(2, c, affine=affine, **own)),
+    }
+
+
+def close(actual, expected, tolerance):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def agree(ours, theirs, x, tolerance):
+    """Same result, same gradients, same buffers afterwards."""
+    results = []
+    for layer in (ours, theirs):
+        leaf = x.detach().requires_grad_()
+        y = layer(leaf)
+        seed = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).sin().view(y.shape)
+        wanted = [leaf, *layer.parameters()]
+        results.append((y.detach(), *torch.autograd.grad((y * seed).sum(), wanted), *layer.buffers()))
+    assert len(results[0]) == len(results[1])
+    for actual, expected in zip(*results):
+        close(actual, expected, tolerance)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_torch(kind, shape, layout, dtype):
+    if kind == "instance" and shape[2:] == (1, 1):
+        pytest.skip("torch refuses; see test_refuses_what_torch_refuses")
+    for affine in (True, False):
+        for tracked in (True, False):
+            torch.manual_seed(0)
+            ours, theirs = pairs(shape[1], affine=affine, track_running_stats=tracked, eps=1e-3, dtype=dtype)[kind]()
+            if affine:
+                nn.init.normal_(theirs.weight)
+                nn.init.normal_(theirs.bias)
+            ours.load_state_dict(theirs.state_dict())
+            for _ in range(2):
+                agree(ours, theirs, LAYOUTS[layout](torch.randn(shape, dtype=dtype) * 2 + 1), TOLERANCE[dtype])
+            agree(ours.eval(), theirs.eval(), LAYOUTS[layout](torch.randn(shape, dtype=dtype)), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.7, 1.0, 0.0, None])
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+def test_running_statistics_equal_torch(kind, momentum):
+    for dtype, tolerance in TOLERANCE.items():
+        torch.manual_seed(1)
+        ours, theirs = pairs(3, momentum=momentum, track_running_stats=True, dtype=dtype)[kind]()
+        for n in (1, 2, 4, 3):
+            agree(ours, theirs, torch.randn(n, 3, 3, 2, dtype=dtype) * n + n, tolerance)
+        assert torch.equal(ours.num_batches_tracked, theirs.num_batches_tracked)
+
+
+def test_momentum_none_averages_all_batches_and_variance_is_unbiased():
+    layer = BatchNorm2d(2, momentum=None, dtype=torch.float64)
+    batches = [torch.randn(3, 2, 4, 5, dtype=torch.float64) * s for s in (1, 2, 3)]
+    for x in batches:
+        layer(x)
+    close(layer.running_mean, torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0), 1e-12)
+    close(layer.running_var, torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0), 1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_dicts_pass_both_ways(kind):
+    for affine in (True, False):
+        for tracked in (True, False):
+            ours, theirs = pairs(4, affine=affine, track_running_stats=tracked)[kind]()
+            assert list(ours.state_dict()) == list(theirs.state_dict())
+            for source, target in (pairs(4, affine=affine, track_running_stats=tracked)[kind]() for _ in range(1)):
+                source(torch.randn(2, 4, 3, 3))
+                target.load_state_dict(source.state_dict())
+                ours.load_state_dict(target.state_dict())
+            for name, value in ours.state_dict().items():
+                assert torch.equal(value, source.state_dict()[name]) and value.dtype == source.state_dict()[name].dtype
+
+
+@pytest.mark.parametrize("n, c, size", [(1, 1, 1), (1, 4, 1), (2, 4, 1), (1, 2, 1), (2, 1, 1), (1, 4, 2)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [True, False])
+def test_refuses_what_torch_refuses(kind, n, c, size, training):
+    if kind == "group" and c == 1:
+        pytest.skip("two groups of one channel")
+    for tracked in (True, False):
+        ours, theirs = pairs(c, track_running_stats=tracked)[kind]()
+        x = torch.randn(n, c, size, size)
+        try:
+            expected = theirs.train(training)(x)
+        except ValueError:
+            with pytest.raises(ValueError, match="more than 1 value per channel"):
+                ours.train(training)(x)
+        else:
+            close(ours.train(training)(x), expected, 1e-5)
+
+
+def test_eps_defaults_are_torchs():
+    for kind in KINDS:
+        ours, theirs = pairs(4)[kind]()
+        assert ours.eps == theirs.eps == ConditionalNorm(4, kind, 2).eps == 1e-5
+
+
+def test_errors_are_one_sentence():
+    for make in (
+        lambda: GroupNorm(3, 4),
+        lambda: ConditionalNorm(4, "group"),
+        lambda: ConditionalNorm(4, "spectral"),
+        lambda: InstanceNorm2d(4)(torch.randn(4, 3, 3)),
+        lambda: InstanceNorm2d(4)(torch.randn(2, 5, 3, 3)),
+        lambda: ConditionalNorm(4)(torch.randn(2, 4, 3, 3), torch.ones(3, 4), torch.ones(3, 4)),
+        lambda: ConditionalNorm(4)(torch.randn(2, 4, 3, 3), torch.ones(2, 5), torch.ones(2, 5)),
+        lambda: ConditionalNorm(4)(torch.randn(2, 4, 3, 3), torch.ones(2, 4, 2, 3), torch.ones(2, 4, 2, 3)),
+    ):
+        with pytest.raises(ValueError) as error:
+            make()
+        assert "\n" not in str(error.value)
+
+
+# ConditionalNorm
+
+
+def conditional(kind, c=4, **options):
+    return ConditionalNorm(c, kind, 2 if kind == "group" else None, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_conditional_equals_the_layer_with_that_weight(kind):
+    torch.manual_seed(2)
+    x = torch.randn(3, 4, 5, 7) * 2 + 1
+    gamma, beta = torch.randn(1, 4), torch.randn(1, 4)
+    affine, _ = pairs(4)[kind]()
+    with torch.no_grad():
+        affine.weight.copy_(gamma[0])
+        affine.bias.copy_(beta[0])
+    layer = conditional(kind)
+    assert not list(layer.parameters())
+    assert bool(list(layer.buffers())) == (kind == "batch")
+    for training in (False, True):
+        affine.train(training)
+        layer.train(training)
+        y = affine(x)
+        assert torch.equal(layer(x, gamma, beta), y)
+        assert torch.equal(layer(x, gamma.expand(3, 4), beta.expand(3, 4)), y)
+        full = (gamma[:, :, None, None].expand(3, 4, 5, 7), beta[:, :, None, None].expand(3, 4, 5, 7))
+        close(layer(x, *full), y, 1e-6)
+    if kind == "batch":
+        layer, affine = conditional(kind), BatchNorm2d(4)
+        layer(x, gamma, beta)
+        affine(x)
+        for ours, theirs in zip(layer.buffers(), affine.buffers()):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_style_per_pixel(kind):
+    torch.manual_seed(3)
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
+    styles = torch.randn(2, 2, 2, 4, dtype=torch.float64)  # S, gamma or beta, N, C
+    left = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
+    left[..., :3] = 1
+    layer = conditional(kind, dtype=torch.float64)
+    gamma, beta = (left * styles[0, i, :, :, None, None] + (1 - left) * styles[1, i, :, :, None, None] for i in (0, 1))
+    y = layer(x, gamma, beta)
+    for style, columns in ((styles[0], slice(0, 3)), (styles[1], slice(3, 6))):
+        close(y[..., columns], layer(x, style[0], style[1])[..., columns], 1e-12)
+
+
+@pytest.mark.parametrize("region", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_conditional_gradients(kind, training, region):
+    torch.manual_seed(4)
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    style = torch.randn(2, 2, 4, *((3, 2) if region else ()), dtype=torch.float64, requires_grad=True)
+    layer = conditional(kind, dtype=torch.float64).train(training)
+
+    def restyle(x, style):
+        return layer(x, style[0], style[1])
+
+    assert torch.autograd.gradcheck(restyle, (x, style))
+    assert torch.autograd.gradgradcheck(restyle, (x, style))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_affine_gradients(kind):
+    torch.manual_seed(5)
+    layer, _ = pairs(4, dtype=torch.float64)[kind]()
+    x = torch.randn(2, 4, 2, 3, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+    assert names == ["weight", "bias"]
+
+    def run(x, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters)), (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
+    assert torch.autograd.gradgradcheck(run, (x, *layer.parameters()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_moments_can_be_handed_in(kind):
+    torch.manual_seed(6)
+    x, other = torch.randn(2, 4, 5, 5), torch.randn(2, 4, 9, 3) * 3 + 2
+    gamma, beta = torch.randn(2, 4), torch.randn(2, 4)
+    groups = 2 if kind == "group" else None
+    layer, plain = conditional(kind), pairs(4)[kind]()[0]
+    before = [b.clone() for b in (*layer.buffers(), *plain.buffers())]
+    for training in (True, False):
+        layer.train(training)
+        plain.train(training)
+        close(
+            layer(x, gamma, beta, moments=moments(x, kind, groups)), conditional(kind).train()(x, gamma, beta), 1e-5
+        )
+        mean, var = moments(other, kind, groups)
+        expected = (x - mean) / (var + 1e-5).sqrt()
+        close(plain(x, moments=(mean, var)), expected, 1e-5)
+        close(
+            layer(x, gamma, beta, moments=(mean, var)),
+            expected * gamma[:, :, None, None] + beta[:, :, None, None],
+            1e-5,
+        )
+    for was, now in zip(before, (*layer.buffers(), *plain.buffers())):
+        assert torch.equal(was, now), "a request with moments of its own leaves no trace"
+
+
+def test_tiles_with_the_moments_of_the_whole_equal_the_whole():
+    torch.manual_seed(7)
+    x, gamma, beta = torch.randn(1, 4, 16, 16), torch.randn(1, 4), torch.randn(1, 4)
+    layer = ConditionalNorm(4)
+    whole = moments(x)
+    tiles = [layer(t, gamma, beta, moments=whole) for t in x.split(5, dim=2)]
+    close(torch.cat(tiles, 2), layer(x, gamma, beta), 1e-5)
+
+
+def test_eval_batch_norm_is_a_function_of_one_input():
+    torch.manual_seed(8)
+    gamma, beta = torch.randn(1, 4), torch.randn(1, 4)
+    x, calm, loud = torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6), torch.randn(1, 4, 6, 6) * 9 + 5
+    for layer, style in ((conditional("batch"), (gamma, beta)), (BatchNorm2d(4), ())):
+        for _ in range(3):
+            layer(torch.randn(4, 4, 6, 6) * 2 + 1, *style)
+        layer.eval()
+        alone = layer(x, *style)
+        assert torch.equal(layer(torch.cat([x, calm]), *style)[:1], alone)
+        assert torch.equal(layer(torch.cat([loud, x]), *style)[1:], alone)
+        layer.train()  # batch statistics: the neighbour shows
+        assert (layer(torch.cat([x, calm]), *style)[:1] - layer(torch.cat([x, loud]), *style)[:1]).abs().max() > 0.1
+
+
+# the edges of the dtypes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("spread", ["largest", "alternating", "half", "one"])
+def test_largest_values_do_not_overflow(dtype, kind, spread):
+    torch.manual_seed(9)
+    largest = torch.finfo(dtype).max
+    pattern = {
+        "largest": torch.rand(2, 4, 16, 16),
+        "alternating": torch.randn(2, 4, 16, 16).sign(),
+        "half": torch.cat([torch.ones(2, 4, 8, 16), -torch.ones(2, 4, 8, 16)], 2),
+        "one": torch.nn.functional.pad(torch.ones(2, 4, 1, 1), (0, 15, 0, 15)),
+    }[spread]
+    x = (pattern.double() * largest).to(dtype).requires_grad_()
+    style = torch.randn(2, 2, 4, requires_grad=True)
+    y = conditional(kind)(x, style[0], style[1])
+    assert y.dtype == dtype
+    mean, var = moments(x.double(), kind, 2)
+    gamma, beta = style.detach().double()[..., None, None]
+    expected = gamma * (x.detach().double() - mean.detach()) / var.detach().sqrt() + beta
+    torch.testing.assert_close(y.detach().double(), expected, rtol=2e-2, atol=2e-2)
+    y.float().square().sum().backward()
+    assert x.grad.isfinite().all() and style.grad.isfinite().all() and style.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_variance_of_1e_minus_12_does_not_underflow(dtype, kind):
+    torch.manual_seed(10)
+    x = (torch.randn(2, 4, 16, 16) * 1e-6).to(dtype).requires_grad_()
+    layer = conditional(kind, eps=1e-14)
+    y = layer(x, torch.ones(2, 4), torch.zeros(2, 4))
+    assert abs(y.float().std() - 1) < 0.05
+    mean, var = moments(x.detach(), kind, 2)
+    assert mean.dtype == var.dtype == torch.float32
+    assert (var / 1e-12 - 1).abs().max() < 0.25
+    (y.float().pow(3).sum() * 1e-3).backward()  # the gradient is a million times larger, and float16 ends at 65504
+    assert x.grad.isfinite().all() and x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_of_ordinary_size_is_float32_arithmetic_rounded_once(kind):
+    torch.manual_seed(11)
+    x, style = (torch.randn(2, 4, 9, 9) * 3 + 1).bfloat16(), torch.randn(2, 2, 4)
+    y = conditional(kind)(x, *style)
+    assert torch.equal(y, conditional(kind)(x.float(), *style).bfloat16())
+
+
+@pytest.mark.parametrize("exponent", [0, 35, 60, 100])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_gradients_are_float64s_rounded(dtype, kind, exponent):
+    if dtype == torch.float16:
+        exponent = exponent // 20  # up to 2^5
+    torch.manual_seed(15)
+    x = ((torch.randn(2, 4, 9, 9) * 3 + 1) * 2.0**exponent).to(dtype)
+    style, dy = torch.randn(2, 2, 4), torch.randn(2, 4, 9, 9).to(dtype)
+    results = []
+    for wide in (torch.float64, dtype):
+        leaf, own = x.to(wide).requires_grad_(), style.double().requires_grad_()
+        conditional(kind, eps=0.1)(leaf, own[0], own[1]).backward(dy.to(wide))
+        results.append((leaf.grad.double() * 2.0**exponent, own.grad))
+    for actual, expected in zip(results[1], results[0]):
+        torch.testing.assert_close(actual, expected, rtol=1e-2, atol=1e-3)
+
+
+def test_one_huge_map_leaves_its_neighbours_alone():
+    torch.manual_seed(12)
+    x = torch.randn(2, 4, 8, 8).bfloat16()
+    layer, style = ConditionalNorm(4), torch.randn(2, 2, 4)
+    expected = layer(x, *style)
+    x[1, 3] *= torch.finfo(torch.bfloat16).max / 8
+    assert torch.equal(layer(x, *style)[0], expected[0]) and torch.equal(layer(x, *style)[1, :3], expected[1, :3])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -5e30, torch.finfo(torch.bfloat16).max])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_constant_map_becomes_beta(dtype, value):
+    if dtype == torch.float32 and abs(value) > 1e19:
+        pytest.skip("float32 gets what torch.nn gives")
+    x = torch.full((1, 2, 8, 8), value, dtype=dtype, requires_grad=True)
+    y = ConditionalNorm(2)(x, torch.ones(1, 2), torch.tensor([[3.0, -2.0]]))
+    assert torch.equal(y[0, :, 0, 0].float(), torch.tensor([3.0, -2.0])) and y.float().std((2, 3)).max() == 0
+    y.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_leaves_statistics_alone(kind):
+    torch.manual_seed(13)
+    x, style = torch.randn(2, 4, 8, 8) * 1e-3 + 100, torch.randn(2, 2, 4)
+    plain, mixed = conditional(kind), conditional(kind)
+    expected = plain(x, *style)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = mixed(x, *style)
+        mean, var = moments(x.bfloat16(), kind, 2)
+    assert torch.equal(y, expected) and mean.dtype == var.dtype == torch.float32
+    for was, now in zip(plain.buffers(), mixed.buffers()):
+        assert torch.equal(was, now)
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), pairs(4)[kind]()[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(torch.randn(2, 3, 9, 9))
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    assert layer[1].weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_keeps_the_memory_format(kind, dtype):
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, 4, 6, 5, dtype=dtype).to(memory_format=layout).requires_grad_()
+        y = conditional(kind)(x, torch.randn(2, 4), torch.randn(2, 4))
+        assert y.is_contiguous(memory_format=layout)
+        y.backward(torch.randn(2, 4, 6, 5, dtype=dtype).to(memory_format=layout))
+        assert x.grad.is_contiguous(memory_format=layout) and x.grad.dtype == dtype
+
+
+def test_input_is_not_written_to():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        x = torch.randn(2, 4, 6, 5, dtype=dtype).requires_grad_()
+        dy, style = torch.randn(2, 4, 6, 5, dtype=dtype), torch.randn(2, 2, 4)
+        was = x.detach().clone(), dy.clone(), style.clone()
+        ConditionalNorm(4, dtype=dtype)(x, *style).backward(dy)
+        assert all(torch.equal(a, b) for a, b in zip(was, (x, dy, style)))
+
+
+# compilers
+
+
+class Net(nn.Module):
+    """Every kind of layer behind a convolution, with the style as an input."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.own, _ = pairs(4, eps=0.1)[kind]()
+        self.given = conditional(kind, eps=0.1)
+
+    def forward(self, x, gamma, beta):
+        return self.given(self.own(self.conv(x)), gamma, beta)
+
+
+def twins(kind, training):
+    torch.manual_seed(14)
+    first, second = Net(kind).train(training), Net(kind).train(training)
+    second.load_state_dict(first.state_dict())
+    return first, second, (torch.randn(2, 3, 8, 9), torch.randn(2, 4), torch.randn(2, 4))
+
+
+def compiled_equals_eager(kind, training, backend, dtype=torch.float32, dynamic=None):
+    torch._dynamo.reset()
+    eager, other, inputs = twins(kind, training)
+    inputs = [t.to(dtype) for t in inputs]
+    eager.conv.to(dtype), other.conv.to(dtype)
+    compiled = torch.compile(other, fullgraph=True, backend=backend, dynamic=dynamic)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    ours, theirs = eager(*inputs), compiled(*inputs)
+    close(theirs, ours, tolerance)
+    ours.float().pow(3).sum().backward()
+    theirs.float().pow(3).sum().backward()
+    for a, b in zip(eager.parameters(), other.parameters()):
+        torch.testing.assert_close(b.grad, a.grad, rtol=10 * tolerance, atol=1e3 * tolerance)
+    for a, b in zip(eager.buffers(), other.buffers()):
+        close(b, a, tolerance)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_compile_takes_each_layer(kind, training):
+    compiled_equals_eager(kind, training, "aot_eager")
+
+
+def test_compile_takes_bfloat16_and_any_size():
+    compiled_equals_eager("instance", True, "aot_eager", torch.bfloat16)
+    compiled_equals_eager("instance", True, "aot_eager", dynamic=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_inductor_takes_each_layer(kind, dtype):
+    compiled_equals_eager(kind, True, "inductor", dtype)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_export_takes_each_layer_at_any_size(kind, training):
+    eager, other, inputs = twins(kind, training)
+    size = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(other, inputs, dynamic_shapes=(size, None, None))
+    for h, w in ((8, 9), (5, 13)):
+        x = torch.randn(2, 3, h, w)
+        exported = program.module()
+        expected = twins(kind, training)[0](x, *inputs[1:])
+        close(exported(x, *inputs[1:]), expected, 1e-5)
+
+
+def test_moments_handed_in_compile():
+    layer, x = ConditionalNorm(4), torch.randn(1, 4, 6, 6)
+    style, whole = (torch.randn(1, 4), torch.randn(1, 4)), moments(torch.randn(1, 4, 9, 9))
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    close(compiled(x, *style, moments=whole), layer(x, *style, moments=whole), 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_openvino_makes_one_mvn():
+    openvino = pytest.importorskip("openvino")
+    layer, inputs = ConditionalNorm(4), (torch.randn(1, 4, 16, 16), torch.randn(1, 4), torch.randn(1, 4))
+    model = openvino.compile_model(openvino.convert_model(layer.eval(), example_input=inputs), "CPU")
+    types = [op.get_rt_info()["layerType"] for op in model.get_runtime_model().get_ops()]
+    names = [t if isinstance(t, str) else t.astype(str) for t in types]
+    assert names.count("MVN") == 1 and "Reduce" not in names
+    result = torch.from_numpy(next(iter(model([t.numpy() for t in inputs]).values())))
+    close(result, layer(*inputs), 2e-2)  # the plugin may compute in bfloat16
