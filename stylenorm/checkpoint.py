@@ -1,0 +1,174 @@
+"""Network and style files: safetensors that describe themselves. No pickle is ever loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from stylenorm.errors import StyleError, StylenormError, WeightsError
+from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.metadata import pack, read_metadata
+from stylenorm.style import Style, StyleEncoder
+
+
+@dataclass
+class Network:
+    """A generator, the encoder that predicts its styles (or None), the generator's hash, and what is known of it."""
+
+    generator: Generator
+    encoder: StyleEncoder | None
+    hash: str
+    about: Mapping[str, object] = field(default_factory=dict)
+
+
+def network_hash(generator: Generator) -> str:
+    """16 hexadecimal digits of the configuration and of the weights as they are stored.
+
+    A style means something to one set of generator weights alone; this is how the two recognise one another.
+    """
+    digest = hashlib.sha256(json.dumps(generator.config.to_dict(), sort_keys=True).encode())
+    for key, value in sorted(generator.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(_stored(key, value).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder | None, **about) -> str:
+    """Write a network file, float16 but for batch norm's running statistics, and return the generator's hash."""
+    tensors = {f"generator.{k}": _stored(k, v) for k, v in generator.state_dict().items()}
+    settings = None
+    if encoder is not None:
+        tensors |= {f"encoder.{k}": _stored(k, v) for k, v in encoder.state_dict().items()}
+        settings = {"statistics": encoder.mean.numel(), "hidden": encoder.layers[0].out_features}
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise WeightsError(f"the network for {path} has weights that are not finite in float16; it was not written")
+    values = {"config": generator.config.to_dict(), "encoder": settings, "hash": network_hash(generator), "about": about}
+    write_tensors(path, tensors, pack("network", **values, checksum=_checksum(tensors)))
+    return values["hash"]
+
+
+def load_network(path: str | Path) -> Network:
+    """Read a network file into float32 modules in eval mode. Raises `WeightsError` in one sentence."""
+    values = read_metadata(path, "network")
+    tensors = read_tensors(path)
+    try:
+        config = GeneratorConfig.from_dict(values["config"])
+        if sum(config.blocks) > len(tensors):
+            raise ValueError("more blocks than weights")
+        encoder = None
+        with torch.device("meta"):  # takes no memory, however large a network the file claims to hold
+            generator = Generator(config)
+            if values.get("encoder"):
+                encoder = StyleEncoder(config.channels, **values["encoder"])
+        generator.load_state_dict(_part(tensors, "generator."), assign=True)
+        if encoder is not None:
+            encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not hold the network that it describes ({_first_line(error)})") from None
+    digest = network_hash(generator)
+    if digest != values.get("hash") or not _intact(tensors, values):
+        raise WeightsError(f"{path} is damaged: its weights do not match their hash; fetch it again")
+    return Network(generator.eval(), encoder.eval() if encoder else None, digest, values.get("about", {}))
+
+
+def save_style(path: str | Path, style: Style) -> None:
+    """Write one style, float16, with its name, provenance and network's hash."""
+    if not style.name or style.network is None:
+        raise StyleError("a style needs a name and its network's hash before it can be saved")
+    flat = style.flat().detach().half().cpu()
+    if flat.shape[0] != 1 or not torch.isfinite(flat).all():
+        raise StyleError(f"the style {style.name!r} is not one row of numbers that are finite in float16")
+    tensors = {"gamma": flat[0, 0], "beta": flat[0, 1]}
+    values = {"name": style.name, "network": style.network, "channels": list(style.channels), "about": dict(style.provenance)}
+    write_tensors(path, tensors, pack("style", **values, checksum=_checksum(tensors)))
+
+
+def load_style(path: str | Path, network: str | None = None) -> Style:
+    """Read a style file; with ``network`` (a hash), refuse a style of another network."""
+    values = read_metadata(path, "style")
+    if network is not None and values.get("network") != network:
+        raise StyleError(f"the style in {path} was trained for another network; train it again for this one")
+    tensors = read_tensors(path)
+    try:
+        channels = [int(c) for c in values["channels"]]
+        flat = torch.stack([tensors["gamma"].float(), tensors["beta"].float()])[None]
+        if not torch.isfinite(flat).all():
+            raise ValueError("not finite")
+        if not _intact(tensors, values):
+            raise ValueError("its numbers do not match their checksum")
+        return Style.from_flat(
+            flat, channels, name=values["name"], provenance=values.get("about", {}), network=values["network"]
+        )
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise WeightsError(f"{path} does not hold the style that it describes ({_first_line(error)})") from None
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file under a temporary name, then rename it: never half a file."""
+    path = Path(path)
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise StylenormError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:  # an interrupt ends here, too
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is damaged ({_first_line(error)}); fetch it again") from None
+
+
+def _stored(key: str, value: Tensor) -> Tensor:
+    """Weights shrink to float16; running statistics may exceed its range and keep their type."""
+    value = value.detach().cpu()
+    return value.half() if value.is_floating_point() and "running_" not in key else value
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of everything in a file, the encoder included, so that a flipped bit does not pass."""
+    digest = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _intact(tensors: Mapping[str, Tensor], values: Mapping[str, object]) -> bool:
+    return values.get("checksum") in (None, _checksum(tensors))  # the first files had none
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return {k: v.float() if v.is_floating_point() else v for k, v in part.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,217 @@
+"""The generator: a photograph and a style, given as one (γ, β) pair a normalization, in; a painting out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylenorm.errors import StylenormError
+from stylenorm.functional import KINDS
+from stylenorm.layers import ConditionalNorm
+
+Pairs = Sequence[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """What it takes to build a `Generator`.
+
+    widths: channels at 1/2, 1/4, 1/8, ... of the picture's resolution.
+    blocks: residual blocks at each of those resolutions. The deep ones are what sees a painting's large forms.
+    norm: "instance", "layer", "group" or "batch", the kind of every normalization.
+    num_groups: groups of the "group" kind; must divide every width.
+    """
+
+    widths: tuple[int, ...] = (24, 48, 96, 160)
+    blocks: tuple[int, ...] = (0, 1, 2, 4)
+    norm: str = "instance"
+    num_groups: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        object.__setattr__(self, "blocks", tuple(int(b) for b in self.blocks))
+        if len(self.widths) != len(self.blocks) or len(self.widths) < 2:
+            raise StylenormError("a generator needs at least two widths, and one number of blocks for each width")
+        if min(self.widths) < 1 or min(self.blocks) < 0:
+            raise StylenormError("a generator's widths must be positive, and its blocks not negative")
+        if self.norm not in KINDS:
+            raise StylenormError(f"no norm {self.norm!r}; choose one of {', '.join(KINDS)}")
+        if self.norm == "group" and (self.num_groups < 1 or any(w % self.num_groups for w in self.widths)):
+            raise StylenormError(f"{self.num_groups} groups do not divide every width of {self.widths}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the picture for one position of the deepest feature map."""
+        return 2 ** len(self.widths)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each normalization, in the order in which `Generator` uses them."""
+        down = list(self.widths)
+        deep = [self.widths[-1]] * (2 * self.blocks[-1])
+        up = [w for w, b in zip(self.widths[-2::-1], self.blocks[-2::-1]) for _ in range(1 + 2 * b)]
+        return tuple(down + deep + up)
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "GeneratorConfig":
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise StylenormError(f"unknown generator settings: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+
+class StyledConv(nn.Module):
+    """3 x 3 convolution over a reflected border, then a `ConditionalNorm`.
+
+    No bias: the normalization would subtract it again.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride, bias=False)
+        self.norm = ConditionalNorm(out_channels, kind=config.norm, num_groups=config.num_groups)
+
+    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        return self.norm(self.conv(reflect(x)), gamma, beta)
+
+
+class ResidualBlock(nn.Module):
+    """x + second(relu(first(x))) (He et al. 2016), both halves styled."""
+
+    def __init__(self, channels: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.first = StyledConv(channels, channels, config)
+        self.second = StyledConv(channels, channels, config)
+
+    def forward(self, x: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+        return x + self.second(F.relu(self.first(x, *first)), *second)
+
+
+class UnfoldingConv(nn.Module):
+    """Nearest-neighbour upsampling by 2 and a 5 x 5 convolution, in one convolution before the upsampling.
+
+    A 5 x 5 kernel over an upsampled map meets at most 3 x 3 different positions of the map, so it equals a
+    3 x 3 kernel for each of the 4 pixels that a position becomes: `folded` adds up which. Where the map is flat
+    the 4 pixels come out equal, so, unlike a free pixel-shuffle (Shi et al. 2016), it cannot paint a
+    checkerboard on a plain ground (Odena et al. 2016), at the same cost.
+
+    (N, C, H, W), its border reflected by 1 before, to (N, 4 D, H - 2, W - 2), for `F.pixel_shuffle` by 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 5, 5))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (4 D, C, 3, 3) and bias (4 D,) of the convolution that stands for both."""
+        # taps[phase, i, k] is 1 where tap k of 5 of pixel ``phase`` of 2 falls on position i of 3
+        position = torch.tensor([[0, 0, 1, 1, 2], [0, 1, 1, 2, 2]], device=self.weight.device)
+        taps = (position[:, None] == torch.arange(3, device=position.device)[:, None]).to(self.weight)
+        weight = torch.einsum("dckl,pik,qjl->dpqcij", self.weight, taps, taps)
+        return weight.flatten(0, 2), self.bias.repeat_interleave(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, *self.folded())
+
+
+class Generator(nn.Module):
+    """Feed-forward style transfer (Johnson et al. 2016) with the style in γ and β alone (Dumoulin et al. 2017).
+
+    A U-net: the picture is folded to half resolution, strided convolutions take it down, residual blocks work
+    where a 3 x 3 kernel spans much of the picture, bilinear upsampling brings it back, and each
+    resolution on the way down is added to its like on the way up, so that thin lines keep their place.
+
+    ``generator(content, style)``: content (N, 3, H, W) in [0, 1], any H and W from 1 px up; style a sequence
+    of (γ, β), one pair for each entry of ``config.channels``, each (N, C) or (1, C), or, to style regions
+    differently, (N, C, h, w) at that normalization's resolution (`region_sizes`). Returns (N, 3, H, W) in
+    [0, 1]. For every kind but "batch" a picture's result does not depend on the rest of its batch.
+    """
+
+    def __init__(self, config: GeneratorConfig = GeneratorConfig()) -> None:
+        super().__init__()
+        self.config = config
+        widths, blocks = config.widths, config.blocks
+        self.stem = StyledConv(12, widths[0], config)
+        self.down = nn.ModuleList(StyledConv(a, b, config, stride=2) for a, b in zip(widths, widths[1:]))
+        self.deep = nn.ModuleList(ResidualBlock(widths[-1], config) for _ in range(blocks[-1]))
+        self.up = nn.ModuleList(StyledConv(a, b, config) for a, b in zip(widths[:0:-1], widths[-2::-1]))
+        self.wide = nn.ModuleList(
+            nn.ModuleList(ResidualBlock(w, config) for _ in range(b)) for w, b in zip(widths[-2::-1], blocks[-2::-1])
+        )
+        self.out = UnfoldingConv(widths[0], 3)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.out.weight.is_meta:  # about to be loaded, and drawing nothing at random would import half of torch
+            return
+        for module in self.modules():
+            if isinstance(module, StyledConv):
+                nn.init.kaiming_normal_(module.conv.weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(self.out.weight, nonlinearity="sigmoid")
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, content: Tensor, style: Pairs) -> Tensor:
+        if len(style) != len(self.config.channels):
+            raise ValueError(
+                f"this generator has {len(self.config.channels)} normalizations, the style has {len(style)} (γ, β) pairs"
+            )
+        pairs = iter(style)
+        height, width = content.shape[-2:]
+        x = F.pixel_unshuffle(pad_to(content, self.config.stride), 2)  # N, 12, H/2, W/2
+        x = F.relu(self.stem(x, *next(pairs)))
+        skips = []
+        for down in self.down:
+            skips.append(x)
+            x = F.relu(down(x, *next(pairs)))
+        for block in self.deep:
+            x = block(x, next(pairs), next(pairs))
+        for up, wide in zip(self.up, self.wide):
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = F.relu(up(x, *next(pairs)) + skips.pop())
+            for block in wide:
+                x = block(x, next(pairs), next(pairs))
+        x = torch.sigmoid(self.out(reflect(x)))  # N, 12, H/2, W/2
+        return F.pixel_shuffle(x, 2)[..., :height, :width]
+
+    def region_sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """(h, w) of each normalization's feature map for a picture of ``height`` x ``width`` pixels."""
+        height, width = (padded_length(n, self.config.stride) for n in (height, width))
+        levels = [2 ** (i + 1) for i in range(len(self.config.widths))]
+        scales = levels + levels[-1:] * (2 * self.config.blocks[-1])
+        for scale, count in zip(levels[-2::-1], self.config.blocks[-2::-1]):
+            scales += [scale] * (1 + 2 * count)
+        return tuple((height // s, width // s) for s in scales)
+
+
+def reflect(x: Tensor) -> Tensor:
+    return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+def padded_length(length: int, stride: int) -> int:
+    """The next multiple of ``stride``, and at least two of them: a map of one position has nothing to reflect."""
+    return max(-(-length // stride), 2) * stride
+
+
+def pad_to(x: Tensor, stride: int) -> Tensor:
+    """Reflect ``x`` at its right and lower edges, as often as it takes, to lengths that ``stride`` divides."""
+    for axis in (-2, -1):
+        length = x.shape[axis]
+        target = padded_length(length, stride)
+        if target != length:
+            x = x.index_select(axis, reflected_index(length, target, x.device))
+    return x
+
+
+def reflected_index(length: int, target: int, device: torch.device) -> Tensor:
+    """0, 1, ..., length-1, length-2, ..., 1, 0, 1, ...: ``target`` of them."""
+    period = max(2 * (length - 1), 1)
+    index = torch.arange(target, device=device) % period
+    return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index)

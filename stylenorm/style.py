@@ -1,0 +1,190 @@
+"""A style: one (γ, β) pair a normalization. Blending, strength and regions are arithmetic on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylenorm.errors import StyleError
+from stylenorm.generator import pad_to
+
+
+@dataclass(frozen=True, eq=False)
+class Style(Sequence):
+    """γ and β for every normalization of one generator.
+
+    gammas, betas: one tensor a normalization, (N, C), or (N, C, h, w) where regions differ.
+    name: what people call it. provenance: painting, artist, year, licence and whatever else is known.
+    network: hash of the generator that it belongs to, or None where that is not known yet.
+
+    Iterating gives the (γ, β) pairs that `Generator.forward` takes.
+    """
+
+    gammas: tuple[Tensor, ...]
+    betas: tuple[Tensor, ...]
+    name: str = ""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    network: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.gammas)
+
+    def __getitem__(self, index):  # noqa: D105
+        return self.gammas[index], self.betas[index]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(zip(self.gammas, self.betas))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        return tuple(g.shape[1] for g in self.gammas)
+
+    @property
+    def has_regions(self) -> bool:
+        return any(t.dim() == 4 for t in self.gammas + self.betas)
+
+    def flat(self) -> Tensor:
+        """(N, 2, T): γ, then β, of all T channels in a row. Only for a style without regions."""
+        if any(t.dim() != 2 for t in self.gammas + self.betas):
+            raise StyleError("a style with regions has a γ and β for each position and no flat form")
+        return torch.stack([torch.cat(self.gammas, 1), torch.cat(self.betas, 1)], 1)
+
+    @classmethod
+    def from_flat(cls, flat: Tensor, channels: Sequence[int], **about) -> "Style":
+        """The opposite of `flat`: (N, 2, T), T the sum of ``channels``."""
+        if flat.dim() != 3 or flat.shape[1] != 2 or flat.shape[2] != sum(channels):
+            raise StyleError(f"a style for this network is (N, 2, {sum(channels)}), this one is {tuple(flat.shape)}")
+        gammas, betas = (part.split(list(channels), 1) for part in flat.unbind(1))
+        return cls(tuple(gammas), tuple(betas), **about)
+
+    def map(self, function) -> "Style":
+        """``function`` of every γ and β."""
+        return self._with(tuple(map(function, self.gammas)), tuple(map(function, self.betas)))
+
+    def to(self, *args, **kwargs) -> "Style":
+        """Every γ and β through `torch.Tensor.to`."""
+        return self.map(lambda t: t.to(*args, **kwargs))
+
+    def _with(self, gammas, betas) -> "Style":
+        return Style(tuple(gammas), tuple(betas), self.name, self.provenance, self.network)
+
+
+def blend(styles: Sequence[tuple[Style, float]]) -> Style:
+    """The weighted mean of styles of one network: Σ w γ / Σ w, and the same for β (Dumoulin et al. 2017).
+
+    Weights may be any finite numbers from 0 up whose sum is positive; they are divided by their sum.
+    """
+    styles = list(styles)
+    if not styles:
+        raise StyleError("a blend needs at least one style")
+    weights = [float(w) for _, w in styles]
+    total = sum(weights)
+    if not all(0 <= w < float("inf") for w in weights) or not 0 < total < float("inf"):
+        raise StyleError("the weights of a blend must be finite, not negative, and not all zero")
+    network = _check_alike([s for s, _ in styles])
+    parts = [(s, w / total) for s, w in zip((s for s, _ in styles), weights) if w > 0]
+    if len(parts) == 1:
+        return parts[0][0]
+
+    def mean(tensors: Sequence[Tensor]) -> Tensor:
+        return sum(t * w for t, (_, w) in zip(_broadcast(*tensors), parts))
+
+    gammas = tuple(mean(ts) for ts in zip(*(s.gammas for s, _ in parts)))
+    betas = tuple(mean(ts) for ts in zip(*(s.betas for s, _ in parts)))
+    name = "+".join(f"{s.name or 'style'}:{w:.2g}" for s, w in parts)
+    return Style(gammas, betas, name, {}, network)
+
+
+def interpolate(a: Style, b: Style, t: float) -> Style:
+    """(1 - t) a + t b. ``t`` outside 0 to 1 extrapolates: more than all of ``b``."""
+    if not math.isfinite(t):
+        raise StyleError(f"styles are interpolated by a finite number, not {t}")
+    network = _check_alike([a, b])
+    gammas = tuple(torch.lerp(*_broadcast(x, y), t) for x, y in zip(a.gammas, b.gammas))
+    betas = tuple(torch.lerp(*_broadcast(x, y), t) for x, y in zip(a.betas, b.betas))
+    return Style(gammas, betas, b.name, b.provenance, network)
+
+
+def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, int]]) -> Style:
+    """A style that differs from place to place.
+
+    styles: S styles with one row each. masks: (S, H, W), how much of each style is wanted where; they are
+    divided by their sum at each pixel, and must not all be zero anywhere. sizes: the (h, w) of each
+    normalization's map, from `Generator.region_sizes`. A soft edge in the masks is a soft edge between styles.
+    Masks as large as the picture lie on it pixel by pixel; others are stretched over it and the margin that
+    the generator adds at its right and lower edges.
+    """
+    styles = list(styles)
+    network = _check_alike(styles) if styles else None
+    if any(t.dim() != 2 or t.shape[0] != 1 for s in styles for t in s.gammas + s.betas):
+        raise StyleError("regions are made of styles with one row each and no regions of their own")
+    if not styles or masks.dim() != 3 or masks.shape[0] != len(styles):
+        raise StyleError(f"{len(styles)} styles need masks of shape ({len(styles)}, H, W), not {tuple(masks.shape)}")
+    total = masks.float().sum(0, keepdim=True)
+    if not torch.isfinite(masks).all() or (masks < 0).any() or (total <= 0).any():
+        raise StyleError("the masks must not be negative, and at every pixel at least one must be above zero")
+    share = (masks / total)[None]  # 1, S, H, W
+    share = _with_margin(share, sizes)
+    scaled = {hw: F.interpolate(share, hw, mode="area")[0] for hw in set(sizes)}  # each S, h, w
+
+    def spread(rows: Sequence[Tensor], hw: tuple[int, int]) -> Tensor:
+        stacked = torch.stack([r.reshape(-1) for r in rows])  # S, C
+        return torch.einsum("sc,shw->chw", stacked, scaled[hw].to(stacked))[None]  # 1, C, h, w
+
+    gammas = tuple(spread(rows, hw) for rows, hw in zip(zip(*(s.gammas for s in styles)), sizes))
+    betas = tuple(spread(rows, hw) for rows, hw in zip(zip(*(s.betas for s in styles)), sizes))
+    return Style(gammas, betas, "|".join(s.name for s in styles), {}, network)
+
+
+def _with_margin(share: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Masks of the picture's size, with the margin that `Generator.forward` adds to the picture."""
+    (height, width), (deep, _) = max(sizes), min(sizes)
+    padded = pad_to(share, 2 * height // deep)
+    return padded if padded.shape[-2:] == (2 * height, 2 * width) else share
+
+
+def _broadcast(*tensors: Tensor) -> Sequence[Tensor]:
+    """(N, C) as (N, C, 1, 1) where another one is (N, C, h, w)."""
+    maps = {t.shape[-2:] for t in tensors if t.dim() == 4}
+    if len(maps) > 1:
+        raise StyleError("styles with regions blend only where they were made for pictures of one size")
+    return [t[:, :, None, None] if t.dim() == 2 else t for t in tensors] if maps else tensors
+
+
+def _check_alike(styles: Sequence[Style]) -> str | None:
+    """The network that ``styles`` belong to, as far as it is known, or a `StyleError` where they differ."""
+    first = next((s for s in styles if s.network is not None), styles[0])
+    for style in styles:
+        if style.channels != first.channels or style.network not in (None, first.network):
+            raise StyleError(f"the styles {first.name!r} and {style.name!r} belong to different networks")
+    return first.network
+
+
+class StyleEncoder(nn.Module):
+    """Predicts γ and β from a painting's VGG statistics (after Ghiasi et al. 2017).
+
+    ``encoder(statistics)``: (N, D) from `stylenorm.perceptual.style_statistics` to (N, 2, T), γ then β of all
+    T channels. The statistics are standardized with ``mean`` and ``std``, measured over the training paintings.
+    """
+
+    def __init__(self, channels: Sequence[int], statistics: int = 1920, hidden: int = 384) -> None:
+        super().__init__()
+        self.total = sum(channels)
+        self.register_buffer("mean", torch.zeros(statistics))
+        self.register_buffer("std", torch.ones(statistics))
+        self.layers = nn.Sequential(
+            nn.Linear(statistics, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 2 * self.total)
+        )  # fmt: skip
+        with torch.no_grad():  # starts near γ = 1, β = 0, with a small difference between paintings to build on
+            self.layers[-1].weight.mul_(0.3)
+            self.layers[-1].bias.zero_()
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        flat = self.layers(((statistics - self.mean) / self.std).clamp(-5, 5)).unflatten(1, (2, self.total))
+        offset = flat.new_tensor([1.0, 0.0]).view(1, 2, 1)
+        return flat + offset
