@@ -1,0 +1,67 @@
+"""The settings of a training run. No torch: the command line takes its options and defaults from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stylenorm.errors import StylenormError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training run. Sizes are in pixels.
+
+    photos, styles, paintings: folders. ``styles`` are named, and may hold a styles.json with title, artist
+    and year; ``paintings`` teach the encoder. out: where weights, curve and sheets go. vgg: a safetensors
+    file of VGG-16's features, "torchvision", or None for the shipped one. init: a network file to start from.
+    names: which of ``styles`` to train, all of them if empty.
+    photo_scales: the range of short sides that photographs are scaled to before a square of ``size`` is cut.
+    style_size: short side of a named painting; painting_size: side of the crops of random paintings.
+    named_share: share of the pictures that are painted in a named style.
+    decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
+    """
+
+    photos: str
+    out: str
+    styles: str | None = None
+    paintings: str | None = None
+    vgg: str | None = None
+    init: str | None = None
+    names: tuple[str, ...] = ()
+    steps: int = 6000
+    batch: int = 4
+    size: int = 256
+    photo_scales: tuple[int, int] = (272, 512)
+    style_size: int = 512
+    painting_size: int = 256
+    painting_scales: tuple[int, int] = (256, 352)
+    named_share: float = 0.5
+    learning_rate: float = 2e-3
+    encoder_learning_rate: float = 1e-3
+    style_learning_rate: float = 1e-2
+    warmup: int = 50
+    decay_start: float = 0.6
+    content_weight: float = 1.0
+    style_weight: float = 10.0
+    structure_weight: float = 1.0
+    ema: float = 0.999
+    clip: float = 10.0
+    norm: str = "instance"
+    num_groups: int = 8
+    widths: tuple[int, ...] = (24, 48, 96, 160)
+    blocks: tuple[int, ...] = (0, 1, 2, 4)
+    seed: int = 0
+    device: str = "auto"
+    workers: int = 0
+    checkpoint_every: int = 100
+    sample_every: int = 250
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "checkpoint_every", "sample_every"):
+            if getattr(self, name) < 1:
+                raise StylenormError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("size", "painting_size", "style_size"):
+            if getattr(self, name) < 64:
+                raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
+        if not 0 <= self.named_share <= 1:
+            raise StylenormError(f"named_share must lie between 0 and 1, not {self.named_share}")

@@ -1,0 +1,152 @@
+"""Folders of photographs and paintings as an endless, seeded order of training pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stylenorm.errors import ImageError, StylenormError
+from stylenorm.images import short_side, read_picture, to_tensor
+
+SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .bmp .gif".split())
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """Every picture below ``folder``, judged by its suffix, sorted by its path below it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+    if not found:
+        raise StylenormError(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))})")
+    return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A training picture: ``pixels`` (3, size, size) in [0, 1], its file, and the broken files passed over."""
+
+    pixels: Tensor
+    name: str
+    broken: tuple[str, ...] = ()
+
+
+class RandomCrops(Dataset):
+    """Square crops of pictures, in an order that depends on ``seed`` and the index alone.
+
+    Item i is picture i mod n of the (i div n)-th shuffle, scaled to a random short side within ``scales`` px,
+    cropped to ``size`` px and perhaps mirrored. So a run that stops at item i goes on at item i, however
+    many workers load the pictures. A file that cannot be read is passed over for the next in order and named.
+    """
+
+    def __init__(self, files: Sequence[Path], size: int, scales: tuple[int, int], seed: int) -> None:
+        self.files, self.size, self.seed = list(files), size, seed
+        self.scales = (max(size, scales[0]), max(size, scales[1]))
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, index: int) -> Crop:
+        broken = []
+        for offset in range(len(self.files)):
+            path = self._file(index, offset)
+            try:
+                return Crop(self._crop(path, random.Random(f"{self.seed}/crop/{index}")), path.name, tuple(broken))
+            except ImageError as error:
+                broken.append(str(error))
+        raise ImageError(f"none of the {len(self.files)} pictures can be read; the first says: {broken[0]}")
+
+    def _file(self, index: int, offset: int = 0) -> Path:
+        count = len(self.files)
+        epoch, place = divmod(index, count)
+        generator = torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
+        return self.files[int(torch.randperm(count, generator=generator)[(place + offset) % count])]
+
+    def _crop(self, path: Path, rng: random.Random) -> Tensor:
+        image = short_side(_not_too_long(read_picture(path).rgb), round(rng.uniform(*self.scales)))
+        x, y = rng.randint(0, image.width - self.size), rng.randint(0, image.height - self.size)
+        image = image.crop((x, y, x + self.size, y + self.size))
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)[0]
+
+
+def _not_too_long(image: Image.Image, most: int = 8) -> Image.Image:
+    """The middle of a banner: one of a few pixels' height, scaled up, would take all memory."""
+    w, h = image.size
+    if max(w, h) <= most * min(w, h):
+        return image
+    keep_w, keep_h = min(w, most * h), min(h, most * w)
+    x, y = (w - keep_w) // 2, (h - keep_h) // 2
+    return image.crop((x, y, x + keep_w, y + keep_h))
+
+
+def held_out(files: Sequence[Path], percent: int = 4) -> tuple[list[Path], list[Path]]:
+    """(kept for training, held out for judging), by a hash of each file's name.
+
+    The split stays the same when files come and go. Fewer than 100 files are all kept.
+    """
+    if len(files) < 100:
+        return list(files), []
+    out = [p for p in files if int(hashlib.sha1(p.name.encode()).hexdigest(), 16) % 100 < percent]
+    judged = set(out)
+    return [p for p in files if p not in judged] or list(files), out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N photographs and what each is to look like.
+
+    photos: (N, 3, H, W). named: (N,) index of a named style, or -1. paintings: (M, 3, h, w), one for each -1,
+    in order. names: N files, or pairs of files, for messages. broken: complaints about files that were passed over.
+    """
+
+    photos: Tensor
+    named: Tensor
+    paintings: Tensor | None
+    names: list[str]
+    broken: list[str]
+
+
+class Pairs(Dataset):
+    """Item i: a photograph crop with a named style's index, or with a crop of a random painting.
+
+    ``named_share`` of the items, evenly spread, take the named styles in turn.
+    """
+
+    def __init__(self, photos: RandomCrops, styles: int, paintings: RandomCrops | None, named_share: float) -> None:
+        if styles == 0 and paintings is None:
+            raise StylenormError("training needs named styles, or a folder of paintings, or both")
+        self.photos, self.styles, self.paintings = photos, styles, paintings
+        self.share = 0.0 if styles == 0 else 1.0 if paintings is None else named_share
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> tuple[Crop, int, Crop | None]:
+        before, after = math.floor(index * self.share), math.floor((index + 1) * self.share)
+        photo = self.photos[index]
+        if after > before:
+            return photo, before % self.styles, None
+        return photo, -1, self.paintings[index - before]
+
+
+def collate(items: Sequence[tuple[Crop, int, Crop | None]]) -> Batch:
+    paintings = [p for _, _, p in items if p is not None]
+    names = [c.name + (f" with {p.name}" if p else "") for c, _, p in items]
+    return Batch(
+        photos=torch.stack([c.pixels for c, _, _ in items]),
+        named=torch.tensor([k for _, k, _ in items]),
+        paintings=torch.stack([p.pixels for p in paintings]) if paintings else None,
+        names=names,
+        broken=[b for c in [c for c, _, _ in items] + paintings for b in c.broken],
+    )

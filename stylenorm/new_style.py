@@ -1,0 +1,205 @@
+"""A new style in minutes: the network stays as it is, and one γ/β row is optimized."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stylenorm.catalog import network_file, photos_folder, style_entries, user_styles_folder, vgg_file
+from stylenorm.checkpoint import load_network, save_style
+from stylenorm.data import RandomCrops, find_images
+from stylenorm.device import choose_device
+from stylenorm.errors import StyleError, StylenormError
+from stylenorm.images import fit, read_picture, short_side, to_tensor
+from stylenorm.perceptual import (
+    CONTENT_LAYER,
+    STYLE_LAYERS,
+    VGGFeatures,
+    content_loss,
+    grams,
+    style_loss,
+    style_statistics,
+)
+from stylenorm.style import Style
+
+NAME = re.compile(r"[\w][\w .-]{0,63}")
+THUMBNAIL = 160  # px, longer side
+
+
+@dataclass(frozen=True)
+class NewStyleConfig:
+    """How to train one style. ``minutes`` ends the training by the clock, else ``steps`` does.
+
+    style_size: short side in px at which the paintings are seen. size: side of the photographs' crops.
+    """
+
+    steps: int = 250
+    minutes: float | None = None
+    batch: int = 4
+    size: int = 256
+    photo_scales: tuple[int, int] = (272, 512)
+    style_size: int = 512
+    learning_rate: float = 1e-2
+    content_weight: float = 1.0
+    style_weight: float = 10.0
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or (self.minutes is not None and self.minutes <= 0):
+            raise StylenormError("training a style needs at least one step of one picture, or some minutes")
+
+
+@dataclass(frozen=True)
+class StyleProgress:
+    """After each step: the losses (means over the batch), seconds left, and the style as it is now."""
+
+    step: int
+    steps: int
+    content: float
+    style: float
+    total: float
+    seconds_left: float
+    current: Style
+
+
+class Cancelled(StylenormError):
+    """The caller asked to stop; nothing was written."""
+
+
+def train_style(
+    name: str,
+    paintings: Sequence,
+    photos: str | Path | None = None,
+    weights: str | Path | None = None,
+    folder: str | Path | None = None,
+    config: NewStyleConfig = NewStyleConfig(),
+    about: dict | None = None,
+    progress: Callable[[StyleProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """Find the γ and β of a style and write its file, usable at once by ``name``.
+
+    It starts from what the encoder predicts for the paintings and moves nothing but that row (Dumoulin et al.
+    2017, section 3.2). paintings: one picture or several of one style, each a path, a PIL image or an array.
+    photos: a folder of photographs to learn on, by default the few that come with the package. weights: the
+    network's folder or file. folder: where the style goes, by default the user's own styles. about: provenance
+    to store (title, artist, year, licence). ``should_stop`` is asked at every step.
+
+    Raises `StyleError` if the name is taken or unusable, `Cancelled` if stopped; then nothing is written.
+    """
+    file = network_file(weights)
+    folder = Path(folder) if folder is not None else user_styles_folder()
+    target = folder / f"{check_name(name, file, folder)}.safetensors"
+    if not paintings:
+        raise StyleError("a style needs at least one painting")
+    device = choose_device(config.device)
+    network = load_network(file)
+    if network.encoder is None:
+        raise StyleError(f"the network in {file} has no style encoder to start from")
+    pictures = [read_picture(p).rgb for p in paintings]
+    crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
+    vgg = VGGFeatures.from_file(vgg_file(file)).to(device, memory_format=torch.channels_last)
+    goals, statistics = _describe(vgg, [to_tensor(short_side(p, config.style_size)).to(device) for p in pictures])
+    generator = network.generator.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    with torch.no_grad():
+        row = network.encoder.to(device)(statistics).clone().requires_grad_()
+    learning = _Learning(generator, vgg, goals, row, config)
+    for record in learning.steps(crops, name, network.hash):
+        if should_stop and should_stop():
+            raise Cancelled(f"the training of {name!r} was stopped; nothing was kept")
+        if progress:
+            progress(record)
+    details = dict(about or {}) | {
+        "paintings": [Path(str(p)).name for p in paintings if isinstance(p, (str, Path))],
+        "style_size": config.style_size,
+        "training": {"steps": learning.step, "images": learning.step * config.batch, "learning_rate": config.learning_rate},
+        "thumbnail": _thumbnail(pictures[0]),
+    }
+    style = learning.style(name, network.hash)
+    save_style(target, Style(style.gammas, style.betas, name, details, network.hash))
+    return target
+
+
+class _Learning:
+    """The state of one training: the row, its moving average and its optimizer."""
+
+    def __init__(self, generator, vgg: VGGFeatures, goals: dict[str, Tensor], row: Tensor, config: NewStyleConfig) -> None:
+        self.generator, self.vgg, self.goals, self.row, self.config = generator, vgg, goals, row, config
+        self.average = row.detach().clone()
+        self.optimizer = torch.optim.Adam([row], betas=(0.9, 0.99))
+        self.step = 0
+
+    def steps(self, crops: RandomCrops, name: str, digest: str):
+        """Yield a `StyleProgress` after each step until the steps, or the minutes, are over."""
+        config, started = self.config, time.monotonic()
+        done = 0.0
+        while done < 1:
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.learning_rate * min(1, (self.step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * done))
+            first = self.step * config.batch
+            photos = torch.stack([crops[first + i].pixels for i in range(config.batch)])
+            content, style = self._move(photos.to(self.row.device, memory_format=torch.channels_last))
+            elapsed = time.monotonic() - started
+            done = self.step / config.steps if config.minutes is None else elapsed / (60 * config.minutes)
+            total = config.content_weight * content + config.style_weight * style
+            if not math.isfinite(total):
+                raise StylenormError(f"the loss is not finite at step {self.step}; try a smaller learning rate")
+            left = elapsed * (1 - done) / done if config.minutes is None else 60 * config.minutes - elapsed
+            yield StyleProgress(
+                self.step, round(self.step / done), content, style, total, max(0.0, left), self.style(name, digest)
+            )
+
+    def _move(self, photos: Tensor) -> tuple[float, float]:
+        config, device = self.config, self.row.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
+            with torch.no_grad():
+                target = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
+            flat = self.row.expand(len(photos), -1, -1)
+            seen = self.vgg(self.generator(photos, Style.from_flat(flat, self.generator.config.channels)))
+            content = content_loss(seen[CONTENT_LAYER], target).mean()
+            style = style_loss(grams(seen), self.goals).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        (config.content_weight * content + config.style_weight * style).backward()
+        self.optimizer.step()
+        self.step += 1
+        self.average.lerp_(self.row.detach(), 1 - min(0.97, (1 + self.step) / (10 + self.step)))
+        return content.item(), style.item()
+
+    def style(self, name: str, digest: str) -> Style:
+        flat = self.average.float().cpu().clone()
+        return Style.from_flat(flat, self.generator.config.channels, name=name, network=digest)
+
+
+@torch.no_grad()
+def _describe(vgg: VGGFeatures, paintings: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """Gram matrices and statistics of several paintings of one style: their means."""
+    seen = [vgg(p) for p in paintings]
+    goals = {layer: torch.cat([grams(f)[layer] for f in seen]).mean(0, keepdim=True) for layer in STYLE_LAYERS}
+    return goals, torch.cat([style_statistics(f) for f in seen]).mean(0, keepdim=True)
+
+
+def check_name(name: str, weights: str | Path | None = None, folder: str | Path | None = None) -> str:
+    """``name`` if a style can be called that: a plain file name that is not taken. Else `StyleError`."""
+    if not NAME.fullmatch(name) or name.endswith((".", " ")):
+        raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
+    taken = {e.name.casefold() for e in style_entries(weights)}
+    if name.casefold() in taken or (folder is not None and (Path(folder) / f"{name}.safetensors").exists()):
+        raise StyleError(f"there is a style named {name!r} already; choose another name, or remove that one first")
+    return name
+
+
+def _thumbnail(picture) -> str:
+    """A small JPEG of the painting, base64, for lists of styles."""
+    buffer = io.BytesIO()
+    fit(picture, THUMBNAIL).save(buffer, "JPEG", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,108 @@
+"""The slow, best version: optimize the pixels themselves (Gatys et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylenorm.errors import StylenormError
+from stylenorm.images import to_image, to_tensor
+from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
+
+
+@dataclass(frozen=True)
+class OptimizeConfig:
+    """How to optimize. ``start`` is "content" (the photograph) or "noise"; ``method`` is "adam" or "lbfgs"."""
+
+    steps: int = 200
+    method: str = "adam"
+    learning_rate: float = 0.05
+    content_weight: float = 1.0
+    style_weight: float = 10.0
+    content_layer: str = CONTENT_LAYER
+    style_layers: tuple[str, ...] = STYLE_LAYERS
+    start: str = "content"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("adam", "lbfgs"):
+            raise StylenormError(f"no method {self.method!r}; choose adam or lbfgs")
+        if self.start not in ("content", "noise"):
+            raise StylenormError(f"no start {self.start!r}; choose content or noise")
+        if self.steps < 1 or not self.style_layers:
+            raise StylenormError("optimizing needs at least one step and one style layer")
+        unknown = [n for n in (self.content_layer, *self.style_layers) if n not in LAYERS]
+        if unknown:
+            raise StylenormError(f"no layer {unknown[0]!r} in VGG-16; choose among {', '.join(LAYERS)}")
+
+
+def optimize(
+    vgg: VGGFeatures,
+    content: Image.Image,
+    painting: Image.Image,
+    config: OptimizeConfig = OptimizeConfig(),
+    progress: Callable[[int, float], None] | None = None,
+) -> Image.Image:
+    """The picture, as large as ``content``, whose content and style losses together are least.
+
+    ``progress`` receives the step and the total loss. On a CPU with bfloat16 the features are computed in it.
+    """
+    device = next(vgg.parameters()).device
+    with torch.no_grad():
+        target = vgg(_tensor(content, device), [config.content_layer])[config.content_layer]
+        goals = grams(vgg(_tensor(painting, device), config.style_layers), config.style_layers)
+    pixels = _tensor(content, device)
+    if config.start == "noise":
+        generator = torch.Generator().manual_seed(config.seed)
+        pixels = torch.rand(pixels.shape, generator=generator).to(device)
+    pixels = pixels.requires_grad_()
+
+    def loss() -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
+            seen = vgg(pixels, [*config.style_layers, config.content_layer])
+            style = style_loss(grams(seen, config.style_layers), goals)
+            return (config.content_weight * content_loss(seen[config.content_layer], target) + config.style_weight * style).sum()
+
+    for step in _descend(pixels, loss, config):
+        with torch.no_grad():
+            pixels.clamp_(0, 1)
+        if progress:
+            progress(*step)
+    return to_image(pixels.detach())
+
+
+def _descend(pixels: Tensor, loss: Callable[[], Tensor], config: OptimizeConfig):
+    """Take ``config.steps`` steps, yielding (step, loss) after each."""
+    if config.method == "adam":
+        optimizer = torch.optim.Adam([pixels], config.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps, config.learning_rate / 10)
+    else:
+        optimizer = torch.optim.LBFGS([pixels], lr=1.0, max_iter=1, history_size=20, line_search_fn="strong_wolfe")
+        schedule = None
+
+    def closure() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss()
+        value.backward()
+        return value
+
+    for step in range(1, config.steps + 1):
+        value = optimizer.step(closure)
+        if not torch.isfinite(value):
+            raise StylenormError(f"the loss is not finite at step {step}; try a smaller learning rate")
+        if schedule:
+            schedule.step()
+        yield step, value.item()
+
+
+def _tensor(image: Image.Image, device: torch.device) -> Tensor:
+    return to_tensor(image).to(device, memory_format=torch.channels_last)
+
+
+def check_layers(layers: Sequence[str]) -> str:
+    """The deepest of ``layers``: what VGG has to be loaded up to."""
+    return max(layers, key=LAYERS.index)

@@ -1,0 +1,160 @@
+"""What VGG-16 sees: features, Gram matrices, and the content and style losses built on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylenorm.errors import WeightsError
+
+MEAN = (0.48235, 0.45882, 0.40784)
+PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
+LAYERS = (
+    "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3",
+    "relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3",
+)  # fmt: skip
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+CONTENT_LAYER = "relu3_3"
+
+Features = Mapping[str, Tensor]
+
+
+class VGGFeatures(nn.Module):
+    """The convolutions of VGG-16, configuration D (Simonyan and Zisserman 2015), up to the layer ``last``.
+
+    ``vgg(x, layers)`` takes RGB (N, 3, H, W) in [0, 1], H and W from 8 px up for relu4_3, and returns
+    ``{layer: features}``. It subtracts the training mean and multiplies by 255, as this network expects.
+    Its parameters never ask for gradients.
+    """
+
+    def __init__(self, last: str = "relu4_3") -> None:
+        super().__init__()
+        if last not in LAYERS:
+            raise ValueError(f"no layer {last!r} in VGG-16; choose one of {', '.join(LAYERS)}")
+        modules: list[nn.Module] = []
+        self.names: list[str | None] = []
+        channels, names = 3, iter(LAYERS)
+        for step in PLAN:
+            if step == "pool":
+                modules.append(nn.MaxPool2d(2))
+                self.names.append(None)
+                continue
+            name = next(names)
+            modules += [nn.Conv2d(channels, step, 3, padding=1), nn.ReLU()]
+            self.names += [None, name]
+            channels = step
+            if name == last:
+                break
+        self.features = nn.Sequential(*modules)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], last: str = "relu4_3") -> "VGGFeatures":
+        """From a state dict in torchvision's layout: ``features.0.weight`` or ``0.weight``, any dtype."""
+        vgg = cls(last)
+        given = {k.removeprefix("features."): v.float() for k, v in state.items()}
+        wanted = vgg.features.state_dict()
+        wrong = [k for k, v in wanted.items() if k not in given or given[k].shape != v.shape]
+        if wrong:
+            raise ValueError(f"these are not VGG-16's features: {wrong[0]} is missing or of another shape")
+        vgg.features.load_state_dict({k: given[k] for k in wanted})
+        return vgg
+
+    @classmethod
+    def from_file(cls, path: str | Path, last: str = "relu4_3") -> "VGGFeatures":
+        """From a safetensors file in torchvision's layout. Raises `WeightsError` in one sentence."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return cls.from_state(load_file(str(path)), last)
+        except FileNotFoundError:
+            raise WeightsError(f"{path} does not exist; give a safetensors file of VGG-16's features") from None
+        except (SafetensorError, OSError, ValueError) as error:
+            told = str(error).splitlines()[0]
+            raise WeightsError(f"{path} does not hold VGG-16's features ({told}); fetch it again") from None
+
+    def forward(self, x: Tensor, layers: Sequence[str] = STYLE_LAYERS) -> dict[str, Tensor]:
+        x = (x - self.mean) * 255
+        out: dict[str, Tensor] = {}
+        missing = set(layers)
+        for module, name in zip(self.features, self.names):
+            x = module(x)
+            if name in missing:
+                out[name] = x
+                missing.discard(name)
+                if not missing:
+                    return out
+        raise ValueError(f"these layers were not loaded: {', '.join(sorted(missing))}")
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrix, (N, C, H, W) to (N, C, C), divided by C H W (Gatys et al. 2016; Johnson et al. 2016).
+
+    float32. Under autocast the product itself runs in autocast's type, which halves the cost of a training step.
+    """
+    c, h, w = features.shape[1:]
+    flat = features.flatten(2)  # N, C, H*W
+    return torch.bmm(flat, flat.transpose(1, 2)).float() / (c * h * w)
+
+
+def grams(features: Features, layers: Sequence[str] = STYLE_LAYERS) -> dict[str, Tensor]:
+    return {layer: gram(features[layer]) for layer in layers}
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over the mean square of ``target``: (N, C, H, W) twice to (N,). 0 for the target itself."""
+    features, target = features.float(), target.float()
+    error = (features - target).square().mean((1, 2, 3))  # N
+    return error / target.square().mean((1, 2, 3)).clamp_min(1e-12)
+
+
+def style_loss(grams: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+    """Squared error of Gram matrices over the target's squared norm, mean over the layers: (N,).
+
+    Dividing by the target's norm lets paintings of very different contrast train evenly.
+    """
+    losses = []
+    for layer, target in targets.items():
+        error = (grams[layer] - target).square().sum((1, 2))
+        losses.append(error / target.square().sum((1, 2)).clamp_min(1e-12))
+    return torch.stack(losses).mean(0)
+
+
+def structure_loss(painted: Tensor, photos: Tensor, cell: int = 16) -> Tensor:
+    """1 - the correlation of the light and dark of two pictures (N, 3, H, W), averaged over cells of ``cell`` px: (N,).
+
+    The Gram loss asks for the painting's colours in the right amounts and does not say where, and the content
+    loss sees no farther than 40 px, so a network with a wide view may lay large patches of colour across a
+    picture. This keeps light places light and dark ones dark, whatever the palette. From 0 to 2.
+    """
+    weights = painted.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32).view(1, 3, 1, 1)
+    light = [F.avg_pool2d((x.float() * weights).sum(1, keepdim=True), cell).flatten(1) for x in (painted, photos)]
+    a, b = (x - x.mean(1, keepdim=True) for x in light)  # N, cells
+    norm = (a.square().sum(1) * b.square().sum(1) + 1e-6).sqrt()
+    return 1 - (a * b).sum(1) / norm
+
+
+def style_statistics(features: Features, layers: Sequence[str] = STYLE_LAYERS) -> Tensor:
+    """Log channel means and standard deviations at each layer, (N, 2 Σ C): what the style encoder reads.
+
+    1e-3 is added before the logarithm: channels that a picture leaves dark count as equally dark.
+    """
+    parts = []
+    for layer in layers:
+        flat = features[layer].float().flatten(2)  # N, C, H*W
+        parts += [(flat.mean(2) + 1e-3).log(), (flat.std(2, correction=0) + 1e-3).log()]
+    return torch.cat(parts, 1)
+
+
+def resized_short_side(x: Tensor, size: int) -> Tensor:
+    """(N, 3, H, W) with its shorter side ``size`` px, antialiased."""
+    h, w = x.shape[-2:]
+    scale = size / min(h, w)
+    shape = (max(1, round(h * scale)), max(1, round(w * scale)))
+    return F.interpolate(x, shape, mode="bicubic", antialias=True).clamp(0, 1) if shape != (h, w) else x

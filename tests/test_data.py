@@ -1,0 +1,256 @@
+"""The order of training pictures: seeded, whole epochs, independent of workers, and undisturbed by broken files."""
+
+import collections
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from stylenorm.data import Pairs, RandomCrops, collate, find_images, held_out
+from stylenorm.errors import ImageError, StylenormError
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def photos(tmp_path) -> list[Path]:
+    folder = tmp_path / "photos"
+    return [make_photo(folder / f"p{i:02d}.png", (40 + 3 * i, 70 - 2 * i), seed=i) for i in range(10)]
+
+
+def crops_of(files, seed=0, size=32, scales=(32, 48)) -> RandomCrops:
+    return RandomCrops(files, size, scales, seed)
+
+
+# ---- finding -----------------------------------------------------------------------------------
+
+
+def test_pictures_are_found_below_a_folder_in_an_order_of_their_own(tmp_path):
+    names = ["b.JPG", "a.png", "sub/c.jpeg", "sub/deep/d.webp", "a/z.tiff", "A.tif", "ä.bmp"]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name in (".hidden.png", "notes.txt", "png", "sub/styles.json"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    found = [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path)]
+    assert found == sorted(names)
+    assert find_images(str(tmp_path)) == find_images(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.write_text("x"), lambda p: None])
+def test_a_folder_without_pictures_is_named(make, tmp_path):
+    make(tmp_path / "here")
+    with pytest.raises(StylenormError) as caught:
+        find_images(tmp_path / "here")
+    assert str(tmp_path / "here") in str(caught.value) and "\n" not in str(caught.value)
+
+
+# ---- crops -------------------------------------------------------------------------------------
+
+
+def test_an_epoch_sees_each_file_once_and_epochs_differ(photos):
+    crops = crops_of(photos)
+    epochs = [[crops[e * 10 + i].name for i in range(10)] for e in range(4)]
+    assert all(sorted(epoch) == sorted(p.name for p in photos) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_an_item_depends_on_seed_and_index_alone(photos):
+    crops, again = crops_of(photos), crops_of(photos)
+    backwards = {i: again[i] for i in reversed(range(25))}
+    for i in range(25):
+        assert crops[i].name == backwards[i].name and torch.equal(crops[i].pixels, backwards[i].pixels)
+    other = crops_of(photos, seed=1)
+    assert [crops[i].name for i in range(10)] != [other[i].name for i in range(10)]
+
+
+def test_the_order_is_that_of_other_processes_too(photos):
+    """hash() of numbers, unlike that of strings, is the same in every process; this order was written down."""
+    crops = crops_of(photos, seed=7)
+    assert [int(crops[i].name[1:3]) for i in range(12)] == [4, 6, 1, 8, 5, 7, 9, 0, 2, 3, 5, 1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_not_change_the_order(photos, workers):
+    pairs = Pairs(crops_of(photos), 3, crops_of(photos, seed=1), 0.5)
+
+    def run(workers):
+        loader = DataLoader(pairs, 2, sampler=range(4, 20), collate_fn=collate, num_workers=workers)
+        return [(b.names, b.named.tolist(), b.photos, b.paintings) for b in loader]
+
+    for (n, k, x, p), (n2, k2, x2, p2) in zip(run(0), run(workers), strict=True):
+        assert (n, k) == (n2, k2) and torch.equal(x, x2) and torch.equal(p, p2)
+
+
+def test_a_crop_is_a_part_of_its_picture_at_the_scale_asked_for(tmp_path):
+    """A ramp: what the crop spans tells how far the picture was scaled, its slope whether it was mirrored."""
+    ramp = np.linspace(0, 255, 100).round().astype(np.uint8)
+    Image.fromarray(np.stack([np.broadcast_to(ramp, (100, 100))] * 3, 2)).save(tmp_path / "ramp.png")
+    spans, mirrored = [], 0
+    crops = crops_of([tmp_path / "ramp.png"], size=40, scales=(40, 80))
+    for i in range(60):
+        pixels = crops[i].pixels
+        assert pixels.shape == (3, 40, 40) and pixels.min() >= 0 and pixels.max() <= 1 and pixels.dtype == torch.float32
+        assert torch.equal(pixels[0], pixels[1])
+        slope = (pixels[0, 20, 35] - pixels[0, 20, 5]).item() / 30 * 40
+        spans.append(abs(slope))
+        mirrored += slope < 0
+    assert 15 < mirrored < 45
+    assert 0.48 < min(spans) < 0.6 and 0.9 < max(spans) < 1.03
+
+
+def test_a_scale_below_the_crop_is_raised_to_it(photos):
+    crops = crops_of(photos, size=64, scales=(16, 32))
+    assert all(crops[i].pixels.shape == (3, 64, 64) for i in range(10))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30000), (30000, 1), (3, 2000), (2000, 3)])
+def test_odd_shapes_are_no_trouble(size, tmp_path):
+    """A row of pixels scaled to 64 px in height must not be a million wide."""
+    Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "odd.png")
+    start = time.process_time()
+    pixels = crops_of([tmp_path / "odd.png"], size=64, scales=(64, 512))[3].pixels
+    assert pixels.shape == (3, 64, 64)
+    torch.testing.assert_close(pixels.mean((1, 2)), torch.tensor([200.0, 100, 50]) / 255, atol=0.01, rtol=0)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "1"])
+def test_every_mode_becomes_three_channels(mode, tmp_path):
+    Image.new(mode, (50, 40)).save(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"))
+    assert crops_of(find_images(tmp_path))[0].pixels.shape == (3, 32, 32)
+
+
+def test_the_length_has_no_end(photos):
+    assert len(crops_of(photos)) > 10**15
+    crops_of(photos)[10**12]
+
+
+# ---- broken files ------------------------------------------------------------------------------
+
+
+def break_file(path: Path, how: int) -> None:
+    whole = path.read_bytes()
+    path.write_bytes([b"", b"not a picture", whole[: len(whole) // 3]][how % 3])
+
+
+def test_broken_files_are_passed_over_and_named(photos):
+    for how, path in enumerate(photos[2:5]):
+        break_file(path, how)
+    photos[6].unlink()
+    bad = {p.name for p in [*photos[2:5], photos[6]]}
+    crops, seen = crops_of(photos), collections.Counter()
+    for i in range(20):
+        crop = crops[i]
+        assert crop.name not in bad and crop.pixels.shape == (3, 32, 32)
+        for complaint in crop.broken:
+            assert "\n" not in complaint
+            seen.update(name for name in bad if name in complaint)
+    assert set(seen) == bad and min(seen.values()) >= 2
+
+
+def test_sound_files_come_as_if_there_were_no_broken_ones(photos):
+    before = [crops_of(photos)[i] for i in range(10)]
+    break_file(photos[3], 1)
+    for old, new in zip(before, (crops_of(photos)[i] for i in range(10))):
+        assert new.broken if old.name == photos[3].name else torch.equal(old.pixels, new.pixels)
+
+
+def test_one_sound_file_among_many_is_enough_from_every_index(photos):
+    for path in photos[1:]:
+        break_file(path, 1)
+    for seed in range(4):
+        crops = crops_of(photos, seed=seed)
+        assert all(crops[i].name == photos[0].name for i in range(21))
+
+
+def test_nothing_but_broken_files_is_one_sentence(photos):
+    for path in photos:
+        break_file(path, 1)
+    with pytest.raises(ImageError) as caught:
+        crops_of(photos)[4]
+    assert "none of the 10" in str(caught.value) and "\n" not in str(caught.value)
+
+
+# ---- holding out -------------------------------------------------------------------------------
+
+
+def test_few_files_are_all_kept():
+    files = [Path(f"{i}.jpg") for i in range(99)]
+    assert held_out(files) == (files, [])
+
+
+def test_the_split_is_whole_stable_and_in_order():
+    files = [Path(f"folder/{i:05d}.jpg") for i in range(3000)]
+    kept, out = held_out(files)
+    assert sorted(kept + out) == files and kept == sorted(kept) and out == sorted(out)
+    assert 60 < len(out) < 180
+    fewer = files[::3]
+    assert held_out(fewer) == ([p for p in fewer if p in set(kept)], [p for p in fewer if p in set(out)])
+    moved = [Path("elsewhere") / p.name for p in files]
+    assert [p.name for p in held_out(moved)[1]] == [p.name for p in out]
+    judged = held_out([Path(f"{i}.jpg") for i in range(200)])[1]
+    assert [int(p.stem) for p in judged] == [23, 32, 43, 73, 87, 105, 124, 161, 199]
+
+
+def test_many_files_are_split_in_no_time():
+    files = [Path(f"{i:06d}.jpg") for i in range(20000)]
+    start = time.process_time()
+    held_out(files)
+    assert time.process_time() - start < 5
+
+
+# ---- pairs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share, count, named", [(0.5, 40, 20), (0.25, 40, 10), (0.3, 40, 12), (1.0, 40, 40), (0.0, 40, 0)])
+def test_named_styles_take_their_exact_share_evenly_and_in_turn(share, count, named, photos):
+    pairs = Pairs(crops_of(photos), 3, crops_of(photos, seed=1), share)
+    items = [pairs[i] for i in range(count)]
+    styles = [k for _, k, _ in items if k >= 0]
+    assert len(styles) == named
+    assert styles == [i % 3 for i in range(named)]
+    assert all((k < 0) == (painting is not None) for _, k, painting in items)
+    for n in range(1, count + 1):  # at any moment, not only in the end
+        assert abs(sum(k >= 0 for _, k, _ in items[:n]) - share * n) <= 1
+
+
+def test_paintings_are_taken_in_whole_epochs_whatever_the_share(photos):
+    pairs = Pairs(crops_of(photos), 2, crops_of(photos, seed=1), 0.5)
+    names = [p.name for _, _, p in (pairs[i] for i in range(40)) if p is not None]
+    assert sorted(names[:10]) == sorted(names[10:20]) == sorted(p.name for p in photos)
+    assert sorted(pairs[i][0].name for i in range(10)) == sorted(p.name for p in photos)
+
+
+def test_without_one_kind_of_style_the_other_takes_all(photos):
+    only_named, only_paintings = Pairs(crops_of(photos), 2, None, 0.5), Pairs(crops_of(photos), 0, crops_of(photos), 0.5)
+    assert [only_named[i][1] for i in range(5)] == [0, 1, 0, 1, 0]
+    assert [only_paintings[i][1] for i in range(5)] == [-1] * 5
+    with pytest.raises(StylenormError, match="named styles"):
+        Pairs(crops_of(photos), 0, None, 0.5)
+
+
+def test_a_batch_keeps_everything_in_order(photos):
+    break_file(photos[5], 1)
+    pairs = Pairs(crops_of(photos), 2, crops_of(photos, seed=1), 0.5)
+    items = [pairs[i] for i in range(10)]
+    batch = collate(items)
+    assert batch.photos.shape == (10, 3, 32, 32) and batch.named.tolist() == [k for _, k, _ in items]
+    assert torch.equal(batch.photos[7], items[7][0].pixels)
+    paintings = [p for _, _, p in items if p is not None]
+    assert torch.equal(batch.paintings, torch.stack([p.pixels for p in paintings]))
+    assert len(batch.names) == 10
+    for text, (photo, _, painting) in zip(batch.names, items):
+        assert photo.name in text and (painting is None or painting.name in text)
+    assert sum(photos[5].name in complaint for complaint in batch.broken) >= 1
+
+
+def test_a_batch_of_named_styles_has_no_paintings(photos):
+    pairs = Pairs(crops_of(photos), 2, None, 1.0)
+    assert collate([pairs[0], pairs[1]]).paintings is None

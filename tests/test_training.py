@@ -1,0 +1,531 @@
+"""Runs of a few steps on drawn pictures: what they leave behind, and that they go on after SIGKILL as if nothing had been."""
+
+import csv
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from stylenorm import training
+from stylenorm.catalog import style_entries
+from stylenorm.checkpoint import load_network, load_style, save_network, save_style
+from stylenorm.config import TrainConfig
+from stylenorm.errors import StylenormError
+from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.metadata import read_metadata
+from stylenorm.style import Style, StyleEncoder
+from stylenorm.training import Trainer, train
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """photos/ with one broken file, paintings/, styles/ with two paintings and what is known of one."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(6):
+        make_photo(folder / "photos" / f"photo{i}.png", (70 + i, 90 - 2 * i), seed=i)
+    (folder / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a photograph")
+    for i in range(4):
+        make_photo(folder / "paintings" / f"painting{i}.png", (80, 72 + i), seed=20 + i)
+    for i, name in enumerate(("kiss", "wave")):
+        make_photo(folder / "styles" / f"{name}.png", (96, 70), seed=40 + i)
+    known = [{"name": "kiss", "title": "Der Kuß", "artist": "G. K.", "year": 1908, "secret": 1}, {"name": "absent", "title": "?"}]
+    (folder / "styles" / "styles.json").write_text(json.dumps(known), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def config(pictures, tmp_path) -> TrainConfig:
+    return tiny(pictures, tmp_path / "run")
+
+
+def tiny(pictures: Path, out: Path, **settings) -> TrainConfig:
+    values = dict(
+        photos=str(pictures / "photos"), styles=str(pictures / "styles"), paintings=str(pictures / "paintings"), out=str(out),
+        steps=8, batch=2, size=64, photo_scales=(64, 80), style_size=64, painting_size=64, painting_scales=(64, 80),
+        widths=(8, 8, 16), blocks=(0, 0, 1), device="cpu", checkpoint_every=2, sample_every=1000, warmup=2, seed=3,
+    )  # fmt: skip
+    return TrainConfig(**values | settings)
+
+
+@pytest.fixture(scope="module")
+def finished(pictures, tmp_path_factory):
+    """A run of 8 steps: its folder, its trainer, its records, and the moving average followed beside it."""
+    trainer = Trainer(tiny(pictures, tmp_path_factory.mktemp("finished") / "run"))
+    records, average = [], {k: v.clone() for k, v in trainer.model.state_dict().items()}
+
+    def note(record):
+        records.append(record)
+        decay = min(0.999, (1 + record.step) / (10 + record.step))
+        for key, value in trainer.model.state_dict().items():
+            average[key] = decay * average[key] + (1 - decay) * value
+
+    trainer.run(note)
+    return trainer, records, average
+
+
+def refused(call, *parts: str) -> str:
+    with pytest.raises(StylenormError) as caught:
+        call()
+    told = str(caught.value)
+    assert told and "\n" not in told and all(part in told for part in parts), told
+    return told
+
+
+def same_tensors(a: Path, b: Path) -> None:
+    ours, theirs = load_file(a), load_file(b)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert value.dtype == theirs[key].dtype and torch.equal(value, theirs[key]), key
+
+
+def log(folder: Path) -> list[dict]:
+    with open(folder / "loss.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- what a run leaves behind ------------------------------------------------------------------
+
+
+def test_a_run_leaves_a_network_its_styles_a_curve_and_a_sheet(finished):
+    trainer, records, _ = finished
+    assert sorted(p.name for p in trainer.out.iterdir()) == [
+        "loss.csv", "loss.png", "network.safetensors", "resume.safetensors", "samples.png", "styles"
+    ]  # fmt: skip
+    network = load_network(trainer.out / "network.safetensors")
+    assert network.generator.config == GeneratorConfig((8, 8, 16), (0, 0, 1))
+    assert network.about["training"]["step"] == 8 and network.about["training"]["images"] == 16
+    assert network.about["training"]["batch"] == 2 and not any(str(trainer.out.parent) in str(v) for v in network.about["training"].values())
+    entries = style_entries(trainer.out)
+    assert [(e.name, e.title, e.year) for e in entries] == [("kiss", "Der Kuß", 1908), ("wave", None, None)]
+    provenance = load_style(entries[0].file, network.hash).provenance
+    assert provenance["file"] == "kiss.png" and provenance["style_size"] == 64 and "secret" not in provenance
+    with Image.open(trainer.out / "samples.png") as sheet, Image.open(trainer.out / "loss.png") as curve:
+        sheet.load(), curve.load()
+        assert sheet.width > 5 * 64 and sheet.height > 3 * 64  # photograph, two named, two paintings; three photographs
+        assert len(sheet.convert("L").getcolors()) > 50
+
+
+def test_the_table_has_a_row_a_step(finished):
+    trainer, records, _ = finished
+    rows = log(trainer.out)
+    assert [int(r["step"]) for r in rows] == list(range(1, 9)) == [r.step for r in records]
+    for row, record in zip(rows, records):
+        for key in ("content", "style", "total", "learning_rate"):
+            assert float(row[key]) == pytest.approx(getattr(record, key), rel=1e-5)
+
+
+def test_progress_tells_losses_speed_and_time_left(finished):
+    _, records, _ = finished
+    for record in records:
+        assert record.steps == 8 and record.images_per_second > 0
+        assert all(math.isfinite(v) and v >= 0 for v in (record.content, record.style, record.total))
+        assert record.total >= record.content + 10 * record.style - 1e-5
+    assert records[-1].seconds_left == 0 and records[0].seconds_left > 0
+
+
+def test_a_broken_photograph_is_named_and_not_fatal(finished):
+    _, records, _ = finished
+    told = [complaint for record in records for complaint in record.broken]
+    assert told and all("broken.jpg" in complaint and "\n" not in complaint for complaint in told)
+
+
+def test_what_is_exported_is_the_moving_average(finished):
+    trainer, _, average = finished
+    model = trainer.model.state_dict()
+    stored = load_file(trainer.out / "network.safetensors")
+    moved = 0
+    for key, value in stored.items():
+        torch.testing.assert_close(value.float(), average[key].half().float(), atol=1e-4, rtol=2e-3)
+        moved += not torch.allclose(value.float(), model[key].half().float(), atol=1e-4, rtol=2e-3)
+    assert moved > 5
+    encoder = StyleEncoder(trainer.model.generator.config.channels)
+    encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in average.items() if k.startswith("encoder.")})
+    with torch.no_grad():
+        wanted = encoder(trainer.named.statistics) + average["rows"]
+    for i, name in enumerate(("kiss", "wave")):
+        style = load_style(trainer.out / "styles" / f"{name}.safetensors")
+        torch.testing.assert_close(style.flat(), wanted[i : i + 1], atol=2e-3, rtol=2e-3)
+    assert average["rows"].abs().max() > 1e-3
+
+
+def test_everything_is_learned(finished):
+    trainer, _, _ = finished
+    torch.manual_seed(3)
+    start = training.StyledModel(trainer.model.generator.config, 2).state_dict()
+    for key, value in trainer.model.state_dict().items():
+        if not key.startswith(("encoder.mean", "encoder.std")):
+            assert not torch.equal(value, start[key]), key
+    for i in range(2):
+        assert trainer.model.rows[i].abs().max() > 0
+
+
+def test_the_encoder_is_standardized_over_the_paintings(finished):
+    trainer, _, _ = finished
+    encoder = trainer.model.encoder
+    with torch.no_grad():
+        rows = [trainer.named.statistics]
+        rows += [training.describe(trainer.vgg, trainer.paintings[i].pixels[None])[1] for i in range(4)]
+    table = torch.cat(rows)
+    torch.testing.assert_close(encoder.mean, table.mean(0))
+    torch.testing.assert_close(encoder.std, table.std(0, correction=0).clamp_min(0.1))
+
+
+def test_the_learning_rate_rises_stays_and_falls(pictures, tmp_path):
+    trainer = Trainer(tiny(pictures, tmp_path / "run", steps=100, warmup=10, decay_start=0.6))
+    rates = [trainer.learning_rate(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10:60] == [1.0] * 50
+    assert all(a > b for a, b in zip(rates[60:], rates[61:]))
+    assert rates[80] == pytest.approx(0.5) and 0 < rates[99] < 0.002
+
+
+def test_the_learning_rates_of_the_run_are_those_of_the_schedule(finished):
+    trainer, records, _ = finished
+    assert [r.learning_rate for r in records] == pytest.approx([2e-3 * trainer.learning_rate(i) for i in range(8)])
+    assert [g["peak"] for g in trainer.optimizer.param_groups] == [2e-3, 1e-3, 1e-2]
+    assert sum(len(g["params"]) for g in trainer.optimizer.param_groups) == len(list(trainer.model.parameters()))
+
+
+# ---- the same again ----------------------------------------------------------------------------
+
+
+def test_a_second_run_is_the_same_with_workers_or_without(finished, pictures, tmp_path):
+    trainer, _, _ = finished
+    train(tiny(pictures, tmp_path / "run", workers=1))
+    same_tensors(trainer.out / "resume.safetensors", tmp_path / "run" / "resume.safetensors")
+    for name in ("network", "styles/kiss", "styles/wave"):
+        same_tensors(trainer.out / f"{name}.safetensors", tmp_path / "run" / f"{name}.safetensors")
+
+
+def test_another_seed_is_another_run(finished, pictures, tmp_path):
+    records = []
+    train(tiny(pictures, tmp_path / "run", seed=4, steps=2), progress=records.append)
+    assert [r.total for r in records] != [r.total for r in finished[1][:2]]
+
+
+RUN = """
+import sys, torch
+torch.set_num_threads(1)
+from stylenorm.config import TrainConfig
+from stylenorm.training import train
+values = __import__("json").loads(sys.argv[1])
+train(TrainConfig(**values), progress=lambda r: print(r.step, flush=True))
+"""
+
+
+def test_killed_and_resumed_is_as_if_never_interrupted(finished, pictures, tmp_path):
+    """SIGKILL after step 5, whose last checkpoint is step 4; then on to step 8: every bit as in the run of one go."""
+    trainer, records, _ = finished
+    config = tiny(pictures, tmp_path / "run")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, json.dumps(asdict(config))], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    for line in process.stdout:
+        if int(line) == 5:
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert not (tmp_path / "run" / "network.safetensors").exists()
+    assert read_metadata(tmp_path / "run" / "resume.safetensors", "resume")["step"] == 4
+    assert [int(r["step"]) for r in log(tmp_path / "run")][:4] == [1, 2, 3, 4]
+
+    again = []
+    train(config, resume=True, progress=again.append)
+    assert [(r.step, r.content, r.style, r.learning_rate) for r in again] == [
+        (r.step, r.content, r.style, r.learning_rate) for r in records[4:]
+    ]
+    same_tensors(trainer.out / "resume.safetensors", tmp_path / "run" / "resume.safetensors")
+    for name in ("network.safetensors", "styles/kiss.safetensors", "styles/wave.safetensors"):
+        assert (trainer.out / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+    drop = ("images_per_second",)
+    assert [{k: v for k, v in r.items() if k not in drop} for r in log(tmp_path / "run")] == [
+        {k: v for k, v in r.items() if k not in drop} for r in log(trainer.out)
+    ]
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, tmp_path, pictures):
+    trainer, _, _ = finished
+    shutil.copytree(trainer.out, tmp_path / "run")
+    records = []
+    path = train(replace(trainer.config, out=str(tmp_path / "run")), resume=True, progress=records.append)
+    assert records == [] and path.read_bytes() == (trainer.out / "network.safetensors").read_bytes()
+    assert len(log(tmp_path / "run")) == 8
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"batch": 3}, "batch"),
+        ({"seed": 4}, "seed"),
+        ({"size": 80}, "size"),
+        ({"named_share": 0.25}, "named-share"),
+        ({"norm": "layer"}, "norm"),
+        ({"norm": "batch"}, "norm"),
+        ({"widths": (8, 8, 24)}, "widths"),
+        ({"blocks": (0, 1, 1)}, "blocks"),
+        ({"names": ("wave",)}, "styles"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(settings, told, finished):
+    trainer, _, _ = finished
+    before = (trainer.out / "resume.safetensors").read_bytes()
+    refused(lambda: Trainer(replace(trainer.config, **settings), resume=True), told)
+    assert (trainer.out / "resume.safetensors").read_bytes() == before
+
+
+def test_there_must_be_something_to_resume_and_nothing_to_overwrite(finished, config):
+    refused(lambda: Trainer(config, resume=True), "resume.safetensors", "does not exist")
+    refused(lambda: Trainer(finished[0].config), str(finished[0].out), "--resume")
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", None])
+def test_a_damaged_checkpoint_is_named(content, finished, config):
+    whole = (finished[0].out / "resume.safetensors").read_bytes()
+    Path(config.out).mkdir()
+    (Path(config.out) / "resume.safetensors").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    refused(lambda: Trainer(config, resume=True), "resume.safetensors")
+
+
+def test_a_torn_table_does_not_stop_a_run_from_resuming(finished, tmp_path):
+    shutil.copytree(finished[0].out, tmp_path / "run")
+    with open(tmp_path / "run" / "loss.csv", "a") as file:
+        file.write("9,0.5,0.1,1.5,0.001,3\n10,0.4")
+    train(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
+    assert [int(r["step"]) for r in log(tmp_path / "run")] == list(range(1, 9))
+
+
+# ---- losses that are no numbers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_not_finite_stops_with_step_and_names(where, config):
+    trainer = Trainer(config)
+    batches = list(trainer.batches())
+    trainer.train_step(batches[0])
+    trainer.train_step(batches[1])
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    if where == "loss":
+        with torch.no_grad():
+            trainer.model.rows.fill_(math.nan)
+        before["rows"].fill_(math.nan)
+    else:
+        trainer.model.generator.out.bias.register_hook(lambda gradient: gradient * math.inf)
+    told = refused(lambda: trainer.train_step(batches[2]), where, "step 3", "--resume")
+    assert all(name.split(" with ")[0] in told for name in batches[2].names)
+    assert any(name in told for name in ("kiss", "wave")) and "painting" in told
+    for key, value in trainer.model.state_dict().items():  # nothing was stepped with it
+        assert torch.equal(value.nan_to_num(), before[key].nan_to_num()), key
+
+
+def test_the_checkpoint_stays_sound_when_a_run_stops(config):
+    trainer = Trainer(config)
+    step = trainer.train_step
+
+    def failing(batch):
+        if trainer.step == 4:
+            with torch.no_grad():
+                trainer.model.generator.stem.conv.weight[0] = math.nan
+        return step(batch)
+
+    trainer.train_step = failing
+    refused(trainer.run, "step 5")
+    tensors = load_file(trainer.state_file)
+    assert read_metadata(trainer.state_file)["step"] == 4 and all(torch.isfinite(t).all() for t in tensors.values())
+
+
+def test_gradients_are_clipped(config):
+    norms = []
+    for clip in (1e-3, 1e6):
+        trainer = Trainer(replace(config, clip=clip, out=config.out + str(clip)))
+        batch = next(iter(trainer.batches()))
+        trainer.train_step(batch)
+        gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        norms.append(torch.stack([g.norm() for g in gradients]).norm().item())
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3) and norms[1] > 1e-2
+
+
+# ---- what can be trained -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "group"])  # and instance, above
+def test_every_kind_of_norm_trains(norm, config):
+    records = []
+    path = train(replace(config, norm=norm, steps=2), progress=records.append)
+    network = load_network(path)
+    assert network.generator.config.norm == norm and len(records) == 2
+    if norm == "batch":
+        assert network.generator.stem.norm.num_batches_tracked == 2
+        assert network.generator.stem.norm.running_var.std() > 0
+
+
+@pytest.mark.parametrize("kind", ["named", "paintings"])
+def test_named_styles_or_paintings_alone_will_do(kind, config):
+    config = replace(config, steps=2, **({"paintings": None} if kind == "named" else {"styles": None}))
+    path = train(config)
+    assert len(style_entries(path)) == (2 if kind == "named" else 0)
+    assert load_network(path).encoder is not None
+    train(replace(config, steps=3), resume=True)
+
+
+def test_one_photograph_and_one_named_painting_will_do(pictures, tmp_path, config):
+    make_photo(tmp_path / "one" / "photo.jpg")
+    path = train(replace(config, photos=str(tmp_path / "one"), paintings=None, names=("wave",), steps=2))
+    assert [e.name for e in style_entries(path)] == ["wave"]
+
+
+def test_a_short_training_lowers_the_loss(pictures, tmp_path):
+    records = []
+    settings = dict(steps=36, paintings=None, names=("kiss",), photo_scales=(64, 64), checkpoint_every=1000, warmup=4)
+    train(tiny(pictures, tmp_path / "run", **settings), progress=records.append)
+    assert sum(r.total for r in records[-6:]) < 0.75 * sum(r.total for r in records[:6])
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"photos": "{none}"}, "{none}"),
+        ({"photos": "{empty}"}, "{empty}"),
+        ({"styles": "{empty}"}, "{empty}"),
+        ({"paintings": "{none}"}, "{none}"),
+        ({"styles": None, "paintings": None}, "named styles"),
+        ({"names": ("kiss", "scream")}, "'scream'"),
+        ({"vgg": "{none}"}, "{none}"),
+        ({"vgg": "{text}"}, "{text}"),
+        ({"vgg": "{style}"}, "{style}"),
+        ({"init": "{none}"}, "{none}"),
+        ({"init": "{style}"}, "{style}"),
+        ({"device": "cuda:77"}, "cuda:77"),
+        ({"device": "abacus"}, "abacus"),
+        ({"norm": "spectral"}, "spectral"),
+        ({"norm": "group", "num_groups": 7}, "7 groups"),
+        ({"widths": (8,), "blocks": (1,)}, "two widths"),
+        ({"out": "{text}"}, "{text}"),
+        ({"out": "{text}/deeper"}, "{text}"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(change, told, config, finished, tmp_path):
+    places = {
+        "none": str(tmp_path / "none"),
+        "empty": str(tmp_path / "empty"),
+        "text": str(tmp_path / "notes.txt"),
+        "style": str(finished[0].out / "styles" / "kiss.safetensors"),
+    }
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("not weights")
+    change = {k: v.format(**places) if isinstance(v, str) else v for k, v in change.items()}
+    refused(lambda: train(replace(config, **change)), told.format(**places))
+
+
+@pytest.mark.parametrize("values", ['{"kiss": 3}', "[1]", "{", '[{"title": "x"}]', '"kiss"', "[[]]"])
+def test_a_table_of_styles_that_makes_no_sense_is_named(values, tmp_path, config):
+    make_photo(tmp_path / "styles" / "kiss.png", (70, 70))
+    (tmp_path / "styles" / "styles.json").write_text(values)
+    refused(lambda: Trainer(replace(config, styles=str(tmp_path / "styles"))), "styles.json")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_but_broken_photographs_is_one_sentence(workers, tmp_path, config):
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / "bad").mkdir(exist_ok=True)
+        (tmp_path / "bad" / name).write_bytes(b"no")
+    told = refused(lambda: train(replace(config, photos=str(tmp_path / "bad"), workers=workers)), "none of the 2")
+    assert len(told) < 300
+
+
+def test_a_broken_named_painting_is_named(tmp_path, config):
+    make_photo(tmp_path / "styles" / "kiss.png")
+    (tmp_path / "styles" / "bad.png").write_bytes(b"no")
+    refused(lambda: Trainer(replace(config, styles=str(tmp_path / "styles"))), "bad.png")
+
+
+def test_broken_photographs_do_not_stop_the_samples(tmp_path, config):
+    """Those that the sheet would show are broken: others are shown."""
+    for i in range(6):
+        (tmp_path / "mixed").mkdir(exist_ok=True)
+        (tmp_path / "mixed" / f"a{i}.jpg").write_bytes(b"no")
+    make_photo(tmp_path / "mixed" / "z.png", (70, 70))
+    train(replace(config, photos=str(tmp_path / "mixed"), steps=1))
+    assert (Path(config.out) / "samples.png").exists()
+
+
+# ---- going on from a network -------------------------------------------------------------------
+
+
+def test_init_goes_on_from_the_network_its_encoder_and_its_rows(finished, pictures, tmp_path):
+    first = finished[0].out
+    make_photo(tmp_path / "styles" / "fresh.png", (70, 80), seed=9)
+    for name in ("kiss", "wave"):
+        (tmp_path / "styles" / f"{name}.png").write_bytes((pictures / "styles" / f"{name}.png").read_bytes())
+    init = str(first / "network.safetensors")
+    config = tiny(pictures, tmp_path / "run", init=init, styles=str(tmp_path / "styles"), widths=(4, 4), blocks=(0, 0), steps=1)
+    trainer = Trainer(config)
+    network = load_network(init)
+    assert trainer.model.generator.config == network.generator.config  # the file's, not the settings'
+    for ours, theirs in ((trainer.model.generator, network.generator), (trainer.model.encoder, network.encoder)):
+        assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in ours.state_dict().items())
+    assert trainer.named.names == ["fresh", "kiss", "wave"]
+    with torch.no_grad():
+        flat = trainer.model.flat_styles(trainer.named.statistics, torch.arange(3))
+    for i, name in ((1, "kiss"), (2, "wave")):
+        torch.testing.assert_close(flat[i : i + 1], load_style(first / "styles" / f"{name}.safetensors").flat(), atol=1e-5, rtol=1e-5)
+    assert torch.equal(trainer.model.rows[0], torch.zeros_like(trainer.model.rows[0]))
+    path = trainer.run()
+    assert load_network(path).about["training"]["images"] == 16 + 2
+    assert load_network(init).hash == network.hash
+
+
+def test_init_from_a_network_without_encoder_or_history(config, tmp_path):
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig((4, 8), (0, 0), "layer"))
+    digest = save_network(tmp_path / "from" / "network.safetensors", generator, None, training="by hand")
+    flat = torch.rand(1, 2, sum(generator.config.channels))
+    save_style(tmp_path / "from" / "styles" / "kiss.safetensors", Style.from_flat(flat, generator.config.channels, name="kiss", network=digest))
+    trainer = Trainer(replace(config, init=str(tmp_path / "from" / "network.safetensors"), steps=1))
+    with torch.no_grad():
+        now = trainer.model.flat_styles(trainer.named.statistics[:1], torch.tensor([0]))
+    torch.testing.assert_close(now, flat.half().float(), atol=1e-5, rtol=1e-5)
+    assert load_network(trainer.run()).about["training"]["images"] == 2
+
+
+def test_a_style_of_another_network_beside_init_is_named(finished, other_weights, config, tmp_path):
+    shutil.copytree(finished[0].out, tmp_path / "from")
+    shutil.copy(other_weights / "styles" / "red-hill.safetensors", tmp_path / "from" / "styles" / "kiss.safetensors")
+    refused(lambda: Trainer(replace(config, init=str(tmp_path / "from" / "network.safetensors"))), "kiss.safetensors", "another network")
+
+
+def test_only_features_that_were_read_from_safetensors_are_used(tmp_path, config, monkeypatch):
+    """A file of one's own: other features, other losses."""
+    torch.manual_seed(0)
+    from stylenorm.perceptual import VGGFeatures
+
+    save_file({f"features.{k}": v.half() for k, v in VGGFeatures().features.state_dict().items()}, tmp_path / "vgg.safetensors")
+    records = []
+    train(replace(config, vgg=str(tmp_path / "vgg.safetensors"), steps=1), progress=records.append)
+    monkeypatch.setenv("STYLENORM_WEIGHTS", str(tmp_path / "nowhere"))
+    refused(lambda: Trainer(replace(config, out=config.out + "2")), "vgg16.safetensors", "nowhere")
+    assert math.isfinite(records[0].total)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_and_resumes(config):
+    config = replace(config, device="cuda", steps=4)
+    train(config)
+    records = []
+    train(replace(config, steps=6), resume=True, progress=records.append)
+    assert [r.step for r in records] == [5, 6]
