@@ -1,0 +1,188 @@
+"""What runs a generator: torch anywhere, or OpenVINO, which is several times quicker on a CPU."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stylenorm.errors import StylenormError
+from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_length, reflected_index
+from stylenorm.style import Style
+
+
+class Backend(Protocol):
+    """Something that paints. ``name`` is for people."""
+
+    name: str
+
+    def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
+        """uint8 (H, W, 3) to uint8 (H, W, 3)."""
+
+
+class TorchBackend:
+    """The generator as it is. bfloat16 on CUDA; float32 elsewhere."""
+
+    def __init__(self, generator: Generator, device: torch.device) -> None:
+        self.device = device
+        self.generator = generator.to(device, memory_format=torch.channels_last)
+        self.half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.name = f"torch on {device}, {'bfloat16' if self.half else 'float32'}"
+
+    @torch.inference_mode()
+    def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
+        x = torch.from_numpy(np.array(picture)).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            y = self.generator(x.float() / 255, style.to(self.device))
+        y = (y[0].float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+        return y.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+class OpenVINOBackend:
+    """The generator's graph in OpenVINO, on the CPU, in bfloat16 where the processor computes in it.
+
+    The graph takes uint8 pixels and gives uint8 pixels, so that scaling and reordering run in it, too, and γ
+    and β are an input, so one compiled graph serves every style, blend and picture size. A style with regions,
+    which has a γ and β for each position, goes through torch.
+    """
+
+    def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
+        import openvino
+
+        core = openvino.Core()
+        native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        half = precision == "bf16" or (precision == "auto" and native)
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self.stride = generator.config.stride
+        self.regional = TorchBackend(generator, torch.device("cpu"))
+        self.compiled = core.compile_model(openvino_graph(generator), "CPU", settings)
+        self.name = f"OpenVINO on cpu, {'bfloat16' if half else 'float32'}"
+
+    def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
+        if style.has_regions:
+            return self.regional(picture, style)
+        height, width = picture.shape[:2]
+        flat = style.flat().float().cpu().numpy()
+        padded = picture
+        for axis, length in enumerate((height, width)):
+            target = padded_length(length, self.stride)
+            if target != length:
+                padded = padded.take(reflected_index(length, target, torch.device("cpu")).numpy(), axis)
+        request = self.compiled.create_infer_request()  # one a call: several threads may paint at once
+        out = request.infer([np.ascontiguousarray(padded)[None], flat])[self.compiled.output(0)]
+        return out[0, :height, :width].copy()
+
+
+def openvino_graph(generator: Generator):
+    """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) uint8 and (1, 2, T) float32 to (1, H, W, 3) uint8.
+
+    H and W must be multiples of the generator's stride. A test holds it against the generator itself.
+    """
+    return _Graph(generator).model()
+
+
+class _Graph:
+    """Walks a generator's modules in the order of its forward and writes down one operation for each step."""
+
+    def __init__(self, generator: Generator) -> None:
+        import openvino.opset13 as ops
+
+        self.ops, self.generator = ops, generator
+
+    def model(self):
+        import openvino
+
+        ops, generator = self.ops, self.generator
+        image = ops.parameter([1, -1, -1, 3], np.uint8, name="image")
+        total = sum(generator.config.channels)
+        style = ops.parameter([1, 2, total], np.float32, name="style")
+        # γ and β of each normalization as (1, C, 1, 1), in the generator's order
+        columns = ops.reshape(style, np.array([1, 2 * total, 1, 1]), False)
+        lengths = np.array(list(generator.config.channels) * 2, np.int64)
+        parts = ops.variadic_split(columns, 1, lengths)
+        count = len(generator.config.channels)
+        self.pairs = iter([(parts.output(i), parts.output(count + i)) for i in range(count)])
+
+        x = ops.transpose(ops.convert(image, "f32"), np.array([0, 3, 1, 2]))
+        x = ops.space_to_depth(ops.multiply(x, np.float32(1 / 255)), "depth_first", 2)
+        x = self.relu(self.styled(x, generator.stem))
+        skips = []
+        for down in generator.down:
+            skips.append(x)
+            x = self.relu(self.styled(x, down))
+        for block in generator.deep:
+            x = self.residual(x, block)
+        for up, wide in zip(generator.up, generator.wide):
+            x = self.relu(ops.add(self.styled(self.double(x), up), skips.pop()))
+            for block in wide:
+                x = self.residual(x, block)
+        x = self.convolution(x, *generator.out.folded())
+        x = ops.depth_to_space(ops.sigmoid(x), "depth_first", 2)
+        x = ops.transpose(ops.add(ops.multiply(x, np.float32(255)), np.float32(0.5)), np.array([0, 2, 3, 1]))
+        return openvino.Model([ops.result(ops.convert(x, "u8"))], [image, style], "stylenorm")
+
+    def relu(self, x):
+        return self.ops.relu(x)
+
+    def double(self, x):
+        return self.ops.interpolate(
+            x,
+            np.array([2.0, 2.0], np.float32),
+            "linear_onnx",
+            "scales",
+            coordinate_transformation_mode="half_pixel",
+            axes=np.array([2, 3]),
+        )
+
+    def residual(self, x, block: ResidualBlock):
+        return self.ops.add(x, self.styled(self.relu(self.styled(x, block.first)), block.second))
+
+    def convolution(self, x, weight: Tensor, bias: Tensor | None = None, stride: tuple[int, int] = (1, 1)):
+        ops = self.ops
+        one = np.array([0, 0, 1, 1])
+        x = ops.pad(x, one, one, "reflect")
+        x = ops.convolution(x, _numpy(weight), list(stride), [0, 0], [0, 0], [1, 1])
+        return x if bias is None else ops.add(x, _numpy(bias).reshape(1, -1, 1, 1))
+
+    def styled(self, x, layer: StyledConv):
+        gamma, beta = next(self.pairs)
+        x = self.convolution(x, layer.conv.weight, stride=layer.conv.stride)
+        x = self.normalized(x, layer.norm)
+        return self.ops.add(self.ops.multiply(x, gamma), beta)
+
+    def normalized(self, x, norm):
+        ops = self.ops
+        if norm.kind == "batch":
+            scale = torch.rsqrt(norm.running_var + norm.eps)
+            shift = -norm.running_mean * scale
+            return ops.add(ops.multiply(x, _numpy(scale).reshape(1, -1, 1, 1)), _numpy(shift).reshape(1, -1, 1, 1))
+        if norm.kind == "group":
+            shape = ops.shape_of(x)
+            x = ops.reshape(x, np.array([0, norm.num_groups, -1]), True)
+            return ops.reshape(ops.mvn(x, np.array([2]), True, norm.eps, "inside_sqrt"), shape, False)
+        axes = {"instance": [2, 3], "layer": [1, 2, 3]}[norm.kind]
+        return ops.mvn(x, np.array(axes), True, norm.eps, "inside_sqrt")
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
+
+
+def choose_backend(name: str, generator: Generator, device: torch.device) -> Backend:
+    """"auto" is OpenVINO on a CPU where it is installed, else torch."""
+    if name not in ("auto", "torch", "openvino"):
+        raise StylenormError(f"no backend {name!r}; choose auto, torch or openvino")
+    if name == "openvino" and device.type != "cpu":
+        raise StylenormError(f"the openvino backend computes on the cpu, not on {device}; use --backend torch there")
+    if name == "torch" or device.type != "cpu":
+        return TorchBackend(generator, device)
+    try:
+        return OpenVINOBackend(generator)
+    except ImportError:
+        if name == "openvino":
+            raise StylenormError("openvino is not installed; pip install openvino, or use --backend torch") from None
+        return TorchBackend(generator, device)

@@ -1,0 +1,407 @@
+"""`Stylizer`: what goes in, what comes out, and what is refused."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import engine
+from stylenorm.checkpoint import load_network, load_style, save_network, save_style
+from stylenorm.engine import Stylizer
+from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
+from stylenorm.images import read_picture
+from stylenorm.style import Style, blend
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Photographs' own styles are read at 48 px."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "STYLE_SIZE", 48)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights, small) -> Stylizer:
+    """On torch, where a pixel is the same on every machine."""
+    return Stylizer(weights, "cpu", "torch")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> Image.Image:
+    return Image.open(make_photo(tmp_path_factory.mktemp("image") / "photo.png")).convert("RGB")
+
+
+def pixels(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture).astype(int)
+
+
+def distance(a: Image.Image, b: Image.Image) -> float:
+    return float(np.abs(pixels(a) - pixels(b)).mean())
+
+
+def refused(call, *parts: str, kind=StylenormError) -> None:
+    with pytest.raises(StylenormError) as caught:
+        call()
+    told = str(caught.value)
+    assert isinstance(caught.value, kind), type(caught.value)
+    assert told and "\n" not in told and all(part in told for part in parts), told
+
+
+# ---- what goes in ------------------------------------------------------------------------------
+
+
+def test_a_path_a_picture_an_image_and_an_array_are_one(stylizer, photo):
+    results = [stylizer.stylize(source, "red-hill") for source in (photo, str(photo), read_picture(photo), Image.open(photo), np.array(Image.open(photo)))]
+    assert results[0].size == (60, 44) and results[0].mode == "RGB"
+    assert all(np.array_equal(pixels(r), pixels(results[0])) for r in results[1:])
+    assert distance(results[0], Image.open(photo)) > 10
+
+
+def test_the_style_counts(stylizer, image):
+    painted = [stylizer.stylize(image, name) for name in stylizer.styles]
+    assert len(painted) == 3
+    assert min(distance(painted[i], painted[j]) for i in range(3) for j in range(i)) > 5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 3), (16, 16), (17, 33), (70, 31)])
+def test_the_result_is_as_large_as_the_photograph(stylizer, size):
+    assert stylizer.stylize(Image.new("RGB", size, (30, 90, 200)), "red-hill").size == size
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "I;16", "LA", "RGBA"])
+def test_every_mode_is_painted(stylizer, image, mode):
+    if mode == "I;16":
+        source = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) * 257))
+    else:
+        source = image.convert(mode)
+    result = stylizer.stylize(source, "red-hill")
+    assert result.size == image.size and result.mode == ("RGBA" if "A" in mode else "RGB")
+    assert np.asarray(result.convert("L")).std() > 2
+
+
+def test_transparency_comes_back(stylizer, image):
+    alpha = Image.linear_gradient("L").resize(image.size)
+    source = image.copy()
+    source.putalpha(alpha)
+    result = stylizer.stylize(source, "red-hill")
+    assert result.mode == "RGBA" and np.array_equal(pixels(result.getchannel("A")), pixels(alpha))
+    smaller = stylizer.stylize(source, "red-hill", size=30)
+    assert smaller.size == (30, 22) and smaller.mode == "RGBA"
+
+
+@pytest.mark.parametrize("size, wanted", [(30, (30, 22)), (60, (60, 44)), (90, (90, 66)), (16, (16, 12))])
+def test_size_is_the_longer_side(stylizer, image, size, wanted):
+    assert stylizer.stylize(image, "red-hill", size=size).size == wanted
+    upright = image.transpose(Image.Transpose.ROTATE_90)
+    assert stylizer.stylize(upright, "red-hill", size=size).size == wanted[::-1]
+
+
+def test_the_photograph_is_not_changed(stylizer, image):
+    before = pixels(image).copy()
+    stylizer.stylize(image, "red-hill", strength=0.5, preserve_color=True, size=40)
+    assert np.array_equal(pixels(image), before)
+
+
+# ---- strength and colour -----------------------------------------------------------------------
+
+
+def test_strength_0_is_the_photograph_and_1_the_painting(stylizer, image):
+    assert np.array_equal(pixels(stylizer.stylize(image, "red-hill", strength=0)), pixels(image))
+    assert np.array_equal(pixels(stylizer.stylize(image, "red-hill", strength=0, size=30)), pixels(stylizer.stylize(image, "tall-grass", strength=0.0, size=30)))
+    assert np.array_equal(pixels(stylizer.stylize(image, "red-hill", strength=1.0)), pixels(stylizer.stylize(image, "red-hill")))
+
+
+def test_strength_leads_from_one_to_the_other_without_a_jump(stylizer, image):
+    steps = [stylizer.stylize(image, "red-hill", strength=s) for s in (0, 0.01, 0.25, 0.5, 0.75, 0.99, 1)]
+    away = [distance(step, image) for step in steps]
+    left = [distance(step, steps[-1]) for step in steps]
+    assert away[1] < 3 and left[-2] < 3
+    assert all(a < b for a, b in zip(away, away[1:])), away
+    assert all(a > b for a, b in zip(left, left[1:])), left
+
+
+def test_preserved_colours_are_the_photographs(stylizer, image):
+    plain, kept = (stylizer.stylize(image, "red-hill", preserve_color=flag) for flag in (False, True))
+
+    def chroma(picture):
+        return pixels(picture.convert("YCbCr"))[..., 1:]
+
+    assert np.abs(chroma(kept) - chroma(image)).mean() < 0.5 * np.abs(chroma(plain) - chroma(image)).mean()
+    assert np.abs(pixels(kept.convert("L")) - pixels(plain.convert("L"))).mean() < 2
+    assert distance(stylizer.stylize(image, "red-hill", strength=0, preserve_color=True), image) < 1
+
+
+@pytest.mark.parametrize("strength", [-0.01, 1.01, math.nan, math.inf, -math.inf])
+def test_other_strengths_are_refused(stylizer, image, strength):
+    refused(lambda: stylizer.stylize(image, "red-hill", strength=strength), "strength", kind=StyleError)
+
+
+@pytest.mark.parametrize("size", [0, -5, 15, 30001])
+def test_other_sizes_are_refused(stylizer, image, size):
+    refused(lambda: stylizer.stylize(image, "red-hill", size=size), "size", str(size))
+
+
+# ---- styles ------------------------------------------------------------------------------------
+
+
+def test_a_mapping_a_sequence_and_a_blend_are_one(stylizer, image):
+    a, b = stylizer.style("red-hill"), stylizer.style("tall-grass")
+    ways = [
+        {"red-hill": 1, "tall-grass": 3},
+        [("red-hill", 0.25), ("tall-grass", 0.75)],
+        (("red-hill", 2), (b, 6)),
+        {a: 1, b: 3},
+        {"red-hill": "1", "tall-grass": "3"},
+        blend([(a, 1), (b, 3)]),
+        iter([(a, 1), (b, 3)]),
+        {"red-hill": 1, "tall-grass": 3, "blue-tree": 0},
+    ]
+    results = [pixels(stylizer.stylize(image, way)) for way in ways]
+    assert all(np.abs(r - results[0]).max() <= 1 for r in results[1:])
+    assert np.array_equal(pixels(stylizer.stylize(image, {"red-hill": 7})), pixels(stylizer.stylize(image, "red-hill")))
+    assert np.abs(results[0] - pixels(stylizer.stylize(image, "red-hill"))).mean() > 1
+
+
+@pytest.mark.parametrize("style", [None, 3, {}, [], ["red-hill"], [("red-hill",)], {"red-hill": None}, {"red-hill": "much"}, [("red-hill", 1, 2)], [(3, 1)]])
+def test_what_is_no_style_is_refused(stylizer, image, style):
+    refused(lambda: stylizer.stylize(image, style), kind=StyleError)
+
+
+@pytest.mark.parametrize("first, second", [(0, 0), (-1, 2), (math.nan, 1), (math.inf, 1)])
+def test_weights_without_a_mean_are_refused(stylizer, image, first, second):
+    refused(lambda: stylizer.stylize(image, {"red-hill": first, "tall-grass": second}), "weights", kind=StyleError)
+
+
+def test_an_unknown_name_gets_a_suggestion(stylizer, image):
+    for style in ("red-hil", {"red-hil": 1}, [("red-hil", 1)]):
+        refused(lambda: stylizer.stylize(image, style), "'red-hil'", "red-hill", kind=StyleError)
+    refused(lambda: stylizer.style("zzzzz"), "blue-tree", "tall-grass")
+    refused(lambda: stylizer.style(""), "blue-tree")
+
+
+def test_a_style_of_another_network_is_refused(stylizer, other_weights, image):
+    foreign = Stylizer(other_weights, "cpu", "torch").style("red-hill")
+    for style in (foreign, {foreign: 1}, [("tall-grass", 1), (foreign, 1)]):
+        refused(lambda: stylizer.stylize(image, style), "'red-hill'", "another network", kind=StyleError)
+
+
+def test_a_style_that_the_network_cannot_take_is_refused(stylizer, image):
+    own = stylizer.style("red-hill")
+    short = Style(own.gammas, tuple(b[:, :-1] for b in own.betas), "short", network=own.network)
+    broken = own.map(lambda t: t * math.nan)
+    two = own.map(lambda t: t.repeat(2, 1))
+    fewer = Style(own.gammas[:-1], own.betas[:-1], "fewer")
+    for style in (short, broken, two, fewer):
+        refused(lambda: stylizer.stylize(image, style), repr(style.name), kind=StyleError)
+    made_by_hand = Style(own.gammas, own.betas)  # of no known network, but of its shape
+    assert np.array_equal(pixels(stylizer.stylize(image, made_by_hand)), pixels(stylizer.stylize(image, own)))
+
+
+def test_a_saved_style_paints_as_before(stylizer, image, tmp_path):
+    style = stylizer.style_from(image)
+    save_style(tmp_path / "s.safetensors", style)
+    back = load_style(tmp_path / "s.safetensors")
+    assert np.abs(pixels(stylizer.stylize(image, back)) - pixels(stylizer.stylize(image, style))).max() <= 2
+
+
+# ---- any painting ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (5000, 3), (40, 40), (300, 20), (7, 64)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_any_painting_is_a_style(stylizer, image, size, mode):
+    painting = Image.effect_noise(size, 80).convert(mode)
+    style = stylizer.style_from(painting, 32)
+    assert style.network == load_network(stylizer._file).hash and torch.isfinite(style.flat()).all()
+    assert stylizer.stylize(image, style).size == image.size
+
+
+def test_paintings_differ_and_the_same_painting_does_not(stylizer, tmp_path):
+    a, b = make_photo(tmp_path / "dusk.png", seed=1), make_photo(tmp_path / "dawn.png", seed=8)
+    first = stylizer.style_from(a)
+    assert first.name == "dusk"
+    assert torch.equal(first.flat(), stylizer.style_from(Image.open(a)).flat())
+    assert torch.equal(first.flat(), stylizer.style_from(np.array(Image.open(a))).flat())
+    assert (first.flat() - stylizer.style_from(b).flat()).abs().max() > 1e-3
+    assert (first.flat() - stylizer.style_from(a, 96).flat()).abs().max() > 1e-4
+
+
+def test_a_painting_blends_with_a_named_style(stylizer, image):
+    style = stylizer.style_from(image)
+    both = stylizer.stylize(image, [("red-hill", 1), (style, 1)])
+    assert distance(both, stylizer.stylize(image, "red-hill")) > 1 and distance(both, stylizer.stylize(image, style)) > 1
+
+
+@pytest.mark.parametrize("size", [0, 31, 2049, -1])
+def test_other_painting_sizes_are_refused(stylizer, image, size):
+    refused(lambda: stylizer.style_from(image, size), str(size), kind=StyleError)
+
+
+def test_broken_pictures_are_named(stylizer, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    for path in (tmp_path / "broken.jpg", tmp_path / "none.png", tmp_path):
+        refused(lambda: stylizer.stylize(path, "red-hill"), path.name, kind=ImageError)
+        refused(lambda: stylizer.style_from(path), path.name, kind=ImageError)
+
+
+# ---- regions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_regions_paint_each_place_in_its_style(weights, image, backend, strength):
+    stylizer = Stylizer(weights, "cpu", backend)
+    left = np.zeros((44, 60))
+    left[:, :30] = 1
+    style = stylizer.region_style([("red-hill", left), ("blue-tree", 1 - left)], image.size)
+    painted = stylizer.stylize(image, style, strength)
+    a, b = (stylizer.stylize(image, name, strength) for name in ("red-hill", "blue-tree"))
+    for columns, near, far in ((slice(0, 20), a, b), (slice(40, 60), b, a)):
+        here = [np.abs(pixels(painted)[:, columns] - pixels(other)[:, columns]).mean() for other in (near, far)]
+        assert here[0] < here[1], here
+    same = stylizer.region_style([("red-hill", left), ("red-hill", 1 - left)], image.size)
+    assert distance(stylizer.stylize(image, same, strength), a) < 2
+
+
+def test_masks_are_pictures_or_arrays_of_any_size_and_gaps_take_the_first_style(stylizer, image):
+    small, large = Image.new("L", (6, 4), 255), np.zeros((200, 300))
+    style = stylizer.region_style([("red-hill", small), ("blue-tree", large)], image.size)
+    assert distance(stylizer.stylize(image, style), stylizer.stylize(image, "red-hill")) < 1
+    gaps = stylizer.region_style([("red-hill", np.zeros((4, 4))), ("blue-tree", np.zeros((4, 4)))], image.size)
+    assert distance(stylizer.stylize(image, gaps), stylizer.stylize(image, "red-hill")) < 1
+
+
+def test_regions_for_another_picture_are_refused(stylizer, image):
+    style = stylizer.region_style([("red-hill", np.ones((4, 4)))], (128, 64))
+    refused(lambda: stylizer.stylize(image, style), "60 x 44", kind=StyleError)
+
+
+@pytest.mark.parametrize("mask", [np.full((4, 4), -1.0), np.full((4, 4), math.nan), np.ones((4, 4, 3)), np.ones(4), np.ones((0, 4))])
+def test_masks_that_say_nothing_are_refused(stylizer, mask):
+    refused(lambda: stylizer.region_style([("red-hill", mask)], (60, 44)), "mask", kind=StyleError)
+    refused(lambda: stylizer.region_style([], (60, 44)), kind=StyleError)
+
+
+# ---- the sheet ---------------------------------------------------------------------------------
+
+
+def test_the_sheet_shows_every_style(stylizer, image):
+    sheet = stylizer.sheet(image, tile=40, columns=2)
+    assert sheet.width >= 2 * 40 and sheet.height >= 2 * 29 and sheet.width < 3 * 40
+    narrow = stylizer.sheet(image, ["red-hill"], tile=40)
+    assert narrow.width < sheet.width + 10 and narrow.height < sheet.height
+    first = np.asarray(narrow)[20:49, :40].astype(int)  # below its label: the photograph
+    assert np.abs(first - pixels(image.resize((40, 29), Image.Resampling.LANCZOS))).mean() < 2
+    refused(lambda: stylizer.sheet(image, ["red-hill", "green"]), "'green'")
+
+
+# ---- several at once ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_threads_do_not_disturb_one_another(weights, image, backend):
+    """A fresh stylizer, so that the features and the styles are first loaded by several threads at once."""
+    jobs = [("red-hill", 1.0), ("blue-tree", 0.5), ("tall-grass", 1.0), ({"red-hill": 1, "blue-tree": 2}, 0.3)] * 3
+    fresh = Stylizer(weights, "cpu", backend)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda job: fresh.stylize(image, *job), jobs))
+    alone = [fresh.stylize(image, *job) for job in jobs]
+    assert all(np.array_equal(pixels(a), pixels(b)) for a, b in zip(together, alone))
+
+
+def test_openvino_and_torch_agree(weights, stylizer, image):
+    other = Stylizer(weights, "cpu", "auto")
+    assert other.describe() != "" and stylizer.describe().startswith("torch")
+    assert distance(other.stylize(image, "red-hill"), stylizer.stylize(image, "red-hill")) < 3
+
+
+# ---- what it stands on -------------------------------------------------------------------------
+
+
+def test_a_network_without_encoder_paints_its_named_styles(weights, image, tmp_path):
+    shutil.copytree(weights, tmp_path / "w")
+    network = load_network(weights / "network.safetensors")
+    save_network(tmp_path / "w" / "network.safetensors", network.generator, None)
+    stylizer = Stylizer(tmp_path / "w", "cpu", "torch")
+    stylizer.stylize(image, "red-hill")
+    stylizer.stylize(image, "red-hill", strength=0)
+    for call in (lambda: stylizer.style_from(image), lambda: stylizer.stylize(image, "red-hill", strength=0.5)):
+        refused(call, "network.safetensors", "encoder")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"rubbish" * 9])
+def test_features_that_cannot_be_read_are_named(weights, image, tmp_path, content, monkeypatch):
+    shutil.copytree(weights, tmp_path / "w")
+    monkeypatch.setenv("STYLENORM_WEIGHTS", str(tmp_path / "w"))
+    if content is not None:
+        (tmp_path / "w" / "vgg16.safetensors").write_bytes(content)
+    stylizer = Stylizer(device="cpu", backend="torch")
+    stylizer.stylize(image, "red-hill")
+    refused(lambda: stylizer.style_from(image), str(tmp_path / "w" / "vgg16.safetensors"), kind=WeightsError)
+
+
+@pytest.mark.parametrize("given", ["none", "none.safetensors", "."])
+def test_weights_that_are_not_there_are_named(tmp_path, given):
+    refused(lambda: Stylizer(tmp_path / given), str(tmp_path / given), kind=WeightsError)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps", "cuda:0", "tpu", "cpu:x", "", "cuda:x"])
+def test_a_device_that_is_not_here_is_named(weights, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    refused(lambda: Stylizer(weights, device), repr(device), "cpu")
+
+
+def test_a_photograph_too_large_for_the_memory_is_refused_with_a_size_that_fits(stylizer, monkeypatch):
+    monkeypatch.setattr(engine, "_free_memory", lambda: 10_000_000)
+    photo = Image.new("RGB", (600, 400))
+    with pytest.raises(ImageError, match="give a size of") as caught:
+        stylizer.stylize(photo, "red-hill")
+    size = int(str(caught.value).split("size of ")[1].split()[0])
+    assert 100 < size < 600
+    assert max(stylizer.stylize(photo, "red-hill", size=size).size) == size
+
+
+def test_a_system_that_does_not_tell_its_memory_is_no_trouble(stylizer, image, monkeypatch):
+    monkeypatch.setattr(engine, "_free_memory", lambda: None)
+    stylizer.stylize(image, "red-hill")
+
+
+STYLIZE = """
+import json, sys
+from stylenorm import Stylizer
+stylizer = Stylizer(sys.argv[1], "cpu")
+stylizer.stylize(sys.argv[2], {"red-hill": 1, "tall-grass": 2}, preserve_color=True)
+stylizer.stylize(sys.argv[2], stylizer.style_from(sys.argv[2], 32))
+stylizer.sheet(sys.argv[2], tile=32)
+print(json.dumps([m for m in ("torchvision", "gradio", "matplotlib", "stylenorm.training", "scipy") if m in sys.modules]))
+"""
+
+
+def test_stylizing_imports_nothing_it_does_not_need(weights, photo):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", STYLIZE, weights, photo], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_paints_what_the_cpu_paints(weights, stylizer, image):
+    gpu = Stylizer(weights, "cuda")
+    for style in ("red-hill", gpu.style_from(image)):
+        for strength in (1, 0.5):
+            assert distance(gpu.stylize(image, style, strength), stylizer.stylize(image, style, strength)) < 4
