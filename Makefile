@@ -1,0 +1,38 @@
+# make demo: photographs painted into out/.  make test: the tests.  Both first set up .venv, once.
+PYTHON ?= python3
+VENV := .venv
+STYLENORM := $(VENV)/bin/stylenorm
+READY := $(VENV)/ready
+STYLES := starry-night great-wave scream kiss composition-vii
+PHOTOS := examples/astronaut.jpg examples/coffee.jpg examples/chelsea.jpg
+
+.PHONY: demo test test-all clean
+
+demo: $(READY)
+	@for style in $(STYLES); do $(STYLENORM) stylize $(PHOTOS) --style $$style -o out/$$style/ || exit 1; done
+	@$(STYLENORM) stylize examples/coffee.jpg --style starry-night:0.5,great-wave:0.5 -o out/blend.jpg
+	@$(STYLENORM) stylize examples/chelsea.jpg --style scream --strength 0.6 --preserve-color -o out/own-colours.jpg
+	@$(STYLENORM) sheet examples/coffee.jpg -o out/sheet.png
+	@echo
+	@echo "The pictures are in out/; start with out/sheet.png. What to try next:"
+	@echo "  $(STYLENORM) styles"
+	@echo "  $(STYLENORM) stylize YOUR-PHOTO.jpg --style starry-night -o painted.jpg"
+	@echo "  $(STYLENORM) stylize YOUR-PHOTO.jpg --style-image ANY-PAINTING.jpg -o painted.jpg"
+	@echo "  $(STYLENORM) stylize YOUR-FOLDER/ --style kiss --strength 0.7 -o painted/"
+	@echo "  $(STYLENORM) stylize --help"
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+test-all: $(READY)
+	$(VENV)/bin/python -m pytest -m ""
+
+clean:
+	rm -rf $(VENV) out
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "stylenorm needs Python 3.10 to 3.13: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $(READY)

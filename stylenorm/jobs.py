@@ -1,0 +1,145 @@
+"""What a command's words mean: which pictures to read, where to write, which styles at which weights. No torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from stylenorm.catalog import style_entries, unknown_style
+from stylenorm.errors import StyleError, StylenormError
+
+# What is written, by the name that --format takes, and what a folder of photographs is searched for.
+SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"}
+FORMAT = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
+PHOTOGRAPHS = frozenset(FORMAT) | {".bmp", ".gif", ".avif", ".heic", ".heif", ".jp2", ".ppm"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photograph and where its painting goes; None for standard input and output. format: None is by suffix."""
+
+    source: Path | None
+    target: Path | None
+    format: str | None
+
+
+def plan(photos: Sequence[str], output: str, format: str | None, paintings: Sequence[tuple[Path, float]] = ()) -> list[Job]:
+    """What to read and where to write it, such that nothing is written over an input or over another result."""
+    sources, many = find_photographs(photos)
+    if output == "-":
+        if many:
+            raise StylenormError("only one photograph can go to standard output; give a folder with -o")
+        if sys.stdout is None or sys.stdout.isatty():
+            raise StylenormError("a picture is nothing for a terminal; send standard output to a file, or give -o FILE")
+        return [Job(sources[0], None, format or "png")]
+    if not output:
+        raise StylenormError("-o is empty; give a file or a folder")
+    target, inputs = Path(output), {identity(p) for p in [*sources, *(p for p, _ in paintings)] if p}
+    if target.is_dir() or output.endswith(("/", os.sep)) or many:
+        if many and target.suffix.lower() in FORMAT and not target.is_dir() and not output.endswith(("/", os.sep)):
+            raise StylenormError(f"{len(sources)} photographs do not fit into the file {output}; give a folder")
+        taken: set[str] = set()
+        return [Job(source, free_name(target, source, format, inputs, taken), format) for source in sources]
+    if target.suffix.lower() not in FORMAT and format is None:
+        raise StylenormError(
+            f"{output} does not end in a format ({', '.join(FORMAT)}); add one, or give --format, or end a folder in a slash"
+        )
+    if format and FORMAT.get(target.suffix.lower(), format) != format:
+        raise StylenormError(f"{output} says {FORMAT[target.suffix.lower()]} and --format says {format}; give one of them")
+    if identity(target) in inputs:
+        raise StylenormError(f"{output} is an input and would be overwritten; give another name with -o")
+    if not target.absolute().parent.is_dir():
+        raise StylenormError(f"there is no folder {target.parent}; make it first, or end -o in a slash")
+    return [Job(sources[0], target, format)]
+
+
+def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
+    """The files that are meant, None for standard input, and whether a folder is needed for the results."""
+    sources: list[Path | None] = []
+    for name in photos:
+        path = Path(name)
+        if name == "-":
+            if None in sources:
+                raise StylenormError("standard input can be read once; give - once")
+            if sys.stdin is None or sys.stdin.isatty():
+                raise StylenormError(
+                    "standard input is a terminal; send a photograph to it, as in: stylenorm stylize - < photo.jpg"
+                )
+            sources.append(None)
+        elif path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOGRAPHS and p.is_file() and p.name[0] != ".")
+            if not found:
+                raise StylenormError(f"the folder {name} holds no photograph; only files right in it are taken")
+            sources += found
+        elif path.exists():  # a pipe is fine
+            sources.append(path)
+        else:
+            raise StylenormError(f"there is no photograph {name}; check the name")
+    return sources, len(photos) > 1 or Path(photos[0]).is_dir()
+
+
+def free_name(folder: Path, source: Path | None, format: str | None, inputs: set[str], taken: set[str]) -> Path:
+    """The photograph's name in ``folder``, numbered if it is taken: a.jpg, a-2.jpg. From now on it is taken."""
+    stem, suffix = (source.stem, source.suffix) if source else ("stdin", ".png")
+    suffix = SUFFIX[format] if format else suffix if suffix.lower() in FORMAT else ".png"
+    target = folder / f"{stem}{suffix}"
+    if identity(target) in inputs:
+        raise StylenormError(f"{target} is an input and would be overwritten; give another folder with -o")
+    numbered = (folder / f"{stem}-{n}{suffix}" for n in count(2))
+    while identity(target) in inputs | taken:
+        target = next(numbered)
+    taken.add(identity(target))
+    return target
+
+
+def identity(path: Path) -> str:
+    """Equal for two names of one file, also where case does not count."""
+    return os.path.normcase(os.path.realpath(path)).casefold()
+
+
+def make_folder(jobs: Sequence[Job]) -> None:
+    target = jobs[0].target
+    if target is None:
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StylenormError(f"the folder {target.parent} cannot be made ({error.strerror or error}); give another") from None
+
+
+def weighted(text: str) -> tuple[str, float]:
+    """``kiss:0.7`` is ("kiss", 0.7), ``kiss`` ("kiss", 1), and ``C:\\kiss.jpg`` is a name and nothing else."""
+    name, colon, number = text.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        return text, 1.0
+    if not colon or not name:
+        return text, 1.0
+    if not 0 <= weight < math.inf:
+        raise StyleError(f"{text}: a weight is a number from 0 up")
+    return name, weight
+
+
+def weighted_names(texts: Sequence[str], weights: Path | None) -> list[tuple[str, float]]:
+    parts = [weighted(part.strip()) for text in texts for part in text.split(",") if part.strip()]
+    if texts and not parts:
+        raise StyleError("--style is empty; give a name, as in --style starry-night")
+    known = [entry.name for entry in style_entries(weights)] if parts else []
+    for name, _ in parts:
+        if name not in known:
+            raise StyleError(unknown_style(name, known))
+    return parts
+
+
+def weighted_file(text: str) -> tuple[Path, float]:
+    """A file of the whole name wins, so that a painting called ``night:2`` can be given."""
+    name, weight = (text, 1.0) if Path(text).exists() else weighted(text)
+    if not Path(name).is_file():
+        raise StyleError(f"there is no painting {name}; --style-image takes a picture file")
+    return Path(name), weight

@@ -1,0 +1,74 @@
+"""What several test files need: a small network that runs in milliseconds, and photographs to put through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylenorm.checkpoint import network_hash, save_network, save_style
+from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.style import Style, StyleEncoder
+
+TINY = GeneratorConfig(widths=(8, 16, 16), blocks=(0, 0, 1))
+PAINTINGS = {
+    "blue-tree": {"title": "Blue Tree", "artist": "Ada Painter", "year": 1901, "licence": "public domain"},
+    "red-hill": {"title": "Red Hill", "artist": "Jānis Krāsa", "year": 1888, "licence": "public domain"},
+    "tall-grass": {},  # nothing is known of it
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_styles_of_the_users(tmp_path_factory):
+    """Styles that somebody has made on this machine are none of the tests' business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STYLENORM_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("STYLENORM_WEIGHTS", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A weights folder with a random network and three styles. Its VGG is the shipped one."""
+    return make_weights(tmp_path_factory.mktemp("weights"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_weights(tmp_path_factory) -> Path:
+    """The same with other numbers: its styles do not fit `weights`."""
+    return make_weights(tmp_path_factory.mktemp("other-weights"), seed=1)
+
+
+def make_weights(folder: Path, seed: int, config: GeneratorConfig = TINY) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = Generator(config)
+        encoder = StyleEncoder(config.channels, hidden=16)
+        flats = torch.randn(len(PAINTINGS), 1, 2, sum(config.channels)) * 0.5 + torch.tensor([1.0, 0.0]).view(1, 1, 2, 1)
+    digest = save_network(folder / "network.safetensors", generator, encoder, training={"images": 0})
+    assert digest == network_hash(generator)
+    for (name, about), flat in zip(PAINTINGS.items(), flats):
+        style = Style.from_flat(flat, config.channels, name=name, provenance=about, network=digest)
+        save_style(folder / "styles" / f"{name}.safetensors", style)
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """A JPEG of 60 x 44 px."""
+    return make_photo(tmp_path / "photo.jpg")
+
+
+def make_photo(path: Path, size: tuple[int, int] = (60, 44), seed: int = 0, **options) -> Path:
+    """A picture with smooth forms and some noise."""
+    width, height = size
+    y, x = np.mgrid[:height, :width] / max(size)
+    waves = [np.sin(6 * (x + k * y) + seed + k) for k in range(3)]
+    noise = np.random.default_rng(seed).normal(0, 0.05, (height, width, 3))
+    pixels = np.clip(0.5 + 0.4 * np.stack(waves, 2) + noise, 0, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((pixels * 255).astype(np.uint8)).save(path, **options)
+    return path

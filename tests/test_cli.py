@@ -1,0 +1,787 @@
+"""The commands: what they write, what they print, what they refuse, and what they import."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import fields
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import Stylizer, __version__
+from stylenorm.cli import SETTINGS, main, parsed
+from stylenorm.config import TrainConfig
+from stylenorm.errors import StyleError, StylenormError
+from stylenorm.jobs import plan, weighted, weighted_file
+from stylenorm.progress import duration, watching
+
+ROOT = Path(__file__).parent.parent
+VERBS = ("stylize", "styles", "sheet", "bench", "train")
+
+
+@pytest.fixture
+def cli(capsys, weights, monkeypatch):
+    """Runs a command in this process, on the small weights; gives its exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words) -> SimpleNamespace:
+        words = [str(w) for w in words]
+        if words and words[0] in ("stylize", "styles", "sheet") and "--weights" not in words:
+            words += ["--weights", str(weights)]
+        if words and words[0] in ("stylize", "sheet") and "--backend" not in words:
+            words += ["--backend", "torch", "--device", "cpu"]
+        code = main(words)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
+
+
+def python(*arguments, **options) -> subprocess.CompletedProcess:
+    """A fresh interpreter, with the package in reach whether it is installed or not."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], env=environment, capture_output=True, timeout=300, check=False, **options
+    )
+
+
+def refused(result, *words: str) -> None:
+    """Exit code 2, and one line on stderr that holds ``words``."""
+    assert (result.code, result.out) == (2, ""), result
+    assert result.err.startswith("stylenorm: ") and result.err.count("\n") == 1, result.err
+    for word in words:
+        assert word in result.err, result.err
+
+
+# ---- help, version, imports --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_examples(cli, verb):
+    result = cli(verb, "--help") if verb not in ("stylize", "styles", "sheet") else cli(verb, "--help", "--weights", "x")
+    assert result.code == 0
+    assert "Examples:" in result.out and f"stylenorm {verb} " in result.out
+
+
+def test_help_lists_every_verb(cli):
+    result = cli("--help")
+    assert result.code == 0 and all(verb in result.out for verb in VERBS)
+
+
+def test_no_words_at_all_are_wrong_use_and_shown_the_help(cli):
+    result = cli()
+    assert result.code == 2 and "Usage: stylenorm" in result.out
+
+
+def test_version(cli):
+    assert cli("--version").out == f"stylenorm {__version__}\n"
+
+
+def test_python_m_and_the_entry_point():
+    result = python("-m", "stylenorm", "--version")
+    assert (result.returncode, result.stdout.decode().strip()) == (0, f"stylenorm {__version__}")
+    assert 'stylenorm = "stylenorm.cli:main"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def imports(*commands: list[str], code: int, absent: tuple[str, ...]) -> None:
+    """Runs the commands in one fresh interpreter and fails if a package of ``absent`` has been imported."""
+    program = textwrap.dedent(
+        """
+        import json, sys
+        from stylenorm.cli import main
+        commands, code, absent = json.loads(sys.argv[1])
+        for words in commands:
+            got = main(words)
+            assert got == code, (words, got)
+            found = [name for name in absent if name in sys.modules]
+            assert not found, (words, found)
+        """
+    )
+    result = python("-c", program, json.dumps([[[str(w) for w in c] for c in commands], code, absent]))
+    assert result.returncode == 0, result.stderr.decode()
+
+
+HEAVY = ("torch", "torchvision", "gradio", "openvino", "matplotlib", "onnxruntime", "pandas")
+
+
+def test_help_and_listing_do_not_import_torch(weights):
+    commands = [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
+    listing = [["styles", "--weights", weights], ["styles", "--json", "--weights", weights]]
+    imports(*commands, *listing, code=0, absent=HEAVY)
+
+
+def test_wrong_use_does_not_import_torch(weights, photo, tmp_path):
+    (tmp_path / "empty").mkdir()
+    stylize = ["stylize", photo, "--weights", weights, "-o", tmp_path / "out.jpg"]
+    train = ["train", "--photos", tmp_path, "--out", tmp_path / "run"]
+    imports(
+        ["no-such-verb"],
+        ["--no-such-option"],
+        ["stylize"],
+        ["stylize", photo],
+        [*stylize],
+        [*stylize, "--style", "no-such-style"],
+        [*stylize, "--style", "red-hill", "--no-such-option"],
+        [*stylize, "--style", "red-hill", "--strength", "1.5"],
+        [*stylize, "--style", "red-hill", "--strength", "nan"],
+        [*stylize, "--style", "red-hill", "--strength", "much"],
+        [*stylize, "--style", "red-hill", "--size", "0"],
+        [*stylize, "--style", "red-hill", "--quality", "101"],
+        [*stylize, "--style", "red-hill", "--device", "tpu"],
+        [*stylize, "--style", "red-hill", "--backend", "tensorflow"],
+        [*stylize, "--style", "red-hill", "--format", "bmp"],
+        [*stylize, "--style", "red-hill", tmp_path / "missing.jpg"],
+        [*stylize, "--style", "red-hill:-1"],
+        [*stylize, "--style", "red-hill:0"],
+        [*stylize, "--style-image", tmp_path / "missing.jpg"],
+        [*stylize, "--style", "red-hill", "--weights", tmp_path / "missing"],
+        ["stylize", tmp_path / "empty", "--weights", weights, "--style", "red-hill", "-o", tmp_path / "out/"],
+        ["sheet", photo],
+        ["sheet", tmp_path / "missing.jpg", "-o", tmp_path / "sheet.png", "--weights", weights],
+        ["sheet", photo, "-o", tmp_path / "sheet.png", "--weights", weights, "--tile", "1"],
+        ["styles", "--weights", tmp_path / "missing"],
+        ["bench", "--weights", tmp_path / "missing"],
+        ["bench", "--size", "3"],
+        ["train"],
+        [*train],
+        [*train, "--styles", tmp_path / "missing"],
+        [*train, "--styles", tmp_path, "--steps", "0"],
+        [*train, "--styles", tmp_path, "--norm", "spectral"],
+        [*train, "--styles", tmp_path, "--resume"],
+        [*train, "--styles", tmp_path, "--widths", "8,many"],
+        code=2,
+        absent=HEAVY,
+    )
+    assert not (tmp_path / "out.jpg").exists() and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_stylizing_imports_no_torchvision_gradio_or_matplotlib(weights, photo, tmp_path, backend):
+    command = ["stylize", photo, "--style", "red-hill", "--weights", weights, "--backend", backend, "--device", "cpu"]
+    sheet = ["sheet", photo, "--weights", weights, "--backend", backend, "--device", "cpu", "-o", tmp_path / "sheet.png"]
+    imports([*command, "-o", tmp_path / "out.jpg"], sheet, code=0, absent=("torchvision", "gradio", "matplotlib", "pandas"))
+
+
+# ---- stylize: one photograph -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+def pixels(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_a_photograph_becomes_what_the_stylizer_makes_of_it(cli, stylizer, photo, tmp_path):
+    out = tmp_path / "painted.png"
+    result = cli("stylize", photo, "--style", "red-hill", "-o", out)
+    assert result.code == 0 and result.err == ""
+    assert re.fullmatch(rf"{re.escape(str(photo))} -> {re.escape(str(out))} \(60 x 44, \d+\.\d\d s\)\n", result.out)
+    np.testing.assert_array_equal(pixels(out), np.asarray(stylizer.stylize(photo, "red-hill")))
+    assert abs(pixels(out) - pixels(photo)).mean() > 5
+
+
+def test_options_reach_the_stylizer(cli, stylizer, photo, tmp_path):
+    out = tmp_path / "painted.png"
+    options = ["--strength", "0.5", "--preserve-color", "--size", "40"]
+    assert cli("stylize", photo, "--style", "red-hill", "-o", out, *options).code == 0
+    wanted = stylizer.stylize(photo, "red-hill", strength=0.5, preserve_color=True, size=40)
+    assert wanted.size == (40, 29)
+    np.testing.assert_array_equal(pixels(out), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--style", "red-hill:3,blue-tree"],
+        ["--style", "red-hill:3", "--style", "blue-tree:1"],
+        ["-s", " red-hill:0.75 , blue-tree:.25"],
+    ],
+)
+def test_styles_blend_by_weight(cli, stylizer, photo, tmp_path, words):
+    out = tmp_path / "painted.png"
+    assert cli("stylize", photo, *words, "-o", out).code == 0
+    np.testing.assert_array_equal(pixels(out), np.asarray(stylizer.stylize(photo, {"red-hill": 0.75, "blue-tree": 0.25})))
+
+
+def test_a_painting_is_a_style_and_blends_with_named_ones(cli, stylizer, photo, tmp_path):
+    painting = make_photo(tmp_path / "painting.jpg", (70, 90), seed=3)
+    out = tmp_path / "painted.png"
+    words = ["--style-image", f"{painting}:2", "--style", "blue-tree", "--style-size", "64"]
+    assert cli("stylize", photo, *words, "-o", out).code == 0
+    style = stylizer.style_from(painting, size=64)
+    wanted = stylizer.stylize(photo, [("blue-tree", 1), (style, 2)])
+    np.testing.assert_array_equal(pixels(out), np.asarray(wanted))
+
+
+@pytest.mark.parametrize(
+    "suffix, words, format",
+    [
+        (".jpg", [], "JPEG"), (".JPEG", [], "JPEG"), (".png", [], "PNG"), (".webp", [], "WEBP"), (".tif", [], "TIFF"),
+        ("", ["--format", "webp"], "WEBP"), (".painted", ["--format", "png"], "PNG"), (".tiff", ["--format", "tiff"], "TIFF"),
+    ],
+)  # fmt: skip
+def test_formats(cli, photo, tmp_path, suffix, words, format):
+    out = tmp_path / f"painted{suffix}"
+    assert cli("stylize", photo, "--style", "red-hill", "-o", out, *words).code == 0
+    with Image.open(out) as image:
+        assert (image.format, image.size) == (format, (60, 44))
+
+
+def test_quality(cli, tmp_path):
+    photo = make_photo(tmp_path / "photo.png", (200, 150))
+    sizes = []
+    for quality in (20, 95):
+        cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg", "--quality", quality)
+        sizes.append((tmp_path / "out.jpg").stat().st_size)
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_quiet_prints_nothing(cli, photo, tmp_path):
+    result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg", "--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_json_of_one(cli, photo, tmp_path):
+    out = tmp_path / "out.jpg"
+    result = cli("stylize", photo, "--style", "red-hill", "-o", out, "--json")
+    (row,) = json.loads(result.out)
+    assert row.pop("seconds") > 0
+    assert row == {"input": str(photo), "output": str(out), "width": 60, "height": 44, "style": "red-hill"}
+
+
+# ---- stylize: refusals -------------------------------------------------------------------------
+
+
+def test_without_a_style_some_are_named(cli, photo, tmp_path):
+    refused(cli("stylize", photo, "-o", tmp_path / "out.jpg"), "--style NAME", "blue-tree, red-hill, tall-grass", "--style-image")
+
+
+def test_an_unknown_style_is_told_its_neighbours(cli, photo, tmp_path):
+    refused(cli("stylize", photo, "--style", "red-hil", "-o", tmp_path / "out.jpg"), "'red-hil'", "did you mean red-hill")
+
+
+def test_an_unknown_option_is_told_its_neighbours(cli, photo):
+    refused(cli("stylize", photo, "--stile", "red-hill"), "--stile", "--style", "stylenorm stylize --help")
+
+
+@pytest.mark.parametrize("weight", ["-1", "inf", "nan", "0"])
+def test_weights_of_a_blend_are_checked(cli, photo, tmp_path, weight):
+    refused(cli("stylize", photo, "--style", f"red-hill:{weight}", "-o", tmp_path / "out.jpg"), "weight")
+
+
+def test_a_missing_photograph_is_named_and_nothing_is_done(cli, photo, tmp_path):
+    missing = tmp_path / "missing.jpg"
+    refused(cli("stylize", photo, missing, "--style", "red-hill", "-o", tmp_path / "out"), str(missing))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_painting_is_named(cli, photo, tmp_path):
+    refused(cli("stylize", photo, "--style-image", tmp_path / "no.jpg:2", "-o", tmp_path / "out.jpg"), str(tmp_path / "no.jpg"))
+
+
+def test_a_broken_painting_is_wrong_use(cli, photo, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    refused(cli("stylize", photo, "--style-image", tmp_path / "broken.jpg", "-o", tmp_path / "out.jpg"), "broken.jpg")
+
+
+def test_other_weights_styles_are_not_known(cli, weights, other_weights, photo, tmp_path):
+    strange = tmp_path / "mixed"
+    (strange / "styles").mkdir(parents=True)
+    (strange / "network.safetensors").write_bytes((weights / "network.safetensors").read_bytes())
+    (strange / "styles" / "red-hill.safetensors").write_bytes((other_weights / "styles" / "red-hill.safetensors").read_bytes())
+    refused(cli("stylize", photo, "--style", "red-hill", "--weights", strange, "-o", tmp_path / "out.jpg"), "red-hill")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"\xff" * 100])
+def test_broken_weights_are_refused(cli, photo, tmp_path, content):
+    (tmp_path / "network.safetensors").write_bytes(content)
+    words = ["--style", "red-hill", "--weights", tmp_path, "-o", tmp_path / "out.jpg"]
+    refused(cli("stylize", photo, *words), "network.safetensors")
+
+
+@pytest.mark.parametrize(
+    "out, word",
+    [
+        ("painted", "does not end in a format"),
+        ("painted.gif", "does not end in a format"),
+        ("no/painted.jpg", "there is no folder"),
+    ],
+)
+def test_places_that_cannot_be_written(cli, photo, tmp_path, out, word):
+    refused(cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / out), word)
+
+
+def test_a_format_and_a_suffix_that_disagree_are_refused(cli, photo, tmp_path):
+    refused(cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "a.png", "--format", "jpeg"), "png", "jpeg")
+
+
+def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
+    other = make_photo(tmp_path / "other.jpg")
+    refused(cli("stylize", photo, other, "--style", "red-hill", "-o", tmp_path / "out.jpg"), "2 photographs", "folder")
+    refused(cli("stylize", photo, other, "--style", "red-hill", "-o", "-"), "folder")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_an_input_is_never_overwritten(cli, photo, tmp_path):
+    before = photo.read_bytes()
+    (tmp_path / "link.jpg").symlink_to(photo)
+    for out in (photo, tmp_path / "link.jpg", f"{tmp_path}/", f"{tmp_path}/../{tmp_path.name}/photo.jpg"):
+        refused(cli("stylize", photo, "--style", "red-hill", "-o", out), "would be overwritten")
+    other = make_photo(tmp_path / "other" / "photo.jpg", seed=1)
+    refused(cli("stylize", other, photo, "--style", "red-hill", "-o", tmp_path), "would be overwritten")
+    painting = make_photo(tmp_path / "painting.jpg", seed=2)
+    refused(cli("stylize", photo, "--style-image", painting, "-o", painting), "would be overwritten")
+    refused(cli("sheet", photo, "-o", photo), "would be overwritten")
+    assert photo.read_bytes() == before
+    # beside the photograph, in another format, there is room
+    assert cli("stylize", photo, "--style", "red-hill", "-o", tmp_path, "--format", "png").code == 0
+    assert (tmp_path / "photo.png").exists() and photo.read_bytes() == before
+
+
+# ---- stylize: several photographs --------------------------------------------------------------
+
+
+def test_several_go_to_a_folder_and_keep_their_kind(cli, tmp_path):
+    names = ["a.jpg", "b.png", "c.bmp", "d.WEBP"]
+    photos = [make_photo(tmp_path / name) for name in names]
+    result = cli("stylize", *photos, "--style", "red-hill", "-o", tmp_path / "new" / "out")
+    assert result.code == 0
+    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == ["a.jpg", "b.png", "c.png", "d.WEBP"]
+    assert [line.split()[0] for line in result.out.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_a_folder_means_the_pictures_right_in_it(cli, tmp_path):
+    folder = tmp_path / "photos"
+    make_photo(folder / "b.png"), make_photo(folder / "a.jpg"), make_photo(folder / "deeper" / "c.jpg")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.jpg").write_text("not a picture either")
+    result = cli("stylize", folder, "--style", "red-hill", "-o", tmp_path / "out", "--json")
+    assert [Path(row["input"]).name for row in json.loads(result.out)] == ["a.jpg", "b.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png"]
+
+
+def test_one_photograph_goes_into_a_folder_that_is_there_or_ends_in_a_slash(cli, photo, tmp_path):
+    (tmp_path / "there").mkdir()
+    for out in (tmp_path / "there", f"{tmp_path}/new/"):
+        assert cli("stylize", photo, "--style", "red-hill", "-o", out).code == 0
+        assert (Path(out) / "photo.jpg").exists()
+
+
+def test_results_of_one_name_all_survive(cli, tmp_path):
+    photos = [
+        make_photo(tmp_path / where, seed=i) for i, where in enumerate(["x/a.jpg", "y/a.jpg", "x/a.png", "x/a-2.jpg", "x/A.jpg"])
+    ]
+    result = cli("stylize", *photos, "--style", "red-hill", "-o", tmp_path / "out", "--format", "png", "--json")
+    rows = json.loads(result.out)
+    assert [Path(r["output"]).name for r in rows] == ["a.png", "a-2.png", "a-3.png", "a-2-2.png", "A-4.png"]
+    painted = {pixels(r["output"]).tobytes() for r in rows}
+    assert len(painted) == len(photos), "each holds a photograph of its own"
+
+
+def test_numbered_results_are_told(cli, tmp_path):
+    photos = [make_photo(tmp_path / where) for where in ("x/a.jpg", "y/a.jpg")]
+    assert "a-2.jpg" in cli("stylize", *photos, "--style", "red-hill", "-o", tmp_path / "out").out
+
+
+def test_a_broken_photograph_is_named_and_the_rest_goes_on(cli, tmp_path):
+    photos = [make_photo(tmp_path / f"{i}.jpg") for i in range(3)]
+    photos[1].write_bytes(b"no picture")
+    result = cli("stylize", *photos, "--style", "red-hill", "-o", tmp_path / "out")
+    assert result.code == 1
+    assert result.err.startswith(f"stylenorm: {photos[1]}") and result.err.count("\n") == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.jpg", "2.jpg"]
+    assert [line.split()[0] for line in result.out.splitlines()] == ["1/3", "3/3"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 half a JPEG"])
+def test_one_broken_photograph_fails_in_one_line(cli, tmp_path, content):
+    (tmp_path / "broken.jpg").write_bytes(content)
+    result = cli("stylize", tmp_path / "broken.jpg", "--style", "red-hill", "-o", tmp_path / "out.jpg")
+    assert (result.code, result.out) == (1, "")
+    assert "broken.jpg" in result.err and result.err.count("\n") == 1
+    assert not (tmp_path / "out.jpg").exists()
+
+
+def test_json_of_several_tells_what_failed(cli, tmp_path):
+    good = make_photo(tmp_path / "good.jpg")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    result = cli("stylize", tmp_path / "broken.jpg", good, "--style", "red-hill:2,blue-tree", "-o", tmp_path / "out", "--json")
+    broken, fine = json.loads(result.out)
+    assert result.code == 1
+    assert "broken.jpg" in broken["error"] and broken["output"] is None
+    assert "error" not in fine and Path(fine["output"]).exists() and "red-hill" in fine["style"] and "blue-tree" in fine["style"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names there are characters")
+def test_a_file_name_that_is_no_text(cli, tmp_path):
+    photo = make_photo(tmp_path / "photo.jpg")
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.jpg"))
+    try:
+        photo.rename(strange)
+    except OSError:
+        pytest.skip("this file system wants text")
+    result = cli("stylize", strange, "--style", "red-hill", "-o", f"{tmp_path}/out/")
+    assert result.code == 0 and len(list((tmp_path / "out").iterdir())) == 1
+    strange.write_bytes(b"no picture")
+    result = cli("stylize", strange, "--style", "red-hill", "-o", f"{tmp_path}/out/")
+    assert result.code == 1 and result.err.count("\n") == 1
+
+
+# ---- standard input and output -----------------------------------------------------------------
+
+
+def test_a_pipe_takes_and_gives_bytes_and_nothing_else(weights, stylizer, photo):
+    words = ["stylize", "-", "--style", "red-hill", "-o", "-", "--weights", weights, "--backend", "torch", "--device", "cpu"]
+    result = python("-m", "stylenorm", *words, input=photo.read_bytes())
+    assert (result.returncode, result.stderr) == (0, b"")
+    image = Image.open(BytesIO(result.stdout))
+    assert image.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(stylizer.stylize(photo, "red-hill")))
+    assert result.stdout.endswith(b"IEND\xaeB`\x82"), "the picture's last byte is the last byte"
+
+    result = python("-m", "stylenorm", *words, "--format", "jpeg", input=photo.read_bytes())
+    assert Image.open(BytesIO(result.stdout)).format == "JPEG" and result.stdout.endswith(b"\xff\xd9")
+
+
+def test_a_library_that_prints_does_not_spoil_the_picture(weights, photo):
+    program = """
+import sys
+from stylenorm import Stylizer
+from stylenorm.cli import main
+paint = Stylizer.stylize
+Stylizer.stylize = lambda *a, **k: print("a word from a library") or paint(*a, **k)
+sys.exit(main(sys.argv[1:]))
+"""
+    words = ["stylize", photo, "--style", "red-hill", "-o", "-", "--weights", weights, "--backend", "torch", "--device", "cpu"]
+    result = python("-c", program, *words)
+    assert result.returncode == 0 and result.stderr == b"a word from a library\n"
+    assert result.stdout.startswith(b"\x89PNG") and result.stdout.endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_pipe_of_nonsense_fails_in_one_line(weights):
+    words = ["stylize", "-", "--style", "red-hill", "-o", "-", "--weights", weights, "--backend", "torch"]
+    result = python("-m", "stylenorm", *words, input=b"no picture")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.startswith(b"stylenorm: standard input") and result.stderr.count(b"\n") == 1
+
+
+def test_a_picture_and_json_do_not_share_standard_output(cli, photo):
+    refused(cli("stylize", photo, "--style", "red-hill", "-o", "-", "--json"), "--json")
+
+
+def test_standard_input_can_be_given_once(cli, tmp_path):
+    refused(cli("stylize", "-", "-", "--style", "red-hill", "-o", f"{tmp_path}/out/"), "once")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break differently there")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_drama(weights, unbuffered):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stylenorm", "styles", "--json", "--weights", str(weights)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr.read() == b""
+
+
+# ---- words to meanings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, meaning",
+    [
+        ("kiss", ("kiss", 1)), ("kiss:0.5", ("kiss", 0.5)), ("kiss:2", ("kiss", 2)), ("kiss:1e-2", ("kiss", 0.01)),
+        ("a:b:3", ("a:b", 3)), ("kiss:", ("kiss:", 1)), ("kiss:much", ("kiss:much", 1)), (":2", (":2", 1)), ("2", ("2", 1)),
+        (r"C:\art\kiss.jpg", (r"C:\art\kiss.jpg", 1)), (r"C:\art\kiss.jpg:0.5", (r"C:\art\kiss.jpg", 0.5)),
+    ],
+)  # fmt: skip
+def test_weights_in_words(text, meaning):
+    assert weighted(text) == meaning
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no colons in file names there")
+def test_a_painting_with_a_colon_in_its_name(tmp_path):
+    make_photo(tmp_path / "night.jpg"), make_photo(tmp_path / "plain.jpg")
+    (tmp_path / "night.jpg").rename(tmp_path / "night:2")
+    assert weighted_file(f"{tmp_path}/night:2") == (tmp_path / "night:2", 1)
+    assert weighted_file(f"{tmp_path}/night:2:3") == (tmp_path / "night:2", 3)
+    assert weighted_file(f"{tmp_path}/plain.jpg:3") == (tmp_path / "plain.jpg", 3)
+    with pytest.raises(StyleError, match="no painting"):
+        weighted_file(f"{tmp_path}/plain:3")
+
+
+def test_a_plan_for_a_file_whose_format_cannot_be_written(tmp_path):
+    gif = make_photo(tmp_path / "a.gif")
+    assert plan([str(gif)], f"{tmp_path}/out/", None)[0].target == tmp_path / "out" / "a.png"
+
+
+# ---- styles, sheet, bench ----------------------------------------------------------------------
+
+
+def test_styles_in_a_table(cli, capsys):
+    lines = cli("styles").out.splitlines()
+    assert lines[0].split() == ["name", "painting", "artist", "year", "file"]
+    assert lines[2].split() == ["red-hill", "Red", "Hill", "Jānis", "Krāsa", "1888", "red-hill.safetensors"]
+    assert lines[3].split() == ["tall-grass", "tall-grass.safetensors"] and len(lines) == 4
+
+
+def test_styles_as_json(cli, weights):
+    rows = json.loads(cli("styles", "--json").out)
+    file = str(weights / "styles" / "red-hill.safetensors")
+    assert rows[1] == {"name": "red-hill", "title": "Red Hill", "artist": "Jānis Krāsa", "year": 1888, "file": file}
+    assert [row["name"] for row in rows] == ["blue-tree", "red-hill", "tall-grass"]
+
+
+def test_styles_where_nothing_but_ascii_prints(weights):
+    result = python("-m", "stylenorm", "styles", "--weights", weights, env={"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0 and b"J\\u0101nis" in result.stdout
+    result = python("-m", "stylenorm", "styles", "--json", "--weights", weights, env={"PYTHONIOENCODING": "ascii"})
+    assert json.loads(result.stdout)[1]["artist"] == "Jānis Krāsa"
+
+
+def test_sheet(cli, stylizer, photo, tmp_path):
+    result = cli("sheet", photo, "-o", tmp_path / "sheet.png", "--tile", "48", "--columns", "2")
+    assert result.code == 0 and "sheet.png" in result.out
+    np.testing.assert_array_equal(pixels(tmp_path / "sheet.png"), np.asarray(stylizer.sheet(photo, tile=48, columns=2)))
+
+
+def test_sheet_of_a_broken_photograph(cli, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    result = cli("sheet", tmp_path / "broken.jpg", "-o", tmp_path / "sheet.png")
+    assert (result.code, result.out) == (1, "") and "broken.jpg" in result.err
+
+
+@pytest.fixture
+def fake_bench(monkeypatch):
+    """`stylenorm.bench` measured elsewhere: what it was asked, and two rows."""
+    asked = {}
+
+    def run_bench(sizes, repeats, **options):
+        asked.update(options, sizes=sizes, repeats=repeats)
+        return [{"what": "a style", "size": 512, "milliseconds": 12.345, "ratio": 0.5, "reference": "torch"}] * 2
+
+    monkeypatch.setitem(sys.modules, "stylenorm.bench", SimpleNamespace(run_bench=run_bench))
+    return asked
+
+
+def test_bench(cli, weights, fake_bench):
+    result = cli("bench", "--weights", weights, "--size", "64", "--size", "32", "--repeats", "2")
+    assert result.code == 0 and "12.3" in result.out and "0.50" in result.out
+    assert (fake_bench["sizes"], fake_bench["repeats"], fake_bench["weights"]) == ((64, 32), 2, weights)
+
+
+def test_bench_as_json(cli, weights, fake_bench):
+    rows = json.loads(cli("bench", "--weights", weights, "--json").out)
+    assert rows[0]["milliseconds"] == 12.345 and len(rows) == 2
+    assert fake_bench["sizes"] == (512, 1024)
+
+
+# ---- train -------------------------------------------------------------------------------------
+
+
+def words_of(config: TrainConfig) -> list[str]:
+    words = []
+    for f in fields(TrainConfig):
+        value = getattr(config, f.name)
+        if value is not None and value != ():
+            words += [f"--{f.name.replace('_', '-')}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return words
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("photos", "styles"):
+        for i in range(2):
+            make_photo(tmp_path / name / f"{name}-{i}.jpg", (96, 80), seed=i)
+    return tmp_path
+
+
+@pytest.fixture
+def fake_train(monkeypatch):
+    """`stylenorm.training` that takes no time: what it was asked, and three steps told."""
+    asked = {}
+
+    def train(config, resume, progress):
+        asked.update(config=config, resume=resume)
+        for step in (1, 2, 3):
+            progress(
+                SimpleNamespace(
+                    step=step,
+                    steps=3,
+                    content=1.0,
+                    style=0.25,
+                    total=3.5,
+                    learning_rate=0.001,
+                    images_per_second=4.0,
+                    seconds_left=3700.0,
+                    broken=("a.jpg is broken",) if step > 1 else (),
+                )
+            )
+            if asked.get("stop") == step:
+                raise KeyboardInterrupt
+        return Path(config.out) / "network.safetensors"
+
+    monkeypatch.setitem(sys.modules, "stylenorm.training", SimpleNamespace(train=train))
+    return asked
+
+
+def test_every_setting_has_an_option_with_its_default_and_help(cli, folders, fake_train):
+    names = [f.name for f in fields(TrainConfig)]
+    assert set(SETTINGS) == set(names), "every setting is described, and nothing else is"
+    text = cli("train", "--help").out
+    for name in names:
+        assert f"--{name.replace('_', '-')}" in text
+    photos, styles, out = str(folders / "photos"), str(folders / "styles"), str(folders / "run")
+    cli("train", "--photos", photos, "--styles", styles, "--out", out)
+    assert fake_train["config"] == TrainConfig(photos=photos, styles=styles, out=out)
+    assert fake_train["resume"] is False
+
+
+def test_every_setting_is_passed_on(cli, folders, fake_train, weights):
+    config = TrainConfig(
+        photos=str(folders / "photos"), out=str(folders / "run"), styles=str(folders / "styles"), paintings=str(folders / "styles"),
+        vgg="torchvision", init=str(weights / "network.safetensors"), names=("styles-0", "styles-1"), steps=7, batch=3, size=128,
+        photo_scales=(130, 140), norm="group", num_groups=4, widths=(8, 16), blocks=(0, 2), seed=5, device="cpu", style_weight=2.5,
+    )  # fmt: skip
+    assert cli("train", *words_of(config)).code == 0
+    assert fake_train["config"] == config
+
+
+@pytest.mark.parametrize("text", ["1", "1,2,3", "a,b", ","])
+def test_a_pair_of_numbers_is_a_pair_of_numbers(text):
+    settings = {f.name: f.default for f in fields(TrainConfig)} | {"photos": "p", "out": "o", "photo_scales": text}
+    settings |= {k: ",".join(map(str, v)) for k, v in settings.items() if isinstance(v, tuple)}
+    with pytest.raises(StylenormError, match="--photo-scales cannot be"):
+        parsed(settings)
+
+
+def test_lines_of_progress(cli, folders, fake_train):
+    result = cli("train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run")
+    lines = result.out.splitlines()
+    assert lines[0] == "step 1/3  loss 3.50 (content 1.00, style 0.250)  4.0 images/s  1 h 02 min left"
+    assert lines[1].startswith("step 3/3") and "network.safetensors" in lines[2] and len(lines) == 3
+    assert result.err == "stylenorm: passed over: a.jpg is broken\n", "each file is named once"
+
+
+def test_json_lines_of_progress(cli, folders, fake_train):
+    result = cli("train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run", "--json")
+    rows = [json.loads(line) for line in result.out.splitlines()]
+    assert [row.get("step") for row in rows] == [1, 2, 3, None]
+    assert rows[0]["total"] == 3.5 and rows[-1] == {"network": str(folders / "run" / "network.safetensors")}
+
+
+def test_a_bar_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    record = SimpleNamespace(
+        step=2, steps=4, content=1.0, style=0.2, total=3.0, images_per_second=5.0, seconds_left=30.0, broken=()
+    )
+    with watching(False) as watch:
+        watch(record)
+    out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    assert "step 2/4" in out and "loss 3.00" in out and "5.0 images/s" in out and "30 s left" in out
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3540, "59 min"), (3600, "1 h 00 min"), (9000, "2 h 30 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_ctrl_c_tells_how_to_go_on(cli, folders, fake_train):
+    words = ["train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run"]
+    fake_train["stop"] = 2
+    result = cli(*words)
+    assert result.code == 130 and result.err.splitlines()[-1] == "stylenorm: stopped; there was no checkpoint yet"
+    (folders / "run").mkdir()
+    (folders / "run" / "resume.safetensors").write_bytes(b"")
+    result = cli(*words, "--resume")
+    assert fake_train["resume"] is True
+    assert result.code == 130 and "--resume" in result.err.splitlines()[-1] and "Traceback" not in result.err
+
+
+SMALL = (
+    "--steps 4 --batch 1 --size 64 --style-size 64 --photo-scales 64,80 --widths 8,16 --blocks 0,1 "
+    "--checkpoint-every 2 --sample-every 4 --device cpu"
+).split()  # fmt: skip
+
+
+def test_a_real_run_gives_weights_that_stylize(cli, folders, photo, tmp_path):
+    words = ["train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run", *SMALL]
+    result = cli(*words, "--json")
+    assert result.code == 0, result.err
+    rows = [json.loads(line) for line in result.out.splitlines()]
+    assert [row.get("step") for row in rows] == [1, 2, 3, 4, None]
+    assert Path(rows[-1]["network"]).exists()
+    refused(cli(*words), "--resume")  # a run is never begun over another
+    result = cli("stylize", photo, "--weights", folders / "run", "--style", "styles-1", "-o", tmp_path / "out.jpg")
+    assert result.code == 0, result.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent differently there")
+def test_a_real_ctrl_c_and_a_real_resume(cli, folders):
+    words = ["train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run", *SMALL]
+    words[words.index("--steps") + 1] = "100000"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stylenorm", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    state = folders / "run" / "resume.safetensors"
+    for _ in range(600):
+        if state.exists() or process.poll() is not None:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    assert err.decode().splitlines()[-1].endswith("--resume goes on from the last checkpoint") and b"Traceback" not in err
+
+
+# ---- what stops everything ---------------------------------------------------------------------
+
+
+def test_ctrl_c_elsewhere_is_quiet(cli, photo, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stylenorm.engine.Stylizer.stylize", stop)
+    result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg")
+    assert result.code == 130 and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")])
+def test_too_little_memory_is_told(cli, photo, tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("stylenorm.engine.Stylizer.stylize", fail)
+    result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg")
+    assert result.code == 1 and str(photo) in result.err and "memory" in result.err
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(cli, photo, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    refused(cli("stylize", photo, "--style", "red-hill", "-o", f"{locked}/new/"), str(locked))

@@ -1,0 +1,126 @@
+"""One-way imports: a module may import only modules of a lower level. Imports inside functions count, too."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import stylenorm
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "stylenorm"
+
+# The main line is functional -> layers -> generator -> style -> checkpoint -> catalog -> engine -> training -> cli.
+LEVELS = {
+    "errors": 0, "compat": 0,
+    "metadata": 10, "config": 10, "device": 10, "images": 10, "progress": 10, "functional": 10,
+    "layers": 20, "perceptual": 20, "data": 20, "plots": 20,
+    "generator": 30, "optimizing": 30,
+    "style": 40,
+    "checkpoint": 50,
+    "catalog": 60, "backends": 60, "jobs": 65,
+    "engine": 70,
+    "scoring": 80, "training": 80, "new_style": 80,
+    "bench": 90,
+    "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
+    "cli": 110,
+    "__main__": 120,
+}  # fmt: skip
+
+
+def imported(source: str, inside: bool = True) -> set[tuple[str, str]]:
+    """(module, name) of everything that ``source`` imports from stylenorm; the package itself is "__init__".
+
+    inside: the source lies in the package, so that its relative imports are imports of it.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top, _, rest = alias.name.partition(".")
+                if top == "stylenorm":
+                    found.add((rest.split(".")[0] or "__init__", ""))
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level and not inside:
+                continue
+            if node.level:  # every module lies right in the package, so one dot is the package
+                module = f"stylenorm.{module}".rstrip(".")
+            top, _, rest = module.partition(".")
+            if top != "stylenorm":
+                continue
+            for alias in node.names:
+                if rest:
+                    found.add((rest.split(".")[0], alias.name))
+                else:
+                    found.add((alias.name, "") if alias.name in LEVELS else ("__init__", alias.name))
+    return found
+
+
+def wrong_arrows(name: str, source: str) -> list[str]:
+    return [
+        f"{name} (level {LEVELS.get(name)}) imports {module} (level {LEVELS.get(module)})"
+        for module in sorted({module for module, _ in imported(source)})
+        if not LEVELS.get(module, 10**6) < LEVELS.get(name, 0)
+    ]
+
+
+def test_every_module_has_a_level():
+    assert {p.stem for p in PACKAGE.glob("*.py")} <= set(LEVELS), (
+        "give the new module a level, between what it uses and what uses it"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_imports_point_one_way(path):
+    assert wrong_arrows(path.stem, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "name, source",
+    [
+        ("layers", "from stylenorm.generator import Generator"),
+        ("functional", "from .layers import BatchNorm2d"),
+        ("style", "def f():\n    from stylenorm import engine"),
+        ("engine", "import stylenorm.cli"),
+        ("images", "from stylenorm import Stylizer"),
+        ("generator", "from . import style"),
+        ("layers", "from stylenorm.layers import BatchNorm2d"),
+        ("layers", "from stylenorm.no_such_module import x"),
+    ],
+)
+def test_a_wrong_way_arrow_is_found(name, source):
+    assert len(wrong_arrows(name, source)) == 1
+
+
+def test_a_right_way_arrow_and_other_packages_are_not_found():
+    source = (
+        "import os, torch\nfrom stylenorm.errors import StyleError\nfrom .functional import moments\nfrom stylenormal import x"
+    )
+    assert wrong_arrows("layers", source) == []
+
+
+def not_public(source: str) -> list[str]:
+    """What ``source`` imports from stylenorm that has an underscore, or that is in no list of public names."""
+    return [
+        f"{name or module} of stylenorm.{module}"
+        for module, name in sorted(imported(source, inside=False))
+        if module.strip("_") == "cli" or name.startswith("_") or (module == "__init__" and name not in {"", *stylenorm.__all__})
+    ]
+
+
+def test_the_app_uses_public_names_only():
+    files = sorted((ROOT / "app").rglob("*.py"))
+    if not files:
+        pytest.skip("there is no app/ yet")
+    assert [(path.name, name) for path in files for name in not_public(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    "source", ["from stylenorm.engine import _free_memory", "from stylenorm import nothing", "import stylenorm.cli"]
+)
+def test_a_private_name_is_found(source):
+    assert len(not_public(source)) == 1
+    assert not_public("from stylenorm import Stylizer\nfrom stylenorm.images import read_picture\nimport stylenorm") == []
