@@ -55,20 +55,26 @@ def run_bench(
 
 
 def stylize_rows(sizes, repeats, weights, device, peer, progress) -> list[dict]:
-    backends = {}
+    backends, trouble = {}, None
     for name in ("openvino", "torch"):
         try:
             stylizer = Stylizer(weights, device, name)
             backends[stylizer.describe()] = stylizer
         except StylenormError as error:
+            trouble = error
             if progress:
                 progress(str(error))
+    if not backends:
+        raise trouble
+    named = next(iter(backends.values())).styles
+    if not named:
+        raise StylenormError("bench times a named style, and there is none beside the network")
     rows = []
     for size in sizes:
         picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
         times = {}
         for name, stylizer in backends.items():
-            style = next(iter(stylizer.styles))
+            style = next(iter(named))
             times[f"a named style, {name}"] = median_ms(lambda: stylizer.stylize(picture, style), repeats)
             if progress:
                 progress(f"{name}, {size} px")

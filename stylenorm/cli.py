@@ -26,7 +26,7 @@ from stylenorm.catalog import network_file, style_entries
 from stylenorm.config import TrainConfig
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.jobs import Job, make_folder, plan, weighted_file, weighted_names
-from stylenorm.progress import watching
+from stylenorm.progress import duration, watching
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -456,3 +456,106 @@ def check_inputs(config: TrainConfig, resume: bool) -> None:
         raise StylenormError(f"--out {config.out} is a file; give a folder")
     if resume and not Path(config.out, "resume.safetensors").is_file():
         raise StylenormError(f"{config.out} holds no run to resume; leave --resume out to start one")
+
+
+# ---- train-style, optimize ---------------------------------------------------------------------
+
+
+@app.command(
+    name="train-style",
+    epilog="""\b
+Examples:
+  stylenorm train-style my-style painting.jpg
+  stylenorm train-style my-style one.jpg two.jpg --minutes 5 --artist "Ada Painter" --year 1901
+  stylenorm stylize photo.jpg --style my-style -o painted.jpg
+""",
+)
+def train_style(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the style.")],
+    paintings: Annotated[list[Path], typer.Argument(metavar="PAINTING", help="A picture of the painting, or several of one style.")],
+    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to learn on, else the few that come along.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to train.")] = 250,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Train for so long, whatever the steps.")] = None,
+    style_size: Annotated[int, typer.Option(min=64, max=2048, metavar="PX", help="Shorter side that the paintings are read at.")] = 512,
+    title: Annotated[str | None, typer.Option(help="The painting's, kept in the style file.")] = None,
+    artist: Annotated[str | None, typer.Option(help="The painter's name, kept in the style file.")] = None,
+    year: Annotated[int | None, typer.Option(help="The painting's, kept in the style file.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The painting's, kept in the style file.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the style file goes, else your own styles.")] = None,
+    device: Device = "auto",
+    weights: Weights = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a new named style in minutes. The network stays as it is; the style is usable at once."""
+    network_file(weights)
+    for path in paintings:
+        if not path.is_file():
+            raise StylenormError(f"there is no painting {path}; check the name")
+    from stylenorm.new_style import NewStyleConfig
+    from stylenorm.new_style import train_style as run
+
+    config = NewStyleConfig(steps=steps, minutes=minutes, style_size=style_size, device=device)
+    about = {"title": title, "artist": artist, "year": year, "licence": licence}
+    about = {k: v for k, v in about.items() if v is not None}
+    last = -math.inf
+
+    def tell(record) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5 and sys.stderr.isatty():
+            last = time.monotonic()
+            loss = f"loss {record.total:.2f} (content {record.content:.2f}, style {record.style:.3f})"
+            print(f"step {record.step}  {loss}  {duration(record.seconds_left)} left", file=sys.stderr)
+
+    try:
+        file = run(name, paintings, photos=photos, weights=weights, folder=folder, config=config, about=about, progress=tell)
+    except KeyboardInterrupt:
+        complain("stopped; nothing was kept")
+        raise typer.Exit(130) from None
+    print(json.dumps({"name": name, "file": str(file)}) if as_json else f"wrote {file}; use it with: --style {name}")
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  stylenorm optimize photo.jpg painting.jpg -o painted.jpg
+  stylenorm optimize photo.jpg painting.jpg --size 768 --steps 500 --method lbfgs -o painted.png
+"""
+)
+def optimize(
+    photo: Annotated[str, typer.Argument(metavar="PHOTO", help="A photograph; - is standard input.")],
+    painting: Annotated[Path, typer.Argument(metavar="PAINTING", help="A picture of the painting.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A picture file; - is standard output.")],
+    size: Annotated[int, typer.Option(min=64, max=4096, metavar="PX", help="Longer side of the result.")] = 512,
+    style_size: Annotated[int, typer.Option(min=64, max=4096, metavar="PX", help="Shorter side of the painting.")] = 512,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the descent.")] = 200,
+    method: Annotated[Literal["adam", "lbfgs"], typer.Option(help="How to descend.")] = "adam",
+    style_weight: Annotated[float, typer.Option(min=0, help="Weight of the painting's style, against 1 for the content.")] = 10.0,
+    device: Device = "auto",
+    weights: Weights = None,
+) -> None:
+    """The slow, best version: move the pixels themselves (Gatys et al. 2016). Takes minutes."""
+    (job, *more) = plan([photo], output, None, [(painting, 1.0)])
+    if more:
+        raise StylenormError(f"{photo} is a folder; give one photograph")
+    if not painting.is_file():
+        raise StylenormError(f"there is no painting {painting}; check the name")
+    make_folder([job])
+    last = -math.inf
+
+    def tell(step: int, loss: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5 and sys.stderr.isatty():
+            last = time.monotonic()
+            print(f"step {step}/{steps}  loss {loss:.2f}", file=sys.stderr)
+
+    with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
+        from stylenorm.optimizing import OptimizeConfig, optimize_file
+
+        config = OptimizeConfig(steps=steps, method=method, style_weight=style_weight)
+        options = {"size": size, "style_size": style_size, "config": config, "device": device, "weights": weights}
+        row = do(job, lambda picture: optimize_file(picture, painting, progress=tell, **options))
+    if "error" in row:
+        complain(row["error"])
+        raise typer.Exit(1)
+    if job.target is not None:
+        print(told(row))

@@ -19,13 +19,14 @@ from stylenorm.checkpoint import load_network, save_style
 from stylenorm.data import RandomCrops, find_images
 from stylenorm.device import choose_device
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.images import fit, read_picture, short_side, to_tensor
+from stylenorm.images import fit, read_picture, to_tensor
 from stylenorm.perceptual import (
     CONTENT_LAYER,
     STYLE_LAYERS,
     VGGFeatures,
     content_loss,
     grams,
+    resized_short_side,
     style_loss,
     style_statistics,
 )
@@ -109,7 +110,7 @@ def train_style(
     pictures = [read_picture(p).rgb for p in paintings]
     crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
     vgg = VGGFeatures.from_file(vgg_file(file)).to(device, memory_format=torch.channels_last)
-    goals, statistics = _describe(vgg, [to_tensor(short_side(p, config.style_size)).to(device) for p in pictures])
+    goals, statistics = _describe(vgg, [resized_short_side(to_tensor(p), config.style_size).to(device) for p in pictures])
     generator = network.generator.to(device, memory_format=torch.channels_last).requires_grad_(False)
     with torch.no_grad():
         row = network.encoder.to(device)(statistics).clone().requires_grad_()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from stylenorm.catalog import vgg_file
+from stylenorm.device import choose_device
 from stylenorm.errors import StylenormError
-from stylenorm.images import to_image, to_tensor
+from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
 
 
@@ -55,7 +58,7 @@ def optimize(
     with torch.no_grad():
         target = vgg(_tensor(content, device), [config.content_layer])[config.content_layer]
         goals = grams(vgg(_tensor(painting, device), config.style_layers), config.style_layers)
-    pixels = _tensor(content, device)
+    pixels = to_tensor(content).to(device)  # L-BFGS flattens it, which channels-last does not allow
     if config.start == "noise":
         generator = torch.Generator().manual_seed(config.seed)
         pixels = torch.rand(pixels.shape, generator=generator).to(device)
@@ -81,7 +84,7 @@ def _descend(pixels: Tensor, loss: Callable[[], Tensor], config: OptimizeConfig)
         optimizer = torch.optim.Adam([pixels], config.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps, config.learning_rate / 10)
     else:
-        optimizer = torch.optim.LBFGS([pixels], lr=1.0, max_iter=1, history_size=20, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS([pixels], lr=1.0, max_iter=1, max_eval=20, history_size=20, line_search_fn="strong_wolfe")
         schedule = None
 
     def closure() -> Tensor:
@@ -99,10 +102,28 @@ def _descend(pixels: Tensor, loss: Callable[[], Tensor], config: OptimizeConfig)
         yield step, value.item()
 
 
+def optimize_file(
+    photo,
+    painting,
+    size: int = 512,
+    style_size: int = 512,
+    config: OptimizeConfig = OptimizeConfig(),
+    device: str = "auto",
+    weights: str | Path | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> Image.Image:
+    """`optimize` from pictures of any kind, as `stylenorm.Stylizer.stylize` takes them and returns them.
+
+    size: longer side of the result in px. style_size: short side of the painting in px. weights: where VGG-16's
+    features lie, by default the shipped ones.
+    """
+    picture = photo if isinstance(photo, Picture) else read_picture(photo)
+    style = short_side(read_picture(painting).rgb, style_size)
+    last = max((config.content_layer, *config.style_layers), key=LAYERS.index)
+    where = choose_device(device)
+    vgg = VGGFeatures.from_file(vgg_file(weights), last).to(where, memory_format=torch.channels_last)
+    return rewrap(picture, optimize(vgg, fit(picture.rgb, size), style, config, progress))
+
+
 def _tensor(image: Image.Image, device: torch.device) -> Tensor:
     return to_tensor(image).to(device, memory_format=torch.channels_last)
-
-
-def check_layers(layers: Sequence[str]) -> str:
-    """The deepest of ``layers``: what VGG has to be loaded up to."""
-    return max(layers, key=LAYERS.index)

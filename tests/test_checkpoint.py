@@ -522,7 +522,7 @@ def test_a_folder_without_network_is_named(tmp_path):
 
 def test_styles_of_another_network_are_left_out(weights, other_weights, tmp_path):
     shutil.copytree(weights, tmp_path / "w")
-    shutil.copy(other_weights / "styles" / "blue-tree.safetensors", tmp_path / "w" / "styles" / "stray.safetensors")
+    shutil.copy(other_weights / "styles" / "blue-tree.safetensors", tmp_path / "w" / "styles" / "a-stray.safetensors")
     assert [e.file.name for e in catalog.style_entries(tmp_path / "w")] == [f"{n}.safetensors" for n in ("blue-tree", "red-hill", "tall-grass")]
 
 

@@ -171,6 +171,17 @@ def test_the_gradient_reaches_every_parameter_and_every_pair(norm):
         assert tensor.grad is not None and torch.isfinite(tensor.grad).all() and tensor.grad.abs().max() > 0.1, name
 
 
+@torch.no_grad()
+def test_each_resolution_on_the_way_down_reaches_its_like_on_the_way_up():
+    """With γ = β = 0 an upsampled map is nothing, and the result depends on the content through that skip alone."""
+    generator = generator_of(blocks=(0, 0, 0))  # pairs: three down, two up
+    x, y = picture(24, 24, seed=1), picture(24, 24, seed=2)
+    pairs = list(style_of(generator))
+    for i in (3, 4):
+        muted = pairs[:i] + [(torch.zeros_like(g), torch.zeros_like(b)) for g, b in pairs[i:]]
+        assert (generator(x, muted) - generator(y, muted)).abs().max() > 0.05
+
+
 def test_batch_norm_follows_its_data_only_in_training():
     generator = generator_of("batch")
     before = {k: v.clone() for k, v in generator.state_dict().items()}

@@ -77,6 +77,7 @@ def photo_exif(orientation=1, size=(64, 48), note=b"maker\x00note" * 3) -> bytes
         0x829A: TiffImagePlugin.IFDRational(1, 250),
         0x927C: note,
         0x9286: b"ASCII\x00\x00\x00a comment",
+        0x9290: "12345",
         0xA002: size[0],
         0xA003: size[1],
         0xA005: {1: "R98"},
@@ -225,6 +226,7 @@ def directory(data: bytes, offset: int | None = None) -> tuple[dict[int, object]
         at = entry + 8
         if sizes[kind] * number > 4:
             (at,) = struct.unpack_from(end + "I", data, at)
+            assert at % 2 == 0  # TIFF wants it
         raw = data[at : at + sizes[kind] * number]
         if kind in (3, 4):
             found[tag] = struct.unpack(f"{end}{number}{' HI'[kind - 2]}", raw)
@@ -661,7 +663,10 @@ def flat_cmyk(*inks) -> np.ndarray:
     return np.full((32, 32, 4), inks, np.uint8)
 
 
-@pytest.mark.parametrize("inks, rgb", [((0, 0, 0, 0), (255, 255, 255)), ((0, 255, 255, 0), (255, 0, 0)), ((0, 0, 0, 255), (0, 0, 0))])
+INKS = [((0, 0, 0, 0), (255, 255, 255)), ((0, 255, 255, 0), (255, 0, 0)), ((0, 0, 0, 255), (0, 0, 0))]
+
+
+@pytest.mark.parametrize("inks, rgb", INKS)
 def test_cmyk_jpegs_are_not_inverted(inks, rgb):
     source = cmyk_jpeg(flat_cmyk(*inks))
     assert any(s.startswith(b"Adobe") for s in jpeg_segments(source)[0xEE])
@@ -787,7 +792,8 @@ def test_a_picture_keeps_alpha_and_profile_together():
 def test_every_kind_of_source_gives_the_same(tmp_path):
     path = tmp_path / "a.dat"  # told by content
     path.write_bytes(saved(smooth()))
-    pipe = subprocess.Popen([sys.executable, "-c", f"import sys; sys.stdout.buffer.write(open({str(path)!r}, 'rb').read())"], stdout=-1)
+    copy = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"
+    pipe = subprocess.Popen([sys.executable, "-c", copy, str(path)], stdout=subprocess.PIPE)
     after_a_line = io.BytesIO(b"a line\n" + path.read_bytes())
     after_a_line.readline()
     with path.open("rb") as file, pipe:
@@ -804,7 +810,8 @@ def test_every_kind_of_source_gives_the_same(tmp_path):
 def test_arrays_of_every_kind():
     rgb = noise(5, 4)
     as_floats = rgb.astype(np.float32) / 255
-    for array in (rgb, as_floats, as_floats.astype(np.float64), rgb.astype(np.uint16) * 257, rgb[::-1][::-1], np.asfortranarray(rgb)):
+    layouts = rgb[::-1][::-1], np.asfortranarray(rgb)
+    for array in (rgb, as_floats, as_floats.astype(np.float64), rgb.astype(np.uint16) * 257, *layouts):
         assert distance(read_picture(array).rgb, rgb) == 0
     for grey in (rgb[..., 0], rgb[..., :1]):
         assert distance(read_picture(grey).rgb, np.repeat(rgb[..., :1], 3, 2)) == 0
@@ -990,6 +997,16 @@ def survives(source: bytes) -> None:
             assert written(result, format)
 
 
+def repaired(png: bytes) -> bytes:
+    """With true checksums, or Pillow would look no further."""
+    at, parts = 8, [png[:8]]
+    while at + 12 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        parts.append(chunk(kind, png[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return b"".join(parts)
+
+
 @pytest.mark.parametrize("format", FUZZED)
 def test_cut_anywhere_a_file_is_read_or_refused(format):
     source = whole(format)
@@ -1006,7 +1023,7 @@ def test_with_any_bytes_changed_a_file_is_read_or_refused(format):
         reach = len(source) if seed % 2 else min(len(source), 600)  # headers matter more
         for at in random.integers(0, reach, random.integers(1, 6)):
             damaged[at] = random.integers(256)
-        survives(bytes(damaged))
+        survives(repaired(bytes(damaged)) if format == "PNG" and seed % 4 else bytes(damaged))
 
 
 # ---- writing -----------------------------------------------------------------------------------
@@ -1043,8 +1060,8 @@ def test_images_of_every_mode_can_be_written(format, mode):
 
 
 def test_formats_and_targets_that_cannot_be_written(tmp_path):
-    listed = "use .jpg, .jpeg, .png, .webp, .tif, .tiff"
-    assert complaint(write_picture, smooth(), tmp_path / "a.bmp") == f"{tmp_path / 'a.bmp'}: no format ending in .bmp can be written; {listed}"
+    path, listed = tmp_path / "a.bmp", "use .jpg, .jpeg, .png, .webp, .tif, .tiff"
+    assert complaint(write_picture, smooth(), path) == f"{path}: no format ending in .bmp can be written; {listed}"
     assert "without a suffix" in complaint(write_picture, smooth(), tmp_path / "a")
     assert "name the format" in complaint(write_picture, smooth(), io.BytesIO())
     assert "xcf" in complaint(write_picture, smooth(), io.BytesIO(), format="xcf")
@@ -1236,9 +1253,10 @@ def test_an_original_of_another_size_is_resized():
 # ---- good manners ------------------------------------------------------------------------------
 
 
-def test_importing_images_does_not_import_torch():
-    source = "import sys, stylenorm.images; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", source]).returncode == 0
+def test_a_picture_is_read_without_torch_and_with_nothing_loaded_before(tmp_path):
+    (tmp_path / "a.webp").write_bytes(saved(smooth(), "WEBP"))
+    source = "import sys; from stylenorm.images import *; read_picture(sys.argv[1]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", source, str(tmp_path / "a.webp")]).returncode == 0
 
 
 def test_threads_do_not_disturb_each_other():

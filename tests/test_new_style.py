@@ -1,0 +1,101 @@
+"""A new style: only its row moves, it gets nearer to the painting, and nothing is left when it is stopped."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import Cancelled, NewStyleConfig, StyleError, StylenormError, Stylizer, train_style
+from stylenorm.catalog import style_entries, user_styles_folder
+from stylenorm.metadata import read_metadata
+
+QUICK = NewStyleConfig(steps=12, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=3e-2)
+
+
+@pytest.fixture
+def painting(tmp_path):
+    return make_photo(tmp_path / "painting.jpg", (90, 70), seed=5)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return make_photo(tmp_path / "photos" / "a.jpg", (80, 90), seed=2).parent
+
+
+def test_a_style_is_learned_kept_and_usable_at_once(weights, painting, photos, tmp_path):
+    records = []
+    file = train_style(
+        "my style", [painting], photos, weights, config=QUICK, about={"artist": "Ada Painter"}, progress=records.append
+    )
+    assert file == user_styles_folder() / "my style.safetensors" and file.stat().st_size < 20_000
+    assert [r.step for r in records] == list(range(1, 13)) and records[-1].seconds_left == 0
+    assert min(r.total for r in records[-3:]) < 0.8 * records[0].total
+    stylizer = Stylizer(weights)
+    image = stylizer.stylize(painting, "my style")
+    assert image.size == (90, 70)
+    assert image.tobytes() == stylizer.stylize(painting, records[-1].current).tobytes() or _near(
+        image, stylizer.stylize(painting, records[-1].current)
+    )
+    about = read_metadata(file, "style")["about"]
+    assert about["artist"] == "Ada Painter" and about["training"]["images"] == 12
+    thumbnail = Image.open(io.BytesIO(base64.b64decode(about["thumbnail"])))
+    assert max(thumbnail.size) == 160
+    file.unlink()
+
+
+def _near(a: Image.Image, b: Image.Image) -> bool:
+    """The file holds float16."""
+    difference = [abs(x - y) for x, y in zip(a.tobytes(), b.tobytes())]
+    return sum(difference) / len(difference) < 1
+
+
+def test_it_starts_from_the_prediction(weights, painting, photos, tmp_path):
+    still = NewStyleConfig(steps=1, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=0.0)
+    file = train_style("still", [painting], photos, weights, tmp_path, still)
+    predicted = Stylizer(weights).style_from(painting, 64)
+    from stylenorm import load_style
+
+    torch.testing.assert_close(load_style(file).flat(), predicted.flat(), rtol=2e-3, atol=2e-3)
+
+
+def test_the_network_file_is_left_alone(weights, painting, photos, tmp_path):
+    before = (weights / "network.safetensors").read_bytes()
+    train_style("x", [painting, painting], photos, weights, tmp_path, QUICK)
+    assert (weights / "network.safetensors").read_bytes() == before
+
+
+def test_stopping_leaves_nothing(weights, painting, photos, tmp_path):
+    with pytest.raises(Cancelled):
+        train_style("x", [painting], photos, weights, tmp_path / "styles", QUICK, should_stop=lambda: True)
+    assert not (tmp_path / "styles").exists()
+
+
+def test_minutes_end_it(weights, painting, photos, tmp_path):
+    records = []
+    config = NewStyleConfig(minutes=0.01, batch=1, size=64, photo_scales=(64, 80), style_size=64)
+    train_style("x", [painting], photos, weights, tmp_path, config, progress=records.append)
+    assert records and records[-1].seconds_left == 0
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "red-hill", "RED-HILL", ".hidden", "x" * 80, "dot."])
+def test_names_that_cannot_be(name, weights, painting, photos, tmp_path):
+    with pytest.raises(StyleError) as told:
+        train_style(name, [painting], photos, weights, tmp_path, QUICK)
+    assert "\n" not in str(told.value)
+    assert "red-hill" in {e.name for e in style_entries(weights)}
+
+
+def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    for paintings, folder in (([], photos), ([text], photos), ([painting], tmp_path / "none")):
+        with pytest.raises(StylenormError) as told:
+            train_style("x", paintings, folder, weights, tmp_path, QUICK)
+        assert "\n" not in str(told.value)
+    with pytest.raises(StylenormError):
+        NewStyleConfig(steps=0)
