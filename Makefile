@@ -1,4 +1,4 @@
-# make demo: photographs painted into out/.  make test: the tests.  Both first set up .venv, once.
+# make demo: photographs painted into out/.  make app: the web app.  make test: the tests.  Each first sets up .venv, once.
 PYTHON ?= python3
 VENV := .venv
 STYLENORM := $(VENV)/bin/stylenorm
@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 STYLES := starry-night great-wave scream kiss composition-vii
 PHOTOS := examples/astronaut.jpg examples/coffee.jpg examples/chelsea.jpg
 
-.PHONY: demo test test-all clean
+.PHONY: demo app test test-all clean
 
 demo: $(READY)
 	@for style in $(STYLES); do $(STYLENORM) stylize $(PHOTOS) --style $$style -o out/$$style/ || exit 1; done
@@ -20,6 +20,10 @@ demo: $(READY)
 	@echo "  $(STYLENORM) stylize YOUR-PHOTO.jpg --style-image ANY-PAINTING.jpg -o painted.jpg"
 	@echo "  $(STYLENORM) stylize YOUR-FOLDER/ --style kiss --strength 0.7 -o painted/"
 	@echo "  $(STYLENORM) stylize --help"
+	@echo "  make app"
+
+app: $(READY)
+	$(STYLENORM) app
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import MISSING, fields
+from importlib import import_module
 from inspect import Parameter, Signature, signature
 from io import BytesIO
 from pathlib import Path
@@ -316,6 +317,44 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)
     console.print(table, width=None if console.is_terminal else 10_000, no_wrap=not console.is_terminal, crop=console.is_terminal)
+
+
+# ---- app ---------------------------------------------------------------------------------------
+
+
+@app.command(
+    name="app",
+    epilog="""\b
+Examples:
+  stylenorm app
+  stylenorm app --port 8080
+  STYLENORM_APP_AUTH=me:secret stylenorm app --host 0.0.0.0
+""",
+)
+def open_app(
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port, else the first free one from 7860.")] = None,
+    share: Annotated[bool, typer.Option("--share", help="A public link, through Gradio's servers.")] = False,
+    weights: Weights = None,
+) -> None:
+    """Open the web app: upload, choose, see, keep. Stop it with Ctrl-C."""
+    network_file(weights)
+    app_module().launch(host, port, share, weights=weights)
+
+
+def app_module():
+    """The app's main module: inside an installed package, and beside the package in a checkout."""
+    try:
+        return import_module("stylenorm.app.main")
+    except ModuleNotFoundError as error:
+        if error.name not in ("stylenorm.app", "stylenorm.app.main"):
+            raise
+    here = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(here))
+    module = import_module("app.main")
+    if Path(module.__file__).resolve().parents[1] != here:
+        raise StylenormError("the app is not installed; install stylenorm again")
+    return module
 
 
 # ---- train -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from stylenorm.device import choose_device
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generator import pad_to
 from stylenorm.images import Picture, fit, keep_color, read_picture, rewrap, to_tensor
+from stylenorm.masks import mask_tensor
 from stylenorm.perceptual import VGGFeatures, resized_short_side, style_statistics
 from stylenorm.plots import sheet
 from stylenorm.style import Style, blend, interpolate
@@ -204,19 +205,6 @@ class Stylizer:
                 f"{name} has {photo.width * photo.height / 1e6:.0f} megapixels and would take {need / 1e9:.0f} GB of memory, "
                 f"{free / 1e9:.0f} GB are free; give a size of {side} px or less"
             )
-
-
-def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
-    """A mask, as a PIL image or an array (h, w), to a float32 tensor of ``size`` = (H, W) px."""
-    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask, dtype=np.float32)
-    if array.ndim != 2 or not array.size or not np.isfinite(array).all() or array.min() < 0:
-        raise StyleError("a mask is a greyscale picture, or an array (height, width) of finite numbers from 0 up")
-    if isinstance(mask, Image.Image):
-        array = array / 255
-    tensor = torch.from_numpy(np.array(array))[None, None]
-    if tensor.shape[-2:] != size:
-        tensor = torch.nn.functional.interpolate(tensor, size, mode="bilinear", antialias=True)
-    return tensor[0, 0]
 
 
 def _not_too_long(rgb: Image.Image, most: float = 4.0) -> Image.Image:

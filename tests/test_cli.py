@@ -28,7 +28,7 @@ from stylenorm.jobs import plan, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize")
+VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "app")
 
 
 @pytest.fixture

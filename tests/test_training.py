@@ -21,6 +21,7 @@ from stylenorm import training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
+from stylenorm.data import collate
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import read_metadata
@@ -160,6 +161,20 @@ def test_what_is_exported_is_the_moving_average(finished):
         style = load_style(trainer.out / "styles" / f"{name}.safetensors")
         torch.testing.assert_close(style.flat(), wanted[i : i + 1], atol=2e-3, rtol=2e-3)
     assert average["rows"].abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_each_picture_is_judged_by_its_own_painting(finished):
+    """The losses of a mixed batch are those of its pictures one by one."""
+    trainer, _, _ = finished
+    items = [trainer.pairs[i] for i in range(4)]
+    assert [k for _, k, _ in items] == [-1, 0, -1, 1]
+    together = trainer.losses(collate(items))
+    alone = [trainer.losses(collate([item])) for item in items]
+    for i, losses in enumerate(together):
+        torch.testing.assert_close(losses, torch.cat([a[i] for a in alone]), rtol=0.02, atol=0.002)
+    style = together[1]
+    assert (style - style.roll(1)).abs().min() > 0.01  # so that an exchange would show
 
 
 def test_everything_is_learned(finished):

@@ -1,0 +1,77 @@
+"""`Shelf`: the app's own temporary folder, and whose file is whose.
+
+Gradio serves what lies in its temporary folder and nothing else, so that is where results are written. Each visitor
+has slots ("photo", "preview", ...). Holding a file in a slot lets go of what was there before, and a file that
+nobody holds is deleted: two hundred requests leave no more behind than one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+MOST_VISITORS = 200  # held at a time; the one that has been silent for longest goes first
+
+
+class Shelf:
+    """Safe to use from several threads at once."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, dict[str, set[Path]]] = OrderedDict()
+        self._kept: set[Path] = set()
+
+    def new(self, name: str) -> Path:
+        """Where a new file called ``name`` can be written; nobody can guess the folder."""
+        folder = self.folder / "made" / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        return folder / name
+
+    def hold(self, visitor: str, slot: str, paths: Iterable[str | Path | None]) -> None:
+        """``visitor`` now has ``paths`` in ``slot``, and what was there before is let go."""
+        paths = {Path(p) for p in paths if p is not None}
+        with self._lock:
+            slots = self._held.setdefault(visitor, {})
+            self._held.move_to_end(visitor)
+            before, slots[slot] = slots.get(slot, set()), paths
+            gone = before - paths
+            while len(self._held) > MOST_VISITORS:
+                gone |= _all(self._held.popitem(last=False)[1])
+            self._delete(gone)
+
+    def keep(self, *paths: str | Path) -> None:
+        """Never delete these: examples and thumbnails."""
+        with self._lock:
+            self._kept |= {Path(p) for p in paths}
+
+    def keep_present(self) -> None:
+        """Never delete what lies here now."""
+        self.keep(*(p for p in self.folder.rglob("*") if p.is_file()))
+
+    def leave(self, visitor: str) -> None:
+        """``visitor`` closed the page."""
+        with self._lock:
+            self._delete(_all(self._held.pop(visitor, {})))
+
+    def size(self) -> int:
+        """Bytes that lie here."""
+        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+
+    def _delete(self, paths: set[Path]) -> None:
+        wanted = self._kept.union(*(_all(slots) for slots in self._held.values()))
+        for path in paths - wanted:
+            if self.folder in path.resolve().parents:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.parent.rmdir()  # only if nothing else is in it
+
+
+def _all(slots: dict[str, set[Path]]) -> set[Path]:
+    return set().union(*slots.values())

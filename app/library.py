@@ -1,0 +1,17 @@
+"""Everything that the app takes from stylenorm, in one place. Public names only."""
+
+from stylenorm.catalog import photos_folder, style_entries, weights_folder
+from stylenorm.checkpoint import load_style
+from stylenorm.config import TrainConfig
+from stylenorm.engine import Stylizer
+from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.images import read_picture, write_picture
+from stylenorm.masks import drawn_mask
+from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
+from stylenorm.training import train
+
+__all__ = [
+    "Cancelled", "ImageError", "NewStyleConfig", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "check_name",
+    "drawn_mask", "load_style", "photos_folder", "read_picture", "style_entries", "train", "train_style", "weights_folder",
+    "write_picture",
+]  # fmt: skip

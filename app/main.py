@@ -1,0 +1,183 @@
+"""Builds the page and serves it."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before gradio is imported: it looks at these once.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from .studio import Limits, Studio
+
+AUTH = "STYLENORM_APP_AUTH"
+MEGAPIXELS, UPLOAD_MB = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB"
+DELETE = (600, 3600)  # every ten minutes, what is older than an hour and no longer wanted
+QUEUED = 32  # requests that wait at most; the next one is told to come back
+
+
+def build(weights: str | Path | None = None, folder: str | Path | None = None, limits: "Limits | None" = None, **options) -> "gr.Blocks":
+    """The page. Raises `StylenormError` where there is no network.
+
+    weights: as for `stylenorm.Stylizer`. folder: for uploads and results, by default a new temporary one that is removed
+    at the end. options: for tests, ``training`` is a `NewStyleConfig`.
+    """
+    folder = Path(folder) if folder is not None else temporary_folder()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+
+    import gradio as gr
+
+    from . import look, tab_compare, tab_folder, tab_regions, tab_stylize, tab_train
+    from .files import Shelf
+    from .library import NewStyleConfig, Stylizer, weights_folder
+    from .page import Choosers, plain
+    from .parts import Page
+    from .studio import Studio
+
+    weights = Path(weights) if weights is not None else weights_folder()
+    studio = Studio(Stylizer(weights), Shelf(folder), weights, limits or allowed())
+    choosers = Choosers()
+    with Page(title="stylenorm: photographs into paintings", analytics_enabled=False, delete_cache=DELETE) as page:
+        gr.Markdown("# stylenorm\nTurn a photograph into a painting.", elem_id="heading")
+        with gr.Tabs():
+            with gr.Tab("Stylize"):
+                slider = tab_stylize.tab(studio, choosers)
+            with gr.Tab("Regions"):
+                tab_regions.tab(studio, choosers)
+            with gr.Tab("Folder"):
+                tab_folder.tab(studio, choosers)
+            with gr.Tab("Train a style"):
+                tab_train.tab(studio, choosers, options.get("training", NewStyleConfig()))
+            if studio.comparable():
+                with gr.Tab("Compare"):
+                    tab_compare.tab(studio)
+
+        def refresh():
+            return [studio.example(), *choosers.refreshed(studio)]
+
+        def styles() -> list[dict]:
+            """Every style: its name, and the title, artist and year of the painting."""
+            return studio.listed()
+
+        page.load(plain(refresh), None, [slider, *choosers.outputs()], api_visibility="private", show_progress="hidden")
+        gr.api(styles, api_name="styles", queue=False)
+    page.studio = studio
+    studio.shelf.keep_present()
+    page.queue(max_size=QUEUED, default_concurrency_limit=4)
+    return page
+
+
+def launch(
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    weights: str | Path | None = None,
+    block: bool = True,
+    quiet: bool = False,
+    page: "gr.Blocks | None" = None,
+    **options,
+) -> "gr.Blocks":
+    """Serve the page; ``block`` until Ctrl-C. A name and password are asked for if $STYLENORM_APP_AUTH has user:password."""
+    auth = credentials()
+    page = page or build(weights, **options)
+
+    from .look import CSS, HEAD, THEME
+
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        auth=auth,
+        theme=THEME,
+        css=CSS,
+        head=HEAD,
+        run_history=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        show_error=False,
+        allowed_paths=[],
+        max_file_size=page.studio.limits.file_bytes,
+        ssr_mode=False,
+        footer_links=["api", "settings"],
+        enable_monitoring=False,
+        inbrowser=False,
+        max_threads=8,
+    )
+    threading.Thread(target=warm_up, args=(page.studio,), daemon=True).start()  # so that the first visitor need not wait
+    if not quiet:
+        print(f"stylenorm is at {page.local_url}" + (f" and {page.share_url}" if page.share_url else ""), flush=True)
+        print(f"It paints on: {page.studio.stylizer.describe()}. Stop it with Ctrl-C.", flush=True)
+    if block:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes then, too
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        page.close(verbose=False)
+    return page
+
+
+def warm_up(studio: "Studio") -> None:
+    studio.example()
+    studio.gallery()
+
+
+def allowed() -> "Limits":
+    """Limits of uploads, as the operator set them. Raises `StylenormError` where that is not a number."""
+    from .library import StylenormError
+    from .studio import Limits
+
+    try:
+        megapixels = float(os.environ.get(MEGAPIXELS) or Limits.megapixels)
+        file_bytes = int(float(os.environ.get(UPLOAD_MB) or Limits.file_bytes / 1e6) * 1e6)
+    except ValueError:
+        raise StylenormError(f"{MEGAPIXELS} and {UPLOAD_MB} must be numbers") from None
+    return Limits(megapixels=megapixels, file_bytes=file_bytes)
+
+
+def credentials() -> list[tuple[str, str]] | None:
+    """From $STYLENORM_APP_AUTH. Raises `StylenormError` where it is not user:password, so that nothing is left open."""
+    from .library import StylenormError
+
+    text = os.environ.get(AUTH)
+    if not text:
+        return None
+    user, colon, password = text.partition(":")
+    if not (user and colon and password):
+        raise StylenormError(f"{AUTH} must be user:password")
+    return [(user, password)]
+
+
+def temporary_folder() -> Path:
+    """A folder that nobody else on this machine can read, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="stylenorm-app-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m app``; ``stylenorm app`` takes the same options."""
+    parser = argparse.ArgumentParser(prog="stylenorm app", description="Open the app in a browser.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--share", action="store_true", help="a public link, through Gradio's servers")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING)
+    from .library import StylenormError
+
+    try:
+        launch(given.host, given.port, given.share)
+    except (StylenormError, OSError) as error:
+        sys.exit(f"stylenorm: {' '.join(str(error).split())}")

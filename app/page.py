@@ -1,0 +1,157 @@
+"""What the tabs share: plain errors, the queue, and the controls that occur on several of them."""
+
+from __future__ import annotations
+
+import functools
+import html
+import inspect
+import logging
+from dataclasses import dataclass, field
+
+import gradio as gr
+
+from .library import StylenormError
+from .parts import Choice, Files, Picture
+from .studio import PAINTING, STYLE_FILE, Studio, Wish
+
+# Everything that uses the network stands in one queue. Two places, of which a folder or a training takes one at most.
+QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
+AS_PHOTOGRAPH = 0
+SIZES = [("As the photograph", AS_PHOTOGRAPH)] + [(f"{n} px", n) for n in (512, 768, 1024, 1536, 2048, 3072, 4096)]
+NONE = ("none", "")
+FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
+
+log = logging.getLogger("stylenorm.app")
+
+
+def plain(function):
+    """Errors become one sentence on the page, and nothing of the server is shown with it."""
+
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            try:
+                yield from function(*args, **kwargs)
+            except Exception as error:
+                raise told(error) from None
+    else:
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                raise told(error) from None
+
+    return wrapper
+
+
+def told(error: Exception) -> gr.Error:
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, StylenormError):
+        sentence = str(error)
+        sentence = sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "?", "!")) else ".")
+    elif isinstance(error, MemoryError) or "memory" in str(error).lower():
+        sentence = "That needs more memory than this computer has free. Choose a smaller size."
+    else:
+        log.error("unexpected", exc_info=error)
+        sentence = "Something went wrong here, and it is not your fault. Try again, or try another picture."
+    return gr.Error(html.escape(sentence, quote=False), title="That did not work", duration=12, print_exception=False)
+
+
+def duration(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    return f"{seconds} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
+def visitor(request: gr.Request | None) -> str:
+    return (request and request.session_hash) or "nobody"
+
+
+@dataclass
+class Choosers:
+    """The lists of styles on the page, to be told when a style is added."""
+
+    lists: list[Choice] = field(default_factory=list)
+    optional: list[Choice] = field(default_factory=list)
+    gallery: gr.Gallery | None = None
+
+    def outputs(self) -> list:
+        return [self.gallery, *self.lists, *self.optional]
+
+    def refreshed(self, studio: Studio) -> list:
+        return [gr.Gallery(value=studio.gallery()), *(gr.update(choices=c) for c in self._choices(studio))]
+
+    def _choices(self, studio: Studio) -> list:
+        choices = studio.choices()
+        return [choices] * len(self.lists) + [[NONE, *choices]] * len(self.optional)
+
+    def add(self, studio: Studio, label: str, value: str | None, optional: bool = False, **options) -> Choice:
+        choices = [NONE, *studio.choices()] if optional else studio.choices()
+        chosen = Choice(choices, value=value, label=label, **options)
+        (self.optional if optional else self.lists).append(chosen)
+        return chosen
+
+
+def size_choice() -> Choice:
+    return Choice(SIZES, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=160)
+
+
+def format_choice() -> gr.Radio:
+    return gr.Radio(FORMATS, value="jpeg", label="Kind of file")
+
+
+def quality_slider() -> gr.Slider:
+    return gr.Slider(50, 100, 95, step=1, label="JPEG quality")
+
+
+def strength_slider() -> gr.Slider:
+    return gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 is the photograph, 1 is all painting", min_width=160)
+
+
+def colors_box() -> gr.Checkbox:
+    return gr.Checkbox(False, label="Keep the photograph's colours", min_width=160)
+
+
+def photo_input(elem_id: str, label: str = "Your photograph", height: int = 280, **options) -> Picture:
+    return Picture(
+        label=label, type="filepath", image_mode=None, format="png", height=height, elem_id=elem_id, buttons=["fullscreen"], **options
+    )
+
+
+def own_style(prefix: str) -> tuple[Picture, Files]:
+    """Uploads of a painting and of a style file."""
+    painting = Picture(
+        label="A painting, or any picture whose look you like",
+        type="filepath",
+        image_mode=None,
+        format="png",
+        height=200,
+        sources=["upload", "clipboard"],
+        elem_id=f"{prefix}-painting",
+        buttons=[],
+    )
+    file = Files(label="Or a style file trained here (.safetensors)", file_types=[".safetensors"], height=90, elem_id=f"{prefix}-file")
+    return painting, file
+
+
+def use_own(list_: Choice, painting: Picture, file: Files) -> None:
+    """An uploaded painting or style file becomes the chosen style."""
+    painting.upload(lambda: PAINTING, None, list_, api_visibility="private", show_progress="hidden", queue=False)
+    file.upload(lambda: STYLE_FILE, None, list_, api_visibility="private", show_progress="hidden", queue=False)
+
+
+def wish_of(styles, painting, style_file, strength, keep_colors, size) -> Wish:
+    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size))
+
+
+def whole(size) -> int | None:
+    """The size in px; 0 and nothing stand for the photograph's own."""
+    try:
+        return int(size) or None
+    except (TypeError, ValueError):
+        if size is None:
+            return None
+        raise StylenormError(f"a size is a number of pixels, not {size!r}") from None

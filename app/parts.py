@@ -1,0 +1,95 @@
+"""Gradio's components, made safe: nothing is decoded, fetched or kept before the library has checked it."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components.image_editor import EditorDataBlobs
+
+MOST_DRAWINGS = 16  # that wait in memory, of all visitors together
+
+
+class Page(gr.Blocks):
+    """Refuses addresses where files belong; Gradio would fetch them for the visitor."""
+
+    async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
+        if any(has_address(value) for value in inputs):
+            raise gr.Error("files have to be uploaded; addresses are not opened", print_exception=False)
+        return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+
+
+def has_address(value: Any) -> bool:
+    """Whether some file in ``value`` is given by an address instead of an upload."""
+    if isinstance(value, Mapping):
+        path = value.get("path")
+        if isinstance(path, str) and "://" in path:
+            return True
+        return any(map(has_address, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(has_address, value))
+
+
+class Picture(gr.Image):
+    """Hands over the uploaded file as it is. Gradio's own decodes it first, without a limit."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return None if payload is None else payload.path
+
+
+class Files(gr.File):
+    """Hands over paths. Gradio's own leaves an empty file behind each time."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        if payload is None:
+            return None if self.file_count == "single" else []
+        paths = [f.path for f in payload] if hasattr(payload, "root") else [payload.path]
+        return (paths or [None])[0] if self.file_count == "single" else paths
+
+
+class Drawing(gr.ImageEditor):
+    """Hands over the layers that were drawn, as bytes or paths, undecoded. Forgets drawings nobody sent off."""
+
+    is_template = True
+
+    @functools.wraps(gr.ImageEditor.__init__)  # Gradio tells the browser about the arguments in the signature
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.blob_storage = Recent(MOST_DRAWINGS)
+
+    def preprocess(self, payload) -> list[bytes | Path]:
+        if payload is None:
+            return []
+        if payload.id is not None:
+            payload = self.blob_storage.pop(payload.id, None) or EditorDataBlobs(background=None, layers=[], composite=None)
+        return [Path(layer.path) if hasattr(layer, "path") else layer for layer in payload.layers if layer is not None]
+
+
+class Recent(OrderedDict):
+    """A dict of the latest few."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __setitem__(self, key, value) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        while len(self) > self.most:
+            self.popitem(last=False)
+
+
+class Choice(gr.Dropdown):
+    """Leaves it to the library to know what there is: a style may have come since the page was made."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload

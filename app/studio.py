@@ -1,0 +1,390 @@
+"""`Studio`: what the page does, without the page. Each method is thin over the library."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from .archive import SUFFIXES, Results, items
+from .files import Shelf
+from .library import (
+    ImageError,
+    StyleError,
+    StylenormError,
+    Stylizer,
+    drawn_mask,
+    load_style,
+    photos_folder,
+    read_picture,
+    style_entries,
+    weights_folder,
+    write_picture,
+)
+
+PREVIEW = 768  # px, longer side
+THUMBNAIL = 160
+LARGEST = 8192  # px, longer side that can be asked for
+PAINTING, STYLE_FILE = ":painting", ":file"  # where a style's name is expected; no style can be called that
+COMPARED = {
+    "instance": (
+        "Instance normalization",
+        "each channel of each picture on its own: the picture's contrast goes, and the style brings its own. "
+        "This is the usual choice for style transfer.",
+    ),
+    "batch": (
+        "Batch normalization",
+        "each channel over all pictures of the training at once: a bright and a dark photograph keep their difference.",
+    ),
+    "layer": (
+        "Layer normalization",
+        "all channels of one picture together: the balance between the channels is kept.",
+    ),
+    "group": (
+        "Group normalization",
+        "a few channels of one picture together: between instance and layer normalization.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for. file_bytes: of an upload. megapixels: of a picture, checked before it is decoded."""
+
+    megapixels: float = 50
+    file_bytes: int = 200_000_000
+    style_bytes: int = 4_000_000
+    minutes: float = 30
+
+    @property
+    def pixels(self) -> int:
+        return int(self.megapixels * 1e6)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a photograph is to be painted. styles: (name, weight), up to four. size: longer side in px, or None."""
+
+    styles: Sequence[tuple[str | None, float]]
+    painting: str | None = None
+    style_file: str | None = None
+    strength: float = 1.0
+    keep_colors: bool = False
+    size: int | None = None
+
+
+@dataclass
+class Studio:
+    """A network, its gallery, and the shelf that results are laid on."""
+
+    stylizer: Stylizer
+    shelf: Shelf
+    weights: Path = field(default_factory=weights_folder)
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thumbnails: dict[tuple, Path] = {}
+        self._small: OrderedDict[str, Path] = OrderedDict()
+        self._own: OrderedDict[str, object] = OrderedDict()
+        self._compared: dict[str, Stylizer] = {}
+        self.long_job = threading.Semaphore(1)  # folders and trainings take turns, and leave room for single pictures
+
+    # ---- styles --------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """See styles that were added or removed."""
+        self.stylizer.styles = {e.name: e for e in style_entries(self.weights)}
+
+    def labels(self, short: bool = False) -> dict[str, str]:
+        """What people read -> name: "The Great Wave, Katsushika Hokusai, 1831", or short, "The Great Wave"."""
+        found: dict[str, str] = {}
+        for entry in self.stylizer.styles.values():
+            known = [str(part) for part in (entry.title, entry.artist, entry.year) if part]
+            label = (entry.title if short else ", ".join(known)) if entry.title else entry.name
+            found[label if label not in found else f"{label} ({entry.name})"] = entry.name
+        return found
+
+    def choices(self, own: bool = True) -> list[tuple[str, str]]:
+        mine = [("My own painting", PAINTING), ("My style file", STYLE_FILE)] if own else []
+        return [*self.labels().items(), *mine]
+
+    def listed(self) -> list[dict]:
+        """Every style: name, title, artist, year."""
+        return [{k: v for k, v in e.to_dict().items() if k != "file"} for e in self.stylizer.styles.values()]
+
+    def gallery(self) -> list[tuple[str, str]]:
+        """(thumbnail, title) of every style: its real output on one example photograph."""
+        photo = None
+        found = []
+        with self._lock:
+            for label, name in self.labels(short=True).items():
+                file = self.stylizer.styles[name].file
+                key = (name, file.stat().st_mtime_ns) if file.exists() else (name, 0)
+                if key not in self._thumbnails:
+                    photo = photo or self.stylizer.stylize(example_photo(), name, strength=0, size=2 * THUMBNAIL)
+                    target = self.shelf.new(f"{name}.jpg")
+                    write_picture(self.stylizer.stylize(photo, name), target, quality=88)
+                    self.shelf.keep(target)
+                    self._thumbnails[key] = target
+                found.append((str(self._thumbnails[key]), label))
+        return found
+
+    def first(self) -> str | None:
+        """The style that is chosen when the page opens."""
+        return next((n for n in ("starry-night", *self.stylizer.styles) if n in self.stylizer.styles), None)
+
+    def example(self) -> tuple[Path, Path] | None:
+        """(a photograph, its painting), for a page on which nothing has happened yet."""
+        name = self.first()
+        if name is None:
+            return None
+        before = self.small(str(example_photo()))
+        with self._lock:
+            key = ("example", name)
+            if key not in self._thumbnails:
+                self._thumbnails[key] = self._save(self.stylizer.stylize(before, name), "example", "painted")
+                self.shelf.keep(before, self._thumbnails[key])
+            return before, self._thumbnails[key]
+
+    def style(self, wish: Wish):
+        """What `Stylizer.stylize` takes for the wish."""
+        parts = [(self._named(name, wish), weight) for name, weight in wish.styles if name and weight > 0]
+        if not parts:
+            raise StyleError("choose a style, with a share above 0")
+        if len(parts) > 4:
+            raise StyleError("at most four styles can be blended")
+        return self.stylizer.resolve(parts[0][0] if len(parts) == 1 else parts)
+
+    def _named(self, name: str, wish: Wish):
+        if name == PAINTING:
+            if not wish.painting:
+                raise StyleError("upload a painting first, or choose one of the styles")
+            return self._remembered("painting " + wish.painting, lambda: self.stylizer.style_from(self.read(wish.painting)))
+        if name == STYLE_FILE:
+            if not wish.style_file:
+                raise StyleError("upload a style file first, or choose one of the styles")
+            return self._remembered("file " + wish.style_file, lambda: self._read_style(Path(wish.style_file)))
+        if not isinstance(name, str):
+            raise StyleError("a style is called by its name")
+        return name
+
+    def _read_style(self, path: Path):
+        if path.stat().st_size > self.limits.style_bytes:
+            raise StyleError(f"{path.name} is too large to be a style; upload a .safetensors file that was trained here")
+        try:
+            return self.stylizer.resolve(load_style(path))
+        except StylenormError as error:
+            raise StyleError(str(error).replace(str(path), path.name)) from None
+
+    def _remembered(self, key: str, make):
+        """Uploads are called by their content, so a path says what was made of it."""
+        with self._lock:
+            if key in self._own:
+                self._own.move_to_end(key)
+                return self._own[key]
+        made = make()
+        with self._lock:
+            self._own[key] = made
+            while len(self._own) > 16:
+                self._own.popitem(last=False)
+        return made
+
+    # ---- one picture ---------------------------------------------------------------------------
+
+    def read(self, path: str | Path | bytes, name: str | None = None):
+        """The library's picture, if it is one and within the limits. Messages call it by its file name alone."""
+        if isinstance(path, (str, Path)):
+            name = name or Path(path).name
+            if not Path(path).is_file():
+                raise ImageError(f"{name} is no longer on the server; upload it again")
+        try:
+            return read_picture(path, name=name, max_pixels=self.limits.pixels)
+        except ImageError as error:
+            raise ImageError(str(error).replace("resize it or raise the limit", "make it smaller")) from None
+
+    def small(self, photo: str) -> Path:
+        """The photograph at preview size, on the shelf; made once, for it is read at each change of a setting."""
+        with self._lock:
+            path = self._small.get(photo)
+        if path is None or not path.is_file():
+            picture = self.read(photo)
+            path = self._save(self._small_image(picture), Path(photo).stem, "preview")
+            with self._lock:
+                self._small[photo] = path
+                while len(self._small) > 256:
+                    self._small.popitem(last=False)
+        return path
+
+    def _small_image(self, picture):
+        any_style = next(iter(self.stylizer.styles), None) or self.stylizer.style_from(picture)
+        size = PREVIEW if max(picture.size) > PREVIEW else None
+        return self.stylizer.stylize(picture, any_style, strength=0, size=size)  # at strength 0 it is the photograph
+
+    def preview(self, visitor: str, photo: str | None, wish: Wish, page: str = "stylize") -> tuple[Path, Path]:
+        """(the photograph, its painting), at preview size."""
+        before = self._start(visitor, photo, wish, page)
+        after = self._paint(before, wish, wish.size and min(wish.size, PREVIEW))
+        after = self._save(after, Path(photo).stem, "painted")
+        self.shelf.hold(visitor, f"{page} after", [after])
+        return before, after
+
+    def finish(self, visitor: str, photo: str | None, wish: Wish, format: str, quality: int, page: str = "stylize") -> Path:
+        """The painting at full size, as a file of ``format``, with the photograph's EXIF and colour profile."""
+        check_format(format, quality)
+        self._start(visitor, photo, wish, page, small=False)
+        image = self._paint(photo, wish, wish.size)
+        target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
+        write_picture(image, target, format=format, quality=int(quality))
+        self.shelf.hold(visitor, f"{page} file", [target])
+        return target
+
+    def _start(self, visitor: str, photo: str | None, wish: Wish, page: str, small: bool = True) -> Path | None:
+        if not photo:
+            raise ImageError("add a photograph first")
+        self.shelf.hold(visitor, f"{page} photo", [photo])
+        self.shelf.hold(visitor, f"{page} style", [wish.painting, wish.style_file])
+        if not small:
+            return None
+        before = self.small(photo)
+        self.shelf.hold(visitor, f"{page} before", [before])
+        return before
+
+    def _paint(self, photo: str | Path, wish: Wish, size: int | None):
+        picture = self.read(photo)
+        self._check_size(picture, wish.size)
+        return self.stylizer.stylize(
+            picture,
+            self.style(wish),
+            strength=wish.strength,
+            preserve_color=wish.keep_colors,
+            size=size,
+        )
+
+    def _save(self, image, stem: str, what: str) -> Path:
+        """A picture for the screen: PNG where it is transparent, else JPEG."""
+        target = self.shelf.new(f"{stem}-{what}{'.png' if image.mode == 'RGBA' else '.jpg'}")
+        write_picture(image, target, quality=92)
+        return target
+
+    # ---- regions -------------------------------------------------------------------------------
+
+    def regions(
+        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float
+    ) -> tuple[Path, Path]:
+        """(the photograph, its painting with one style inside the mask and another outside), at preview size."""
+        before = self._start(visitor, photo, inside, "regions")
+        after = self._save(self._paint_regions(before, layers, inside, outside, edge), Path(photo).stem, "painted")
+        self.shelf.hold(visitor, "regions after", [after])
+        return before, after
+
+    def finish_regions(
+        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, format: str, quality: int
+    ) -> Path:
+        """The same at full size, as a file."""
+        check_format(format, quality)
+        self._start(visitor, photo, inside, "regions", small=False)
+        image = self._paint_regions(photo, layers, inside, outside, edge)
+        target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
+        write_picture(image, target, format=format, quality=int(quality))
+        self.shelf.hold(visitor, "regions file", [target])
+        return target
+
+    def _paint_regions(self, photo: str | Path, layers: Sequence, inside: Wish, outside: str, edge: float):
+        picture = self.read(photo)
+        drawn = [self.read(layer, "the mask") for layer in layers]
+        mask, rest = drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge)
+        other = self.style(Wish([(outside, 1)], inside.painting, inside.style_file))
+        style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], picture.size)
+        return self.stylizer.stylize(picture, style, strength=inside.strength, preserve_color=inside.keep_colors)
+
+    # ---- folder --------------------------------------------------------------------------------
+
+    def folder(
+        self, visitor: str, files: Sequence[str], wish: Wish, format: str, quality: int
+    ) -> Iterator[tuple[int, int, float | None, list[list[str]], Path | None]]:
+        """Paint many pictures: (done, of how many, seconds left, rows of the table, the zip when it is ready)."""
+        check_format(format, quality)
+        self.shelf.hold(visitor, "folder photo", files)
+        self.shelf.hold(visitor, "folder style", [wish.painting, wish.style_file])
+        work, style = items(list(files)), self.style(wish)
+        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size}
+        target = self.shelf.new("painted.zip")
+        self.shelf.hold(visitor, "folder file", [target])
+        rows: list[list[str]] = []
+        started = time.monotonic()
+        yield 0, len(work), None, rows, None
+        with Results(target, format) as results:
+            for number, item in enumerate(work, 1):
+                try:
+                    picture = self.read(item.read(), item.name)
+                    self._check_size(picture, wish.size)
+                    image = self.stylizer.stylize(picture, style, **wish_of)
+                    write_picture(image, buffer := BytesIO(), format=format, quality=int(quality))
+                    name = results.add(item.name, buffer.getvalue())
+                    rows.append([item.name, "painted", f"{name}, {image.width} x {image.height} px"])
+                except (StylenormError, MemoryError) as error:
+                    rows.append([item.name, "left out", str(error) or "it needs more memory than there is; make it smaller"])
+                left = (time.monotonic() - started) / number * (len(work) - number)
+                yield number, len(work), left, rows, None
+            painted_any = len(results) > 0
+        yield len(work), len(work), 0.0, rows, target if painted_any else None
+
+    def _check_size(self, picture, size: int | None) -> None:
+        if size is None:
+            return
+        width, height = (length * size / max(picture.size) for length in picture.size)
+        if not 16 <= size <= LARGEST or width * height > self.limits.pixels:
+            most = f"{LARGEST} px and {self.limits.megapixels:g} megapixels"
+            raise ImageError(f"{picture.name} cannot be painted at {size} px; choose a size from 16 px up to {most}")
+
+    # ---- compare -------------------------------------------------------------------------------
+
+    def comparable(self) -> list[str]:
+        """The kinds of normalization that there is a network for."""
+        return [kind for kind in COMPARED if (self.weights / "compare" / kind / "network.safetensors").is_file()]
+
+    def compared_styles(self) -> list[str]:
+        """Names of the styles that all of these networks know."""
+        known = [set(self._network(kind).styles) for kind in self.comparable()]
+        return sorted(set.intersection(*known)) if known else []
+
+    def compare(self, visitor: str, photo: str | None, style: str, strength: float = 1.0) -> list[tuple[Path, str]]:
+        """The photograph, then its painting by each network, with a sentence for each."""
+        before = self._start(visitor, photo, Wish([]), "compare")
+        shown = [(before, "The photograph")]
+        for kind in self.comparable():
+            image = self._network(kind).stylize(before, style, strength=strength)
+            shown.append((self._save(image, Path(photo).stem, kind), f"{COMPARED[kind][0]}: {COMPARED[kind][1]}"))
+        self.shelf.hold(visitor, "compare after", [path for path, _ in shown[1:]])
+        return shown
+
+    def _network(self, kind: str) -> Stylizer:
+        with self._lock:
+            if kind not in self._compared:
+                self._compared[kind] = Stylizer(self.weights / "compare" / kind)
+            return self._compared[kind]
+
+
+def check_format(format: str, quality: float) -> None:
+    if format not in SUFFIXES:
+        raise ImageError(f"the file can be {' or '.join(SUFFIXES)}, not {format}")
+    if not 1 <= quality <= 100:
+        raise ImageError(f"the quality must lie between 1 and 100, not {quality:g}")
+
+
+def example_photo() -> Path:
+    """The photograph that the gallery's thumbnails show."""
+    photos = example_photos()
+    return next((p for p in photos if p.stem == "astronaut"), photos[0])
+
+
+def example_photos() -> list[Path]:
+    found = sorted(p for p in photos_folder().glob("*.jpg"))
+    if not found:
+        raise StylenormError(f"the example photographs in {photos_folder()} are missing; install stylenorm again")
+    return found

@@ -1,0 +1,96 @@
+"""Many photographs at once, and one zip back."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from .page import (
+    QUEUE,
+    Choosers,
+    colors_box,
+    duration,
+    format_choice,
+    own_style,
+    plain,
+    quality_slider,
+    size_choice,
+    strength_slider,
+    use_own,
+    visitor,
+    wish_of,
+)
+from .library import StylenormError
+from .parts import Files
+from .studio import Studio
+
+BUSY = "somebody's folder or training is at work; try again in a few minutes"
+
+
+def tab(studio: Studio, choosers: Choosers) -> None:
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            files = Files(
+                label="Photographs, or a zip of them; folders in a zip are kept",
+                file_count="multiple",
+                type="filepath",
+                height=180,
+                elem_id="folder-files",
+            )
+            style = choosers.add(studio, "Style", studio.first(), elem_id="folder-style")
+            with gr.Accordion("Use your own painting as the style", open=False):
+                painting, style_file = own_style("folder")
+            strength = strength_slider()
+            keep_colors = colors_box()
+            with gr.Row():
+                size = size_choice()
+                format = format_choice()
+            quality = quality_slider()
+            with gr.Row():
+                run = gr.Button("Paint them all", variant="primary", elem_id="folder-run")
+                stop = gr.Button("Stop", elem_id="folder-stop")
+        with gr.Column(scale=7, min_width=320):
+            status = gr.Markdown("Add photographs to begin.", elem_id="folder-status", elem_classes="status")
+            table = gr.Dataframe(
+                headers=["File", "What became of it", "Details"],
+                datatype="str",
+                interactive=False,
+                wrap=True,
+                label="Files",
+                elem_id="folder-table",
+                max_height=420,
+                column_widths=["30%", "20%", "50%"],
+                buttons=[],
+            )
+            zipped = gr.File(label="All paintings in one zip", interactive=False, elem_id="folder-zip", height=90)
+
+    @plain
+    def folder(
+        files, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, format="jpeg", quality=95,
+        request: gr.Request = None,
+    ):  # fmt: skip
+        """Paint many photographs in one style.
+
+        files: pictures and zips of pictures. Returns a line about the progress, a table with a row for each file, and
+        at the end a zip that keeps names and folders. A broken file gets a row, and the rest goes on.
+        """
+        if not files:
+            raise StylenormError("add photographs, or a zip of them, first")
+        if not studio.long_job.acquire(blocking=False):
+            raise StylenormError(BUSY)
+        try:
+            wish = wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
+            for done, count, left, rows, path in studio.folder(visitor(request), files, wish, format, quality):
+                broken = sum(row[1] == "left out" for row in rows)
+                line = f"{done} of {count}" + (f", about {duration(left)} left" if left else "")
+                if left == 0.0:
+                    line = f"Done: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
+                yield line, list(rows), str(path) if path else None
+        finally:
+            studio.long_job.release()
+
+    running = run.click(
+        folder, [files, style, painting, style_file, strength, keep_colors, size, format, quality], [status, table, zipped],
+        api_name="folder", show_progress="minimal", show_progress_on=status, **QUEUE,
+    )  # fmt: skip
+    stop.click(lambda: "Stopped.", None, status, cancels=[running], api_visibility="private", queue=False)
+    use_own(style, painting, style_file)

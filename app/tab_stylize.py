@@ -1,0 +1,157 @@
+"""The first tab: a photograph, a style, the painting beside the photograph, the file."""
+
+from __future__ import annotations
+
+import time
+
+import gradio as gr
+
+from .page import (
+    QUEUE,
+    Choosers,
+    colors_box,
+    format_choice,
+    own_style,
+    photo_input,
+    plain,
+    quality_slider,
+    size_choice,
+    strength_slider,
+    use_own,
+    visitor,
+    wish_of,
+)
+from .studio import PREVIEW, Studio, example_photos
+
+# Clicks the button that saves the file once it is on the page.
+SAVE = """() => {
+  let tries = 50;
+  const save = () => {
+    const button = document.querySelector('%s');
+    if (button) (button.querySelector('a, button') || button).click();
+    else if (tries--) setTimeout(save, 100);
+  };
+  setTimeout(save, 150);
+}"""
+
+
+def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            photo = photo_input("photo")
+            gr.Examples(
+                [[str(p)] for p in example_photos()],
+                [photo],
+                label="No photograph at hand? Try one of these",
+                elem_id="examples",
+                api_visibility="private",
+            )
+            gr.Markdown("**Choose a style** by what it does to a photograph", elem_id="gallery-heading")
+            gallery = choosers.gallery = gr.Gallery(
+                label="Styles",
+                show_label=False,
+                elem_id="gallery",
+                columns=4,
+                object_fit="cover",
+                allow_preview=False,
+                interactive=False,
+                format="jpeg",
+                buttons=[],
+                height="auto",
+            )
+            style = choosers.add(studio, "Style", studio.first(), elem_id="style")
+            with gr.Accordion("Use your own painting as the style", open=False, elem_id="own"):
+                painting, style_file = own_style("own")
+            with gr.Accordion("Blend with up to three more styles", open=False, elem_id="blend"):
+                share = gr.Slider(0, 1, 1, step=0.05, label="Share of the first style")
+                more = []
+                for number in (2, 3, 4):
+                    with gr.Row():
+                        other = choosers.add(studio, f"Style {number}", "", optional=True, min_width=140)
+                        more += [other, gr.Slider(0, 1, 0.5, step=0.05, label=f"Share of style {number}", min_width=140)]
+        with gr.Column(scale=7, min_width=320):
+            slider = gr.ImageSlider(
+                label="Photograph and painting: move the line",
+                type="filepath",
+                format="png",
+                interactive=False,
+                elem_id="result",
+                slider_position=50,
+                buttons=["fullscreen"],
+                max_height=560,
+            )
+            status = gr.Markdown("This is an example. Add a photograph of your own to begin.", elem_id="status", elem_classes="status")
+            with gr.Row():
+                strength = strength_slider()
+                keep_colors = colors_box()
+            with gr.Row():
+                size = size_choice()
+                format = format_choice()
+            with gr.Accordion("More about the file", open=False):
+                quality = quality_slider()
+            finish = gr.Button("Download the painting", variant="primary", elem_id="finish", size="lg")
+            file = gr.DownloadButton("Save the file", visible=False, elem_id="file")
+
+    @plain
+    def preview(
+        photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
+        painting=None, style_file=None, strength=1, keep_colors=False, size=None, request: gr.Request = None,
+    ):  # fmt: skip
+        """Paint a photograph at preview size (longer side at most 768 px).
+
+        Returns the photograph and the painting at that size, and a line about them.
+        """
+        hidden = gr.DownloadButton(visible=False)
+        if not photo:
+            return studio.example(), "This is an example. Add a photograph of your own to begin.", hidden
+        styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
+        wish = wish_of(styles, painting, style_file, strength, keep_colors, size)
+        started = time.perf_counter()
+        pair = studio.preview(visitor(request), photo, wish)
+        seconds = time.perf_counter() - started
+        return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.", hidden
+
+    @plain
+    def stylize(
+        photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
+        painting=None, style_file=None, strength=1, keep_colors=False, size=None, format="jpeg", quality=95,
+        request: gr.Request = None,
+    ):  # fmt: skip
+        """Paint a photograph at full size and return the file, with the photograph's EXIF and colour profile.
+
+        photo: the photograph. style, style_2...4: names from /styles, or ":painting" or ":file" for what is uploaded
+        as painting or style_file; the shares say how much of each. strength: 0 is the photograph, 1 the painting.
+        size: longer side in pixels, 0 for the photograph's. format: "jpeg" or "png".
+        """
+        styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
+        wish = wish_of(styles, painting, style_file, strength, keep_colors, size)
+        started = time.perf_counter()
+        path = studio.finish(visitor(request), photo, wish, format, quality)
+        seconds = time.perf_counter() - started
+        ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
+        return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {ready}"
+
+    wish = [style, share, *more, painting, style_file, strength, keep_colors, size]
+    changes = [photo.change, style.change, keep_colors.change, size.change, strength.release, share.release, painting.change]
+    changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [style_file.change]
+    gr.on(
+        changes, preview, [photo, *wish], [slider, status, file],
+        api_name="preview", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **QUEUE,
+    )  # fmt: skip
+    done = finish.click(
+        stylize, [photo, *wish, format, quality], [file, status], api_name="stylize", show_progress_on=status, **QUEUE
+    )
+    done.success(None, None, None, js=SAVE % "#file", api_visibility="private")
+    gallery.select(picked(studio), None, style, api_visibility="private", show_progress="hidden", queue=False)
+    use_own(style, painting, style_file)
+    return slider
+
+
+def picked(studio: Studio):
+    def pick(event: gr.SelectData):
+        caption = event.value.get("caption") if isinstance(event.value, dict) else None
+        return studio.labels(short=True).get(caption, gr.skip())
+
+    return pick
+
+

@@ -1,0 +1,194 @@
+"""A style of one's own from a painting, in minutes; and, where the operator allowed it, a whole network."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import gradio as gr
+
+from .library import Cancelled, NewStyleConfig, StyleError, StylenormError, TrainConfig, check_name, train, train_style
+from .page import QUEUE, Choosers, duration, photo_input, plain, visitor
+from .studio import Studio, example_photo
+from .tab_folder import BUSY
+from .training import thinned, watch
+
+CURVE = ["Step", "Loss", "What"]
+FOLDER = "STYLENORM_APP_TRAIN_FOLDER"  # a folder with photos/ and styles/ that visitors may train a network on
+
+
+def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleConfig()) -> None:
+    stops: dict[str, threading.Event] = {}
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            gr.Markdown(
+                "Teach a new style from one painting. It takes a few minutes, and the style is in the gallery afterwards. "
+                "For a quick try you need no training: upload the painting on the first tab."
+            )
+            painting = photo_input("train-painting", "The painting", sources=["upload", "clipboard"])
+            name = gr.Textbox(label="Name of the new style", placeholder="my garden", max_length=64, elem_id="train-name")
+            minutes = gr.Slider(0.1, studio.limits.minutes, 5, step=0.1, label="Minutes", info="More minutes, closer to the painting")
+            with gr.Row():
+                run = gr.Button("Train this style", variant="primary", elem_id="train-run")
+                stop = gr.Button("Stop, keep nothing", elem_id="train-stop")
+        with gr.Column(scale=7, min_width=320):
+            status = gr.Markdown("Add a painting and a name to begin.", elem_id="train-status", elem_classes="status")
+            preview = gr.Image(
+                label="What the style does so far", type="filepath", format="jpeg", interactive=False, height=340,
+                elem_id="train-preview", buttons=[],
+            )  # fmt: skip
+            curve = gr.LinePlot(
+                x="Step", y="Loss", color="What", title="How far from the goal: lower is better", height=240,
+                elem_id="train-curve", buttons=[], x_title="Step", y_title="Distance",
+            )  # fmt: skip
+            file = gr.File(label="The style as a file", interactive=False, visible=False, elem_id="train-file", height=90)
+
+    @plain
+    def train_a_style(painting, name, minutes, request: gr.Request):
+        """Train a style from a painting; name: what it is called afterwards; minutes: for how long.
+
+        Returns again and again a line about the progress, a preview and the loss curve, and at the end the style's file.
+        Stop it with /stop_training.
+        """
+        if not painting:
+            raise StylenormError("add a painting first")
+        name = check_name((name or "").strip() or "?", studio.weights)
+        if not 0 < minutes <= studio.limits.minutes:
+            raise StylenormError(f"choose up to {studio.limits.minutes:g} minutes")
+        picture = studio.read(painting)
+        if not studio.long_job.acquire(blocking=False):
+            raise StylenormError(BUSY)
+        who, event = visitor(request), threading.Event()
+        stops[who] = event
+        try:
+            studio.shelf.hold(who, "train photo", [painting])
+            settings = {**vars(config), "minutes": minutes}
+
+            def work(progress):
+                return train_style(
+                    name, [picture], weights=studio.weights, config=NewStyleConfig(**settings), about={"title": name},
+                    progress=progress, should_stop=event.is_set,
+                )  # fmt: skip
+
+            yield "Looking at the painting.", None, None, gr.File(visible=False)
+            shown = 0.0
+            image = gr.skip()
+            for seen in watch(work, event):
+                update = seen.latest
+                if time.monotonic() - shown > 4 and update is not None and seen.result is None:
+                    image, shown = sketch(who, update.current), time.monotonic()
+                if seen.result is None:
+                    line = f"Step {update.step}, about {duration(update.seconds_left)} left"
+                    yield line, image, rows(seen.curve), gr.skip()
+                    image = gr.skip()
+            studio.reload()
+            target = studio.shelf.new(Path(seen.result).name)
+            target.write_bytes(Path(seen.result).read_bytes())
+            studio.shelf.hold(who, "train file", [target])
+            line = f"Done: “{name}” is now among the styles on the other tabs."
+            yield line, sketch(who, name), rows(seen.curve), gr.File(value=str(target), visible=True)
+        except Cancelled:
+            yield "Stopped; nothing was kept.", None, None, gr.File(visible=False)
+        finally:
+            event.set()
+            stops.pop(who, None)
+            studio.long_job.release()
+
+    def sketch(who: str, style) -> str:
+        image = studio.stylizer.stylize(example_photo(), style, size=384)
+        path = studio.shelf.new("preview.jpg")
+        image.save(path, quality=90)
+        studio.shelf.hold(who, "train preview", [path])
+        return str(path)
+
+    def stop_training(request: gr.Request):
+        """Stop the training that this visitor started; nothing of it is kept."""
+        event = stops.get(visitor(request))
+        if event is None:
+            return "No training is at work."
+        event.set()
+        return "Stopping."
+
+    def leave(request: gr.Request):
+        stop_training(request)
+        studio.shelf.leave(visitor(request))
+
+    running = run.click(
+        train_a_style, [painting, name, minutes], [status, preview, curve, file],
+        api_name="train_style", show_progress="hidden", **QUEUE,
+    )  # fmt: skip
+    running.success(lambda: choosers.refreshed(studio), None, choosers.outputs(), api_visibility="private", show_progress="hidden")
+    stop.click(stop_training, None, status, api_name="stop_training", queue=False)
+    gr.context.Context.root_block.unload(leave)
+    if allowed_folder() is not None and gpu():
+        full_training(studio, stops, stop_training)
+
+
+def rows(curve) -> dict | object:
+    import pandas
+
+    table = [(step, style, "style") for step, style, _ in thinned(curve)]
+    table += [(step, content, "photograph") for step, _, content in thinned(curve)]
+    return pandas.DataFrame(table, columns=CURVE)
+
+
+def allowed_folder() -> Path | None:
+    """The folder that the operator allowed, if it has photographs and paintings."""
+    path = Path(os.environ.get(FOLDER) or "")
+    return path if os.environ.get(FOLDER) and (path / "photos").is_dir() and (path / "styles").is_dir() else None
+
+
+def gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def full_training(studio: Studio, stops: dict[str, threading.Event], stop_training) -> None:
+    """Training of a whole network, on the folder that the operator allowed and no other."""
+    with gr.Accordion("Train a whole network", open=False, elem_id="full"):
+        gr.Markdown("Trains on the photographs and paintings that the operator of this page put on the server.")
+        steps = gr.Slider(10, 100_000, 6000, step=10, label="Steps")
+        with gr.Row():
+            run = gr.Button("Train a network", variant="primary")
+            stop = gr.Button("Stop")
+        status = gr.Markdown(elem_classes="status")
+        curve = gr.LinePlot(x="Step", y="Loss", color="What", height=240)
+
+    @plain
+    def train_network(steps, request: gr.Request):
+        """Train a whole network for so many steps, on the folder that the operator allowed."""
+        folder = allowed_folder()
+        if folder is None:
+            raise StyleError("the operator of this page has not allowed a folder to train on")
+        if not studio.long_job.acquire(blocking=False):
+            raise StylenormError(BUSY)
+        who, event = visitor(request), threading.Event()
+        stops[who] = event
+        try:
+            out = folder / time.strftime("network-%Y%m%d-%H%M%S")
+            config = TrainConfig(str(folder / "photos"), str(out), styles=str(folder / "styles"), steps=int(steps))
+
+            def work(progress):
+                def or_stop(update):
+                    progress(update)
+                    if event.is_set():
+                        raise Cancelled("the training was stopped")
+
+                return train(config, progress=or_stop)
+
+            for seen in watch(work, event):
+                if seen.result is None:
+                    yield f"Step {seen.latest.step} of {int(steps)}", rows(seen.curve)
+            yield f"Done: the network is in the folder {out.name}.", rows(seen.curve)
+        except Cancelled:
+            yield "Stopped; the last checkpoint is in the folder.", gr.skip()
+        finally:
+            event.set()
+            stops.pop(who, None)
+            studio.long_job.release()
+
+    run.click(train_network, steps, [status, curve], api_name="train_network", **QUEUE)
+    stop.click(stop_training, None, status, queue=False, api_visibility="private")

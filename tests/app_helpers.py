@@ -1,0 +1,96 @@
+"""A running app for the tests: a process of its own, on a small random network."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conftest import TINY, make_weights
+
+ROOT = Path(__file__).parent.parent
+KINDS = ("instance", "batch", "layer", "group")
+
+
+@dataclass
+class Server:
+    url: str
+    process: subprocess.Popen
+    folder: Path  # its TMPDIR
+    home: Path  # its STYLENORM_HOME
+    lines: list[str]
+
+    def disk(self) -> int:
+        """Bytes in its temporary folder."""
+        return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+
+    def files(self) -> int:
+        return sum(p.is_file() for p in self.folder.rglob("*"))
+
+    def memory(self) -> int:
+        """Bytes of memory, now."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the server is gone")
+
+
+def app_weights(folder: Path, compared: bool = True) -> Path:
+    """A weights folder for the app: a small network, its styles, and networks to compare."""
+    make_weights(folder, seed=0)
+    for seed, kind in enumerate(KINDS if compared else ()):
+        make_weights(folder / "compare" / kind, seed, replace(TINY, norm=kind))
+    vgg = ROOT / "weights" / "vgg16.safetensors"
+    (folder / "vgg16.safetensors").symlink_to(vgg)
+    return folder
+
+
+@contextmanager
+def running(tmp: Path, weights: Path, command=("-m", "app"), cwd: Path | None = None, **environment: str):
+    """The app, until the block is left. environment: more variables for it."""
+    folder, home = tmp / "tmp", tmp / "home"
+    folder.mkdir(parents=True, exist_ok=True)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("GRADIO", "STYLENORM"))}
+    env |= {
+        "STYLENORM_WEIGHTS": str(weights), "STYLENORM_HOME": str(home), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2",
+    } | environment  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=cwd or ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines: list[str] = []
+    found: queue.Queue = queue.Queue()
+
+    def read() -> None:
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if "http://" in line and "stylenorm is at" in line:
+                found.put(line.split(" at ")[1].split()[0])
+        found.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        url = found.get(timeout=180)
+        assert url, "the app did not start:\n" + "\n".join(lines)
+        yield Server(url, process, folder, home, lines)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def wait_until(condition, seconds: float = 60, every: float = 0.2):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(every)
+    return False

@@ -1,0 +1,288 @@
+"""The page in a real browser: what a person does with it. Screenshots lie in pytest's temporary folder."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from app_helpers import app_weights, running
+from conftest import make_photo
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+pytest.importorskip("gradio")
+
+SLOW = 90_000  # ms, for a machine that is busy with other things
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    weights = app_weights(tmp_path_factory.mktemp("browser-weights"))
+    with running(tmp_path_factory.mktemp("browser-app"), weights, STYLENORM_APP_MEGAPIXELS="20") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("screenshots")
+
+
+class Visit:
+    """A tab of the browser on the app. On leaving: nothing was asked for elsewhere, and the console has no error."""
+
+    def __init__(self, browser, server, **options) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "accept_downloads": True} | options)
+        self.context.set_default_timeout(SLOW)
+        self.outside, self.errors, self.seen = [], [], {}
+        self.context.route("**/*", self._route)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.errors.append(str(e)))
+        self.page.goto(server.url)
+        self.page.wait_for_selector("#gallery img")
+
+    def _route(self, route) -> None:
+        url = route.request.url
+        if url.startswith(("http://127.0.0.1", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.outside.append(url)
+            route.abort()
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def upload(self, where: str, *files: Path) -> None:
+        self.page.set_input_files(f"{where} input[type=file]", [str(f) for f in files])
+
+    def choose(self, where: str, text: str) -> None:
+        field = self.page.locator(f"{where} input[role=combobox]")
+        field.click()
+        self.page.get_by_role("option", name=text).first.click()
+
+    def result(self, where: str = "#result") -> str:
+        return self.page.locator(f"{where} img").nth(1).get_attribute("src")
+
+    def new_result(self, before: str | None, where: str = "#result") -> str:
+        self.page.wait_for_function(
+            "([w, old]) => { const i = document.querySelectorAll(w + ' img')[1]; return i && i.src !== old && i.complete }",
+            arg=[where, before],
+        )
+        while src := self.result(where):  # one change may paint twice; the last one stays
+            answer = self.context.request.get(src)
+            self.page.wait_for_timeout(300)
+            if answer.ok and self.result(where) == src:
+                self.seen[src] = np.asarray(Image.open(BytesIO(answer.body())).convert("RGB"), float)
+                return src
+
+    def pixels(self, src: str) -> np.ndarray:
+        return self.seen[src]
+
+    def __enter__(self) -> "Visit":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        self.context.close()
+        if kind is None:
+            assert not self.outside, f"asked for {self.outside}"
+            assert not self.errors, f"the console says {self.errors}"
+
+
+@pytest.fixture
+def visit(browser, server):
+    with Visit(browser, server) as visit:
+        yield visit
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    return make_photo(tmp_path / "lake.jpg", (900, 600))
+
+
+def test_upload_choose_see_move_the_slider_and_download(visit, large, shots, tmp_path):
+    page = visit.page
+    example = visit.result()
+    visit.upload("#photo", large)
+    first = visit.new_result(example)
+    page.get_by_role("button", name="Red Hill").click()
+    second = visit.new_result(first)
+    assert np.abs(visit.pixels(first) - visit.pixels(second)).mean() > 1
+    assert visit.pixels(second).shape == (512, 768, 3)
+
+    handle = page.locator("#result [data-testid=slider]")
+    handle.scroll_into_view_if_needed()
+    before, box = handle.get_attribute("style"), handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 150, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    assert handle.get_attribute("style") != before
+
+    page.get_by_label("Keep the photograph's colours").check()
+    third = visit.new_result(second)
+    page.screenshot(path=shots / "stylize.png", full_page=True)
+    page.get_by_label("PNG (exact, keeps transparency)").check()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the painting").click()
+    download.value.save_as(tmp_path / "result")
+    image = Image.open(tmp_path / "result")
+    assert download.value.suggested_filename == "lake-painted.png"
+    assert image.format == "PNG" and image.size == (900, 600)
+    assert third == visit.result()
+
+
+def test_an_example_runs_with_one_click(visit, shots):
+    example = visit.result()
+    visit.page.locator("#examples button, #examples .gallery-item").nth(1).click()
+    visit.new_result(example)
+
+
+def test_a_painting_as_style_and_a_blend(visit, large, tmp_path):
+    page = visit.page
+    visit.upload("#photo", large)
+    first = visit.new_result(visit.result())
+    page.get_by_role("button", name="Use your own painting as the style").click()
+    visit.upload("#own-painting", make_photo(tmp_path / "painting.jpg", (120, 90), 3))
+    second = visit.new_result(first)
+    assert page.locator("#style input").input_value() == "My own painting"
+    page.get_by_role("button", name="Blend with up to three more styles").click()
+    page.get_by_label("Style 2", exact=True).click()
+    page.get_by_role("option", name="Red Hill").first.click()
+    third = visit.new_result(second)
+    assert np.abs(visit.pixels(third) - visit.pixels(second)).mean() > 1
+
+
+def test_a_mask(visit, large, shots, tmp_path):
+    page = visit.page
+    visit.tab("Regions")
+    canvas = page.locator("#drawing canvas").first
+    canvas.wait_for()  # a photograph that comes before the canvas is there is lost on it
+    visit.upload("#regions-photo", large)
+    page.locator("#regions-photo img").wait_for()
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(2500)  # the canvas takes in the photograph; there is no sign of when it has
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.35, box["y"] + box["height"] * 0.4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.6, steps=10)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    page.get_by_role("button", name="Paint it").click()
+    both = visit.new_result(None, "#regions-result")
+    page.screenshot(path=shots / "regions.png", full_page=True)
+    visit.choose("#inside", "Red Hill")  # the same style everywhere, to see where the other one was
+    visit.choose("#outside", "Red Hill")
+    page.get_by_role("button", name="Paint it").click()
+    same = visit.new_result(both, "#regions-result")
+    difference = np.abs(visit.pixels(both) - visit.pixels(same)).mean(2)
+    height, width = difference.shape
+    outside = difference[int(height * 0.7) :, int(width * 0.8) :].mean()
+    assert difference.mean() > 1
+    drawn = difference[int(height * 0.4) : int(height * 0.6), int(width * 0.3) : int(width * 0.45)].mean()
+    assert abs(drawn - outside) > 1
+    with page.expect_download() as download:
+        page.locator("#regions-finish").click()
+    download.value.save_as(tmp_path / "r")
+    assert Image.open(tmp_path / "r").size == (900, 600)
+
+
+def test_a_folder_with_one_broken_file(visit, shots, tmp_path):
+    page = visit.page
+    visit.tab("Folder")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    visit.upload("#folder-files", make_photo(tmp_path / "one.jpg"), broken, make_photo(tmp_path / "two.png"))
+    page.get_by_role("button", name="Paint them all").click()
+    page.get_by_text("2 of 3 painted, 1 left out").wait_for()
+    assert "broken.png" in page.locator("#folder-table").inner_text()
+    page.screenshot(path=shots / "folder.png", full_page=True)
+    with page.expect_download() as download:
+        page.locator("#folder-zip a").first.click()
+    download.value.save_as(tmp_path / "r.zip")
+    with zipfile.ZipFile(tmp_path / "r.zip") as archive:
+        assert sorted(archive.namelist()) == ["one.jpg", "two.jpg"]
+
+
+def test_training_a_style_for_a_few_steps(visit, shots, tmp_path):
+    page = visit.page
+    visit.tab("Train a style")
+    visit.upload("#train-painting", make_photo(tmp_path / "garden.jpg", (128, 96), 5))
+    page.locator("#train-painting img").wait_for()
+    page.get_by_label("Name of the new style").fill("browser garden")
+    page.wait_for_timeout(1500)  # until then the page may put the first value back
+    page.get_by_label("range slider for Minutes").fill("0.1")
+    sync_api.expect(page.get_by_label("number input for Minutes")).to_have_value("0.1")
+    page.get_by_role("button", name="Train this style").click()
+    page.get_by_text("is now among the styles").wait_for(timeout=3 * SLOW)
+    page.locator("#train-preview img").wait_for()
+    page.screenshot(path=shots / "train.png", full_page=True)
+    visit.tab("Stylize")
+    page.get_by_role("button", name="browser garden").wait_for()
+
+
+def test_the_comparison(visit, large, shots):
+    page = visit.page
+    visit.tab("Compare")
+    visit.upload("#compare-photo", large)
+    page.locator("#compare-photo img").wait_for()
+    page.locator("#compare-run").click()
+    page.wait_for_function("() => document.querySelectorAll('#compared img').length >= 5")
+    page.screenshot(path=shots / "compare.png", full_page=True)
+
+
+def test_a_text_file_named_jpg_gets_a_sentence(visit, shots, tmp_path):
+    (tmp_path / "words.jpg").write_text("just some words")
+    visit.upload("#photo", tmp_path / "words.jpg")
+    visit.page.get_by_text("words.jpg is not a picture").wait_for()
+    visit.page.screenshot(path=shots / "text-file.png")
+    assert "Traceback" not in visit.page.content()
+
+
+def test_two_tabs_at_once_get_their_own_results(browser, server, tmp_path):
+    with Visit(browser, server) as ada, Visit(browser, server) as bob:
+        shown = {visit: visit.result() for visit in (ada, bob)}
+        ada.upload("#photo", make_photo(tmp_path / "ada.jpg", (300, 200), 1))
+        bob.upload("#photo", make_photo(tmp_path / "bob.jpg", (200, 300), 2))
+        results = {visit: visit.new_result(shown[visit]) for visit in (ada, bob)}
+        assert "ada-painted" in results[ada] and "bob-painted" in results[bob]
+        assert ada.pixels(results[ada]).shape == (200, 300, 3) and bob.pixels(results[bob]).shape == (300, 200, 3)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, scheme):
+    with Visit(browser, server, viewport={"width": width, "height": 844}, color_scheme=scheme) as visit:
+        visit.upload("#photo", large)
+        visit.new_result(visit.result())
+        visit.page.wait_for_timeout(500)
+        visit.page.screenshot(path=shots / f"{scheme}-{width}.png", full_page=True)
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, "it has to be scrolled sideways"
+        color = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        red = int(color.split("(")[1].split(",")[0])
+        assert (red < 90) == (scheme == "dark"), color
+
+
+def test_everything_has_a_name_for_a_screen_reader(visit):
+    nameless = visit.page.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([type=file]), [role=combobox], textarea, img")]
+        .filter(e => e.offsetParent && !(e.ariaLabel || e.alt || e.title || e.innerText?.trim() || e.labels?.length
+                     || e.placeholder || e.querySelector?.("img[alt]:not([alt=''])")))
+        .map(e => e.outerHTML.slice(0, 200))"""
+    )
+    assert not nameless
+    visit.page.locator("#finish").focus()
+    assert visit.page.evaluate("document.activeElement.id") == "finish"
