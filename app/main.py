@@ -41,7 +41,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
     import gradio as gr
 
-    from . import look, tab_compare, tab_folder, tab_regions, tab_stylize, tab_train
+    from . import tab_compare, tab_folder, tab_regions, tab_stylize, tab_train
     from .files import Shelf
     from .library import NewStyleConfig, Stylizer, weights_folder
     from .page import Choosers, plain

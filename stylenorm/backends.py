@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_length, reflected_index

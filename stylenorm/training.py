@@ -8,14 +8,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stylenorm.checkpoint import load_network, load_style, network_hash, read_tensors, save_network, save_style, write_tensors
+from stylenorm.checkpoint import load_network, load_style, read_tensors, save_network, save_style, write_tensors
 from stylenorm.config import TrainConfig
 from stylenorm.data import Batch, Pairs, RandomCrops, collate, find_images, held_out
 from stylenorm.device import choose_device

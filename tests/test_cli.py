@@ -21,7 +21,8 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm import Stylizer, __version__
-from stylenorm.cli import SETTINGS, main, parsed
+from stylenorm.cli import main
+from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import plan, weighted, weighted_file

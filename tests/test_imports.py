@@ -25,8 +25,8 @@ LEVELS = {
     "scoring": 80, "training": 80, "new_style": 80, "optimizing": 80,
     "bench": 90,
     "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
-    "cli": 110,
-    "__main__": 120,
+    "cli_parts": 110, "cli_train": 120, "cli": 130,
+    "__main__": 140,
 }  # fmt: skip
 
 
