@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio import component_meta
 from gradio.components.image_editor import EditorDataBlobs
+
+# Gradio writes type stubs beside the source of each component, for editors; an installed package may be read-only.
+component_meta.create_or_modify_pyi = lambda *_: None
 
 MOST_DRAWINGS = 16  # that wait in memory, of all visitors together
 
