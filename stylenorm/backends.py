@@ -14,9 +14,10 @@ from stylenorm.style import Style
 
 
 class Backend(Protocol):
-    """Something that paints. ``name`` is for people."""
+    """Something that paints. ``name`` is for people; ``bytes_per_pixel`` of a picture is the memory that it takes at most."""
 
     name: str
+    bytes_per_pixel: int
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         """uint8 (H, W, 3) to uint8 (H, W, 3)."""
@@ -24,6 +25,8 @@ class Backend(Protocol):
 
 class TorchBackend:
     """The generator as it is. bfloat16 on CUDA; float32 elsewhere."""
+
+    bytes_per_pixel = 220  # measured, see BENCHMARKS.md
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
@@ -60,6 +63,7 @@ class OpenVINOBackend:
         self.stride = generator.config.stride
         self.regional = TorchBackend(generator, torch.device("cpu"))
         self.compiled = core.compile_model(openvino_graph(generator), "CPU", settings)
+        self.bytes_per_pixel = 120 if half else 220  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'bfloat16' if half else 'float32'}"
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:

@@ -24,7 +24,7 @@ from stylenorm.style import Style, blend, interpolate
 from stylenorm.style import regions as blend_regions
 
 STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
-BYTES_PER_PIXEL = 150  # memory that painting a picture takes, measured: see BENCHMARKS.md
+AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
 
 class Stylizer:
@@ -198,7 +198,7 @@ class Stylizer:
 
     def _check_memory(self, photo: Image.Image, name: str) -> None:
         free = _free_memory() if self._device.type == "cpu" else None
-        need = photo.width * photo.height * BYTES_PER_PIXEL
+        need = photo.width * photo.height * (self._backend.bytes_per_pixel + AROUND)
         if free is not None and need > free:
             side = int(max(photo.size) * (free / need) ** 0.5 * 0.9)
             raise ImageError(
