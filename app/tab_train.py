@@ -16,7 +16,7 @@ from .tab_folder import BUSY
 from .training import thinned, watch
 
 CURVE = ["Step", "Loss", "What"]
-FOLDER = "STYLENORM_APP_TRAIN_FOLDER"  # a folder with photos/ and styles/ that visitors may train a network on
+FOLDER = "STYLENORM_APP_TRAIN_FOLDER"  # a folder with photos/, styles/ and perhaps paintings/ that visitors may train a network on
 
 
 def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleConfig()) -> None:
@@ -169,7 +169,11 @@ def full_training(studio: Studio, stops: dict[str, threading.Event], stop_traini
         stops[who] = event
         try:
             out = folder / time.strftime("network-%Y%m%d-%H%M%S")
-            config = TrainConfig(str(folder / "photos"), str(out), styles=str(folder / "styles"), steps=int(steps))
+            museum = folder / "paintings"
+            config = TrainConfig(
+                str(folder / "photos"), str(out), styles=str(folder / "styles"),
+                paintings=str(museum) if museum.is_dir() else None, steps=int(steps),
+            )  # fmt: skip
 
             def work(progress):
                 def or_stop(update):

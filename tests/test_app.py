@@ -239,6 +239,34 @@ def test_stopping_a_training_leaves_nothing_behind(client, server, tmp_path):
     assert "never" not in [s["name"] for s in client.predict(api_name="/styles")]
 
 
+def test_a_whole_network_can_be_trained_where_the_operator_allows_a_folder_and_there_is_a_gpu(weights, tmp_path, monkeypatch):
+    from functools import partial
+
+    from app import tab_train
+    from app.main import build
+    from stylenorm.checkpoint import load_network
+    from stylenorm.config import TrainConfig
+
+    def actions() -> dict:
+        return {f.api_name: f.fn for f in build(weights, tmp_path / "page").fns.values() if f.api_name}
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    for name in ("photos", "styles", "paintings"):
+        make_photo(tmp_path / "allowed" / name / "one.jpg", (80, 70), seed=len(name))
+    monkeypatch.setattr(tab_train, "gpu", lambda: True)
+    assert "train_network" not in actions()
+    monkeypatch.setenv("STYLENORM_APP_TRAIN_FOLDER", str(tmp_path / "allowed"))
+    monkeypatch.setattr(tab_train, "gpu", lambda: False)
+    assert "train_network" not in actions()
+    monkeypatch.setattr(tab_train, "gpu", lambda: True)
+    small = {"size": 64, "batch": 1, "widths": (8, 16), "blocks": (0, 1), "style_size": 64, "painting_size": 64, "num_groups": 4}
+    monkeypatch.setattr(tab_train, "TrainConfig", partial(TrainConfig, vgg=str(ROOT / "weights" / "vgg16.safetensors"), **small))
+    *_, last = actions()["train_network"](2, None)
+    assert "Done" in last[0]
+    (network,) = (tmp_path / "allowed").glob("network-*/network.safetensors")
+    assert load_network(network).encoder is not None  # it learned from the paintings, too
+
+
 def test_compare(client, photo):
     shown = client.predict(photo=handle_file(photo), style="red-hill", api_name="/compare")
     captions = [item["caption"] for item in shown]

@@ -1,0 +1,39 @@
+"""Figures of quality. Times are in BENCHMARKS.md, not in tests."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import make_photo
+
+from stylenorm.bench import run_bench, run_quality
+from stylenorm.errors import StylenormError
+
+
+def test_quality_has_a_row_for_each_style_and_their_mean(weights, tmp_path):
+    from stylenorm.catalog import style_entries
+
+    names = [e.name for e in style_entries(weights)]
+    for i, name in enumerate(names):
+        make_photo(tmp_path / "styles" / f"{name}.jpg", (80, 70), seed=i)
+    for i in range(2):
+        make_photo(tmp_path / "photos" / f"{i}.jpg", (90, 70), seed=i + 9)
+        make_photo(tmp_path / "paintings" / f"{i}.jpg", (90, 70), seed=i + 19)
+    rows = run_quality(tmp_path / "photos", tmp_path / "styles", tmp_path / "paintings", 1, 2, weights)
+    assert [r["what"] for r in rows] == [*names, "all named styles", "2 unseen paintings", "the same, photographs as they are"]
+    named = rows[: len(names)]
+    assert rows[len(names)]["total"] == pytest.approx(sum(r["total"] for r in named) / len(named), abs=2e-3)
+    assert all(r["total"] == pytest.approx(r["content"] + 10 * r["style"], abs=2e-3) for r in rows)
+    assert rows[-1]["content"] == 0 and rows[-2]["content"] > 0
+
+
+def test_speed_is_a_ratio_to_something_in_the_same_run(weights):
+    rows = run_bench((64,), 1, weights)
+    assert {"torch.nn"} < {r["reference"] for r in rows}
+    own = [r for r in rows if r["what"] == r["reference"]]
+    assert own and all(r["ratio"] == 1 for r in own)
+    assert all(r["milliseconds"] > 0 for r in rows)
+
+
+def test_a_size_out_of_range_is_refused():
+    with pytest.raises(StylenormError, match="between 16 and 8192"):
+        run_bench((5,))
