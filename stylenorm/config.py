@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from stylenorm.errors import StylenormError
 
+SWITCHES = {"compile": ("auto", "on", "off"), "deterministic": ("on", "off"), "tensorboard": ("auto", "on", "off")}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -19,6 +21,11 @@ class TrainConfig:
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
     named_share: share of the pictures that are painted in a named style.
     decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
+    batch: photographs a step, of all processes together where torchrun starts several.
+    workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
+    for decoded photographs and paintings, if they fit; None is a quarter of the machine's.
+    compile: "on", "off" or "auto", which is on with CUDA. deterministic: "on" makes CUDA give the same bits in every
+    run, more slowly; a CPU does so anyway. tensorboard: "on", "off" or "auto", which is on where it is installed.
     """
 
     photos: str
@@ -52,7 +59,11 @@ class TrainConfig:
     blocks: tuple[int, ...] = (0, 1, 2, 4)
     seed: int = 0
     device: str = "auto"
-    workers: int = 0
+    workers: int | None = None
+    cache: int | None = None
+    compile: str = "off"
+    deterministic: str = "off"
+    tensorboard: str = "auto"
     checkpoint_every: int = 100
     sample_every: int = 250
 
@@ -65,3 +76,9 @@ class TrainConfig:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
         if not 0 <= self.named_share <= 1:
             raise StylenormError(f"named_share must lie between 0 and 1, not {self.named_share}")
+        for name in ("workers", "cache"):
+            if (getattr(self, name) or 0) < 0:
+                raise StylenormError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name, choices in SWITCHES.items():
+            if getattr(self, name) not in choices:
+                raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")

@@ -1,8 +1,18 @@
-"""Which device to compute on."""
+"""What to compute on: the device, its memory and its peak, and the processes that train together."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from stylenorm.errors import StylenormError
 
@@ -18,3 +28,128 @@ def choose_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError:
         raise StylenormError(f"{name!r} is not a device; choose {', '.join(d for d in has if has[d])} or auto") from None
+
+
+# ---- memory and speed --------------------------------------------------------------------------
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
+
+
+@contextmanager
+def telling_memory(advice: str) -> Iterator[None]:
+    """Where memory is short, one sentence with ``advice``, as a `StylenormError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise StylenormError(f"this needs more memory than there is; {advice}") from None
+
+
+def machine_memory() -> int:
+    """Bytes of main memory that this machine, or the container on it, has; 4 GiB where nothing tells."""
+    known = [4 << 30]
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(known + ([int(text)] if text.isdigit() else []))
+
+
+def loading_processes(device: torch.device, together: int = 1) -> int:
+    """How many processes prepare pictures for one that trains: none on a CPU, which has other work, up to 8 for CUDA."""
+    if device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, min(8, cores // together - 1))
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile pays: on CUDA with Triton, which makes the kernels."""
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
+# Dense bfloat16 with float32 sums, in FLOP/s, from NVIDIA's data sheets. The first row whose words are all in the name counts.
+PEAKS = (
+    (("B200",), 2250e12),
+    (("H200",), 989e12),
+    (("H100", "PCIe"), 756e12),
+    (("H100",), 989e12),
+    (("A100",), 312e12),
+    (("L40S",), 362e12),
+    (("L4",), 121e12),
+)
+
+
+def peak_flops(name: str) -> float | None:
+    """The bfloat16 peak of the GPU called ``name``, in FLOP/s, or None where it is not known."""
+    words = set(re.split(r"[\s-]+", name))
+    return next((peak for wanted, peak in PEAKS if words.issuperset(wanted)), None)
+
+
+# ---- several processes -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among the ``size`` that train together. The one of rank 0 writes and speaks for all."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of ``values`` over the processes, of any shape; the same in each."""
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def all(self, items: list) -> list:
+        """The lists of all processes in one, in order of rank."""
+        if self.size == 1:
+            return items
+        found: list = [None] * self.size
+        dist.all_gather_object(found, items)
+        return [item for part in found for item in part]
+
+    def device(self, name: str) -> torch.device:
+        """`choose_device`; of several GPUs each process takes its own."""
+        device = choose_device(name)
+        if self.size == 1:
+            return device
+        if device.type == "mps":
+            raise StylenormError("several processes train on CUDA or on a CPU; give --device cpu, or leave torchrun out")
+        if device.type == "cuda":
+            count = torch.cuda.device_count()
+            if self.local >= count:
+                raise StylenormError(f"torchrun started more processes than there are GPUs; give it --nproc-per-node={count}")
+            device = torch.device("cuda", self.local)
+            torch.cuda.set_device(device)
+        return device
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Group]:
+    """Join the processes that torchrun started, for as long as the block lasts; alone if it started none.
+
+    device: what they will compute on; decides how they talk, by NCCL between GPUs and by gloo between CPUs.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    if not all(os.environ.get(name) for name in names) or int(os.environ["WORLD_SIZE"]) < 2:
+        yield Group()
+        return
+    group = Group(*(int(os.environ[name]) for name in names[:3]))
+    chosen = group.device(device)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stylenorm.catalog import network_file, photos_folder, style_entries, user_styles_folder, vgg_file
+from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import load_network, save_style
 from stylenorm.data import RandomCrops, find_images
-from stylenorm.device import choose_device
+from stylenorm.device import choose_device, telling_memory
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.images import fit, read_picture, to_tensor
 from stylenorm.perceptual import (
@@ -32,8 +31,7 @@ from stylenorm.perceptual import (
 )
 from stylenorm.style import Style
 
-NAME = re.compile(r"[\w][\w .-]{0,63}")
-THUMBNAIL = 160  # px, longer side
+THUMBNAIL = 96  # px, longer side: about 3 kB in a file of a few
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ class Cancelled(StylenormError):
     """The caller asked to stop; nothing was written."""
 
 
+@telling_memory("read the paintings at a smaller style size, or train on smaller batches")
 def train_style(
     name: str,
     paintings: Sequence,
@@ -187,16 +186,6 @@ def _describe(vgg: VGGFeatures, paintings: Sequence[Tensor]) -> tuple[dict[str, 
     seen = [vgg(p) for p in paintings]
     goals = {layer: torch.cat([grams(f)[layer] for f in seen]).mean(0, keepdim=True) for layer in STYLE_LAYERS}
     return goals, torch.cat([style_statistics(f) for f in seen]).mean(0, keepdim=True)
-
-
-def check_name(name: str, weights: str | Path | None = None, folder: str | Path | None = None) -> str:
-    """``name`` if a style can be called that: a plain file name that is not taken. Else `StyleError`."""
-    if not NAME.fullmatch(name) or name.endswith((".", " ")):
-        raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
-    taken = {e.name.casefold() for e in style_entries(weights)}
-    if name.casefold() in taken or (folder is not None and (Path(folder) / f"{name}.safetensors").exists()):
-        raise StyleError(f"there is a style named {name!r} already; choose another name, or remove that one first")
-    return name
 
 
 def _thumbnail(picture) -> str:

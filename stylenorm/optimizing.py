@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stylenorm.catalog import vgg_file
 from stylenorm.device import choose_device
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, WeightsError
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
 
@@ -110,19 +110,29 @@ def optimize_file(
     config: OptimizeConfig = OptimizeConfig(),
     device: str = "auto",
     weights: str | Path | None = None,
+    vgg: str | Path | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Image.Image:
     """`optimize` from pictures of any kind, as `stylenorm.Stylizer.stylize` takes them and returns them.
 
-    size: longer side of the result in px. style_size: short side of the painting in px. weights: where VGG-16's
-    features lie, by default the shipped ones.
+    size: longer side of the result in px. style_size: short side of the painting in px. vgg: a file of VGG-16's
+    features; by default the one beside the network in ``weights``, or the shipped one, which ends at relu4_3.
     """
     picture = photo if isinstance(photo, Picture) else read_picture(photo)
     style = short_side(read_picture(painting).rgb, style_size)
     last = max((config.content_layer, *config.style_layers), key=LAYERS.index)
     where = choose_device(device)
-    vgg = VGGFeatures.from_file(vgg_file(weights), last).to(where, memory_format=torch.channels_last)
-    return rewrap(picture, optimize(vgg, fit(picture.rgb, size), style, config, progress))
+    features = _features(vgg or vgg_file(weights), last).to(where, memory_format=torch.channels_last)
+    return rewrap(picture, optimize(features, fit(picture.rgb, size), style, config, progress))
+
+
+def _features(path: str | Path, last: str) -> VGGFeatures:
+    """VGG-16 up to the layer ``last``; the sentence for a file that ends before it names both."""
+    try:
+        return VGGFeatures.from_file(path, last)
+    except WeightsError:
+        VGGFeatures.from_file(path, LAYERS[0])  # raises where the file is none of VGG-16's at all
+    raise StylenormError(f"{path} ends before the layer {last}; choose an earlier layer, or give a file of all features with --vgg")
 
 
 def _tensor(image: Image.Image, device: torch.device) -> Tensor:

@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from stylenorm.data import find_images, held_out
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StylenormError
-from stylenorm.images import read_picture, short_side, to_tensor
-from stylenorm.perceptual import CONTENT_LAYER, VGGFeatures, content_loss, grams, style_loss
+from stylenorm.errors import ImageError, StylenormError
+from stylenorm.images import fit, read_picture, short_side, to_tensor
+from stylenorm.optimizing import OptimizeConfig, optimize
+from stylenorm.perceptual import CONTENT_LAYER, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
 
 STYLE_WEIGHT = 10.0
+SMALLEST = 16  # px, the shorter side that VGG's layers and SSIM's window need
 Tick = Callable[[str], None]
 
 
@@ -43,6 +47,115 @@ def score(vgg: VGGFeatures, content: Image.Image, painting: Image.Image, painted
         content_loss(seen[CONTENT_LAYER], vgg(x, [CONTENT_LAYER])[CONTENT_LAYER]).item(),
         style_loss(grams(seen), grams(vgg(y))).item(),
     )
+
+
+@dataclass(frozen=True)
+class Judgement(Score):
+    """A `Score`, and two measures that no network here was trained on: `sliced_wasserstein` and `ssim`."""
+
+    wasserstein: float
+    ssim: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {"content": self.content, "style": self.style, "total": self.total, "wasserstein": self.wasserstein, "ssim": self.ssim}
+
+
+@torch.inference_mode()
+def judge(vgg: VGGFeatures, content: Image.Image, painting: Image.Image, painted: Image.Image, seed: int = 0) -> Judgement:
+    """Everything that is measured of ``painted``, which is as large as ``content``. seed: of the projections."""
+    device = next(vgg.parameters()).device
+    x, y, z = (to_tensor(im).to(device) for im in (content, painting, painted))
+    wanted, seen = vgg(y), vgg(z)
+    layers = [sliced_wasserstein(seen[name][0], wanted[name][0], seed) for name in STYLE_LAYERS]
+    return Judgement(
+        content_loss(seen[CONTENT_LAYER], vgg(x, [CONTENT_LAYER])[CONTENT_LAYER]).item(),
+        style_loss(grams(seen), grams(wanted)).item(),
+        sum(layers) / len(layers),
+        ssim(luminance(z), luminance(x)).item(),
+    )
+
+
+def sliced_wasserstein(features: Tensor, target: Tensor, seed: int = 0) -> float:
+    """How far the distribution of one picture's feature vectors is from another's (Heitz et al. 2021).
+
+    features: (C, H, W), target: (C, h, w). C random unit vectors v are drawn; on each, the projections v·f of
+    all pixels are sorted, which makes them a quantile function q. The distance is the mean over v and over the
+    quantiles of (q_features - q_target)², divided by the mean of q_target². Where the sizes differ, the target's
+    quantiles are interpolated. 0 for pictures that hold the same vectors in whatever places. Unlike Gram matrices,
+    which are second moments, it sees the whole distribution.
+    """
+    channels = target.shape[0]
+    directions = torch.randn(channels, channels, generator=torch.Generator().manual_seed(seed))
+    directions = F.normalize(directions, dim=1).to(target.device)  # C vectors, C
+    ours = (directions @ features.float().flatten(1)).sort(1).values  # C, H*W
+    theirs = (directions @ target.float().flatten(1)).sort(1).values[None]  # 1, C, h*w
+    theirs = F.interpolate(theirs, ours.shape[1], mode="linear", align_corners=False)[0]  # C, H*W
+    return ((ours - theirs).square().mean() / theirs.square().mean().clamp_min(1e-12)).item()
+
+
+def luminance(picture: Tensor) -> Tensor:
+    """(N, 3, H, W) in [0, 1] to (N, 1, H, W): 0.299 R + 0.587 G + 0.114 B."""
+    return (picture.float() * picture.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity of two pictures (N, 1, H, W) in [0, 1], mean over the pixels: (N,), 1 for equal ones.
+
+    (2 μa μb + c1)(2 σab + c2) / ((μa² + μb² + c1)(σa² + σb² + c2)), all under a Gaussian window of ``window`` px,
+    c1 = 0.01², c2 = 0.03², where the whole window lies inside (Wang et al. 2004).
+    """
+    places = torch.arange(window, device=a.device, dtype=torch.float64) - window // 2
+    kernel = torch.exp(-places.square() / (2 * sigma**2))
+    kernel = torch.outer(kernel, kernel).view(1, 1, window, window) / kernel.sum() ** 2
+
+    def local(x: Tensor) -> Tensor:
+        return F.conv2d(x, kernel)
+
+    a, b = a.double(), b.double()  # variances are small differences of large numbers
+    mean_a, mean_b = local(a), local(b)
+    var_a, var_b = local(a * a) - mean_a**2, local(b * b) - mean_b**2
+    covariance = local(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    values = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    return values.mean((1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A photograph and a painting that paintings of the one in the style of the other are judged against."""
+
+    vgg: VGGFeatures
+    content: Image.Image
+    painting: Image.Image
+    original: tuple[int, int]
+
+    @classmethod
+    def of(cls, vgg: VGGFeatures, content: str | Path, painting: str | Path, size: int = 512) -> "Yardstick":
+        """From files. The photograph's longer side and the painting's shorter side become ``size`` px."""
+        photo = read_picture(content).rgb
+        fitted, style = fit(photo, size), short_side(read_picture(painting).rgb, size)
+        if min(fitted.size) < SMALLEST:
+            raise ImageError(f"{content} is too narrow to be judged: {fitted.width} x {fitted.height} px at this size; cut it, or give a larger --size")
+        return cls(vgg, fitted, style, photo.size)
+
+    def unchanged(self) -> Judgement:
+        return judge(self.vgg, self.content, self.painting, self.content)
+
+    def optimized(self, steps: int, progress: Callable[[int, float], None] | None = None) -> Judgement:
+        """What `stylenorm.optimizing.optimize` reaches in so many steps."""
+        painted = optimize(self.vgg, self.content, self.painting, OptimizeConfig(steps), progress)
+        return judge(self.vgg, self.content, self.painting, painted)
+
+    def judged(self, output: str | Path) -> tuple[Judgement, str | None]:
+        """A painted file, and a note if it had another size than the photograph and was resized."""
+        painted = read_picture(output).rgb
+        note = None
+        if painted.size != self.original:
+            (w, h), (width, height) = painted.size, self.original
+            note = f"{output} is {w} x {h} px and the photograph {width} x {height}; it was resized"
+        if painted.size != self.content.size:
+            painted = painted.resize(self.content.size, Image.Resampling.LANCZOS)
+        return judge(self.vgg, self.content, self.painting, painted), note
 
 
 def mean(scores: Sequence[Score]) -> Score:

@@ -6,22 +6,37 @@ import copy
 import csv
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from stylenorm.checkpoint import load_network, load_style, read_tensors, save_network, save_style, write_tensors
 from stylenorm.config import TrainConfig
-from stylenorm.data import Batch, Pairs, RandomCrops, collate, find_images, held_out
-from stylenorm.device import choose_device
+from stylenorm.data import Batch, Pairs, RandomCrops, Share, collate, find_images, held_out
+from stylenorm.device import (
+    Group,
+    can_compile,
+    joined,
+    loading_processes,
+    machine_memory,
+    out_of_memory,
+    peak_flops,
+    telling_memory,
+)
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
-from stylenorm.images import read_picture, to_image, to_tensor
+from stylenorm.images import read_picture, to_image, to_tensor, write_picture
 from stylenorm.metadata import pack, read_metadata
 from stylenorm.perceptual import (
     CONTENT_LAYER,
@@ -39,7 +54,11 @@ from stylenorm.style import Style, StyleEncoder
 
 @dataclass(frozen=True)
 class Progress:
-    """One step's record. Losses are means over the batch; speed is since the start of this process."""
+    """One step's record. Losses are means over the batch; speed is since the start of this process.
+
+    gpu: with the last step, the name of the GPU; peak_share: the part of its bfloat16 FLOP/s that was used, in the
+    later half of the run, or None if its peak is not known.
+    """
 
     step: int
     steps: int
@@ -50,6 +69,8 @@ class Progress:
     images_per_second: float
     seconds_left: float
     broken: tuple[str, ...] = ()
+    gpu: str | None = None
+    peak_share: float | None = None
 
 
 class StyledModel(nn.Module):
@@ -146,11 +167,16 @@ def _provenance(path: Path) -> dict[str, dict]:
 
 
 class Trainer:
-    """A run, from its settings to its files. ``Trainer(config).run()``."""
+    """A run, from its settings to its files. ``Trainer(config).run()``.
 
-    def __init__(self, config: TrainConfig, resume: bool = False) -> None:
-        self.config = config
-        self.device = choose_device(config.device)
+    group: the processes that train together, from `stylenorm.device.joined`. Each takes its share of every
+    batch, and their gradients are averaged (torch's DistributedDataParallel); the first one writes the files.
+    """
+
+    def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
+        self.config, self.group = config, group
+        _check_shares(config, group)
+        self.device = group.device(config.device)
         self.out = Path(config.out)
         self.state_file = self.out / "resume.safetensors"
         try:
@@ -159,18 +185,7 @@ class Trainer:
             raise StylenormError(f"{self.out} cannot be made a folder: {error.strerror}; give another --out") from None
         torch.manual_seed(config.seed)
         self.vgg = load_vgg(config.vgg, self.device)
-        photos, self.unseen = held_out(find_images(config.photos))
-        self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed)
-        paintings = held_out(find_images(config.paintings))[0] if config.paintings else []
-        self.paintings = (
-            RandomCrops(paintings, config.painting_size, config.painting_scales, config.seed + 1) if paintings else None
-        )
-        self.named = (
-            load_named(config.styles, config.names, config.style_size, self.vgg, self.device)
-            if config.styles
-            else NamedStyles([], {}, torch.zeros(0, 1920, device=self.device), [])
-        )
-        self.pairs = Pairs(self.photos, len(self.named.names), self.paintings, config.named_share)
+        self._find_pictures()
         self.step = 0
         self.seen_before = 0
         self.model = self._new_model().to(self.device, memory_format=torch.channels_last)
@@ -185,6 +200,35 @@ class Trainer:
             self._load_state()
         elif self.state_file.exists():
             raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
+        self.painter = self._painter()
+
+    def _find_pictures(self) -> None:
+        config = self.config
+        cache = machine_memory() // 4 if config.cache is None else config.cache * 10**6
+        photos, self.unseen = held_out(find_images(config.photos))
+        self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed, cache)
+        paintings = held_out(find_images(config.paintings))[0] if config.paintings else []
+        cache -= self.photos.decoded.size
+        self.paintings = (
+            RandomCrops(paintings, config.painting_size, config.painting_scales, config.seed + 1, cache) if paintings else None
+        )
+        self.named = (
+            load_named(config.styles, config.names, config.style_size, self.vgg, self.device)
+            if config.styles
+            else NamedStyles([], {}, torch.zeros(0, 1920, device=self.device), [])
+        )
+        self.pairs = Pairs(self.photos, len(self.named.names), self.paintings, config.named_share)
+
+    def _painter(self) -> nn.Module:
+        """The model as the training step calls it: compiled, and averaging its gradients over the processes."""
+        if self.config.compile == "on" or (self.config.compile == "auto" and can_compile(self.device)):
+            self.model.generator.compile()  # in place: names and values of the weights stay what they are
+            self.vgg.compile()
+        if self.group.size == 1:
+            return self.model
+        devices = [self.device] if self.device.type == "cuda" else None
+        # A process whose share holds no named style has no gradient for the rows.
+        return DistributedDataParallel(self.model, devices, find_unused_parameters=True)
 
     def _new_model(self) -> StyledModel:
         config = self.config
@@ -242,7 +286,7 @@ class Trainer:
             with torch.no_grad():
                 target = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
                 goals, statistics = self._goals(batch, named)
-            painted = self.model(photos, statistics, named)
+            painted = self.painter(photos, statistics, named)
             features = self.vgg(painted)
             content = content_loss(features[CONTENT_LAYER], target)
             style = style_loss(grams(features), goals)
@@ -271,22 +315,25 @@ class Trainer:
         content, style, structure = self.losses(batch)
         weighted = config.content_weight * content + config.style_weight * style + config.structure_weight * structure
         loss = weighted.mean()
-        self._require_finite("loss", loss, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        values = torch.stack([loss, norm, content.mean(), style.mean()]).detach()
+        loss, norm, content, style = self.group.mean(values).tolist()  # the one place where the GPU is waited for
+        self._require_finite("loss", loss, batch)
         self._require_finite("gradient", norm, batch)
         self.optimizer.step()
         self.step += 1
         self._follow()
-        return content.mean().item(), style.mean().item()
+        return content, style
 
-    def _require_finite(self, what: str, value: Tensor, batch: Batch) -> None:
-        if torch.isfinite(value):
+    def _require_finite(self, what: str, value: float, batch: Batch) -> None:
+        if math.isfinite(value):
             return
         styles = [f" with the style {self.named.names[k]}" if k >= 0 else "" for k in batch.named.tolist()]
+        pictures = self.group.all([n + s for n, s in zip(batch.names, styles)])
         raise StylenormError(
-            f"the {what} is not finite at step {self.step + 1}, at {'; '.join(n + s for n, s in zip(batch.names, styles))}; "
+            f"the {what} is not finite at step {self.step + 1}, at {'; '.join(pictures)}; "
             "go on from the last checkpoint with --resume and a smaller --learning-rate"
         )
 
@@ -300,13 +347,17 @@ class Trainer:
 
     def batches(self) -> Iterator[Batch]:
         config = self.config
+        group = self.group
+        workers = loading_processes(self.device, group.size) if config.workers is None else config.workers
         loader = DataLoader(
             self.pairs,
-            config.batch,
-            sampler=range(self.step * config.batch, config.steps * config.batch),
+            config.batch // group.size,
+            sampler=Share(self.step * config.batch, config.steps * config.batch, config.batch, group.rank, group.size),
             collate_fn=collate,
-            num_workers=config.workers,
+            num_workers=workers,
             pin_memory=self.device.type == "cuda",
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
         )
         try:
             yield from loader
@@ -315,33 +366,106 @@ class Trainer:
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Path:
         """Train to the end and return the network file. Leaves checkpoints, curve and sheets as it goes."""
-        config = self.config
-        started, first = time.monotonic(), self.step
-        with LossLog(self.out / "loss.csv", self.step) as log:
+        config, clock = self.config, Clock(self.step, self.config.steps)
+        with _deterministic(config.deterministic == "on"), self._logs() as logs:
             for batch in self.batches():
-                content, style = self.train_step(batch)
-                elapsed = time.monotonic() - started
-                record = Progress(
-                    step=self.step,
-                    steps=config.steps,
-                    content=content,
-                    style=style,
-                    total=config.content_weight * content + config.style_weight * style,
-                    learning_rate=self.optimizer.param_groups[0]["lr"],
-                    images_per_second=(self.step - first) * config.batch / elapsed,
-                    seconds_left=(config.steps - self.step) * elapsed / (self.step - first),
-                    broken=tuple(batch.broken),
-                )
-                log.write(record)
-                if progress:
+                content, style = self._step_or_say_what_fits(batch)
+                clock.tick()
+                record = self._record(batch, content, style, clock)
+                with _writing(self.out):
+                    logs.write(record)
+                if progress and self.group.first:
                     progress(record)
-                last = self.step == config.steps
-                if last or self.step % config.checkpoint_every == 0:
-                    self.save_state()
-                if last or self.step % config.sample_every == 0:
-                    self.export(self.out)
-                    self.sample(self.out)
-        return self.export(self.out)
+                with _writing(self.out):
+                    self._leave_files(logs)
+        with _writing(self.out):
+            return self.export(self.out)
+
+    def _record(self, batch: Batch, content: float, style: float, clock: "Clock") -> Progress:
+        config, gpu = self.config, None
+        if self.step == config.steps and self.device.type == "cuda" and self.group.first:
+            gpu = torch.cuda.get_device_name(self.device)
+        return Progress(
+            step=self.step,
+            steps=config.steps,
+            content=content,
+            style=style,
+            total=config.content_weight * content + config.style_weight * style,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            images_per_second=clock.speed() * config.batch,
+            seconds_left=(config.steps - self.step) / clock.speed(),
+            broken=tuple(batch.broken),
+            gpu=gpu,
+            peak_share=self._peak_share(batch, clock.late_speed(), gpu) if gpu else None,
+        )
+
+    def _logs(self) -> "Logs":
+        with _writing(self.out):
+            return Logs(self.out if self.group.first else None, self.step, self.config.tensorboard)
+
+    def _leave_files(self, logs: "Logs") -> None:
+        if not self.group.first:
+            return
+        last = self.step == self.config.steps
+        if last or self.step % self.config.checkpoint_every == 0:
+            self.save_state()
+        if last or self.step % self.config.sample_every == 0:
+            self.export(self.out)
+            logs.picture(self.sample(self.out), self.step)
+
+    # ---- memory and speed ----------------------------------------------------------------------
+
+    def _step_or_say_what_fits(self, batch: Batch) -> tuple[float, float]:
+        try:
+            return self.train_step(batch)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        config = self.config  # from here on the tensors of the failed step are free
+        told = f"a batch of {config.batch} at {config.size} px needs more memory than there is"
+        found = self._fitting(batch)
+        if found is None:
+            raise StylenormError(f"{told}, and so does one picture at 64 px; give smaller --widths, or another --device")
+        raise StylenormError(f"{told}; --batch {found[0]} --size {found[1]} fits")
+
+    def _fitting(self, batch: Batch) -> tuple[int, int] | None:
+        """The first of halved batches, then of halved sizes, that this device holds; tried out, without a step."""
+        self.painter = self.model  # the other processes take no part in this
+        count, size = len(batch.names), self.config.size
+        while count > 1 or size > 64:
+            count, size = (count // 2, size) if count > 1 else (1, max(64, size // 2))
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            try:
+                sum(self.losses(batch.part(count, size))).mean().backward()
+                return count * self.group.size, size
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+        return None
+
+    def flops(self, batch: Batch) -> int:
+        """Floating-point operations of a step's losses and gradients on ``batch``; a product and its sum count as two."""
+        painter, self.painter = self.painter, self.model
+        try:
+            with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+                sum(self.losses(batch)).mean().backward()
+        finally:
+            self.painter = painter
+            self.optimizer.zero_grad(set_to_none=True)
+        return counter.get_total_flops()
+
+    def _peak_share(self, batch: Batch, steps_per_second: float, gpu: str) -> float | None:
+        peak = peak_flops(gpu)
+        try:
+            return self.flops(batch) * steps_per_second / peak if peak else None
+        except (MemoryError, RuntimeError) as error:  # uncompiled, a step may need more memory
+            if not out_of_memory(error):
+                raise
+            return None
+
+    # ---- files ---------------------------------------------------------------------------------
 
     @torch.no_grad()
     def export(self, folder: Path) -> Path:
@@ -350,6 +474,8 @@ class Trainer:
         training = {k: v for k, v in asdict(config).items() if k not in ("photos", "styles", "paintings", "out", "vgg", "init")}
         training |= {"step": self.step, "images": self.seen_before + self.step * config.batch, "torch": torch.__version__}
         path = Path(folder) / "network.safetensors"
+        if not self.group.first:
+            return path
         digest = save_network(path, model.generator, model.encoder, training=training, styles=self.named.names)
         for index, name in enumerate(self.named.names):
             save_style(path.parent / "styles" / f"{name}.safetensors", self._style(index, digest))
@@ -384,9 +510,11 @@ class Trainer:
             rows.append(model.generator(pictures, style))
         labels = ["photograph", *self.named.names] + ["a painting"] * (len(rows) - 1 - len(self.named.names))
         tiles = [to_image(row[i]) for i in range(photos) for row in rows]
-        sheet(tiles, labels * photos, columns=len(rows)).save(Path(folder) / "samples.png")
-        loss_curve(Path(folder) / "loss.csv", Path(folder) / "loss.png")
-        return Path(folder) / "samples.png"
+        path = Path(folder) / "samples.png"
+        write_picture(sheet(tiles, labels * photos, columns=len(rows)), path)
+        with _whole(Path(folder) / "loss.png") as temporary:
+            loss_curve(Path(folder) / "loss.csv", temporary)
+        return path
 
     def save_state(self) -> None:
         """Everything that a resumed run needs, in one atomic file."""
@@ -425,31 +553,132 @@ class Trainer:
         self.step, self.seen_before = values["step"], values["seen_before"]
 
 
-class LossLog:
-    """loss.csv, one row a step. On resuming, rows past the checkpoint are dropped."""
+class Logs:
+    """loss.csv, one row a step, and the same and the sample sheets for TensorBoard in the folder tensorboard/.
+
+    On resuming, rows past the checkpoint are dropped. folder: None writes nothing. tensorboard: as in `TrainConfig`.
+    """
 
     FIELDS = ("step", "content", "style", "total", "learning_rate", "images_per_second")
 
-    def __init__(self, path: Path, step: int) -> None:
-        rows = []
+    def __init__(self, folder: Path | None, step: int, tensorboard: str = "off") -> None:
+        self.file = self.board = None
+        if folder is None:
+            return
+        self.board = _board(folder / "tensorboard", step, tensorboard)
+        path, rows = folder / "loss.csv", []
         if step and path.exists():
             with open(path, newline="") as file:
                 rows = [r for r in csv.DictReader(file) if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
-        self.file = open(path, "w", newline="", buffering=1)  # a killed run leaves whole lines
+        with _whole(path) as temporary, open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, self.FIELDS)
+            table.writeheader()
+            table.writerows(rows)
+        self.file = open(path, "a", newline="", buffering=1)  # a killed run leaves whole lines
         self.writer = csv.DictWriter(self.file, self.FIELDS)
-        self.writer.writeheader()
-        self.writer.writerows(rows)
 
     def write(self, record: Progress) -> None:
-        self.writer.writerow({k: f"{getattr(record, k):.6g}" for k in self.FIELDS} | {"step": record.step})
+        if self.file:
+            self.writer.writerow({k: f"{getattr(record, k):.6g}" for k in self.FIELDS} | {"step": record.step})
+        if self.board:
+            for key in self.FIELDS[1:]:
+                self.board.add_scalar(key, getattr(record, key), record.step)
 
-    def __enter__(self) -> "LossLog":
+    def picture(self, path: Path, step: int) -> None:
+        if self.board:
+            with Image.open(path) as image:
+                self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def __enter__(self) -> "Logs":
         return self
 
     def __exit__(self, *_) -> None:
-        self.file.close()
+        for log in (self.file, self.board):
+            if log:
+                log.close()
+
+
+def _board(folder: Path, step: int, wanted: str):
+    """TensorBoard's writer, or None where it is off or, unless it is asked for, not installed."""
+    if wanted == "off":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        if wanted == "auto":
+            return None
+        raise StylenormError("TensorBoard is not installed; pip install tensorboard, or leave --tensorboard out") from None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+class Clock:
+    """Steps a second since step ``first``, and in the later half of the run, which knows of no warming up."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.steps, self.half = 0, max(1, (last - first) // 2)
+        self.started = self.middle = time.monotonic()
+
+    def tick(self) -> None:
+        self.steps += 1
+        if self.steps == self.half:
+            self.middle = time.monotonic()
+
+    def speed(self) -> float:
+        return self.steps / (time.monotonic() - self.started)
+
+    def late_speed(self) -> float:
+        late = self.steps - self.half
+        return late / (time.monotonic() - self.middle) if late > 0 else self.speed()
+
+
+def _check_shares(config: TrainConfig, group: Group) -> None:
+    """What cannot be trained by several processes as it would be by one."""
+    if config.batch % group.size:
+        more = -(-config.batch // group.size) * group.size
+        raise StylenormError(f"a batch of {config.batch} cannot be shared evenly by {group.size} processes; give --batch {more}")
+    if group.size > 1 and config.norm == "batch":
+        raise StylenormError("--norm batch looks at the whole batch and trains in one process; choose another --norm, or leave torchrun out")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A disk that is full, or gone, told in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise StylenormError(f"{error.filename or folder} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name to write to; it becomes ``path`` when the block ends well, and goes away when it does not."""
+    temporary = path.with_name(f".{path.name}")  # its suffix tells matplotlib the format
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """For as long as the block lasts, CUDA computes the same bits in every run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progress], None] | None = None) -> Path:
-    """Train as ``config`` says and return the network file. Raises `StylenormError` in one sentence."""
-    return Trainer(config, resume).run(progress)
+    """Train as ``config`` says and return the network file. Raises `StylenormError` in one sentence.
+
+    Started by torchrun, it trains together with the other processes; ``progress`` is then called in the first alone.
+    """
+    with joined(config.device) as group:
+        with telling_memory("give a smaller --style-size"):
+            trainer = Trainer(config, resume, group)
+        return trainer.run(progress)

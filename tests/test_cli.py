@@ -29,7 +29,7 @@ from stylenorm.jobs import plan, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "app")
+VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "lab", "app")
 
 
 @pytest.fixture
@@ -579,7 +579,11 @@ def fake_bench(monkeypatch):
         asked.update(options, sizes=sizes, repeats=repeats)
         return [{"what": "a style", "size": 512, "milliseconds": 12.345, "ratio": 0.5, "reference": "torch"}] * 2
 
-    monkeypatch.setitem(sys.modules, "stylenorm.bench", SimpleNamespace(run_bench=run_bench))
+    def run_quality(photos, *options):
+        asked.update(quality=(photos, *options[:4]))
+        return [{"what": "a style", "size": 512, "content": 1.234, "style": 0.2, "total": 3.234}]
+
+    monkeypatch.setitem(sys.modules, "stylenorm.bench", SimpleNamespace(run_bench=run_bench, run_quality=run_quality))
     return asked
 
 
@@ -593,6 +597,15 @@ def test_bench_as_json(cli, weights, fake_bench):
     rows = json.loads(cli("bench", "--weights", weights, "--json").out)
     assert rows[0]["milliseconds"] == 12.345 and len(rows) == 2
     assert fake_bench["sizes"] == (512, 1024)
+
+
+def test_bench_of_quality(cli, weights, fake_bench, tmp_path):
+    words = ("bench", "--weights", weights, "--photos", tmp_path, "--styles", tmp_path, "--pictures", "2")
+    result = cli(*words)
+    assert result.code == 0 and "1.23" in result.out and "3.23" in result.out
+    assert fake_bench["quality"] == (tmp_path, tmp_path, None, 2, 36)
+    assert json.loads(cli(*words, "--json").out)[0]["total"] == 3.234
+    assert cli("bench", "--weights", weights, "--photos", tmp_path).code == 2
 
 
 # ---- train -------------------------------------------------------------------------------------

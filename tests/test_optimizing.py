@@ -46,3 +46,48 @@ def test_files_keep_what_they_have(tmp_path):
 def test_settings_that_cannot_be(values):
     with pytest.raises(StylenormError):
         OptimizeConfig(**values)
+
+
+def test_layers_that_the_features_file_ends_before_are_named(tmp_path):
+    photo = make_photo(tmp_path / "a.png", (64, 64))
+    with pytest.raises(StylenormError, match="ends before the layer relu5_1"):
+        optimize_file(photo, photo, 64, 64, OptimizeConfig(1, style_layers=("relu1_1", "relu5_1")))
+    (tmp_path / "x.safetensors").write_bytes(b"none")
+    with pytest.raises(StylenormError, match="does not hold VGG-16"):
+        optimize_file(photo, photo, 64, 64, OptimizeConfig(1, content_layer="relu5_1"), vgg=tmp_path / "x.safetensors")
+
+
+def test_a_file_of_all_features_serves_all_layers(tmp_path):
+    from safetensors.torch import save_file
+
+    state = {k: v.contiguous() for k, v in VGGFeatures("relu5_3").features.state_dict().items()}
+    save_file(state, tmp_path / "vgg.safetensors")
+    photo = make_photo(tmp_path / "a.png", (64, 64))
+    config = OptimizeConfig(1, style_layers=("relu1_1", "relu5_3"), content_layer="relu5_1")
+    assert optimize_file(photo, photo, 64, 64, config, vgg=tmp_path / "vgg.safetensors").size == (64, 64)
+
+
+def test_other_layers_lead_elsewhere(vgg, tmp_path):
+    photo = Image.open(make_photo(tmp_path / "a.png", (64, 64), seed=1))
+    painting = Image.open(make_photo(tmp_path / "b.png", (64, 64), seed=9))
+    configs = [OptimizeConfig(2), OptimizeConfig(2, style_layers=("relu1_1",)), OptimizeConfig(2, content_layer="relu1_2")]
+    assert len({optimize(vgg, photo, painting, config).tobytes() for config in configs}) == 3
+
+
+def test_the_command_passes_layers_on(tmp_path, monkeypatch, capsys):
+    from stylenorm import optimizing
+    from stylenorm.cli import main
+
+    asked = []
+    monkeypatch.setattr(optimizing, "optimize_file", lambda picture, painting, **options: asked.append(options) or picture.rgb)
+    photo, painting = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "b.png")
+    words = ["optimize", str(photo), str(painting), "-o", str(tmp_path / "c.png")]
+    for option in ("--layers", "--style-layers"):
+        assert main([*words, option, "relu1_1, relu3_2", "--content-layer", "relu4_2", "--vgg", str(photo)]) == 0
+        assert asked[-1]["config"] == OptimizeConfig(style_layers=("relu1_1", "relu3_2"), content_layer="relu4_2")
+        assert asked[-1]["vgg"] == photo
+    assert main(words) == 0 and asked[-1]["config"] == OptimizeConfig() and asked[-1]["vgg"] is None
+    capsys.readouterr()
+    for wrong in (["--layers", "relu9_9"], ["--layers", ","], ["--content-layer", "x"], ["--vgg", "none.safetensors"]):
+        assert main([*words, *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

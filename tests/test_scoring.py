@@ -1,8 +1,10 @@
 """Scores: zero where they must be, the losses of `perceptual` elsewhere, on the pictures that training did not see."""
 
+import itertools
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_photo
@@ -14,7 +16,21 @@ from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
 from stylenorm.images import to_tensor
 from stylenorm.perceptual import VGGFeatures, content_loss, grams, style_loss
-from stylenorm.scoring import Score, mean, run_peer, score, score_named, score_pairs, square, unseen_pictures
+from stylenorm.scoring import (
+    Score,
+    Yardstick,
+    judge,
+    luminance,
+    mean,
+    run_peer,
+    score,
+    score_named,
+    score_pairs,
+    sliced_wasserstein,
+    square,
+    ssim,
+    unseen_pictures,
+)
 
 torch.set_num_threads(1)
 SHIPPED = Path(__file__).parent.parent / "weights" / "vgg16.safetensors"
@@ -139,3 +155,94 @@ def test_a_peer_that_does_not_run_is_one_sentence(python, program):
 
 def test_a_peer_gets_arguments_and_answers_in_json():
     assert run_peer(sys.executable, "import sys, json; print(json.dumps(sys.argv[1:]))", "a", "b c") == ["a", "b c"]
+
+
+# ---- measures that nothing was trained on ------------------------------------------------------
+
+
+def test_ssim_is_that_of_scikit_image():
+    """structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1), 0.26.0."""
+    rng = np.random.default_rng(0)
+    a = rng.random((40, 56))
+    pairs = {"noise": (a, rng.random((40, 56))), "brighter": (a, 0.5 * a + 0.4), "near": (a, np.clip(a + rng.normal(0, 0.1, a.shape), 0, 1))}
+    wanted = {"noise": 0.020642931, "brighter": 0.771416352, "near": 0.945044914}
+    for name, (x, y) in pairs.items():
+        got = ssim(*(torch.from_numpy(v)[None, None] for v in (x, y)))
+        assert got.shape == (1,) and got.item() == pytest.approx(wanted[name], abs=1e-7), name
+
+
+def test_ssim_of_equal_pictures_is_1_and_of_flat_ones_follows_from_the_formula():
+    a = torch.rand(2, 1, 20, 30, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ssim(a, a), torch.ones(2, dtype=torch.float64))
+    dark, light = torch.full((1, 1, 12, 12), 0.2), torch.full((1, 1, 12, 12), 0.6)
+    assert ssim(dark, light).item() == pytest.approx((2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4), rel=1e-5)
+
+
+def test_luminance_is_pillows(tmp_path):
+    picture = drawn(tmp_path, 0)
+    theirs = np.asarray(picture.convert("L"), np.float32) / 255
+    np.testing.assert_allclose(luminance(to_tensor(picture))[0, 0].numpy(), theirs, atol=0.6 / 255)
+
+
+def test_on_a_line_the_distance_is_that_of_the_best_assignment():
+    """One channel, so that every direction is ±1: the least mean square over all ways to pair the pixels."""
+    a, b = torch.randn(2, 1, 2, 3, generator=torch.Generator().manual_seed(1))
+    x, y = a.flatten().tolist(), b.flatten().tolist()
+    best = min(sum((p - q) ** 2 for p, q in zip(x, order)) for order in itertools.permutations(y))
+    assert sliced_wasserstein(a, b) == pytest.approx(best / sum(q * q for q in y), rel=1e-5)
+
+
+def test_the_distance_knows_no_places_and_grows_with_a_shift():
+    features = torch.randn(6, 8, 10, generator=torch.Generator().manual_seed(2))
+    mixed = features.flatten(1)[:, torch.randperm(80)].view(6, 10, 8)
+    assert sliced_wasserstein(mixed, features) == pytest.approx(0, abs=1e-10)
+    near, far = (sliced_wasserstein(features + shift, features) for shift in (0.1, 0.2))
+    assert near > 0 and far == pytest.approx(4 * near, rel=1e-4)  # (v·shift)², whatever v
+
+
+def test_the_distance_sees_what_gram_matrices_do_not():
+    """Two values as often as each other, and a bell curve, of the same mean and deviation."""
+    generator = torch.Generator().manual_seed(3)
+    two = torch.randint(0, 2, (1, 64, 64), generator=generator) * 2.0 - 1
+    bell = torch.randn(1, 64, 64, generator=generator)
+    bell = (bell - bell.mean()) / bell.std(correction=0) * two.std(correction=0) + two.mean()
+    assert (two.square().mean() - bell.square().mean()).abs() < 1e-5
+    assert sliced_wasserstein(two, bell) == pytest.approx(2 - 2 * (2 / np.pi) ** 0.5, rel=0.03)  # E(|z| - 1)²
+
+
+def test_sizes_may_differ_and_the_seed_is_kept_to():
+    features = torch.randn(8, 30, 30, generator=torch.Generator().manual_seed(4))
+    more = features.repeat_interleave(2, 2)
+    assert sliced_wasserstein(features, more) < 1e-3
+    other = features * 2 + 1
+    assert sliced_wasserstein(features, other) == sliced_wasserstein(features, other) != sliced_wasserstein(features, other, seed=1)
+
+
+def test_a_judgement_is_the_score_and_the_new_measures(vgg, tmp_path):
+    a, b, c = drawn(tmp_path, 0), drawn(tmp_path, 5, (64, 40)), drawn(tmp_path, 7)
+    got, known = judge(vgg, a, b, c), score(vgg, a, b, c)
+    assert (got.content, got.style, got.total) == pytest.approx((known.content, known.style, known.total), rel=1e-5)
+    assert set(got.to_dict()) == {"content", "style", "total", "wasserstein", "ssim"} and got.to_dict()["total"] == got.total
+    itself = judge(vgg, a, a, a)
+    assert itself.to_dict() == pytest.approx({"content": 0, "style": 0, "total": 0, "wasserstein": 0, "ssim": 1}, abs=1e-9)
+    assert 0 < got.ssim < 1 and got.wasserstein > judge(vgg, a, b, b.crop((0, 0, 48, 40))).wasserstein
+
+
+def test_optimizing_comes_nearer_to_the_painting_by_both_measures(vgg, tmp_path):
+    yardstick = Yardstick.of(vgg, make_photo(tmp_path / "a.png", (64, 48)), make_photo(tmp_path / "b.png", (70, 64), 9), 64)
+    steps = []
+    before, after = yardstick.unchanged(), yardstick.optimized(12, lambda step, loss: steps.append(step))
+    assert steps == list(range(1, 13)) and before.content == 0 and before.ssim == pytest.approx(1)
+    assert after.style < 0.7 * before.style and after.wasserstein < before.wasserstein and after.ssim < before.ssim
+
+
+def test_a_picture_of_another_size_is_resized_and_that_is_said(vgg, tmp_path):
+    photo = make_photo(tmp_path / "a.png", (80, 60))
+    yardstick = Yardstick.of(vgg, photo, make_photo(tmp_path / "b.png", seed=9), 64)
+    assert yardstick.content.size == (64, 48) and min(yardstick.painting.size) == 64
+    judgement, note = yardstick.judged(photo)
+    assert note is None and judgement == yardstick.unchanged()
+    small, note = yardstick.judged(make_photo(tmp_path / "c.png", (40, 30)))
+    assert "c.png is 40 x 30 px" in note and "80 x 60" in note and small.content > 0
+    with pytest.raises(StylenormError, match="too narrow"):
+        Yardstick.of(vgg, make_photo(tmp_path / "n.png", (300, 20)), photo, 64)

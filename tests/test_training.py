@@ -1,11 +1,13 @@
 """Runs of a few steps on drawn pictures: what they leave behind, and that they go on after SIGKILL as if nothing had been."""
 
 import csv
+import errno
 import json
 import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -17,13 +19,15 @@ from conftest import make_photo
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stylenorm import training
+from stylenorm import checkpoint, training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import collate
+from stylenorm.data import Decoded, Share, collate
+from stylenorm.device import Group
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Trainer, train
@@ -58,6 +62,7 @@ def tiny(pictures: Path, out: Path, **settings) -> TrainConfig:
         photos=str(pictures / "photos"), styles=str(pictures / "styles"), paintings=str(pictures / "paintings"), out=str(out),
         steps=8, batch=2, size=64, photo_scales=(64, 80), style_size=64, painting_size=64, painting_scales=(64, 80),
         widths=(8, 8, 16), blocks=(0, 0, 1), device="cpu", checkpoint_every=2, sample_every=1000, warmup=2, seed=3,
+        tensorboard="off",
     )  # fmt: skip
     return TrainConfig(**values | settings)
 
@@ -218,9 +223,10 @@ def test_the_learning_rates_of_the_run_are_those_of_the_schedule(finished):
 # ---- the same again ----------------------------------------------------------------------------
 
 
-def test_a_second_run_is_the_same_with_workers_or_without(finished, pictures, tmp_path):
+def test_a_second_run_is_the_same_with_workers_or_without_and_with_pictures_kept_in_memory_or_not(finished, pictures, tmp_path):
     trainer, _, _ = finished
-    train(tiny(pictures, tmp_path / "run", workers=1))
+    assert trainer.photos.decoded.memory is not None and trainer.paintings.decoded.memory is not None
+    train(tiny(pictures, tmp_path / "run", workers=1, cache=0))
     same_tensors(trainer.out / "resume.safetensors", tmp_path / "run" / "resume.safetensors")
     for name in ("network", "styles/kiss", "styles/wave"):
         same_tensors(trainer.out / f"{name}.safetensors", tmp_path / "run" / f"{name}.safetensors")
@@ -427,6 +433,11 @@ def test_a_short_training_lowers_the_loss(pictures, tmp_path):
         ({"init": "{style}"}, "{style}"),
         ({"device": "cuda:77"}, "cuda:77"),
         ({"device": "abacus"}, "abacus"),
+        ({"workers": -1}, "workers"),
+        ({"cache": -1}, "cache"),
+        ({"compile": "maybe"}, "compile"),
+        ({"tensorboard": "yes"}, "tensorboard"),
+        ({"deterministic": "auto"}, "deterministic"),
         ({"norm": "spectral"}, "spectral"),
         ({"norm": "group", "num_groups": 7}, "7 groups"),
         ({"widths": (8,), "blocks": (1,)}, "two widths"),
@@ -544,3 +555,302 @@ def test_a_gpu_trains_and_resumes(config):
     records = []
     train(replace(config, steps=6), resume=True, progress=records.append)
     assert [r.step for r in records] == [5, 6]
+
+
+# ---- several processes -------------------------------------------------------------------------
+
+
+def words_of(config: TrainConfig) -> list[str]:
+    values = {k: v for k, v in asdict(config).items() if v is not None and v != ()}
+    return [w for k, v in values.items() for w in (f"--{k.replace('_', '-')}", ",".join(map(str, v)) if isinstance(v, tuple) else str(v))]
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "stylenorm", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+EXACT = """
+import contextlib, json, sys, torch
+from stylenorm import training
+torch.set_num_threads(1)
+torch.autocast = lambda *_, **__: contextlib.nullcontext()  # float32, so that nothing but the order of sums differs
+values = json.loads(sys.argv[1])
+training.train(training.TrainConfig(**values), progress=lambda r: print(json.dumps(vars(r)), flush=True))
+"""
+
+
+def exact(config: TrainConfig, processes: int) -> list[dict]:
+    """The records of a run in float32, by several processes as torchrun would start them."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        environment["MASTER_PORT"] = str(free.getsockname()[1])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", EXACT, json.dumps(asdict(config))], stdout=subprocess.PIPE, text=True,
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)},
+        )
+        for rank in range(processes)
+    ]  # fmt: skip
+    printed = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes
+    assert not any(printed[1:]), "the first process speaks"
+    return [json.loads(line) for line in printed[0].splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_joint_batch(pictures, tmp_path):
+    """Named styles and paintings unevenly shared: a process has steps without any named style."""
+    configs = [tiny(pictures, tmp_path / name, batch=4, steps=4, named_share=0.3) for name in ("alone", "together")]
+    alone, together = (exact(config, processes) for config, processes in zip(configs, (1, 2)))
+    assert [row["step"] for row in together] == [1, 2, 3, 4]
+    for ours, theirs in zip(together, alone):
+        for key in ("content", "style", "total", "learning_rate"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4)
+    files = [sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("alone", "together")]
+    assert files[0] == files[1]
+    a, b = (load_file(tmp_path / name / "resume.safetensors") for name in ("alone", "together"))
+    assert a.keys() == b.keys()
+    rows, others = a["average.rows"], b["average.rows"]
+    assert rows.abs().mean() > 5e-3  # Adam's first steps go by the sign of a gradient, so that a few near 0 may differ
+    assert ((rows - others).abs() < 5e-4).float().mean() > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="torchrun needs libuv there")
+def test_of_two_processes_one_tells_what_is_wrong(pictures, tmp_path):
+    done = torchrun("train", *words_of(tiny(pictures, tmp_path / "run", batch=3)))
+    assert done.returncode != 0 and done.stderr.count("stylenorm: a batch of 3") == 1, done.stderr
+
+
+def test_what_several_processes_cannot_train_is_one_sentence(config):
+    refused(lambda: Trainer(replace(config, batch=3), group=Group(0, 2)), "--batch 4")
+    refused(lambda: Trainer(replace(config, norm="batch"), group=Group(1, 2)), "--norm")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_shares_of_all_processes_are_the_joint_batches(size):
+    shares = [list(Share(12, 36, 6, rank, size)) for rank in range(size)]
+    part = 6 // size
+    for step in range(4):
+        together = [i for share in shares for i in share[step * part : (step + 1) * part]]
+        assert together == list(range(12 + 6 * step, 18 + 6 * step))
+    assert [len(Share(12, 36, 6, rank, size)) for rank in range(size)] == [len(share) for share in shares]
+
+
+# ---- pictures kept in memory -------------------------------------------------------------------
+
+
+def test_decoded_pictures_are_kept_and_are_the_same(tmp_path):
+    files = [make_photo(tmp_path / f"{i}.jpg", (50 + i, 40), seed=i) for i in range(3)]
+    files.append(tmp_path / "broken.jpg")
+    files[3].write_bytes(b"no picture")
+    need = 3 * 40 * (50 + 51 + 52) + 4 * 8
+    kept, read = Decoded(files, need), [read_picture(p).rgb for p in files[:3]]
+    for _ in range(2):
+        assert [kept.read(p).tobytes() for p in files[:3]] == [image.tobytes() for image in read]
+    with pytest.raises(StylenormError, match="broken.jpg"):
+        kept.read(files[3])
+    for path in files[:3]:
+        path.unlink()
+    assert [kept.read(p).tobytes() for p in files[:3]] == [image.tobytes() for image in read], "from memory"
+    assert Decoded(files, need).size == 4 * 8, "what is not there takes nothing"
+
+
+def test_decoded_pictures_that_do_not_fit_are_not_kept(tmp_path):
+    file = make_photo(tmp_path / "a.png", (50, 40))
+    assert Decoded([file], 3 * 50 * 40 + 8).memory is not None
+    for budget in (3 * 50 * 40 + 7, 0):
+        small = Decoded([file], budget)
+        assert small.memory is None and small.size == 0 and small.read(file).size == (50, 40)
+
+
+def test_the_memory_is_shared_with_processes_that_load(pictures, tmp_path):
+    """What a worker decodes is in this process's memory, too."""
+    trainer = Trainer(tiny(pictures, tmp_path / "run", workers=1, steps=12))
+    for _ in trainer.batches():
+        pass
+    memory = trainer.photos.decoded
+    shapes = [memory.SHAPE.unpack_from(memory.memory, start) for start, _ in memory.places.values()]
+    assert sum(width > 0 for width, _ in shapes) == 6 and shapes[[p.name for p in memory.places].index("broken.jpg")] == (0, 0)
+
+
+# ---- too little memory -------------------------------------------------------------------------
+
+
+class TooLittle:
+    """Losses on a device that holds no more than so many pixels a step."""
+
+    def __init__(self, trainer: Trainer, pixels: int, error: Exception) -> None:
+        self.pixels, self.error, self.tried, self.real = pixels, error, [], trainer.losses
+        trainer.losses = self
+
+    def __call__(self, batch):
+        self.tried.append((len(batch.photos), batch.photos.shape[-1]))
+        assert len(batch.named) == len(batch.photos) and (batch.paintings is None) == bool((batch.named >= 0).all())
+        if batch.photos[:, 0].numel() > self.pixels:
+            raise self.error
+        return self.real(batch)
+
+
+SHORT = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("batch, pixels, fits", [(4, 2 * 128**2, "--batch 2 --size 128"), (4, 128**2, "--batch 1 --size 128"), (3, 64**2, "--batch 1 --size 64")])
+def test_too_little_memory_tells_what_fits(error, batch, pixels, fits, config):
+    trainer = Trainer(replace(config, batch=batch, size=128, photo_scales=(128, 128)))
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    device = TooLittle(trainer, pixels, error)
+    told = refused(trainer.run, f"a batch of {batch} at 128 px", fits)
+    assert told.endswith(f"{fits} fits") and device.tried[0] == (batch, 128)
+    assert all(torch.equal(v, before[k]) for k, v in trainer.model.state_dict().items()), "trying out trains nothing"
+
+
+def test_memory_for_nothing_at_all_is_told_too(config, monkeypatch):
+    trainer = Trainer(config)
+    TooLittle(trainer, 0, MemoryError())
+    refused(trainer.run, "64 px", "--device")
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(training, "load_named", fail)
+    refused(lambda: train(replace(config, out=config.out + "2")), "--style-size")
+
+
+def test_other_errors_are_not_taken_for_it(config):
+    trainer = Trainer(config)
+    TooLittle(trainer, 0, RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        trainer.run()
+
+
+# ---- a disk that fills -------------------------------------------------------------------------
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_saved_leaves_the_one_before(config, monkeypatch):
+    trainer, real = Trainer(config), os.fsync
+
+    def full(handle):
+        if trainer.step >= 4:
+            raise FULL
+        real(handle)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    refused(trainer.run, "resume.safetensors", "No space left")
+    assert sorted(p.name for p in trainer.out.iterdir()) == ["loss.csv", "resume.safetensors"]
+    monkeypatch.undo()
+    assert read_metadata(trainer.state_file)["step"] == 2
+    records = []
+    train(config, resume=True, progress=records.append)
+    assert [r.step for r in records] == list(range(3, 9))
+
+
+@pytest.mark.parametrize("place", ["loss_curve", "sheet"])
+def test_a_disk_that_fills_while_pictures_are_drawn_leaves_no_half_of_one(place, config, monkeypatch):
+    from stylenorm import images, plots
+
+    def full(*arguments):
+        if place == "loss_curve":
+            arguments[1].write_bytes(b"half a pict")
+        raise FULL
+
+    monkeypatch.setattr(*((plots, "loss_curve") if place == "loss_curve" else (images, "_write_new")), full)
+    refused(Trainer(replace(config, steps=2)).run, "No space left")
+    whole = {"loss.csv", "network.safetensors", "resume.safetensors", "styles"}
+    assert {p.name for p in Path(config.out).iterdir()} == whole | ({"samples.png"} if place == "loss_curve" else set())
+
+
+def test_a_disk_that_is_full_when_a_run_goes_on_keeps_the_table(finished, tmp_path, monkeypatch):
+    shutil.copytree(finished[0].out, tmp_path / "run")
+    before = (tmp_path / "run" / "loss.csv").read_bytes()
+    trainer = Trainer(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
+
+    def full(*_):
+        raise FULL
+
+    monkeypatch.setattr(training.os, "replace", full)
+    refused(trainer.run, "No space left")
+    assert (tmp_path / "run" / "loss.csv").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+# ---- TensorBoard -------------------------------------------------------------------------------
+
+
+def test_tensorboard_shows_what_the_table_shows_and_the_sheet(config):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    records = []
+    train(replace(config, tensorboard="auto", steps=3), progress=records.append)
+    train(replace(config, tensorboard="on", steps=4), resume=True, progress=records.append)
+    events = accumulator.EventAccumulator(str(Path(config.out) / "tensorboard"), {"images": 0})
+    events.Reload()
+    for key in ("content", "style", "total", "learning_rate", "images_per_second"):
+        seen = [(e.step, e.value) for e in events.Scalars(key)]
+        assert [step for step, _ in seen] == [1, 2, 3, 4]
+        assert [value for _, value in seen] == pytest.approx([getattr(r, key) for r in records], rel=1e-5)
+    with Image.open(Path(config.out) / "samples.png") as sheet:
+        shown = events.Images("samples")[-1]
+        assert shown.step == 4 and (shown.width, shown.height) == sheet.size
+
+
+def test_tensorboard_that_is_not_installed_matters_only_if_asked_for(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    refused(lambda: train(replace(config, tensorboard="on")), "pip install")
+    train(replace(config, tensorboard="auto", steps=1, out=config.out + "2"))
+    assert not (Path(config.out + "2") / "tensorboard").exists()
+
+
+# ---- speed -------------------------------------------------------------------------------------
+
+
+def test_operations_are_counted(finished):
+    """At least VGG-16 up to relu4_3 of one picture: by hand, 2 H W 9 Cin Cout a convolution; and twice as many for two."""
+    trainer, _, _ = finished
+    one, two = (collate([trainer.pairs[1]] * n) for n in (1, 2))
+    plan = [(64, 3, 64), (64, 64, 64), (32, 64, 128), (32, 128, 128), (16, 128, 256), (16, 256, 256), (16, 256, 256)]
+    plan += [(8, 256, 512), (8, 512, 512), (8, 512, 512)]
+    forward = sum(2 * side * side * 9 * a * b for side, a, b in plan)
+    counted = trainer.flops(one)
+    assert 2 * forward < counted < 6 * forward
+    assert trainer.flops(two) == pytest.approx(2 * counted, rel=0.05)
+    assert all(p.grad is None for p in trainer.model.parameters()) and trainer.painter is trainer.model
+
+
+def test_the_share_of_the_peak_is_reported_for_a_known_gpu(finished, monkeypatch):
+    trainer, _, _ = finished
+    batch = collate([trainer.pairs[1]])
+    monkeypatch.setattr(trainer, "flops", lambda batch: 3.12e12)
+    assert trainer._peak_share(batch, 10.0, "NVIDIA A100-SXM4-80GB") == pytest.approx(0.1)
+    assert trainer._peak_share(batch, 10.0, "Abacus 3000") is None
+
+
+def test_a_clock_leaves_out_the_warming_up(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    clock = training.Clock(4, 12)
+    for seconds in (10, 1, 1, 1, 2, 2, 2, 2):
+        now[0] += seconds
+        clock.tick()
+    assert clock.late_speed() == 0.5 and clock.speed() == pytest.approx(8 / 21)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_losses_of_any_other(finished, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))  # not what a killed run left half-written
+    trainer = Trainer(replace(config, compile="on"))
+    for batch, theirs in zip(trainer.batches(), finished[1][:2]):
+        assert trainer.train_step(batch) == pytest.approx((theirs.content, theirs.style), rel=0.05)
+    trainer.save_state()
+    assert load_file(trainer.state_file).keys() == load_file(finished[0].out / "resume.safetensors").keys()

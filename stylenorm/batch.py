@@ -1,0 +1,405 @@
+"""Tens of thousands of photographs: what is still to do, and decoding, painting and encoding at the same time.
+
+Threads read and decode ahead, the caller's thread paints, threads encode and write. Pillow and the network let go
+of Python's lock while they work, so that all three go on at once and the slowest sets the pace. The queues
+between them are bounded, and so is the memory. No torch is imported here: what paints is handed in.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from io import BytesIO
+from pathlib import Path
+
+from stylenorm.drafts import remove, remove_drafts, write_draft
+from stylenorm.errors import StylenormError
+from stylenorm.images import Picture, read_picture, write_picture
+from stylenorm.jobs import FORMAT
+from stylenorm.manifest import Manifest
+from stylenorm.tree import Photo, check_targets, output_names
+
+PIXELS_AT_ONCE = 160_000_000  # decoded, painted or being written: about 1.3 GB
+NO_MORE_ROOM = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+class NoRoom(StylenormError):
+    """Nothing more can be written: the disk is full, or has become read-only."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A style to paint everything in. label: what people call it. folder: of its paintings, below the others'."""
+
+    label: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A photograph, and the paintings of it that are missing: (look, name below the folder of paintings)."""
+
+    photo: Photo
+    targets: tuple[tuple[Look, str], ...]
+
+
+@dataclass
+class Plan:
+    """What is to do, how many paintings are there already, and which got another name than their photograph."""
+
+    tasks: list[Task] = field(default_factory=list)
+    there: int = 0
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def paintings(self) -> int:
+        return sum(len(task.targets) for task in self.tasks)
+
+
+def make_plan(
+    top: Path, out: Path, photos: Sequence[Photo], looks: Sequence[Look], format: str, manifest: Manifest, again: bool = False
+) -> Plan:
+    """Which paintings are missing. again: all of them are, whatever is there.
+
+    One is there if its file is, unless its photograph has changed since. After a batch that replaces what was
+    there, only files that it has noted count.
+    """
+    plan, known = Plan(), _earlier_names(manifest, looks)
+    names = output_names(photos, format, known)
+    for photo in photos:
+        name = names[photo.name]
+        if Path(name).stem != Path(photo.name).stem:
+            plan.renamed.append((photo.name, name))
+        targets = [(look, f"{look.folder}/{name}".lstrip("/")) for look in looks]
+        missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo))
+        plan.there += len(targets) - len(missing)
+        if missing:
+            plan.tasks.append(Task(photo, missing))
+    folders = {os.path.dirname(f"{look.folder}/{name}".lstrip("/")) for look in looks for name in names.values()}
+    check_targets(top, out, folders)
+    for folder in folders | {""}:
+        remove_drafts(out / folder)
+    return plan
+
+
+def _earlier_names(manifest: Manifest, looks: Sequence[Look]) -> dict[str, str]:
+    folders = {look.label: look.folder for look in looks}
+    return {
+        name: line["output"].removeprefix(f"{folders[label]}/" if folders[label] else "")
+        for (label, name), line in manifest.done.items()
+        if label in folders
+    }
+
+
+def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo) -> bool:
+    line = manifest.done.get((look.label, photo.name))
+    try:
+        if not target.stat().st_size:
+            return False  # what a power cut may leave
+    except OSError:
+        return False
+    if line is None:
+        return not manifest.replacing
+    same = (line["input_bytes"], line["input_changed"]) == (photo.size, photo.changed)
+    return same or line.get("input_sha256") == _hash_of(photo.path)
+
+
+def _hash_of(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def differences(old: Mapping, new: Mapping) -> list[str]:
+    """What two settings differ in, in words."""
+    return [
+        f"another {key}" if key == "network" else f"{key.replace('_', ' ')} {_said(old.get(key))} instead of {_said(new.get(key))}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _said(value) -> str:
+    if isinstance(value, list):
+        return " and ".join(str(v.get("label", v)) if isinstance(v, dict) else str(v) for v in value)
+    if value is None:
+        return "unset"
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def default_workers() -> int:
+    return max(2, min(8, (os.cpu_count() or 2) // 2))
+
+
+def paint_all(
+    tasks: Sequence[Task],
+    paint: Callable[[Picture, Look], object],
+    out: Path,
+    manifest: Manifest,
+    quality: int = 95,
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[dict]:
+    """Do the tasks, and give the manifest's line for each painting as it is done or has failed.
+
+    paint: a decoded photograph and a look to what `write_picture` takes; called in the thread that iterates.
+    stop: once it is set, what has been painted is written, nothing more is painted, and the iteration ends.
+
+    Raises `NoRoom` where nothing more can be written; whatever was written till then is whole.
+    """
+    yield from _Pipeline(tasks, paint, out, manifest, quality, workers or default_workers(), stop or threading.Event()).run()
+
+
+@dataclass
+class _Work:
+    """A photograph on its way."""
+
+    task: Task
+    picture: Picture
+    facts: dict
+    pixels: int
+    left: int  # paintings still to be written
+
+
+@dataclass
+class _Painted:
+    work: _Work
+    look: Look
+    target: str
+    image: object
+    seconds: float
+
+
+class _Pipeline:
+    def __init__(self, tasks, paint, out, manifest, quality, workers, stop) -> None:
+        self.tasks, self.paint, self.out, self.manifest = iter(tasks), paint, out, manifest
+        self.quality, self.workers, self.stop = quality, workers, stop
+        self.decoded: queue.Queue = queue.Queue(workers)
+        self.painted: queue.Queue = queue.Queue(workers)
+        self.lines: queue.SimpleQueue = queue.SimpleQueue()
+        self.room = _Room(PIXELS_AT_ONCE)
+        self.halt = threading.Event()  # nothing more is to be read
+        self.over = threading.Event()  # nor to be written
+        self.trouble: BaseException | None = None  # in a thread; ends everything
+        self.lock = threading.Lock()
+
+    def run(self) -> Iterator[dict]:
+        readers = [self._thread(self._read_all) for _ in range(self.workers)]
+        writers = [self._thread(self._write_all) for _ in range(self.workers)]
+        try:
+            while any(t.is_alive() for t in readers) or not self.decoded.empty():
+                if self.stop.is_set() or self.over.is_set():
+                    break
+                yield from self._told()
+                try:
+                    work = self.decoded.get(timeout=0.05)
+                except queue.Empty:
+                    continue
+                yield from self._paint_one(work)
+            self.halt.set()
+            for _ in writers:
+                self._put(self.painted, None, self.over)
+            for thread in writers:
+                thread.join()
+            yield from self._told()
+        finally:
+            self.halt.set()
+            self.over.set()
+        if self.trouble:
+            raise self.trouble
+
+    def _thread(self, work: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001: it is raised again in the thread that iterates
+                self.trouble = self.trouble or error
+                self.over.set()
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
+
+    def _told(self) -> Iterator[dict]:
+        while not self.lines.empty():
+            yield self.lines.get()
+
+    def _put(self, to: queue.Queue, item, unless: threading.Event) -> None:
+        while not unless.is_set():
+            try:
+                return to.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    # ---- reading
+
+    def _read_all(self) -> None:
+        while not self.halt.is_set():
+            with self.lock:
+                task = next(self.tasks, None)
+            if task is None:
+                return
+            self._read(task)
+
+    def _read(self, task: Task) -> None:
+        started = time.perf_counter()
+        try:
+            data = task.photo.path.read_bytes()
+            facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
+            picture = read_picture(data, name=str(task.photo.path))
+        except (StylenormError, OSError, MemoryError) as error:
+            for look, target in task.targets:
+                self._failed(task, look, target, error)
+            return
+        facts |= {"input_changed": task.photo.changed, "read_seconds": _since(started)}
+        work = _Work(task, picture, facts, picture.size[0] * picture.size[1], len(task.targets))
+        if self.room.take(work.pixels, self.halt):
+            self._put(self.decoded, work, self.halt)
+
+    # ---- painting
+
+    def _paint_one(self, work: _Work) -> Iterator[dict]:
+        for look, target in work.task.targets:
+            if self.stop.is_set() or self.over.is_set():
+                return
+            started = time.perf_counter()
+            try:
+                image = self.paint(work.picture, look)
+            except (StylenormError, OSError, MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "memory" not in str(error):
+                    raise
+                self._failed(work.task, look, target, error)
+                self._finished(work)
+            else:
+                self._put(self.painted, _Painted(work, look, target, image, _since(started)), self.over)
+            yield from self._told()
+
+    # ---- writing
+
+    def _write_all(self) -> None:
+        while not self.over.is_set():
+            try:
+                item = self.painted.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            try:
+                self._write(item)
+            except NoRoom:
+                raise
+            except (StylenormError, OSError, MemoryError) as error:
+                if isinstance(error, OSError) and error.errno in NO_MORE_ROOM:
+                    raise self._full(error) from None
+                self._failed(item.work.task, item.look, item.target, error)
+            finally:
+                self._finished(item.work)
+
+    def _write(self, item: _Painted) -> None:
+        started, target = time.perf_counter(), self.out / item.target
+        buffer = _Named(str(target))
+        write_picture(item.image, buffer, format=FORMAT[target.suffix.lower()], quality=self.quality)
+        data = buffer.getvalue()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = write_draft(target.parent, data)
+        try:
+            target.unlink(missing_ok=True)  # or a kill right after the next line would leave an old one as if new
+            line = self._line(item, data, _since(started))
+            self._note(line)
+            os.replace(draft, target)
+        finally:
+            remove(draft)
+        self.lines.put(line)
+
+    def _line(self, item: _Painted, data: bytes, seconds: float) -> dict:
+        width, height = item.image.size
+        return {
+            "kind": "done",
+            "style": item.look.label,
+            "input": item.work.task.photo.name,
+            "output": item.target,
+            **item.work.facts,
+            "output_sha256": hashlib.sha256(data).hexdigest(),
+            "output_bytes": len(data),
+            "width": width,
+            "height": height,
+            "paint_seconds": item.seconds,
+            "write_seconds": seconds,
+            "time": now(),
+        }
+
+    def _failed(self, task: Task, look: Look, target: str, error: BaseException) -> None:
+        line = {"kind": "failed", "style": look.label, "input": task.photo.name, "output": target}
+        line |= {"error": _in_words(task.photo.path, error), "time": now()}
+        self._note(line)
+        self.lines.put(line)
+
+    def _note(self, line: dict) -> None:
+        try:
+            self.manifest.append(line)
+        except OSError as error:
+            raise self._full(error) from None
+
+    def _full(self, error: OSError) -> NoRoom:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+        return NoRoom(f"{self.out} cannot be written any more ({reason}); make room, then the same command goes on")
+
+    def _finished(self, work: _Work) -> None:
+        with self.lock:
+            work.left -= 1
+            last = work.left == 0
+        if last:
+            self.room.give(work.pixels)
+
+
+class _Room:
+    """Pixels that may be in memory at once. A picture that is larger than all of it goes alone."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.used, self.changed = size, 0, threading.Condition()
+
+    def take(self, pixels: int, halt: threading.Event) -> bool:
+        with self.changed:
+            while self.used and self.used + pixels > self.size:
+                if halt.is_set():
+                    return False
+                self.changed.wait(0.1)
+            self.used += pixels
+            return True
+
+    def give(self, pixels: int) -> None:
+        with self.changed:
+            self.used -= pixels
+            self.changed.notify_all()
+
+
+class _Named(BytesIO):
+    """A file in memory that messages can name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def _in_words(path: Path, error: BaseException) -> str:
+    if isinstance(error, StylenormError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror or error}"
+    return f"{path} needs more memory than there is; make it smaller"
+
+
+def _since(started: float) -> float:
+    return round(time.perf_counter() - started, 4)
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,184 @@
+"""The generator for other programs: ONNX, TorchScript and torch.export, any picture size, the style an input."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stylenorm.catalog import network_file, style_entries
+from stylenorm.checkpoint import load_network, load_style
+from stylenorm.drafts import write_whole
+from stylenorm.errors import StylenormError
+from stylenorm.generator import Generator
+from stylenorm.style import Style
+
+TOLERANCE = 1e-4
+
+
+class Portable(nn.Module):
+    """A generator that can be traced once and then takes pictures of any size.
+
+    content (1, 3, H, W) in [0, 1] and style (1, 2, T), as `Style.flat` gives it, to (1, 3, H, W) in [0, 1].
+
+    `Generator.forward` decides by the picture's size whether to pad it, and a tracer keeps the one decision it
+    has seen. So the picture is padded here, without a decision, and the generator finds nothing left to pad.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        height, width = content.shape[-2:]
+        stride = self.generator.config.stride
+        x = mirrored(mirrored(content, -2, stride), -1, stride)
+        pairs = Style.from_flat(style, self.generator.config.channels)
+        y = self.generator(x, tuple(pairs))
+        return y.index_select(-2, torch.arange(height)).index_select(-1, torch.arange(width))
+
+
+def mirrored(x: Tensor, axis: int, stride: int) -> Tensor:
+    """`stylenorm.generator.pad_to` along one axis, in arithmetic alone."""
+    length = x.shape[axis]
+    target = _most((length + stride - 1) // stride, 2) * stride
+    period = _most(2 * (length - 1), 1)
+    index = torch.arange(target) % (period if isinstance(period, Tensor) else torch.scalar_tensor(period, dtype=torch.int64))
+    return x.index_select(axis, torch.minimum(index, period - index))
+
+
+def _most(length, least: int):
+    """The larger one. A length is a tensor to `torch.jit.trace`, a symbol to `torch.export`, a number elsewhere."""
+    return length.clamp(min=least) if isinstance(length, Tensor) else torch.sym_max(length, least)
+
+
+def export_files(format: str, target: Path, weights: Path | None, about: Mapping[str, object]) -> dict:
+    """Write the network to ``target`` and the named styles beside it, and say what was written.
+
+    format: "onnx", "torchscript" or "torch-export". The result is read back and compared with the original at
+    sizes that it was not traced at; one that differs by more than 1e-4 is not written.
+    """
+    network = load_network(network_file(weights))
+    entries = style_entries(weights)
+    styles = {e.name: load_style(e.file, network.hash).flat().numpy() for e in entries}
+    portable = Portable(network.generator.requires_grad_(False)).eval()
+    about = {
+        **about,
+        "network": network.hash,
+        "config": network.generator.config.to_dict(),
+        "channels": sum(network.generator.config.channels),
+        "styles": list(styles),
+        "inputs": "content (1, 3, H, W) float32 in [0, 1]; style (1, 2, channels): gamma, then beta",
+    }
+    with quiet():
+        data = WRITERS[format](portable, {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()})
+        difference = largest_difference(portable, READERS[format](data), next(iter(styles.values()), None))
+    if difference is not None and not difference <= TOLERANCE:
+        raise StylenormError(f"{target} was not written: it would differ from the original by {difference:.1e}; try another format")
+    beside = target.with_suffix(".styles.npz")
+    np.savez(buffer := io.BytesIO(), **styles)
+    try:
+        write_whole(target, data)
+        write_whole(beside, buffer.getvalue())
+    except OSError as error:
+        raise StylenormError(f"{target} cannot be written ({error.strerror}); try another place") from None
+    return {
+        "file": str(target), "format": format, "bytes": len(data), "network": network.hash,
+        "styles": str(beside), "count": len(styles), "difference": difference,
+    }  # fmt: skip
+
+
+def largest_difference(portable: Portable, run: Callable | None, style: np.ndarray | None) -> float | None:
+    """Between the generator and what was made of it, over two sizes; None if nothing here can run that."""
+    if run is None:
+        return None
+    generator = portable.generator
+    channels, stride = generator.config.channels, generator.config.stride
+    flat = torch.ones(1, 2, sum(channels)) if style is None else torch.from_numpy(style)
+    worst = 0.0
+    for height, width in ((5 * stride + 3, 4 * stride - 5), (3 * stride, 7 * stride)):
+        content = _example(height, width)
+        with torch.inference_mode():
+            wanted = generator(content, tuple(Style.from_flat(flat, channels)))
+            worst = max(worst, float((run(content, flat) - wanted).abs().max()))
+    return worst
+
+
+def _example(height: int, width: int) -> Tensor:
+    """Waves with some noise: (1, 3, height, width) in [0, 1]."""
+    y, x = torch.linspace(0, 7, height)[:, None], torch.linspace(0, 9, width)
+    waves = torch.stack([torch.sin(x * (k + 1) + y * (3 - k)) for k in range(3)])
+    noise = torch.rand(waves.shape, generator=torch.Generator().manual_seed(0))
+    return (0.5 + 0.35 * waves + 0.15 * (noise - 0.5))[None]
+
+
+def _examples(portable: Portable) -> tuple[Tensor, Tensor]:
+    """What to trace with: no length is a multiple of the stride, and none equals another."""
+    stride, total = portable.generator.config.stride, sum(portable.generator.config.channels)
+    return _example(4 * stride + 3, 5 * stride + 5), torch.ones(1, 2, total)
+
+
+def write_torchscript(portable: Portable, about: Mapping[str, str]) -> bytes:
+    program = torch.jit.trace(portable, _examples(portable), check_trace=False)
+    torch.jit.save(program, buffer := io.BytesIO(), _extra_files={"stylenorm.json": json.dumps(dict(about)).encode()})
+    return buffer.getvalue()
+
+
+def write_torch_export(portable: Portable, about: Mapping[str, str]) -> bytes:
+    torch.export.save(_program(portable), buffer := io.BytesIO(), extra_files={"stylenorm.json": json.dumps(dict(about))})
+    return buffer.getvalue()
+
+
+def write_onnx(portable: Portable, about: Mapping[str, str]) -> bytes:
+    names = {"input_names": ["content", "style"], "output_names": ["painting"]}
+    model = torch.onnx.export(_program(portable), dynamo=True, verbose=False, **names).model_proto
+    for key, value in about.items():
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+def _program(portable: Portable) -> torch.export.ExportedProgram:
+    lengths = {2: torch.export.Dim("height", min=2), 3: torch.export.Dim("width", min=2)}
+    return torch.export.export(portable, _examples(portable), dynamic_shapes=(lengths, None))
+
+
+def run_torchscript(data: bytes) -> Callable:
+    return torch.jit.load(io.BytesIO(data))
+
+
+def run_torch_export(data: bytes) -> Callable:
+    return torch.export.load(io.BytesIO(data)).module()
+
+
+def run_onnx(data: bytes) -> Callable | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda *inputs: torch.from_numpy(session.run(None, dict(zip(("content", "style"), (t.numpy() for t in inputs))))[0])
+
+
+WRITERS = {"onnx": write_onnx, "torchscript": write_torchscript, "torch-export": write_torch_export}
+READERS = {"onnx": run_onnx, "torchscript": run_torchscript, "torch-export": run_torch_export}
+
+
+@contextlib.contextmanager
+def quiet():
+    """Tracers warn of decisions by size, which are `Portable`'s business, and of their own old age."""
+    level = logging.getLogger("torch").level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.getLogger("torch").setLevel(level)

@@ -1,0 +1,59 @@
+"""The lab: thirteen claims of the theory of normalization, each predicted by a formula and measured on these layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from stylenorm.lab_batch import batch_noise, inference
+from stylenorm.lab_descent import descent, drift
+from stylenorm.lab_epsilon import epsilon
+from stylenorm.lab_gradients import coupling, gradient_noise
+from stylenorm.lab_moments import grouping, standardizing, undoing
+from stylenorm.lab_names import chosen
+from stylenorm.lab_page import page
+from stylenorm.lab_plots import drawn
+from stylenorm.lab_result import Result
+from stylenorm.lab_running import momentum, shift
+from stylenorm.lab_style import style
+
+# (quick, seed) -> Result; the names and their order are lab_names'
+EXPERIMENTS: dict[str, Callable[[bool, int], Result]] = {
+    "standardizing": standardizing,
+    "grouping": grouping,
+    "epsilon": epsilon,
+    "undoing": undoing,
+    "drift": drift,
+    "gradient-noise": gradient_noise,
+    "coupling": coupling,
+    "inference": inference,
+    "momentum": momentum,
+    "shift": shift,
+    "descent": descent,
+    "batch-noise": batch_noise,
+    "style": style,
+}
+
+
+def run_lab(names: Sequence[str] = (), quick: bool = False, seed: int = 0) -> Iterator[Result]:
+    """The experiments called ``names``, all of them where none is given, one after the other, on the CPU.
+
+    quick: smaller samples and fewer steps, with tolerances to match. seed: of all random numbers.
+
+    Raises:
+        StylenormError: an unknown name; VGG-16's features, which "style" needs, are not there.
+    """
+    for name in chosen(names):
+        yield EXPERIMENTS[name](quick, seed)
+
+
+def write_lab(results: Sequence[Result], folder: str | Path, about: str = "") -> Path:
+    """Write NAME.png for each result and index.html with all of them into ``folder``; returns the page's path."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = {result.name: drawn(result.plot) for result in results}
+    for name, plot in plots.items():
+        (folder / f"{name}.png").write_bytes(plot)
+    target = folder / "index.html"
+    target.write_text(page(results, plots, about), encoding="utf-8")
+    return target

@@ -1,0 +1,114 @@
+"""What a batch has done so far: a file of JSON lines among the results, appended to as it goes. No torch.
+
+The lines are objects with a "kind": "settings" begins a batch (later lines belong to the last one), "done" and
+"failed" tell of one painting, "end" of a run. A "done" is written before its picture gets its name, so that no
+picture of ours is ever without one; a "done" whose picture is missing is simply not done.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from stylenorm.errors import StylenormError
+
+NAME = "stylenorm-manifest.jsonl"
+VERSION = 1
+
+
+class Manifest:
+    """The manifest in a folder, which is made if need be, held so that no second run works there at once.
+
+    settings: of the batch so far, or None. replacing: whether that batch was told to paint over what was there.
+    done: its paintings, {(style's label, photograph's name): the line}. Safe to append to from several threads.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        except FileExistsError:
+            raise StylenormError(f"{folder} is a file; give a folder for the paintings") from None
+        except OSError as error:
+            raise StylenormError(f"{folder} cannot be written ({error.strerror}); give another folder for the paintings") from None
+        try:
+            self._hold(folder)
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def begin(self, settings: Mapping, replacing: bool, **about) -> None:
+        """Begin a batch. What was noted before stays in the file and counts no more."""
+        self.settings, self.replacing, self.done = dict(settings), replacing, {}
+        self.append({"kind": "settings", "version": VERSION, "settings": self.settings, "replacing": replacing} | about)
+
+    def append(self, line: Mapping) -> None:
+        """Add a line, in one piece. Raises OSError, for a full disk above all."""
+        data = json.dumps(line).encode() + b"\n"  # ASCII, so that a name that is no Unicode comes back as it was
+        with self._lock:
+            data = data if self._whole else b"\n" + data
+            written = os.write(self._file, data)
+            self._whole = written == len(data)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def _hold(self, folder: Path) -> None:
+        try:
+            _lock_file(self._file)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+                raise StylenormError(f"another stylenorm batch is painting into {folder}; wait for it, or stop it") from None
+
+    def _read(self) -> None:
+        self.settings, self.replacing, self.done = None, False, {}
+        data = self.path.read_bytes()
+        self._whole = not data or data.endswith(b"\n")
+        for text in data.splitlines():
+            try:
+                self._take(json.loads(text))
+            except StylenormError:
+                raise
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # a line that a kill or a power cut has spoilt
+
+    def _take(self, line: dict) -> None:
+        if line["kind"] == "settings":
+            if line["version"] > VERSION:
+                raise StylenormError(f"{self.path} is of a newer stylenorm; update this one, or give another folder")
+            self.settings, self.replacing, self.done = dict(line["settings"]), bool(line["replacing"]), {}
+        elif line["kind"] == "done":
+            line["output"], line["input_bytes"], line["input_changed"]  # noqa: B018
+            self.done[line["style"], line["input"]] = line
+        elif line["kind"] == "failed":
+            self.done.pop((line["style"], line["input"]), None)
+
+
+def _lock_file(file: int) -> None:
+    """Hold the file until it is closed or this process ends, however it does."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, whose locks keep others from reading: a byte far behind the end
+        import msvcrt
+
+        os.lseek(file, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

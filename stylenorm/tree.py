@@ -1,0 +1,201 @@
+"""A folder of photographs with all below it: what is in it, and what each one's painting is called. No torch."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count
+from pathlib import Path
+
+from stylenorm.errors import StylenormError
+from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph in the tree. name: its path from the top, with slashes. changed: when, in ns."""
+
+    path: Path
+    name: str
+    size: int
+    changed: int
+
+
+@dataclass
+class Tree:
+    """The photographs by name, and a sentence for each folder that could not be read and each link left out."""
+
+    photos: list[Photo] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def find_tree(top: Path, out: Path, recursive: bool = True) -> Tree:
+    """Every photograph below ``top`` but those in ``out``, where the paintings go.
+
+    Hidden files and folders are passed over. A link to a folder is followed after all real folders have been
+    seen, and no folder is entered twice, so that a link that leads in a circle ends there.
+    """
+    if not top.is_dir():
+        what = "is a file; stylenorm stylize paints single photographs" if top.exists() else "does not exist; check the name"
+        raise StylenormError(f"the folder {top} {what}")
+    if out.exists() and os.path.samefile(top, out):
+        raise StylenormError(f"{out} is where the photographs are; give another folder for the paintings")
+    walk = _Walk(top, out, recursive)
+    walk.run()
+    walk.tree.photos.sort(key=lambda photo: photo.name.split("/"))
+    return walk.tree
+
+
+class _Walk:
+    def __init__(self, top: Path, out: Path, recursive: bool) -> None:
+        self.top, self.recursive, self.tree = top, recursive, Tree()
+        self.real_top, self.real_out = os.path.realpath(top), os.path.realpath(out)
+        self.entered = {_folder_id(out)} if out.exists() else set()
+        self.links: list[tuple[str, str]] = []
+
+    def run(self) -> None:
+        if (trouble := self.enter(str(self.top), "")) and not self.tree.photos:
+            raise StylenormError(trouble.replace("its photographs were left out", "change its permissions"))
+        while self.links:
+            self.enter(*self.links.pop(0))
+
+    def enter(self, path: str, name: str) -> str | None:
+        """Take in a folder and the real ones below it. Returns what was wrong with itself."""
+        waiting, first = [(path, name)], None
+        while waiting:
+            path, name = waiting.pop()
+            try:
+                identity = _folder_id(path)
+                if identity in self.entered:
+                    continue
+                self.entered.add(identity)
+                with os.scandir(path) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                trouble = f"the folder {path} cannot be read ({error.strerror or error}); its photographs were left out"
+                first = first or (trouble if name == "" else None)
+                self.tree.unread.append(trouble)
+                continue
+            for entry in found:
+                if not entry.name.startswith("."):
+                    waiting += self.take(entry, posixpath.join(name, entry.name))
+        return first
+
+    def take(self, entry: os.DirEntry, name: str) -> list[tuple[str, str]]:
+        """Note a photograph or a link. A folder is returned, to be entered."""
+        link, folder = entry.is_symlink(), _is_folder(entry)
+        if not folder and posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
+            return []
+        if folder and not self.recursive:
+            return []
+        if link and self.is_result(os.path.realpath(entry.path)):
+            self.tree.left_out.append(f"{entry.path} is a link into the folder of paintings and was left out")
+        elif folder and link:
+            self.links.append((entry.path, name))
+        elif folder:
+            return [(entry.path, name)]
+        else:
+            self.take_photo(entry, name)
+        return []
+
+    def take_photo(self, entry: os.DirEntry, name: str) -> None:
+        try:
+            if not entry.is_file() and not (entry.is_symlink() and not os.path.exists(entry.path)):
+                return  # a pipe or a device, which would never end; a link to nothing is told as broken
+            status = entry.stat()
+            size, changed = status.st_size, status.st_mtime_ns
+        except OSError:  # reading it will tell
+            size, changed = 0, 0
+        self.tree.photos.append(Photo(Path(entry.path), name, size, changed))
+
+    def is_result(self, real: str) -> bool:
+        inside_top = _lies_in(self.real_top, self.real_out) and _lies_in(real, self.real_top)
+        return _lies_in(real, self.real_out) and not inside_top
+
+
+def output_names(photos: Sequence[Photo], format: str, known: Mapping[str, str]) -> dict[str, str]:
+    """What each photograph's painting is called: {name: name below the folder of paintings}.
+
+    The painting keeps the photograph's name, with the suffix of ``format``; "keep" keeps that, too, where it can
+    be written, and is .png where not. Where several would get one name, the photograph that has this very name
+    gets it, else the first one by name; the others get their suffix into the name: a.png becomes a-png.jpg. Names
+    that differ in case alone, or in how an accent is composed, count as one. ``known`` names, of an earlier run,
+    stay, those of photographs that are gone as well. Nothing else counts, above all not which files are there already.
+    """
+    names: dict[str, str] = {}
+    present = {photo.name for photo in photos}
+    taken = {_key(parent) for name in present for parent in _parents(name)}
+    taken |= {_key(output) for name, output in known.items() if name not in present}
+
+    def give(photo: Photo, candidates: Iterable[str]) -> None:
+        names[photo.name] = next(c for c in candidates if _key(c) not in taken)
+        taken.add(_key(names[photo.name]))
+
+    def first_come(photo: Photo) -> tuple[bool, bool, list[str]]:
+        return photo.name not in known, _wanted(photo.name, format) != photo.name, photo.name.split("/")
+
+    for photo in sorted(photos, key=first_come):
+        earlier = (known[photo.name],) if photo.name in known else ()
+        give(photo, chain(earlier, _candidates(photo.name, format)))
+    return names
+
+
+def _candidates(name: str, format: str) -> Iterator[str]:
+    yield (wanted := _wanted(name, format))
+    stem, own = posixpath.splitext(name)
+    ending = posixpath.splitext(wanted)[1]
+    yield f"{stem}-{own[1:]}{ending}"
+    for n in count(2):
+        yield f"{stem}-{own[1:]}-{n}{ending}"
+
+
+def _wanted(name: str, format: str) -> str:
+    stem, suffix = posixpath.splitext(name)
+    own = FORMAT.get(suffix.lower())
+    if format == "keep":
+        return name if own else stem + ".png"
+    return name if own == format else stem + SUFFIX[format]
+
+
+def check_targets(top: Path, out: Path, folders: Iterable[str]) -> None:
+    """Refuse a result that would lie among the photographs. folders: of the results, below ``out``."""
+    real_top, real_out = os.path.realpath(top), os.path.realpath(out)
+    for folder in sorted(set(folders)):
+        real = os.path.realpath(os.path.join(out, folder))
+        own = _lies_in(real_out, real_top) and _lies_in(real, real_out)
+        if _lies_in(real, real_top) and not own:
+            raise StylenormError(
+                f"{os.path.join(out, folder)} lies in {top}, and a painting there would be taken for a photograph; "
+                "give another folder for the paintings"
+            )
+
+
+def _parents(name: str) -> Iterator[str]:
+    while name := posixpath.dirname(name):
+        yield name
+
+
+def _key(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    path, folder = os.path.normcase(path), os.path.normcase(folder)
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _folder_id(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,521 @@
+"""Folders of photographs: what is found, what its paintings are called, what is noted, what goes on at once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import batch as batch_module
+from stylenorm import manifest as manifest_module
+from stylenorm.batch import Look, differences, make_plan, paint_all
+from stylenorm.drafts import PREFIX, SUFFIX, remove_drafts, write_draft, write_whole
+from stylenorm.errors import StylenormError
+from stylenorm.manifest import NAME, Manifest
+from stylenorm.tree import Photo, check_targets, find_tree, output_names
+
+LOOK = Look("kiss", "")
+links = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+
+
+def names(*found: str) -> list[Photo]:
+    return [Photo(Path(name), name, 1, 1) for name in found]
+
+
+def found(top: Path, out: Path, recursive: bool = True) -> list[str]:
+    return [photo.name for photo in find_tree(top, out, recursive).photos]
+
+
+# ---- the tree ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def top(tmp_path):
+    pictures = ("b.jpg", "a.PNG", "trip/day 1/c.jpeg", "trip/ä — 猫.webp", "x.jpg/y.gif")
+    for name in (*pictures, ".hidden.jpg", ".cache/d.jpg", "trip/notes.txt"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+    return tmp_path / "in"
+
+
+def test_the_tree_holds_pictures_that_are_not_hidden(top, tmp_path):
+    wanted = ["a.PNG", "b.jpg", "trip/day 1/c.jpeg", "trip/ä — 猫.webp", "x.jpg/y.gif"]
+    assert found(top, tmp_path / "out") == wanted
+    assert found(top, tmp_path / "out", recursive=False) == wanted[:2]
+
+
+def test_results_are_no_photographs(top, tmp_path):
+    make_photo(top / "painted" / "b.jpg"), make_photo(tmp_path / "b.jpg")
+    assert "painted/b.jpg" not in found(top, top / "painted") and "b.jpg" in found(top, top / "painted")
+    assert "painted/b.jpg" in found(top, tmp_path / "out")
+    assert found(top, tmp_path) == found(top, tmp_path / "out"), "photographs inside the folder of paintings are photographs"
+
+
+def test_a_folder_cannot_be_painted_into_itself(top):
+    with pytest.raises(StylenormError, match="where the photographs are"):
+        find_tree(top, top / ".." / "in")
+
+
+@pytest.mark.parametrize("name, word", [("missing", "does not exist"), ("in/b.jpg", "is a file")])
+def test_what_is_no_folder_is_refused(top, tmp_path, name, word):
+    with pytest.raises(StylenormError, match=word):
+        find_tree(tmp_path / name, tmp_path / "out")
+
+
+@links
+def test_links_are_followed_once_and_circles_end(top, tmp_path):
+    make_photo(tmp_path / "elsewhere" / "e.jpg")
+    (top / "a-link").symlink_to(tmp_path / "elsewhere")
+    (top / "also").symlink_to(tmp_path / "elsewhere")
+    (top / "again").symlink_to(top / "trip")  # sorts before what it leads to
+    (top / "trip" / "up").symlink_to(top)
+    (tmp_path / "elsewhere" / "back").symlink_to(top)
+    (top / "self").symlink_to(top / "self")
+    result = found(top, tmp_path / "out")
+    assert [n for n in result if n.endswith("e.jpg")] == ["a-link/e.jpg"]
+    assert "trip/day 1/c.jpeg" in result and len(result) == 6
+
+
+@links
+def test_links_into_the_results_are_left_out_and_named(top, tmp_path):
+    make_photo(tmp_path / "out" / "sub" / "old.jpg")
+    (top / "link").symlink_to(tmp_path / "out" / "sub")
+    (top / "old.jpg").symlink_to(tmp_path / "out" / "sub" / "old.jpg")
+    tree = find_tree(top, tmp_path / "out")
+    assert not [p.name for p in tree.photos if "old" in p.name]
+    assert len(tree.left_out) == 2 and str(top / "link") in tree.left_out[0]
+
+
+@links
+def test_a_link_to_nothing_is_a_broken_photograph_and_a_pipe_is_none(top, tmp_path):
+    (top / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(top / "pipe.jpg")
+    assert "gone.jpg" in found(top, tmp_path / "out") and "pipe.jpg" not in found(top, tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(top, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def locked(path):
+        if str(path).endswith("trip"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    tree = find_tree(top, tmp_path / "out")
+    assert [p.name for p in tree.photos] == ["a.PNG", "b.jpg", "x.jpg/y.gif"]
+    (sentence,) = tree.unread
+    assert str(top / "trip") in sentence and "Permission denied" in sentence
+
+
+# ---- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "format, given, wanted",
+    [
+        ("keep", ["a.jpg", "a.png", "b.GIF", "c.heic"], ["a.jpg", "a.png", "b.png", "c.png"]),
+        ("jpeg", ["a.jpg", "a.png", "b.JPEG", "s/a.png"], ["a.jpg", "a-png.jpg", "b.JPEG", "s/a.jpg"]),
+        ("jpeg", ["a.gif", "a.jpg", "a.png"], ["a-gif.jpg", "a.jpg", "a-png.jpg"]),
+        ("jpeg", ["a.gif", "a.png"], ["a.jpg", "a-png.jpg"]),
+        ("jpeg", ["a-png.jpg", "a.jpg", "a.png"], ["a-png.jpg", "a.jpg", "a-png-2.jpg"]),
+        ("jpeg", ["A.jpg", "a.png"], ["A.jpg", "a-png.jpg"]),  # one file where case does not count
+        ("keep", ["A.jpg", "a.jpg", "X/b.jpg", "x/b.jpg"], ["A.jpg", "a-jpg.jpg", "X/b.jpg", "x/b-jpg.jpg"]),
+        ("keep", ["a\u0308.jpg", "\xe4.jpg"], ["a\u0308.jpg", "\xe4-jpg.jpg"]),  # ä in two ways
+        ("jpeg", ["b.jpg/x.jpg", "b.png"], ["b.jpg/x.jpg", "b-png.jpg"]),  # a folder of that name
+        ("webp", ["a.b.tar.jpg"], ["a.b.tar.webp"]),
+    ],
+)  # fmt: skip
+def test_names_of_paintings(format, given, wanted):
+    assert output_names(names(*given), format, {}) == dict(zip(given, wanted))
+    assert output_names(names(*reversed(given)), format, {}) == dict(zip(given, wanted)), "whatever order they come in"
+
+
+def test_names_once_given_stay():
+    known = output_names(names("a.png"), "jpeg", {})
+    assert known == {"a.png": "a.jpg"}
+    assert output_names(names("a.jpg", "a.png"), "jpeg", known) == {"a.png": "a.jpg", "a.jpg": "a-jpg.jpg"}
+    assert output_names(names("a.gif"), "jpeg", known) == {"a.gif": "a-gif.jpg"}, "a painting of what is gone keeps its name"
+
+
+def test_no_result_may_lie_among_the_photographs(tmp_path):
+    top = tmp_path / "in" / "photos"
+    top.mkdir(parents=True)
+    with pytest.raises(StylenormError, match="would be taken for a photograph"):
+        check_targets(top, tmp_path / "in", ["", "photos"])
+    check_targets(top, tmp_path / "in", ["", "other"])
+    check_targets(top, top / "painted", ["", "sub"])
+    if os.name != "nt":
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "sub").symlink_to(top)
+        with pytest.raises(StylenormError, match="sub lies in"):
+            check_targets(top, tmp_path / "out", ["", "sub"])
+
+
+# ---- files that are whole ----------------------------------------------------------------------
+
+
+def test_drafts_leave_nothing_behind(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a", b"old")
+    write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new" and len(os.listdir(tmp_path)) == 1
+
+    def fail(*_):
+        raise OSError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(OSError):
+            write_whole(tmp_path / "a", b"newer")
+    assert (tmp_path / "a").read_bytes() == b"new" and len(os.listdir(tmp_path)) == 1
+
+
+def test_stale_drafts_are_removed_and_nothing_else(tmp_path):
+    draft = write_draft(tmp_path, b"half")
+    (tmp_path / "mine.tmp").touch()
+    assert draft.name.startswith(PREFIX) and draft.name.endswith(SUFFIX)
+    assert remove_drafts(tmp_path) == 1 and os.listdir(tmp_path) == ["mine.tmp"]
+    assert remove_drafts(tmp_path / "missing") == 0
+
+
+# ---- the manifest ------------------------------------------------------------------------------
+
+
+def done_line(name: str, **more) -> dict:
+    return {"kind": "done", "style": "kiss", "input": name, "output": name, "input_bytes": 1, "input_changed": 1} | more
+
+
+def test_the_manifest_comes_back(tmp_path):
+    strange = "ä\udcff\n猫.jpg"
+    with Manifest(tmp_path / "new" / "out") as manifest:
+        assert manifest.settings is None and manifest.done == {}
+        manifest.begin({"size": None}, False)
+        manifest.append(done_line(strange)), manifest.append(done_line("b.jpg")), manifest.append({"kind": "end"})
+        manifest.append({"kind": "failed", "style": "kiss", "input": "b.jpg"})
+    with Manifest(tmp_path / "new" / "out") as manifest:
+        assert manifest.settings == {"size": None} and set(manifest.done) == {("kiss", strange)}
+        manifest.begin({"size": 5}, True)
+    with Manifest(tmp_path / "new" / "out") as manifest:
+        assert manifest.settings == {"size": 5} and manifest.replacing and manifest.done == {}
+
+
+def test_a_half_line_of_a_kill_is_passed_over(tmp_path):
+    with Manifest(tmp_path) as manifest:
+        manifest.begin({}, False)
+        manifest.append(done_line("a.jpg"))
+    with open(tmp_path / NAME, "ab") as file:
+        file.write(b'{"kind": "done", "style": "kiss", "inp')
+    with Manifest(tmp_path) as manifest:
+        assert set(manifest.done) == {("kiss", "a.jpg")}
+        manifest.append(done_line("b.jpg"))
+    with Manifest(tmp_path) as manifest:
+        assert set(manifest.done) == {("kiss", "a.jpg"), ("kiss", "b.jpg")}, "what follows is a line of its own"
+
+
+def test_what_is_no_manifest_counts_for_nothing(tmp_path):
+    (tmp_path / NAME).write_bytes(b"[1]\nnull\n{}\n\x00\x00\n{\"kind\": \"done\"}\n")
+    with Manifest(tmp_path) as manifest:
+        assert manifest.settings is None and manifest.done == {}
+
+
+def test_a_newer_manifest_is_refused(tmp_path):
+    (tmp_path / NAME).write_text(json.dumps({"kind": "settings", "version": 2, "settings": {}, "replacing": False}) + "\n")
+    with pytest.raises(StylenormError, match="newer stylenorm"):
+        Manifest(tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with Manifest(tmp_path), pytest.raises(StylenormError, match="another stylenorm batch"):
+        Manifest(tmp_path)
+    Manifest(tmp_path).close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StylenormError, match="is a file"):
+        Manifest(tmp_path / "file")
+    if Path("/proc/self").exists():
+        with pytest.raises(StylenormError, match="/proc/out cannot be written"):
+            Manifest(Path("/proc/out"))
+
+
+def test_differences_are_words():
+    old = {"size": None, "quality": 95, "network": "a", "preserve_color": False, "style": [{"label": "kiss"}]}
+    new = {"size": 20, "quality": 1, "network": "b", "preserve_color": True, "style": [{"label": "kiss"}, {"label": "scream"}]}
+    assert differences(old, old) == []
+    assert differences(old, new) == [
+        "another network", "preserve color off instead of on", "quality 95 instead of 1", "size unset instead of 20",
+        "style kiss instead of kiss and scream",
+    ]  # fmt: skip
+
+
+# ---- painting ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Six photographs, and what runs a batch over them with a brush that turns them upside down."""
+    for i in range(6):
+        make_photo(tmp_path / "in" / f"{i}.jpg", seed=i)
+    return Work(tmp_path / "in", tmp_path / "out")
+
+
+class Work:
+    def __init__(self, top: Path, out: Path) -> None:
+        self.top, self.out, self.painted = top, out, []
+
+    def brush(self, picture, look):
+        self.painted.append((Path(picture.name).name, look.label))
+        return picture.rgb.transpose(Image.Transpose.ROTATE_180)
+
+    def run(self, brush=None, looks=(LOOK,), again=False, limit=None, settings=None, replacing=None, **options) -> list[dict]:
+        self.painted.clear()
+        with Manifest(self.out) as manifest:
+            if manifest.settings is None or again:
+                manifest.begin(settings or {}, again if replacing is None else replacing)
+            photos = find_tree(self.top, self.out).photos
+            self.plan = make_plan(self.top, self.out, photos, looks, "jpeg", manifest, again)
+            return list(paint_all(self.plan.tasks[:limit], brush or self.brush, self.out, manifest, **options))
+
+    def files(self) -> list[str]:
+        return sorted(p.relative_to(self.out).as_posix() for p in self.out.rglob("*") if p.is_file() and p.name != NAME)
+
+
+def test_each_painting_is_noted_with_its_hashes(work):
+    lines = work.run()
+    assert work.files() == [f"{i}.jpg" for i in range(6)] and {line["kind"] for line in lines} == {"done"}
+    for line in lines:
+        for end, key in ((work.top, "input"), (work.out, "output")):
+            data = (end / line[key]).read_bytes()
+            assert (line[f"{key}_sha256"], line[f"{key}_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+        assert (line["width"], line["height"]) == (60, 44) and line["paint_seconds"] >= 0
+    noted = [json.loads(text) for text in (work.out / NAME).read_text().splitlines()]
+    assert sorted(map(str, lines)) == sorted(map(str, noted[1:]))
+
+
+def test_only_what_is_missing_is_done_again(work, monkeypatch):
+    work.run(limit=4)
+    assert len(work.painted) == 4
+    before = {name: (work.out / name).stat().st_mtime_ns for name in work.files()}
+    work.run()
+    assert len(work.painted) == 2 and work.plan.there == 4
+    assert {name: (work.out / name).stat().st_mtime_ns for name in before} == before
+    (work.out / "3.jpg").unlink()
+    (work.out / "4.jpg").write_bytes(b"")
+    work.run()
+    assert sorted(work.painted) == [("3.jpg", "kiss"), ("4.jpg", "kiss")]
+    monkeypatch.setattr(batch_module, "hashlib", None)  # what has kept its size and date is not read again
+    work.run()
+    assert work.painted == [] and work.plan.there == 6
+
+
+def test_several_styles_have_folders_and_decode_once(work, monkeypatch):
+    reads = []
+    monkeypatch.setattr(batch_module, "read_picture", lambda *a, **k: reads.append(1) or real(*a, **k))
+    real = __import__("stylenorm.images", fromlist=["x"]).read_picture
+    looks = (Look("kiss", "kiss"), Look("a:0.5+b:0.5", "a-0.5+b-0.5"))
+    assert len(work.run(looks=looks)) == 12 and len(reads) == 6
+    assert work.files()[0] == "a-0.5+b-0.5/0.jpg" and len(work.files()) == 12
+    (work.out / "kiss" / "2.jpg").unlink()
+    work.run(looks=looks)
+    assert work.painted == [("2.jpg", "kiss")]
+
+
+def test_a_changed_photograph_is_painted_again_and_a_touched_one_is_not(work):
+    work.run()
+    os.utime(work.top / "1.jpg", (1, 1))
+    make_photo(work.top / "2.jpg", seed=77)
+    work.run()
+    assert work.painted == [("2.jpg", "kiss")]
+
+
+def test_a_foreign_file_is_not_painted_over_unless_that_was_asked_for(work):
+    work.out.mkdir()
+    (work.out / "0.jpg").write_bytes(b"mine")
+    work.run()
+    assert (work.out / "0.jpg").read_bytes() == b"mine" and len(work.painted) == 5
+    work.run(again=True)
+    assert (work.out / "0.jpg").read_bytes() != b"mine" and len(work.painted) == 6
+
+
+def test_a_run_that_paints_over_resumes_with_what_it_has_not_done(work):
+    work.run()
+    work.run(again=True, limit=2)
+    assert len(work.painted) == 2
+    work.run()
+    assert len(work.painted) == 4, "the old ones are there, but they are not this batch's"
+
+
+def test_a_kill_between_note_and_name_leaves_nothing_that_looks_done(work, monkeypatch):
+    work.run()
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_module.os, "replace", kill)
+        with pytest.raises(Killed):
+            work.run(again=True, workers=1)
+    work.run()
+    assert len(work.painted) == 6 and len(work.files()) == 6
+
+
+def test_broken_photographs_are_named_and_the_rest_goes_on(work):
+    (work.top / "2.jpg").write_bytes(b"no picture")
+    (work.top / "3.jpg").write_bytes((work.top / "4.jpg").read_bytes()[:300])
+    (work.top / "5.jpg").write_bytes(b"")
+    lines = {line["input"]: line for line in work.run()}
+    assert [lines[f"{i}.jpg"]["kind"] for i in range(6)] == ["done"] * 2 + ["failed"] * 2 + ["done", "failed"]
+    assert str(work.top / "2.jpg") in lines["2.jpg"]["error"]
+    make_photo(work.top / "2.jpg")
+    assert {line["input"]: line["kind"] for line in work.run()} == {"2.jpg": "done", "3.jpg": "failed", "5.jpg": "failed"}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory"), StylenormError("odd one is odd")])
+def test_a_painting_that_fails_is_one_line(work, error):
+    def brush(picture, look):
+        if picture.name.endswith("3.jpg"):
+            raise error
+        return work.brush(picture, look)
+
+    failed = [line for line in work.run(brush) if line["kind"] == "failed"]
+    assert [line["input"] for line in failed] == ["3.jpg"] and failed[0]["error"]
+    assert len(work.files()) == 5
+
+
+def test_a_mistake_of_ours_is_not_swallowed(work):
+    def brush(picture, look):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        work.run(brush)
+
+
+def test_a_target_that_is_a_folder_fails_alone(work):
+    (work.out / "1.jpg").mkdir(parents=True)
+    (work.out / "1.jpg" / "x").touch()
+    lines = work.run(again=True)
+    assert [line["input"] for line in lines if line["kind"] == "failed"] == ["1.jpg"]
+    assert (work.out / "1.jpg" / "x").exists() and len(work.files()) == 6
+
+
+@pytest.mark.parametrize("where", ["picture", "manifest"])
+def test_a_full_disk_stops_everything_with_one_sentence(work, monkeypatch, where):
+    count, real = [0], {"picture": batch_module.write_draft, "manifest": os.write}
+
+    def full(*arguments):
+        count[0] += 1
+        if count[0] > 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+        return real[where](*arguments)
+
+    def run():
+        with monkeypatch.context() as patch:
+            patch.setattr(*((batch_module, "write_draft") if where == "picture" else (manifest_module.os, "write")), full)
+            work.run(workers=1)
+
+    with pytest.raises(StylenormError, match="the disk is full.*make room"):
+        run()
+    assert len(work.files()) == (2 if where == "picture" else 1), "and no drafts among them"
+    work.run()
+    assert len(work.files()) == 6
+
+
+def test_a_full_disk_while_errors_are_noted(work, monkeypatch):
+    (work.top / "0.jpg").write_bytes(b"")
+    real = Manifest.append
+
+    def full(self, line):
+        if line["kind"] == "failed":
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+        return real(self, line)
+
+    monkeypatch.setattr(Manifest, "append", full)
+    with pytest.raises(StylenormError, match="the disk is full"):
+        work.run()
+
+
+def test_stopping_finishes_the_current_picture_and_writes_it(work):
+    stop = threading.Event()
+
+    def brush(picture, look):
+        if len(work.painted) == 2:
+            stop.set()
+        return work.brush(picture, look)
+
+    lines = work.run(brush, stop=stop, workers=1)
+    assert len(lines) == 3 == len(work.files()) and not any(t.name.startswith("Thread") and t.is_alive() for t in late())
+    work.run()
+    assert len(work.painted) == 3
+
+
+def late() -> list[threading.Thread]:
+    deadline = time.monotonic() + 5
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return [t for t in threading.enumerate() if t is not threading.main_thread()]
+
+
+def test_reading_painting_and_writing_go_on_at_once(work, monkeypatch):
+    """Each takes 60 ms a picture: 18 steps one after another are 1.1 s, side by side about a third."""
+
+    def slow(function):
+        def slowly(*arguments, **options):
+            time.sleep(0.06)
+            return function(*arguments, **options)
+
+        return slowly
+
+    monkeypatch.setattr(batch_module, "read_picture", slow(batch_module.read_picture))
+    monkeypatch.setattr(batch_module, "write_picture", slow(batch_module.write_picture))
+    started = time.monotonic()
+    work.run(slow(work.brush), workers=1)
+    assert 0.36 < time.monotonic() - started < 0.85
+
+
+@pytest.mark.parametrize("pixels, most", [(10**9, 9), (100, 5)])
+def test_few_pictures_are_in_memory_at_once(work, monkeypatch, pixels, most):
+    """With 4 workers: 4 in the queue, one in the hand of each reader, one being painted. Huge ones: no queue."""
+    for i in range(6, 40):
+        make_photo(work.top / f"{i}.jpg", (20, 20))
+    monkeypatch.setattr(batch_module, "PIXELS_AT_ONCE", pixels)
+    lock, decoded, seen, real = threading.Lock(), [0], [], batch_module.read_picture
+
+    def count(step: int) -> None:
+        with lock:
+            decoded[0] += step
+            seen.append(decoded[0])
+
+    def read(*arguments, **options):
+        count(+1)
+        return real(*arguments, **options)
+
+    def brush(picture, look):
+        time.sleep(0.01)
+        count(-1)
+        return work.brush(picture, look)
+
+    monkeypatch.setattr(batch_module, "read_picture", read)
+    assert len(work.run(brush, workers=4)) == 40
+    assert 2 <= max(seen) <= most + 1  # a reader may count before the painter's hand is free
+
+
+def test_room_is_given_back_by_what_fails(work, monkeypatch):
+    monkeypatch.setattr(batch_module, "PIXELS_AT_ONCE", 100)
+
+    def brush(picture, look):
+        raise StylenormError("no")
+
+    assert len(work.run(brush)) == 6

@@ -1,0 +1,492 @@
+"""stylenorm batch and stylenorm export as they are typed: what they write, print, refuse and survive."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import Stylizer, cli_batch
+from stylenorm.cli import main
+from stylenorm.manifest import NAME, Manifest
+
+ROOT = Path(__file__).parent.parent
+posix = pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+
+
+@pytest.fixture
+def cli(capsys, weights, monkeypatch, tmp_path):
+    """Runs `stylenorm batch` from in/ to out/ on the small weights; gives its exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words, out="out", style=("--style", "red-hill"), verb="batch") -> SimpleNamespace:
+        front = [verb, tmp_path / "in", tmp_path / out, *style, "--backend", "torch", "--device", "cpu"]
+        code = main([str(w) for w in (*front, "--weights", weights, *words)])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i, name in enumerate(("a.jpg", "b.png", "trip/ä — 猫.webp", "trip/c.jpg")):
+        make_photo(tmp_path / "in" / name, seed=i)
+    return tmp_path / "in"
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != NAME)
+
+
+def manifest(folder: Path) -> list[dict]:
+    return [json.loads(text) for text in (folder / NAME).read_text(encoding="ascii").splitlines()]
+
+
+def pixels(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def refused(result, *words: str) -> None:
+    """Exit code 2, and one line on stderr that holds ``words``."""
+    assert (result.code, result.out) == (2, ""), result
+    assert result.err.startswith("stylenorm: ") and result.err.count("\n") == 1, result.err
+    for word in words:
+        assert word in result.err, result.err
+
+
+# ---- what it does ------------------------------------------------------------------------------
+
+
+def test_a_folder_is_painted_as_the_stylizer_paints(cli, photos, stylizer, tmp_path):
+    result = cli("--format", "png", "--strength", "0.5", "--preserve-color", "--size", "40")
+    assert result.code == 0 and result.err == "", result
+    assert files(tmp_path / "out") == ["a.png", "b.png", "trip/c.png", "trip/ä — 猫.png"]
+    wanted = stylizer.stylize(photos / "trip" / "ä — 猫.webp", "red-hill", strength=0.5, preserve_color=True, size=40)
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / "trip" / "ä — 猫.png"), np.asarray(wanted))
+    head, *lines, end = manifest(tmp_path / "out")
+    assert head["settings"]["network"] == stylizer.resolve("red-hill").network and head["settings"]["size"] == 40
+    assert len(lines) == 4 and (end["kind"], end["done"], end["failed"]) == ("end", 4, 0)
+    assert "4 photographs, 4 paintings to do" in result.out and re.search(r"done +4", result.out)
+
+
+def test_formats_and_quality(cli, photos, tmp_path):
+    assert cli().code == 0
+    assert files(tmp_path / "out") == files(photos), "keep keeps the names"
+    assert cli("--format", "jpeg", "--quality", "20", out="low").code == 0
+    assert files(tmp_path / "low") == ["a.jpg", "b.jpg", "trip/c.jpg", "trip/ä — 猫.jpg"]
+    assert (tmp_path / "low" / "a.jpg").stat().st_size < 0.7 * (tmp_path / "out" / "a.jpg").stat().st_size
+
+
+def test_each_style_has_its_folder(cli, photos, stylizer, tmp_path):
+    make_photo(tmp_path / "my painting.jpg", (70, 90), seed=9)
+    words = ["--style", "red-hill:3,blue-tree:1", "--style", "tall-grass", "--style-image", str(tmp_path / "my painting.jpg")]
+    assert cli("--no-recursive", "--format", "png", "--style-size", "64", style=words).code == 0
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["my painting", "red-hill-0.75+blue-tree-0.25", "tall-grass"]
+    assert files(out / "tall-grass") == ["a.png", "b.png"]
+    blend = stylizer.stylize(photos / "a.jpg", {"red-hill": 0.75, "blue-tree": 0.25})
+    np.testing.assert_array_equal(pixels(out / "red-hill-0.75+blue-tree-0.25" / "a.png"), np.asarray(blend))
+    painted = stylizer.stylize(photos / "a.jpg", stylizer.style_from(tmp_path / "my painting.jpg", size=64))
+    np.testing.assert_array_equal(pixels(out / "my painting" / "a.png"), np.asarray(painted))
+
+
+def test_a_collision_is_told_and_both_survive(cli, photos, stylizer, tmp_path):
+    make_photo(photos / "a.png", seed=8)
+    assert "a.png becomes a-png.jpg" in cli("--format", "jpeg").out
+    for source, target in (("a.jpg", "a.jpg"), ("a.png", "a-png.jpg")):
+        difference = abs(pixels(tmp_path / "out" / target) - np.asarray(stylizer.stylize(photos / source, "red-hill")).astype(int))
+        assert difference.mean() < 4
+    (tmp_path / "out" / "a.jpg").unlink()
+    before = (tmp_path / "out" / "a-png.jpg").read_bytes()
+    result = cli("--format", "jpeg")
+    assert re.search(r"done +1", result.out) and re.search(r"skipped +4", result.out)
+    assert (tmp_path / "out" / "a-png.jpg").read_bytes() == before and (tmp_path / "out" / "a.jpg").exists()
+
+
+def test_a_broken_photograph_is_named_and_makes_code_1(cli, photos, tmp_path):
+    (photos / "b.png").write_bytes(b"no picture")
+    result = cli()
+    assert result.code == 1 and re.search(r"failed +1", result.out) and re.search(r"done +3", result.out)
+    assert result.err == f"stylenorm: {photos / 'b.png'} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP\n"
+    assert [line["input"] for line in manifest(tmp_path / "out") if line["kind"] == "failed"] == ["b.png"]
+    assert cli().code == 1, "and again, until it is mended"
+    make_photo(photos / "b.png")
+    assert cli().code == 0
+
+
+def test_an_unreadable_folder_is_named_and_makes_code_1(cli, photos, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def locked(path):
+        if str(path).endswith("trip"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    result = cli()
+    assert result.code == 1 and str(photos / "trip") in result.err and files(tmp_path / "out") == ["a.jpg", "b.png"]
+    assert re.search(r"unread +1", result.out)
+
+
+def test_limit_counts_what_was_not_done(cli, photos, tmp_path):
+    assert "left" in cli("--limit", "1").out and files(tmp_path / "out") == ["a.jpg"]
+    cli("--limit", "2")
+    assert len(files(tmp_path / "out")) == 3
+    result = cli("--limit", "2")
+    assert result.code == 0 and len(files(tmp_path / "out")) == 4 and "left" not in result.out
+
+
+def test_a_finished_batch_is_told_without_torch(photos, tmp_path, weights):
+    words = ["batch", photos, tmp_path / "out", "--style", "red-hill", "--weights", weights]
+    (tmp_path / "out").mkdir()
+    for name in files(photos):
+        (tmp_path / "out" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_bytes(b"there")
+    run_without_torch([words], 0)
+
+
+def test_quiet_prints_nothing(cli, photos):
+    assert cli("--quiet") == SimpleNamespace(code=0, out="", err="")
+
+
+def test_json_lines_are_all_that_is_printed(cli, photos, monkeypatch):
+    (photos / "b.png").write_bytes(b"")
+    painter = cli_batch.painter
+    monkeypatch.setattr(cli_batch, "painter", lambda *a: print("a library's chatter") or painter(*a))
+    result = cli("--json-lines")
+    *lines, end = [json.loads(line) for line in result.out.splitlines()]
+    assert sorted(line["kind"] for line in lines) == ["done", "done", "done", "failed"]
+    assert (end["kind"], end["done"], end["failed"], result.code) == ("end", 3, 1, 1)
+    assert "chatter" in result.err
+    *lines, end = [json.loads(line) for line in cli("--json-lines").out.splitlines()]
+    assert end["skipped"] == 3 and len(lines) == 1
+
+
+def test_a_bar_on_a_terminal(cli, photos, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", cli().out)
+    assert "4/4" in out and "paintings/s" in out and "left" in out
+
+
+def test_a_line_now_and_then_elsewhere(cli, photos, monkeypatch):
+    clock = iter(range(0, 10**6, 11))
+    monkeypatch.setattr(cli_batch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert re.search(r"^\d/4  0\.\d+ paintings/s  .* left$", cli().out, re.MULTILINE)
+
+
+# ---- settings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--quality", "80"], "quality 95 instead of 80"),
+        (["--size", "32"], "size unset instead of 32"),
+        (["--format", "png"], "format keep instead of png"),
+        (["--preserve-color"], "preserve color off instead of on"),
+    ],
+)
+def test_other_settings_are_told_and_stop_it(cli, photos, tmp_path, words, told):
+    cli("--limit", "1")
+    before = (tmp_path / "out" / NAME).read_bytes()
+    refused(cli(*words), told, "--overwrite")
+    assert (tmp_path / "out" / NAME).read_bytes() == before and len(files(tmp_path / "out")) == 1
+
+
+def test_another_style_or_network_is_told(cli, photos, other_weights):
+    cli("--limit", "1")
+    refused(cli(style=("--style", "tall-grass")), "style red-hill instead of tall-grass")
+    refused(cli(style=("--style", "red-hill", "--style", "tall-grass")), "instead of red-hill and tall-grass")
+    refused(cli("--weights", other_weights), "another network")
+    assert cli("--workers", "1", "--limit", "1").code == 0, "what does not change the pixels may change"
+
+
+def test_a_style_that_was_trained_again_is_another(cli, photos, weights, tmp_path):
+    import shutil
+
+    mine = shutil.copytree(weights, tmp_path / "mine")
+    cli("--limit", "1", "--weights", mine)
+    from stylenorm.checkpoint import load_style, save_style
+
+    style = load_style(mine / "styles" / "red-hill.safetensors")
+    save_style(mine / "styles" / "red-hill.safetensors", style.map(lambda t: t * 1.1))
+    refused(cli("--weights", mine), "style red-hill instead of red-hill")
+
+
+def test_overwrite_paints_all_again(cli, photos, stylizer, tmp_path):
+    cli("--format", "png")
+    result = cli("--format", "png", "--size", "32", "--overwrite")
+    assert result.code == 0 and re.search(r"done +4", result.out)
+    wanted = stylizer.stylize(photos / "a.jpg", "red-hill", size=32)
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / "a.png"), np.asarray(wanted))
+    assert re.search(r"skipped +4", cli("--format", "png", "--size", "32").out)
+
+
+def test_settings_that_came_to_nothing_do_not_bind(cli, photos, tmp_path):
+    for name in files(photos):
+        (photos / name).write_bytes(b"")
+    assert cli("--quality", "80").code == 1
+    make_photo(photos / "a.jpg")
+    assert re.search(r"done +1", cli("--quality", "70").out)
+
+
+# ---- places ------------------------------------------------------------------------------------
+
+
+def test_paintings_inside_the_photographs_are_never_painted(cli, photos, tmp_path):
+    before = {name: (photos / name).read_bytes() for name in files(photos)}
+    for _ in range(2):
+        assert cli(out="in/painted").code == 0
+        assert files(photos / "painted") == sorted(before)
+    assert cli("--overwrite", out="in/painted").code == 0
+    assert {name: (photos / name).read_bytes() for name in before} == before
+    assert not (photos / "painted" / "painted").exists()
+
+
+def test_photographs_inside_the_paintings(cli, photos, tmp_path):
+    before = {name: (photos / name).read_bytes() for name in files(photos)}
+    assert cli(out=".").code == 0 and (tmp_path / "a.jpg").exists() and (tmp_path / "trip" / "c.jpg").exists()
+    assert re.search(r"skipped +4", cli(out=".").out), "its own results are no photographs"
+    make_photo(photos / "in" / "d.jpg")
+    refused(cli("--overwrite", out="."), "would be taken for a photograph")
+    (photos / "in" / "d.jpg").unlink()
+    assert {name: (photos / name).read_bytes() for name in before} == before
+
+
+def test_a_place_that_cannot_be_used(cli, photos, tmp_path):
+    refused(cli(out="in"), "where the photographs are")
+    refused(cli(out="in/a.jpg"), "a.jpg is a file")
+    if Path("/proc/self").exists():
+        refused(cli(out="/proc/out"), "/proc/out cannot be written")
+    with Manifest(tmp_path / "out"):
+        refused(cli(), "another stylenorm batch")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(cli, photos, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o500)
+    refused(cli(), "cannot be written")
+
+
+def run_without_torch(commands, code: int) -> float:
+    """Runs the commands in one fresh interpreter, fails if one imports torch, and returns the slowest's seconds."""
+    program = textwrap.dedent(
+        """
+        import json, sys, time
+        from stylenorm.cli import main
+        commands, code = json.loads(sys.argv[1])
+        slowest = 0
+        for words in commands:
+            started = time.process_time()
+            assert main(words) == code, words
+            slowest = max(slowest, time.process_time() - started)
+            assert "torch" not in sys.modules and "openvino" not in sys.modules, words
+        print(slowest, file=sys.stderr)
+        """
+    )
+    words = json.dumps([[[str(w) for w in c] for c in commands], code])
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", program, words], env=environment, capture_output=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    return float(result.stderr.split()[-1])
+
+
+def test_wrong_use_is_answered_at_once_and_without_torch(photos, weights, tmp_path):
+    (tmp_path / "empty").mkdir()
+    make_photo(tmp_path / "red-hill.jpg")
+    ok = ["--style", "red-hill", "--weights", weights]
+    batch = ["batch", photos, tmp_path / "out"]
+    commands = [
+        ["batch"],
+        ["batch", photos],
+        [*batch, "--weights", weights],
+        [*batch, *ok, "--no-such-option"],
+        [*batch, *ok, "--strength", "nan"],
+        [*batch, *ok, "--format", "bmp"],
+        [*batch, *ok, "--quality", "0"],
+        [*batch, *ok, "--workers", "0"],
+        [*batch, *ok, "--limit", "0"],
+        [*batch, "--style", "red-hil", "--weights", weights],
+        [*batch, "--style", "red-hill:0", "--weights", weights],
+        [*batch, *ok, "--style", "red-hill"],
+        [*batch, *ok, "--style-image", tmp_path / "red-hill.jpg"],
+        [*batch, "--style-image", tmp_path / "missing.jpg", "--weights", weights],
+        [*batch, "--style", "red-hill", "--weights", tmp_path / "missing"],
+        ["batch", tmp_path / "missing", tmp_path / "out", *ok],
+        ["batch", tmp_path / "red-hill.jpg", tmp_path / "out", *ok],
+        ["batch", tmp_path / "empty", tmp_path / "out", *ok],
+        ["batch", photos, photos, *ok],
+        ["export"],
+        ["export", "--format", "onnx"],
+        ["export", "--format", "coreml", "-o", tmp_path / "x.onnx"],
+        ["export", "--format", "onnx", "-o", tmp_path / "x.pt"],
+        ["export", "--format", "onnx", "-o", tmp_path / "missing" / "x.onnx"],
+        ["export", "--format", "torchscript", "-o", tmp_path / "x.pt", "--weights", tmp_path / "missing"],
+    ]
+    assert run_without_torch(commands, 2) < 1
+    assert not (tmp_path / "out").exists()
+    run_without_torch([["batch", "--help"], ["export", "--help"]], 0)
+
+
+# ---- kills -------------------------------------------------------------------------------------
+
+# The command line with a brush that needs no network, so that a run is a fraction of a second.
+FAKE = textwrap.dedent(
+    """
+    import os, sys, time
+    from PIL import Image
+    from stylenorm import cli_batch
+    from stylenorm.cli import main
+
+    class Brush:
+        def describe(self): return "a brush"
+        def resolve(self, parts): return parts
+        def stylize(self, picture, style, **options):
+            open(os.environ["STARTED"], "w").close()
+            time.sleep(float(sys.argv[1]))
+            return picture.rgb.transpose(Image.Transpose.ROTATE_180)
+
+    cli_batch.painter = lambda *_: Brush()
+    sys.exit(main(sys.argv[2:]))
+    """
+)
+
+
+def start(seconds: float, *words) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "STARTED": str(Path(words[1]).parent / "started")}
+    words = [sys.executable, "-c", FAKE, str(seconds), "batch", *map(str, words)]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(condition, process) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert process.poll() is None, process.communicate()
+
+
+@posix
+def test_a_run_killed_again_and_again_loses_and_repeats_nothing(weights, tmp_path):
+    top, out = tmp_path / "in", tmp_path / "out"
+    for i in range(40):
+        make_photo(top / f"sub {i % 3}" / f"{i}.png", (160, 120), seed=i)
+    words = [top, out, "--style", "red-hill", "--weights", weights, "--workers", "3"]
+    for kill in range(4):
+        there = {name: (out / name).stat().st_mtime_ns for name in files(out) if not name.endswith(".tmp")} if kill else {}
+        process = start(0.003, *words)
+        wait_for(lambda: out.exists() and len(files(out)) >= len(there) + 3 + kill, process)
+        process.kill()
+        process.communicate()
+        now = [name for name in files(out) if not name.endswith(".tmp")]
+        for name in now:
+            np.testing.assert_array_equal(pixels(out / name), np.rot90(pixels(top / name), 2), name)
+        assert {name: (out / name).stat().st_mtime_ns for name in there} == there, "what was done stays as it is"
+        assert 0 < len(now) < 40
+    (out / "sub 1" / ".stylenorm-draft-0123.tmp").write_bytes(b"half")
+    process = start(0, *words)
+    text, err = (stream.decode() for stream in process.communicate(timeout=60))
+    assert process.returncode == 0, err
+    assert f"{len(now)} are there already" in text and files(out) == files(top), "and no draft is left"
+    done = [line["output"] for line in manifest_lines(out) if line.get("kind") == "done"]
+    assert set(done) == set(files(top)) and len(done) <= 40 + 4 * 3, "at most what was in the writers' hands is done twice"
+
+
+def manifest_lines(out: Path) -> list[dict]:
+    lines = []
+    for text in (out / NAME).read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            pass  # the kill's
+    return lines
+
+
+@posix
+def test_ctrl_c_ends_after_the_current_picture(weights, tmp_path):
+    top, out = tmp_path / "in", tmp_path / "out"
+    for i in range(30):
+        make_photo(top / f"{i}.jpg", seed=i)
+    process = start(0.1, top, out, "--style", "red-hill", "--weights", weights)
+    wait_for(lambda: out.exists() and len(files(out)) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    text, err = (stream.decode() for stream in process.communicate(timeout=60))
+    assert process.returncode == 130
+    done = files(out)
+    assert err == f"stylenorm: stopped after {len(done)} paintings, {30 - len(done)} are left; the same command goes on\n"
+    assert 2 <= len(done) < 30 and not [name for name in done if name.endswith(".tmp")]
+    end = manifest(out)[-1]
+    assert (end["kind"], end["done"], end["left"], end["interrupted"]) == ("end", len(done), 30 - len(done), True)
+    assert re.search(rf"left +{30 - len(done)}", text)
+
+
+@posix
+def test_ctrl_c_before_anything_is_painted_is_one_line(cli, photos, monkeypatch, tmp_path):
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        return real(*_)
+
+    real = cli_batch.painter
+    monkeypatch.setattr(cli_batch, "painter", interrupted)
+    result = cli()
+    assert result.code == 130 and result.err.count("\n") == 1 and "the same command goes on" in result.err
+    assert files(tmp_path / "out") == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@posix
+def test_a_second_ctrl_c_ends_at_once(weights, tmp_path):
+    make_photo(tmp_path / "in" / "a.jpg")
+    process = start(30, tmp_path / "in", tmp_path / "out", "--style", "red-hill", "--weights", weights)
+    wait_for((tmp_path / "started").exists, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "the first one waits for the picture"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (130, b"stylenorm: stopped; the same command goes on\n")
+
+
+@posix
+def test_a_full_disk_is_one_sentence(cli, photos, monkeypatch, tmp_path):
+    from stylenorm import batch
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_draft", full)
+        result = cli()
+    assert result.code == 1 and files(tmp_path / "out") == []
+    told = "cannot be written any more (the disk is full); make room, then the same command goes on"
+    assert result.err == f"stylenorm: {tmp_path / 'out'} {told}\n"
+    assert cli().code == 0
+
+
+@posix
+def test_a_reader_of_the_lines_that_goes_away_is_no_trouble(weights, tmp_path):
+    for i in range(20):
+        make_photo(tmp_path / "in" / f"{i}.jpg", seed=i)
+    process = start(0.02, tmp_path / "in", tmp_path / "out", "--style", "red-hill", "--weights", weights, "--json-lines")
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 1 and process.stderr.read() == b""
