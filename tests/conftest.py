@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,16 @@ PAINTINGS = {
     "red-hill": {"title": "Red Hill", "artist": "Jānis Krāsa", "year": 1888, "licence": "public domain"},
     "tall-grass": {},  # nothing is known of it
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_works():
+    """A shell lets its background jobs, and all that they start, ignore Ctrl-C; the tests send it to what they start."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)
