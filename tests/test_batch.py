@@ -448,7 +448,7 @@ def test_a_full_disk_while_errors_are_noted(work, monkeypatch):
 
 
 def test_stopping_finishes_the_current_picture_and_writes_it(work):
-    stop = threading.Event()
+    stop, before = threading.Event(), set(threading.enumerate())
 
     def brush(picture, look):
         if len(work.painted) == 2:
@@ -456,33 +456,40 @@ def test_stopping_finishes_the_current_picture_and_writes_it(work):
         return work.brush(picture, look)
 
     lines = work.run(brush, stop=stop, workers=1)
-    assert len(lines) == 3 == len(work.files()) and not any(t.name.startswith("Thread") and t.is_alive() for t in late())
+    assert len(lines) == 3 == len(work.files()) and not left_over(before)
     work.run()
     assert len(work.painted) == 3
 
 
-def late() -> list[threading.Thread]:
+def left_over(before: set[threading.Thread]) -> set[threading.Thread]:
+    """Threads that have been started since and do not end."""
     deadline = time.monotonic() + 5
-    while threading.active_count() > 1 and time.monotonic() < deadline:
+    while (found := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return [t for t in threading.enumerate() if t is not threading.main_thread()]
+    return found
 
 
 def test_reading_painting_and_writing_go_on_at_once(work, monkeypatch):
-    """Each takes 60 ms a picture: 18 steps one after another are 1.1 s, side by side about a third."""
+    at_work, seen, lock = [], set(), threading.Lock()
 
-    def slow(function):
+    def watched(name, function):
         def slowly(*arguments, **options):
+            with lock:
+                at_work.append(name)
+                seen.add(frozenset(at_work))
             time.sleep(0.06)
-            return function(*arguments, **options)
+            try:
+                return function(*arguments, **options)
+            finally:
+                with lock:
+                    at_work.remove(name)
 
         return slowly
 
-    monkeypatch.setattr(batch_module, "read_picture", slow(batch_module.read_picture))
-    monkeypatch.setattr(batch_module, "write_picture", slow(batch_module.write_picture))
-    started = time.monotonic()
-    work.run(slow(work.brush), workers=1)
-    assert 0.36 < time.monotonic() - started < 0.85
+    monkeypatch.setattr(batch_module, "read_picture", watched("read", batch_module.read_picture))
+    monkeypatch.setattr(batch_module, "write_picture", watched("write", batch_module.write_picture))
+    work.run(watched("paint", work.brush), workers=1)
+    assert {"read", "paint", "write"} in seen
 
 
 @pytest.mark.parametrize("pixels, most", [(10**9, 9), (100, 5)])
