@@ -60,7 +60,7 @@ def run_quality(
     photos: str | Path,
     styles: str | Path | None = None,
     paintings: str | Path | None = None,
-    pictures: int = 6,
+    pictures: int = 24,
     pairs: int = 36,
     weights: str | Path | None = None,
     device: str = "auto",

@@ -225,7 +225,7 @@ def bench(
     ] = None,
     styles: Annotated[Path | None, typer.Option(help="Folder of the named styles' paintings, for quality.")] = None,
     paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 6,
+    pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
     as_json: AsJson = False,
 ) -> None:

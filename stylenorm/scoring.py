@@ -41,12 +41,26 @@ class Score:
 @torch.inference_mode()
 def score(vgg: VGGFeatures, content: Image.Image, painting: Image.Image, painted: Image.Image) -> Score:
     """Content distance to the photograph and Gram distance to the painting, in float32, of 8-bit pictures."""
-    x, y, z = (to_tensor(im) for im in (content, painting, painted))
-    seen = vgg(z)
-    return Score(
-        content_loss(seen[CONTENT_LAYER], vgg(x, [CONTENT_LAYER])[CONTENT_LAYER]).item(),
-        style_loss(grams(seen), grams(vgg(y))).item(),
-    )
+    return against(vgg, painted, content_features(vgg, content), style_grams(vgg, painting))
+
+
+@torch.inference_mode()
+def content_features(vgg: VGGFeatures, content: Image.Image) -> Tensor:
+    """What the content distance is measured to: relu3_3, (1, 256, H/4, W/4)."""
+    return vgg(to_tensor(content), [CONTENT_LAYER])[CONTENT_LAYER]
+
+
+@torch.inference_mode()
+def style_grams(vgg: VGGFeatures, painting: Image.Image) -> dict[str, Tensor]:
+    """What the style distance is measured to: a Gram matrix (1, C, C) for each of the style layers."""
+    return grams(vgg(to_tensor(painting)))
+
+
+@torch.inference_mode()
+def against(vgg: VGGFeatures, painted: Image.Image, content: Tensor, style: dict[str, Tensor]) -> Score:
+    """A painted picture against what `content_features` and `style_grams` gave."""
+    seen = vgg(to_tensor(painted))
+    return Score(content_loss(seen[CONTENT_LAYER], content).item(), style_loss(grams(seen), style).item())
 
 
 @dataclass(frozen=True)
@@ -190,13 +204,14 @@ def score_named(
     Photographs are ``size`` x ``size`` px, paintings have a short side of ``size`` px.
     """
     pictures = [square(p, size) for p in unseen_pictures(photos, count)]
+    contents = [content_features(vgg, x) for x in pictures]
     files = {p.stem: p for p in find_images(styles)}
     result = {}
     for name in stylizer.styles:
         if name not in files:
             raise StylenormError(f"{styles} has no painting for the style {name!r}")
-        painting = short_side(read_picture(files[name]).rgb, size)
-        result[name] = mean([score(vgg, x, painting, stylizer.stylize(x, name)) for x in pictures])
+        style = style_grams(vgg, short_side(read_picture(files[name]).rgb, size))
+        result[name] = mean([against(vgg, stylizer.stylize(x, name), content, style) for x, content in zip(pictures, contents)])
         if tick:
             tick(name)
     return result
