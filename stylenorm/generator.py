@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from stylenorm.functional import KINDS
 from stylenorm.layers import ConditionalNorm
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
+Moments = tuple[Tensor, Tensor]  # mean, variance
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ class StyledConv(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride, bias=False)
         self.norm = ConditionalNorm(out_channels, kind=config.norm, num_groups=config.num_groups)
 
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        return self.norm(self.conv(reflect(x)), gamma, beta)
+    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, choose: Callable[[Tensor], Moments] | None = None) -> Tensor:
+        x = self.conv(reflect(x))
+        return self.norm(x, gamma, beta, choose(x) if choose else None)
 
 
 class ResidualBlock(nn.Module):
@@ -90,7 +93,7 @@ class ResidualBlock(nn.Module):
         self.first = StyledConv(channels, channels, config)
         self.second = StyledConv(channels, channels, config)
 
-    def forward(self, x: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, first: tuple, second: tuple) -> Tensor:
         return x + self.second(F.relu(self.first(x, *first)), *second)
 
 
@@ -133,6 +136,10 @@ class Generator(nn.Module):
     of (γ, β), one pair for each entry of ``config.channels``, each (N, C) or (1, C), or, to style regions
     differently, (N, C, h, w) at that normalization's resolution (`region_sizes`). Returns (N, 3, H, W) in
     [0, 1]. For every kind but "batch" a picture's result does not depend on the rest of its batch.
+
+    ``moments``, if given, is called for each normalization as ``moments(index, x)`` with its index into
+    ``config.channels`` and the map x (N, C, h, w) before it, and returns the (mean, variance) to strip instead
+    of x's own: those of the frame before, of other pictures, of a whole of which x is a part.
     """
 
     def __init__(self, config: GeneratorConfig = GeneratorConfig()) -> None:
@@ -158,12 +165,14 @@ class Generator(nn.Module):
         nn.init.kaiming_normal_(self.out.weight, nonlinearity="sigmoid")
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, content: Tensor, style: Pairs) -> Tensor:
+    def forward(
+        self, content: Tensor, style: Pairs, moments: Callable[[int, Tensor], Moments] | None = None
+    ) -> Tensor:
         if len(style) != len(self.config.channels):
             raise ValueError(
                 f"this generator has {len(self.config.channels)} normalizations, the style has {len(style)} (γ, β) pairs"
             )
-        pairs = iter(style)
+        pairs = iter(style if moments is None else [(*pair, partial(moments, i)) for i, pair in enumerate(style)])
         height, width = content.shape[-2:]
         x = F.pixel_unshuffle(pad_to(content, self.config.stride), 2)  # N, 12, H/2, W/2
         x = F.relu(self.stem(x, *next(pairs)))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stylenorm.errors import StylenormError
+from stylenorm.functional import moments
 from stylenorm.generator import Generator, GeneratorConfig, ResidualBlock, StyledConv, UnfoldingConv, pad_to, reflect
 from stylenorm.layers import ConditionalNorm
 from stylenorm.style import Style, regions
@@ -388,3 +389,27 @@ def test_bfloat16_autocast_is_near_float32():
     with torch.autocast("cpu", torch.bfloat16):
         z = generator(x, style_of(generator))
     assert (z.float() - y).abs().mean() < 0.03
+
+
+# ---- moments that a caller hands in ------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", KINDS)
+def test_moments_handed_in_are_used_instead_of_a_pictures_own(norm):
+    generator = generator_of(norm)
+    style = style_of(generator)
+    kept = {}
+
+    def keep(index, x):
+        kept[index] = moments(x, "instance" if norm == "batch" else norm, generator.config.num_groups)
+        return kept[index]
+
+    first, second = picture(48, 64), picture(48, 64, seed=1)
+    own = generator(first, style, keep)
+    assert sorted(kept) == list(range(len(generator.config.channels)))
+    if norm != "batch":  # whose own are the running ones
+        torch.testing.assert_close(own, generator(first, style), atol=1e-5, rtol=0)
+    of_first = generator(second, style, lambda index, x: kept[index])
+    assert (of_first - generator(second, style)).abs().max() > 1e-3
+    torch.testing.assert_close(generator(first, style, lambda index, x: kept[index]), own)
