@@ -72,6 +72,19 @@ def can_compile(device: torch.device) -> bool:
     return device.type == "cuda" and find_spec("triton") is not None
 
 
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """For as long as the block lasts, CUDA computes the same bits in every run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 # Dense bfloat16 with float32 sums, in FLOP/s, from NVIDIA's data sheets. The first row whose words are all in the name counts.
 PEAKS = (
     (("B200",), 2250e12),

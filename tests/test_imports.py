@@ -23,7 +23,7 @@ LEVELS = {
     "catalog": 60, "backends": 60, "jobs": 65,
     "engine": 70,
     "drafts": 10, "manifest": 10, "tree": 68, "batch": 75, "export": 75,
-    "training": 80, "new_style": 80, "optimizing": 80,
+    "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
     "bench": 90,
     "lab_names": 5, "lab_result": 5, "lab_plots": 10, "lab_page": 10, "lab_layers": 25,

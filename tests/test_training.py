@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -779,7 +780,7 @@ def test_a_disk_that_is_full_when_a_run_goes_on_keeps_the_table(finished, tmp_pa
     def full(*_):
         raise FULL
 
-    monkeypatch.setattr(training.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     refused(trainer.run, "No space left")
     assert (tmp_path / "run" / "loss.csv").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*"))
@@ -838,7 +839,7 @@ def test_the_share_of_the_peak_is_reported_for_a_known_gpu(finished, monkeypatch
 
 def test_a_clock_leaves_out_the_warming_up(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     clock = training.Clock(4, 12)
     for seconds in (10, 1, 1, 1, 2, 2, 2, 2):
         now[0] += seconds

@@ -1,0 +1,169 @@
+"""What a training run tells: a record a step, the table, TensorBoard, the loss curve and the sheet of samples."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stylenorm.data import RandomCrops
+from stylenorm.errors import StylenormError
+from stylenorm.generator import Generator
+from stylenorm.images import to_image, write_picture
+from stylenorm.style import Style
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step's record. Losses are means over the batch; speed is since the start of this process.
+
+    gpu: with the last step, the name of the GPU; peak_share: the part of its bfloat16 FLOP/s that was used, in the
+    later half of the run, or None if its peak is not known.
+    """
+
+    step: int
+    steps: int
+    content: float
+    style: float
+    total: float
+    learning_rate: float
+    images_per_second: float
+    seconds_left: float
+    broken: tuple[str, ...] = ()
+    gpu: str | None = None
+    peak_share: float | None = None
+
+
+class Logs:
+    """loss.csv, one row a step, and the same and the sample sheets for TensorBoard in the folder tensorboard/.
+
+    On resuming, rows past the checkpoint are dropped. folder: None writes nothing. tensorboard: as in `TrainConfig`.
+    """
+
+    FIELDS = ("step", "content", "style", "total", "learning_rate", "images_per_second")
+
+    def __init__(self, folder: Path | None, step: int, tensorboard: str = "off") -> None:
+        self.file = self.board = None
+        if folder is None:
+            return
+        self.board = _board(folder / "tensorboard", step, tensorboard)
+        path, rows = folder / "loss.csv", []
+        if step and path.exists():
+            with open(path, newline="") as file:
+                rows = [r for r in csv.DictReader(file) if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
+        with _whole(path) as temporary, open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, self.FIELDS)
+            table.writeheader()
+            table.writerows(rows)
+        self.file = open(path, "a", newline="", buffering=1)  # a killed run leaves whole lines
+        self.writer = csv.DictWriter(self.file, self.FIELDS)
+
+    def write(self, record: Progress) -> None:
+        if self.file:
+            self.writer.writerow({k: f"{getattr(record, k):.6g}" for k in self.FIELDS} | {"step": record.step})
+        if self.board:
+            for key in self.FIELDS[1:]:
+                self.board.add_scalar(key, getattr(record, key), record.step)
+
+    def picture(self, path: Path, step: int) -> None:
+        if self.board:
+            with Image.open(path) as image:
+                self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for log in (self.file, self.board):
+            if log:
+                log.close()
+
+
+def _board(folder: Path, step: int, wanted: str):
+    """TensorBoard's writer, or None where it is off or, unless it is asked for, not installed."""
+    if wanted == "off":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        if wanted == "auto":
+            return None
+        raise StylenormError("TensorBoard is not installed; pip install tensorboard, or leave --tensorboard out") from None
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+class Clock:
+    """Steps a second since step ``first``, and in the later half of the run, which knows of no warming up."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.steps, self.half = 0, max(1, (last - first) // 2)
+        self.started = self.middle = time.monotonic()
+
+    def tick(self) -> None:
+        self.steps += 1
+        if self.steps == self.half:
+            self.middle = time.monotonic()
+
+    def speed(self) -> float:
+        return self.steps / (time.monotonic() - self.started)
+
+    def late_speed(self) -> float:
+        late = self.steps - self.half
+        return late / (time.monotonic() - self.middle) if late > 0 else self.speed()
+
+
+@torch.no_grad()
+def draw_sheet(
+    path: Path, generator: Generator, crops: RandomCrops, flats: Sequence[Tensor], names: Sequence[str], photos: int
+) -> None:
+    """The first ``photos`` of the crops in every style, (1, 2, T) each; those that have no name are paintings'."""
+    from stylenorm.plots import sheet
+
+    photos = min(photos, len(crops.files))
+    pictures = torch.stack([crops[i].pixels for i in range(photos)])
+    pictures = pictures.to(next(generator.parameters()).device)
+    rows = [pictures]
+    for flat in flats:
+        style = Style.from_flat(flat.expand(photos, -1, -1), generator.config.channels)
+        rows.append(generator(pictures, style))
+    labels = ["photograph", *names] + ["a painting"] * (len(flats) - len(names))
+    tiles = [to_image(row[i]) for i in range(photos) for row in rows]
+    write_picture(sheet(tiles, labels * photos, columns=len(rows)), path)
+
+
+def draw_curve(folder: Path) -> None:
+    """loss.png from loss.csv."""
+    from stylenorm.plots import loss_curve
+
+    with _whole(folder / "loss.png") as temporary:
+        loss_curve(folder / "loss.csv", temporary)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A disk that is full, or gone, told in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise StylenormError(f"{error.filename or folder} cannot be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name to write to; it becomes ``path`` when the block ends well, and goes away when it does not."""
+    temporary = path.with_name(f".{path.name}")  # its suffix tells matplotlib the format
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+

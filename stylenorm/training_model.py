@@ -1,0 +1,174 @@
+"""What is trained, and towards what: the network with a row a named style, and the named paintings' numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stylenorm.checkpoint import load_network, load_style
+from stylenorm.config import TrainConfig
+from stylenorm.data import RandomCrops, find_images
+from stylenorm.errors import StylenormError
+from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.images import read_picture, to_tensor
+from stylenorm.perceptual import STYLE_LAYERS, VGGFeatures, grams, resized_short_side, style_statistics
+from stylenorm.style import Style, StyleEncoder
+
+
+class StyledModel(nn.Module):
+    """What is trained: the generator, the encoder, and for each named style a row added to its prediction.
+
+    A named style's γ and β are encoder(painting) + row. So named styles learn from all paintings at once, and
+    the row has to hold only what the encoder misses.
+    """
+
+    def __init__(self, config: GeneratorConfig, styles: int) -> None:
+        super().__init__()
+        self.generator = Generator(config)
+        self.encoder = StyleEncoder(config.channels)
+        self.rows = nn.Parameter(torch.zeros(styles, 2, sum(config.channels)))
+
+    def flat_styles(self, statistics: Tensor, named: Tensor) -> Tensor:
+        """Statistics (N, D) and style indices (N,), -1 for none, to (N, 2, T)."""
+        with torch.autocast(statistics.device.type, enabled=False):
+            flat = self.encoder(statistics.float())
+            chosen = named >= 0
+            if chosen.any():
+                flat = flat.index_put((chosen.nonzero()[:, 0],), self.rows[named[chosen]], accumulate=True)
+            return flat
+
+    def forward(self, photos: Tensor, statistics: Tensor, named: Tensor) -> Tensor:
+        flat = self.flat_styles(statistics, named)
+        return self.generator(photos, Style.from_flat(flat, self.generator.config.channels))
+
+
+@dataclass
+class NamedStyles:
+    """The named paintings: their Gram matrices {layer: (S, C, C)}, VGG statistics (S, D), names and provenance."""
+
+    names: list[str]
+    grams: dict[str, Tensor]
+    statistics: Tensor
+    provenance: list[dict]
+
+    def goals(self, vgg: VGGFeatures, named: Tensor, paintings: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+        """Target Gram matrices and style statistics, a row a picture.
+
+        named (N,): indices into the table, or -1 for the next of ``paintings`` (M, 3, H, W), of which there are as
+        many as -1s, or None.
+        """
+        is_named = named >= 0
+        parts_grams, parts_statistics = [], []
+        if is_named.any():
+            index = named[is_named]
+            parts_grams.append({layer: table[index] for layer, table in self.grams.items()})
+            parts_statistics.append(self.statistics[index])
+        if paintings is not None:
+            table, statistics = describe(vgg, paintings)
+            parts_grams.append(table)
+            parts_statistics.append(statistics)
+        places = torch.cat([is_named.nonzero()[:, 0], (~is_named).nonzero()[:, 0]]).argsort()
+        goals = {layer: torch.cat([g[layer] for g in parts_grams])[places] for layer in STYLE_LAYERS}
+        return goals, torch.cat(parts_statistics)[places]
+
+
+def load_vgg(source: str | None, device: torch.device) -> VGGFeatures:
+    """VGG-16's features from a safetensors file, from "torchvision", or (None) from the shipped weights."""
+    if source == "torchvision":
+        from stylenorm.compat import torchvision
+
+        weights = torchvision().models.VGG16_Weights.IMAGENET1K_FEATURES
+        vgg = VGGFeatures.from_state(weights.get_state_dict(progress=True))
+    else:
+        from stylenorm.catalog import vgg_file
+
+        path = source or vgg_file()
+        vgg = VGGFeatures.from_file(path)
+    return vgg.to(device, memory_format=torch.channels_last)
+
+
+def painting_tensor(path: str | Path, size: int) -> Tensor:
+    """A painting as (1, 3, H, W) in [0, 1], its short side ``size`` px."""
+    return resized_short_side(to_tensor(read_picture(path).rgb), size)
+
+
+@torch.no_grad()
+def describe(vgg: VGGFeatures, pictures: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Gram matrices and style statistics of pictures (N, 3, H, W)."""
+    features = vgg(pictures)
+    return grams(features), style_statistics(features)
+
+
+def load_named(folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device) -> NamedStyles:
+    files = {p.stem: p for p in find_images(folder)}
+    unknown = [n for n in names if n not in files]
+    if unknown:
+        raise StylenormError(f"{folder} has no painting named {unknown[0]!r}; it has {', '.join(files)}")
+    chosen = list(names) or list(files)
+    described = [describe(vgg, painting_tensor(files[n], size).to(device)) for n in chosen]
+    known = _provenance(Path(folder) / "styles.json")
+    return NamedStyles(
+        names=chosen,
+        grams={layer: torch.cat([g[layer] for g, _ in described]) for layer in STYLE_LAYERS},
+        statistics=torch.cat([s for _, s in described]),
+        provenance=[known.get(n, {}) | {"file": files[n].name, "style_size": size} for n in chosen],
+    )
+
+
+def _provenance(path: Path) -> dict[str, dict]:
+    """styles.json: a list of objects with a name, or an object of objects. A folder need not have one."""
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        rows = values if isinstance(values, list) else [{"name": k} | v for k, v in values.items()]
+        keys = ("title", "artist", "year", "artist_died", "licence", "source")
+        return {row["name"]: {k: row[k] for k in keys if k in row} for row in rows}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise StylenormError(f"{path} is not a list of objects with a name, title, artist and year") from None
+
+
+def new_model(
+    config: TrainConfig, named: NamedStyles, paintings: RandomCrops | None, vgg: VGGFeatures
+) -> tuple[StyledModel, int]:
+    """The model before the first step, and how many photographs the network that it starts from has seen."""
+    if not config.init:
+        shape = GeneratorConfig(config.widths, config.blocks, config.norm, config.num_groups)
+        model = StyledModel(shape, len(named.names))
+        _standardize(model.encoder, named, paintings, vgg)
+        return model, 0
+    network = load_network(config.init)
+    model = StyledModel(network.generator.config, len(named.names))
+    model.generator.load_state_dict(network.generator.state_dict())
+    if network.encoder is None:
+        _standardize(model.encoder, named, paintings, vgg)
+    else:
+        model.encoder.load_state_dict(network.encoder.state_dict())
+    _rows_from_files(model, Path(config.init).parent / "styles", named, network.hash)
+    earlier = network.about.get("training")
+    return model, int(earlier.get("images", 0)) if isinstance(earlier, dict) else 0
+
+
+@torch.no_grad()
+def _rows_from_files(model: StyledModel, folder: Path, named: NamedStyles, digest: str) -> None:
+    """Styles that lie beside the network go on from where they were; others start from their prediction."""
+    for index, name in enumerate(named.names):
+        if (folder / f"{name}.safetensors").exists():
+            style = load_style(folder / f"{name}.safetensors", digest)
+            predicted = model.encoder(named.statistics[index : index + 1].cpu())
+            model.rows[index] = (style.flat() - predicted)[0]
+
+
+@torch.no_grad()
+def _standardize(encoder: StyleEncoder, named: NamedStyles, paintings: RandomCrops | None, vgg: VGGFeatures) -> None:
+    """Mean and deviation of the statistics over up to 200 paintings and the named ones."""
+    count, device = min(200, len(paintings.files)) if paintings else 0, named.statistics.device
+    rows = [named.statistics]
+    rows += [describe(vgg, paintings[i].pixels[None].to(device))[1] for i in range(count)]
+    table = torch.cat(rows)
+    encoder.mean.copy_(table.mean(0))
+    encoder.std.copy_(table.std(0, correction=0).clamp_min(0.1))

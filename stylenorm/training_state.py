@@ -1,0 +1,63 @@
+"""The checkpoint that a run goes on from: every weight, its moving average and Adam's, in one atomic file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stylenorm.checkpoint import read_tensors, write_tensors
+from stylenorm.config import TrainConfig
+from stylenorm.errors import StylenormError
+from stylenorm.metadata import pack, read_metadata
+
+# Settings that make another run of it if they change.
+FIXED = ("batch", "seed", "size", "named_share", "norm", "num_groups", "widths", "blocks")
+
+
+def save_state(
+    path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str], **counts: int
+) -> None:
+    """Write everything that a resumed run needs. models: by what they are called in the file; names: of the styles."""
+    tensors = {f"{name}.{k}": v for name, model in models.items() for k, v in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    write_tensors(path, tensors, pack("resume", **counts, config=asdict(config), names=list(names)))
+
+
+def load_state(
+    path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str]
+) -> dict[str, Any]:
+    """Fill models and optimizer from what `save_state` wrote, and return the rest of it, the counts above all.
+
+    Raises `StylenormError` if the run was begun with other styles, or with other settings of those that are `FIXED`.
+    """
+    values = read_metadata(path, "resume")
+    if values["names"] != list(names):
+        raise StylenormError(f"{path} was trained on other styles: {', '.join(values['names'])}")
+    settings = json.loads(json.dumps(asdict(config)))
+    for key in FIXED:
+        before = values["config"].get(key, settings[key])
+        if before != settings[key]:
+            raise StylenormError(
+                f"the run in {path.parent} was started with --{key.replace('_', '-')} {before}, not {settings[key]}; "
+                "give it again as it was"
+            )
+    tensors = read_tensors(path)
+    try:
+        for name, module in models.items():
+            module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
+    except RuntimeError:
+        raise StylenormError(f"{path} belongs to a network of another shape") from None
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return values
