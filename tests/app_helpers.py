@@ -1,4 +1,7 @@
-"""A running app for the tests: a process of its own, on a small random network."""
+"""A running app for the tests: a process of its own, on a small random network; and a program that talks to it.
+
+A test file that imports `app_server` and `app_client` has the fixtures ``server`` and ``client``.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from conftest import TINY, make_weights
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("instance", "batch", "layer", "group")
+ENDPOINTS = {
+    "/styles", "/preview", "/stylize", "/regions", "/regions_file", "/folder", "/train_style", "/stop_training", "/compare"
+}  # fmt: skip
 
 
 @dataclass
@@ -94,3 +101,41 @@ def wait_until(condition, seconds: float = 60, every: float = 0.2):
             return True
         time.sleep(every)
     return False
+
+
+# ---- a program that uses it --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", name="server")
+def app_server(tmp_path_factory):
+    weights = app_weights(tmp_path_factory.mktemp("app-weights"))
+    with running(tmp_path_factory.mktemp("app"), weights, STYLENORM_APP_UPLOAD_MB="5", STYLENORM_APP_MEGAPIXELS="20") as server:
+        server.weights = weights
+        yield server
+
+
+@pytest.fixture(scope="module", name="client")
+def app_client(server, tmp_path_factory):
+    return new_client(server, tmp_path_factory.mktemp("downloads"))
+
+
+def new_client(server: Server, downloads: Path):
+    from gradio_client import Client
+
+    return Client(server.url, verbose=False, download_files=str(downloads), analytics_enabled=False)
+
+
+def saved(button) -> Path:
+    """The file behind a download button's answer."""
+    return Path(button["value"] if isinstance(button, dict) else button)
+
+
+def refused(client, *args, **kwargs) -> str:
+    """The one sentence that an action is refused with."""
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError) as error:
+        client.predict(*args, **kwargs)
+    text = str(error.value)
+    assert "Traceback" not in text and "\n" not in text.strip()
+    return text

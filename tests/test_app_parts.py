@@ -1,0 +1,143 @@
+"""What the app is made of, without a server: its files, its archives, its watch over a training."""
+
+from __future__ import annotations
+
+import ast
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio")
+from app_helpers import ROOT  # noqa: E402
+
+from app.archive import Results, items, safe_name  # noqa: E402
+from app.files import Shelf  # noqa: E402
+from app.training import thinned, watch  # noqa: E402
+from stylenorm.errors import ImageError, StylenormError  # noqa: E402
+
+
+def test_gradio_is_told_before_it_is_imported():
+    names = [n for p in (ROOT / "app" / "main.py",) for n in ast.parse(p.read_text()).body]
+    tops = [n for n in names if isinstance(n, (ast.Import, ast.ImportFrom))]
+    assert not any("gradio" in (getattr(n, "module", None) or "") or "gradio" in {a.name for a in n.names} for n in tops)
+
+
+def test_a_shelf_deletes_what_nobody_holds(tmp_path):
+    shelf = Shelf(tmp_path)
+
+    def made(name: str) -> Path:
+        path = shelf.new(name)
+        path.write_text(name)
+        return path
+
+    a, b, c, kept = (made(n) for n in "abck")
+    shelf.keep(kept)
+    shelf.hold("ada", "photo", [a, kept])
+    shelf.hold("bob", "photo", [a])
+    shelf.hold("ada", "photo", [b])
+    assert a.exists() and kept.exists()  # bob has it, too
+    shelf.hold("bob", "photo", [c])
+    assert not a.exists() and not a.parent.exists() and b.exists()
+    shelf.leave("ada")
+    shelf.leave("nobody")
+    assert not b.exists() and c.exists() and kept.exists()
+
+
+def test_a_shelf_deletes_nothing_outside_and_forgets_old_visitors(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.files.MOST_VISITORS", 2)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    shelf = Shelf(tmp_path / "shelf")
+    files = []
+    for number in range(4):
+        files.append(shelf.new("x"))
+        files[-1].write_text("x")
+        shelf.hold(str(number), "photo", [files[-1], outside])
+    assert [f.exists() for f in files] == [False, False, True, True] and outside.exists()
+    shelf.leave("3")
+    assert outside.exists()
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("a/b.jpg", "a/b.jpg"), ("../../etc/passwd", "etc/passwd"), ("/abs/x.png", "abs/x.png"), ("C:\\win\\x.png", "C_/win/x.png"),
+        ("..", "picture"), ("a//./b.png", "a/b.png"), ("a\n\x00b.png", "a__b.png"), ("é ü/日本.png", "é ü/日本.png"),
+    ],
+)  # fmt: skip
+def test_safe_names(name, expected):
+    assert safe_name(name) == expected
+
+
+def test_results_keep_names_apart(tmp_path):
+    with Results(tmp_path / "r.zip", "jpeg") as results:
+        names = [results.add(n, b"x") for n in ("a.png", "A.jpg", "a.tif", "no-suffix", "d.dir/a.png", "v1.2/pic")]
+    assert names == ["a.jpg", "A-2.jpg", "a-3.jpg", "no-suffix.jpg", "d.dir/a.jpg", "v1.2/pic.jpg"]
+
+
+def test_zips_are_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.archive.MOST_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(100_000))
+        archive.writestr("ok.png", b"fine", zipfile.ZIP_STORED)
+        archive.writestr("__MACOSX/._ok.png", b"")
+        archive.writestr(".hidden", b"")
+        archive.mkdir("folder")
+    found = items([tmp_path / "z.zip"])
+    assert [i.name for i in found] == ["bomb.png", "ok.png"]
+    with pytest.raises(ImageError, match="bomb.png unpacks to more"):
+        found[0].read()
+    assert found[1].read() == b"fine"
+    data = bytearray((tmp_path / "z.zip").read_bytes())
+    at = data.index(b"fine")
+    data[at : at + 4] = b"grim"
+    (tmp_path / "damaged.zip").write_bytes(data)
+    with pytest.raises(ImageError, match="ok.png cannot be unpacked"):
+        items([tmp_path / "damaged.zip"])[1].read()
+    monkeypatch.setattr("app.archive.MOST_FILES", 1)
+    with pytest.raises(StylenormError, match="more than 1 files"):
+        items([tmp_path / "z.zip"])
+    with pytest.raises(StylenormError, match="no picture"):
+        items([])
+
+
+def test_watching_a_training():
+    class Update:
+        def __init__(self, step):
+            self.step, self.style, self.content = step, 1 / step, 0.5
+
+    def work(progress):
+        for step in range(1, 4):
+            progress(Update(step))
+            time.sleep(0.05)
+        return "made"
+
+    seen = list(watch(work, threading.Event(), every=0.02))
+    assert seen[-1].result == "made" and [c[0] for c in seen[-1].curve] == [1, 2, 3]
+
+    def failing(progress):
+        raise StylenormError("no")
+
+    with pytest.raises(StylenormError, match="no"):
+        list(watch(failing, threading.Event(), every=0.02))
+
+    stop, ended = threading.Event(), threading.Event()
+
+    def endless(progress):
+        progress(Update(1))
+        stop.wait(20)
+        ended.set()
+
+    reader, started = watch(endless, stop, every=0.02), time.monotonic()
+    next(reader)
+    reader.close()  # the page was closed
+    assert stop.is_set() and ended.is_set()  # and the thread was waited for
+    assert time.monotonic() - started < 10
+
+
+def test_curves_are_thinned():
+    curve = [(i, 0, 0) for i in range(1001)]
+    assert len(thinned(curve)) < 250 and thinned(curve)[-1][0] == 1000 and thinned(curve[:3]) == curve[:3]

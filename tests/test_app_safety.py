@@ -1,0 +1,218 @@
+"""The app against bombs, addresses, floods and leaks, in a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import struct
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+pytest.importorskip("gradio_client")
+from app_helpers import ENDPOINTS, ROOT, app_client, app_server, refused, running, saved, wait_until  # noqa: E402, F401
+from gradio_client import handle_file  # noqa: E402
+
+from stylenorm.errors import StylenormError  # noqa: E402
+
+
+def bomb(path: Path, side: int = 20000) -> Path:
+    """A small PNG of 400 megapixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + side // 8)) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    return path
+
+
+def test_a_bomb_gets_a_sentence(client, server, tmp_path):
+    path = bomb(tmp_path / "bomb.png")
+    assert path.stat().st_size < 100_000
+    before = server.memory()
+    for name in ("/preview", "/stylize"):
+        text = refused(client, photo=handle_file(path), style="red-hill", api_name=name)
+        assert "bomb.png has 400 megapixels" in text.lower().replace("Bomb", "bomb")
+    drawing = {"background": None, "layers": [handle_file(path)], "composite": None}
+    photo = handle_file(make_photo(tmp_path / "p.jpg"))
+    assert "400 megapixels" in refused(client, photo=photo, mask=drawing, inside="red-hill", outside="red-hill", api_name="/regions")
+    assert server.memory() - before < 100e6
+
+
+def test_the_result_is_limited_too(client, photo):
+    assert "size" in refused(client, photo=handle_file(photo), style="red-hill", size=100000, api_name="/stylize")
+    assert "size" in refused(client, photo=handle_file(photo), style="red-hill", size=8000, api_name="/stylize")
+
+
+@pytest.mark.parametrize(
+    "content, name, expected",
+    [
+        (b"just some words", "words.jpg", "not a picture"),
+        (b"", "empty.png", "empty"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "drawing.svg", "not a picture"),
+    ],
+)
+def test_what_is_no_picture_gets_a_sentence(client, tmp_path, content, name, expected):
+    (tmp_path / name).write_bytes(content)
+    text = refused(client, photo=handle_file(tmp_path / name), style="red-hill", api_name="/stylize")
+    assert expected in text and name.split(".")[1] in text
+
+
+def test_formats_are_told_by_content(client, tmp_path):
+    make_photo(tmp_path / "a.png", (40, 30))
+    path = (tmp_path / "a.png").rename(tmp_path / "really-a-png.jpg")
+    button, _ = client.predict(photo=handle_file(path), style="red-hill", api_name="/stylize")
+    assert Image.open(saved(button)).size == (40, 30)
+
+
+def test_messages_cannot_hold_html(client, tmp_path):
+    (tmp_path / "words.jpg").write_bytes(b"words")
+    photo = handle_file(tmp_path / "words.jpg")
+    assert "<img" not in refused(client, photo=photo, style="<img src=x onerror=alert(1)>", api_name="/stylize")
+    assert "<b>" not in refused(client, photo=handle_file(make_photo(tmp_path / "p.jpg")), style="<b>x", api_name="/stylize")
+
+
+def test_addresses_and_paths_are_never_opened(client, server, tmp_path):
+    import httpx
+
+    called = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.5)
+
+    def listen():
+        for _ in range(8):
+            try:
+                called.append(listener.accept())
+            except TimeoutError:
+                pass
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}/photo.jpg"
+    inputs = len(client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/stylize"]["parameters"])
+    for path, slot in [(address, 0), (address, 1), (address, 9), ("/etc/hostname", 0), (str(ROOT / "examples/coffee.jpg"), 0)]:
+        data = [None] * inputs
+        data[slot] = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        answer = httpx.post(f"{server.url}gradio_api/call/stylize", json={"data": data})
+        event = answer.json()["event_id"]
+        with httpx.stream("GET", f"{server.url}gradio_api/call/stylize/{event}", timeout=60) as stream:
+            assert "event: error" in stream.read().decode()
+    for path in ("/etc/hostname", str(ROOT / "pyproject.toml"), str(server.weights / "network.safetensors")):
+        assert httpx.get(f"{server.url}gradio_api/file={path}").status_code in (403, 404)
+    thread.join()
+    listener.close()
+    assert not called
+
+
+def test_uploads_are_limited(server, tmp_path):
+    import httpx
+
+    def upload(size: int) -> int:
+        return httpx.post(f"{server.url}gradio_api/upload", files={"files": ("a.bin", bytes(size))}).status_code
+
+    assert upload(1000) == 200 and upload(6_000_000) == 413
+
+
+def test_the_page_names_nothing_outside(server):
+    import httpx
+
+    config = httpx.get(f"{server.url}config").json()
+    assert config["analytics_enabled"] is False
+    assert not config.get("stylesheets")
+    theme = httpx.get(f"{server.url}theme.css").text
+    assert "http://" not in theme.replace("http://www.w3.org", "") and "https://" not in theme
+    assert all(d["queue"] is not True or d["api_visibility"] for d in config["dependencies"])
+
+
+@pytest.fixture(scope="module")
+def page(weights, tmp_path_factory):
+    """The page without a server, and without networks to compare."""
+    from app.main import build
+
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("page")
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield build(weights, folder)
+
+
+def test_everything_that_uses_the_network_shares_a_queue(page):
+    from app.main import QUEUED
+
+    named = {f.api_name: f for f in page.fns.values() if f.api_name}
+    for name in ENDPOINTS - {"/styles", "/stop_training", "/compare"}:
+        assert named[name.strip("/")].concurrency_id == "network", name
+    assert page.max_threads and page._queue.max_size == QUEUED and page.delete_cache
+    assert not page.analytics_enabled
+
+
+def test_where_there_is_nothing_to_compare_the_page_has_no_such_tab(page):
+    assert "Compare" not in {getattr(block, "label", None) for block in page.blocks.values()}
+    assert "compare" not in {f.api_name for f in page.fns.values()}
+
+
+def grown(server, client, tmp_path, requests: int, size=(1500, 1000)) -> tuple[int, int]:
+    """Bytes of memory and of disk that so many requests with a new photograph each leave behind."""
+    first = make_photo(tmp_path / "warm.jpg", size)
+
+    def one(number: int) -> None:
+        path = tmp_path / f"photo{number}.jpg"
+        path.write_bytes(first.read_bytes() + bytes([number % 256, number // 256]))  # another file for the server
+        button, _ = client.predict(photo=handle_file(path), style="red-hill", size=256, api_name="/stylize")
+        client.predict(photo=handle_file(path), style="red-hill", api_name="/preview")
+        saved(button).unlink()
+        path.unlink()
+
+    for number in range(3):
+        one(number)
+    memory, disk = server.memory(), server.disk()
+    for number in range(3, 3 + requests):
+        one(number)
+    return server.memory() - memory, server.disk() - disk
+
+
+def test_a_few_requests_leave_no_files_behind(server, client, tmp_path):
+    _, disk = grown(server, client, tmp_path, 4, size=(600, 400))
+    assert disk < 100_000  # four photographs, previews and results are more than three times that
+
+
+@pytest.mark.slow
+def test_two_hundred_requests_leave_nothing_behind(server, client, tmp_path):
+    memory, disk = grown(server, client, tmp_path, 200)
+    assert disk < 300_000  # a photograph's file
+    assert memory < 20e6  # the photograph's pixels are 4.5 MB, and allocators are not exact
+
+
+def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, tmp_path):
+    import httpx
+
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "stylenorm", site / "stylenorm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "app", site / "stylenorm" / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "examples", site / "stylenorm" / "examples")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    settings = {"PYTHONPATH": str(site), "STYLENORM_APP_AUTH": "ada:secret:word"}
+    with running(tmp_path, weights, ("-m", "stylenorm.app"), elsewhere, **settings) as server:
+        assert httpx.get(f"{server.url}config").status_code == 401
+        assert httpx.post(f"{server.url}gradio_api/call/styles", json={"data": []}).status_code == 401
+        assert httpx.post(f"{server.url}login", data={"username": "ada", "password": "secret:word"}).status_code == 200
+        assert httpx.post(f"{server.url}login", data={"username": "ada", "password": "secret"}).status_code == 400
+        assert server.files() > 0
+    assert not list(site.rglob("*.pyi")), "Gradio wrote into the package, which may be read-only"
+    assert not list(elsewhere.iterdir()), "it wrote into the folder that it was started in"
+    assert wait_until(lambda: not list(server.folder.glob("stylenorm-app-*")), 5), "its temporary folder is still there"
+
+
+def test_a_wrong_password_setting_stops_the_app(weights, tmp_path, monkeypatch):
+    from app.main import launch
+
+    monkeypatch.setenv("STYLENORM_APP_AUTH", "only-a-name")
+    with pytest.raises(StylenormError, match="user:password"):
+        launch(weights=weights)
