@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .page import QUEUE, photo_input, plain, strength_slider, visitor
+from . import page
 from .parts import Choice
 from .studio import COMPARED, Studio, example_photos
 
@@ -21,12 +21,12 @@ def tab(studio: Studio) -> None:
     styles = studio.compared_styles()
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
-            photo = photo_input("compare-photo", height=220)
+            photo = page.photo_input("compare-photo", height=220)
             gr.Examples(
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", api_visibility="private"
             )
             style = Choice(styles, value=styles[0] if styles else None, label="Style", elem_id="compare-style")
-            strength = strength_slider()
+            strength = page.strength_slider()
             run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         with gr.Column(scale=8, min_width=300):
             shown = gr.Gallery(
@@ -34,9 +34,9 @@ def tab(studio: Studio) -> None:
                 interactive=False, buttons=["fullscreen"],
             )  # fmt: skip
 
-    @plain
+    @page.plain
     def compare(photo, style, strength, request: gr.Request):
         """Paint a photograph by a network of each kind of normalization: pictures with a sentence about each."""
-        return [(str(path), text) for path, text in studio.compare(visitor(request), photo, style, strength)]
+        return [(str(path), text) for path, text in studio.compare(page.visitor(request), photo, style, strength)]
 
-    run.click(compare, [photo, style, strength], shown, api_name="compare", **QUEUE)
+    run.click(compare, [photo, style, strength], shown, api_name="compare", **page.QUEUE)

@@ -4,21 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .page import (
-    QUEUE,
-    Choosers,
-    colors_box,
-    duration,
-    format_choice,
-    own_style,
-    plain,
-    quality_slider,
-    size_choice,
-    strength_slider,
-    use_own,
-    visitor,
-    wish_of,
-)
+from . import page
 from .library import StylenormError
 from .parts import Files
 from .studio import Studio
@@ -26,7 +12,7 @@ from .studio import Studio
 BUSY = "somebody's folder or training is at work; try again in a few minutes"
 
 
-def tab(studio: Studio, choosers: Choosers) -> None:
+def tab(studio: Studio, choosers: page.Choosers) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             files = Files(
@@ -38,13 +24,13 @@ def tab(studio: Studio, choosers: Choosers) -> None:
             )
             style = choosers.add(studio, "Style", studio.first(), elem_id="folder-style")
             with gr.Accordion("Use your own painting as the style", open=False):
-                painting, style_file = own_style("folder")
-            strength = strength_slider()
-            keep_colors = colors_box()
+                painting, style_file = page.own_style("folder")
+            strength = page.strength_slider()
+            keep_colors = page.colors_box()
             with gr.Row():
-                size = size_choice()
-                format = format_choice()
-            quality = quality_slider()
+                size = page.size_choice()
+                format = page.format_choice()
+            quality = page.quality_slider()
             with gr.Row():
                 run = gr.Button("Paint them all", variant="primary", elem_id="folder-run")
                 stop = gr.Button("Stop", elem_id="folder-stop")
@@ -63,7 +49,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
             )
             zipped = gr.File(label="All paintings in one zip", interactive=False, elem_id="folder-zip", height=90)
 
-    @plain
+    @page.plain
     def folder(
         files, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, format="jpeg", quality=95,
         request: gr.Request = None,
@@ -78,10 +64,10 @@ def tab(studio: Studio, choosers: Choosers) -> None:
         if not studio.long_job.acquire(blocking=False):
             raise StylenormError(BUSY)
         try:
-            wish = wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
-            for done, count, left, rows, path in studio.folder(visitor(request), files, wish, format, quality):
+            wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
+            for done, count, left, rows, path in studio.folder(page.visitor(request), files, wish, format, quality):
                 broken = sum(row[1] == "left out" for row in rows)
-                line = f"{done} of {count}" + (f", about {duration(left)} left" if left else "")
+                line = f"{done} of {count}" + (f", about {page.duration(left)} left" if left else "")
                 if left == 0.0:
                     line = f"Done: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
                 yield line, list(rows), str(path) if path else None
@@ -90,7 +76,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
 
     running = run.click(
         folder, [files, style, painting, style_file, strength, keep_colors, size, format, quality], [status, table, zipped],
-        api_name="folder", show_progress="minimal", show_progress_on=status, **QUEUE,
+        api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,
     )  # fmt: skip
     stop.click(lambda: "Stopped.", None, status, cancels=[running], api_visibility="private", queue=False)
-    use_own(style, painting, style_file)
+    page.use_own(style, painting, style_file)

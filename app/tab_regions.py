@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import gradio as gr
 
-from .page import (
-    QUEUE,
-    Choosers,
-    colors_box,
-    format_choice,
-    own_style,
-    photo_input,
-    plain,
-    quality_slider,
-    strength_slider,
-    visitor,
-    wish_of,
-)
+from . import page
 from .parts import Drawing
 from .studio import Studio, example_photos
 from .tab_stylize import SAVE
 
 
-def tab(studio: Studio, choosers: Choosers) -> None:
+def tab(studio: Studio, choosers: page.Choosers) -> None:
     names = list(studio.stylizer.styles)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
             gr.Markdown("Add a photograph, paint over a part of it with the brush, and give that part a style of its own.")
-            photo = photo_input("regions-photo", height=200)
+            photo = page.photo_input("regions-photo", height=200)
             gr.Examples(
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", elem_id="regions-examples",
                 api_visibility="private",
@@ -62,32 +50,32 @@ def tab(studio: Studio, choosers: Choosers) -> None:
                 outside = choosers.add(studio, "Style elsewhere", names[1] if names[1:] else None, elem_id="outside", min_width=160)
             with gr.Accordion("Use your own painting as one of the styles", open=False):
                 gr.Markdown("Upload it here, then choose “My own painting” in one of the lists.")
-                painting, style_file = own_style("regions")
+                painting, style_file = page.own_style("regions")
             with gr.Row():
                 edge = gr.Slider(0, 30, 6, step=1, label="Soft edge (% of the width)", min_width=160)
-                strength = strength_slider()
-            keep_colors = colors_box()
+                strength = page.strength_slider()
+            keep_colors = page.colors_box()
             show = gr.Button("Paint it", variant="primary", elem_id="regions-show")
             with gr.Row():
-                format = format_choice()
-                quality = quality_slider()
+                format = page.format_choice()
+                quality = page.quality_slider()
             finish = gr.Button("Download the painting", elem_id="regions-finish")
             file = gr.DownloadButton("Save the file", visible=False, elem_id="regions-file")
 
     def wish(inside, painting, style_file, strength, keep_colors):
-        return wish_of([(inside, 1)], painting, style_file, strength, keep_colors, None)
+        return page.wish_of([(inside, 1)], painting, style_file, strength, keep_colors, None)
 
-    @plain
+    @page.plain
     def start(photo, request: gr.Request):
         """A new photograph to draw on."""
         if not photo:
             return None, None
-        studio.shelf.hold(visitor(request), "regions photo", [photo])
+        studio.shelf.hold(page.visitor(request), "regions photo", [photo])
         small = str(studio.small(photo))
-        studio.shelf.hold(visitor(request), "regions before", [small])
+        studio.shelf.hold(page.visitor(request), "regions before", [small])
         return {"background": small, "layers": [], "composite": None}, None
 
-    @plain
+    @page.plain
     def regions(
         photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False,
         request: gr.Request = None,
@@ -98,20 +86,20 @@ def tab(studio: Studio, choosers: Choosers) -> None:
         transparency, bright) is inside. edge: width of the soft edge in % of the picture's width.
         """
         chosen = wish(inside, painting, style_file, strength, keep_colors)
-        return studio.regions(visitor(request), photo, mask, chosen, outside, edge), gr.DownloadButton(visible=False)
+        return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge), gr.DownloadButton(visible=False)
 
-    @plain
+    @page.plain
     def regions_file(
         photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, format="jpeg",
         quality=95, request: gr.Request = None,
     ):  # fmt: skip
         """The same as /regions at full size, as a file of format "jpeg" or "png"."""
         chosen = wish(inside, painting, style_file, strength, keep_colors)
-        path = studio.finish_regions(visitor(request), photo, mask, chosen, outside, edge, format, quality)
+        path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality)
         return gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
 
     inputs = [photo, drawing, inside, outside, edge, painting, style_file, strength, keep_colors]
-    photo.change(start, photo, [drawing, slider], api_visibility="private", show_progress="hidden", **QUEUE)
-    show.click(regions, inputs, [slider, file], api_name="regions", show_progress_on=slider, **QUEUE)
-    done = finish.click(regions_file, [*inputs, format, quality], file, api_name="regions_file", show_progress_on=slider, **QUEUE)
+    photo.change(start, photo, [drawing, slider], api_visibility="private", show_progress="hidden", **page.QUEUE)
+    show.click(regions, inputs, [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
+    done = finish.click(regions_file, [*inputs, format, quality], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
     done.success(None, None, None, js=SAVE % "#regions-file", api_visibility="private")

@@ -6,21 +6,7 @@ import time
 
 import gradio as gr
 
-from .page import (
-    QUEUE,
-    Choosers,
-    colors_box,
-    format_choice,
-    own_style,
-    photo_input,
-    plain,
-    quality_slider,
-    size_choice,
-    strength_slider,
-    use_own,
-    visitor,
-    wish_of,
-)
+from . import page
 from .studio import PREVIEW, Studio, example_photos
 
 # Clicks the button that saves the file once it is on the page.
@@ -35,10 +21,10 @@ SAVE = """() => {
 }"""
 
 
-def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
+def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            photo = photo_input("photo")
+            photo = page.photo_input("photo")
             gr.Examples(
                 [[str(p)] for p in example_photos()],
                 [photo],
@@ -61,7 +47,7 @@ def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
             )
             style = choosers.add(studio, "Style", studio.first(), elem_id="style")
             with gr.Accordion("Use your own painting as the style", open=False, elem_id="own"):
-                painting, style_file = own_style("own")
+                painting, style_file = page.own_style("own")
             with gr.Accordion("Blend with up to three more styles", open=False, elem_id="blend"):
                 share = gr.Slider(0, 1, 1, step=0.05, label="Share of the first style")
                 more = []
@@ -82,17 +68,17 @@ def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
             )
             status = gr.Markdown("This is an example. Add a photograph of your own to begin.", elem_id="status", elem_classes="status")
             with gr.Row():
-                strength = strength_slider()
-                keep_colors = colors_box()
+                strength = page.strength_slider()
+                keep_colors = page.colors_box()
             with gr.Row():
-                size = size_choice()
-                format = format_choice()
+                size = page.size_choice()
+                format = page.format_choice()
             with gr.Accordion("More about the file", open=False):
-                quality = quality_slider()
+                quality = page.quality_slider()
             finish = gr.Button("Download the painting", variant="primary", elem_id="finish", size="lg")
             file = gr.DownloadButton("Save the file", visible=False, elem_id="file")
 
-    @plain
+    @page.plain
     def preview(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
         painting=None, style_file=None, strength=1, keep_colors=False, size=None, request: gr.Request = None,
@@ -105,13 +91,13 @@ def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
         if not photo:
             return studio.example(), "This is an example. Add a photograph of your own to begin.", hidden
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = wish_of(styles, painting, style_file, strength, keep_colors, size)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
         started = time.perf_counter()
-        pair = studio.preview(visitor(request), photo, wish)
+        pair = studio.preview(page.visitor(request), photo, wish)
         seconds = time.perf_counter() - started
         return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.", hidden
 
-    @plain
+    @page.plain
     def stylize(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
         painting=None, style_file=None, strength=1, keep_colors=False, size=None, format="jpeg", quality=95,
@@ -124,9 +110,9 @@ def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
         size: longer side in pixels, 0 for the photograph's. format: "jpeg" or "png".
         """
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = wish_of(styles, painting, style_file, strength, keep_colors, size)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
         started = time.perf_counter()
-        path = studio.finish(visitor(request), photo, wish, format, quality)
+        path = studio.finish(page.visitor(request), photo, wish, format, quality)
         seconds = time.perf_counter() - started
         ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
         return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {ready}"
@@ -136,14 +122,14 @@ def tab(studio: Studio, choosers: Choosers) -> gr.ImageSlider:
     changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [style_file.change]
     gr.on(
         changes, preview, [photo, *wish], [slider, status, file],
-        api_name="preview", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **QUEUE,
+        api_name="preview", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip
     done = finish.click(
-        stylize, [photo, *wish, format, quality], [file, status], api_name="stylize", show_progress_on=status, **QUEUE
+        stylize, [photo, *wish, format, quality], [file, status], api_name="stylize", show_progress_on=status, **page.QUEUE
     )
     done.success(None, None, None, js=SAVE % "#file", api_visibility="private")
     gallery.select(picked(studio), None, style, api_visibility="private", show_progress="hidden", queue=False)
-    use_own(style, painting, style_file)
+    page.use_own(style, painting, style_file)
     return slider
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from . import page
 from .library import Cancelled, NewStyleConfig, StyleError, StylenormError, TrainConfig, check_name, train, train_style
-from .page import QUEUE, Choosers, duration, photo_input, plain, visitor
 from .studio import Studio, example_photo
 from .tab_folder import BUSY
 from .training import thinned, watch
@@ -19,7 +19,7 @@ CURVE = ["Step", "Loss", "What"]
 FOLDER = "STYLENORM_APP_TRAIN_FOLDER"  # a folder with photos/, styles/ and perhaps paintings/ that visitors may train a network on
 
 
-def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleConfig()) -> None:
+def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewStyleConfig()) -> None:
     stops: dict[str, threading.Event] = {}
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
@@ -27,7 +27,7 @@ def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleCon
                 "Teach a new style from one painting. It takes a few minutes, and the style is in the gallery afterwards. "
                 "For a quick try you need no training: upload the painting on the first tab."
             )
-            painting = photo_input("train-painting", "The painting", sources=["upload", "clipboard"])
+            painting = page.photo_input("train-painting", "The painting", sources=["upload", "clipboard"])
             name = gr.Textbox(label="Name of the new style", placeholder="my garden", max_length=64, elem_id="train-name")
             minutes = gr.Slider(0.1, studio.limits.minutes, 5, step=0.1, label="Minutes", info="More minutes, closer to the painting")
             with gr.Row():
@@ -45,7 +45,7 @@ def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleCon
             )  # fmt: skip
             file = gr.File(label="The style as a file", interactive=False, visible=False, elem_id="train-file", height=90)
 
-    @plain
+    @page.plain
     def train_a_style(painting, name, minutes, request: gr.Request):
         """Train a style from a painting; name: what it is called afterwards; minutes: for how long.
 
@@ -60,7 +60,7 @@ def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleCon
         picture = studio.read(painting)
         if not studio.long_job.acquire(blocking=False):
             raise StylenormError(BUSY)
-        who, event = visitor(request), threading.Event()
+        who, event = page.visitor(request), threading.Event()
         stops[who] = event
         try:
             studio.shelf.hold(who, "train photo", [painting])
@@ -80,7 +80,7 @@ def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleCon
                 if time.monotonic() - shown > 4 and update is not None and seen.result is None:
                     image, shown = sketch(who, update.current), time.monotonic()
                 if seen.result is None:
-                    line = f"Step {update.step}, about {duration(update.seconds_left)} left"
+                    line = f"Step {update.step}, about {page.duration(update.seconds_left)} left"
                     yield line, image, rows(seen.curve), gr.skip()
                     image = gr.skip()
             studio.reload()
@@ -104,8 +104,8 @@ def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleCon
         return str(path)
 
     def stop_training(request: gr.Request):
-        """Stop the training that this visitor started; nothing of it is kept."""
-        event = stops.get(visitor(request))
+        """Stop the training that this page.visitor started; nothing of it is kept."""
+        event = stops.get(page.visitor(request))
         if event is None:
             return "No training is at work."
         event.set()
@@ -113,11 +113,11 @@ def tab(studio: Studio, choosers: Choosers, config: NewStyleConfig = NewStyleCon
 
     def leave(request: gr.Request):
         stop_training(request)
-        studio.shelf.leave(visitor(request))
+        studio.shelf.leave(page.visitor(request))
 
     running = run.click(
         train_a_style, [painting, name, minutes], [status, preview, curve, file],
-        api_name="train_style", show_progress="hidden", **QUEUE,
+        api_name="train_style", show_progress="hidden", **page.QUEUE,
     )  # fmt: skip
     running.success(lambda: choosers.refreshed(studio), None, choosers.outputs(), api_visibility="private", show_progress="hidden")
     stop.click(stop_training, None, status, api_name="stop_training", queue=False)
@@ -157,7 +157,7 @@ def full_training(studio: Studio, stops: dict[str, threading.Event], stop_traini
         status = gr.Markdown(elem_classes="status")
         curve = gr.LinePlot(x="Step", y="Loss", color="What", height=240)
 
-    @plain
+    @page.plain
     def train_network(steps, request: gr.Request):
         """Train a whole network for so many steps, on the folder that the operator allowed."""
         folder = allowed_folder()
@@ -165,7 +165,7 @@ def full_training(studio: Studio, stops: dict[str, threading.Event], stop_traini
             raise StyleError("the operator of this page has not allowed a folder to train on")
         if not studio.long_job.acquire(blocking=False):
             raise StylenormError(BUSY)
-        who, event = visitor(request), threading.Event()
+        who, event = page.visitor(request), threading.Event()
         stops[who] = event
         try:
             out = folder / time.strftime("network-%Y%m%d-%H%M%S")
@@ -194,5 +194,5 @@ def full_training(studio: Studio, stops: dict[str, threading.Event], stop_traini
             stops.pop(who, None)
             studio.long_job.release()
 
-    run.click(train_network, steps, [status, curve], api_name="train_network", **QUEUE)
+    run.click(train_network, steps, [status, curve], api_name="train_network", **page.QUEUE)
     stop.click(stop_training, None, status, queue=False, api_visibility="private")

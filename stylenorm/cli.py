@@ -7,7 +7,6 @@ without it has been. Exit codes: 0 done, 1 some photographs failed, 2 wrong use,
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -18,9 +17,25 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_batch, cli_judge, cli_lab, cli_train
+from stylenorm import __version__, cli_batch, cli_export, cli_judge, cli_lab, cli_train
 from stylenorm.catalog import network_file, style_entries
-from stylenorm.cli_parts import AsJson, Backend, Device, Weights, complain, do, show_table, told
+from stylenorm.cli_parts import (
+    AsJson,
+    Backend,
+    Device,
+    PreserveColor,
+    Quality,
+    Quiet,
+    Size,
+    Strength,
+    StyleSize,
+    Weights,
+    complain,
+    do,
+    need_a_style,
+    show_table,
+    told,
+)
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import make_folder, plan, weighted_file, weighted_names
 
@@ -103,24 +118,19 @@ def stylize(
     style_image: Annotated[
         list[str] | None, typer.Option(metavar="PAINTING:W", help="A picture of any painting, with a weight. May be repeated.")
     ] = None,
-    strength: Annotated[float, typer.Option(min=0, max=1, help="0 is the photograph, 1 the painting.")] = 1.0,
-    preserve_color: Annotated[bool, typer.Option("--preserve-color", help="Keep the photograph's colours.")] = False,
-    size: Annotated[
-        int | None, typer.Option(min=16, max=30000, metavar="PX", help="Longer side of the result, else the photograph's.")
-    ] = None,
-    style_size: Annotated[
-        int | None,
-        typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at: less is coarser strokes."),
-    ] = None,
+    strength: Strength = 1.0,
+    preserve_color: PreserveColor = False,
+    size: Size = None,
+    style_size: StyleSize = None,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff"] | None, typer.Option(help="What to write, else what the name says.")
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
+    quality: Quality = 95,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Paint photographs: one to a file, several to a folder.
 
@@ -128,14 +138,9 @@ def stylize(
     Two results of one name are numbered: a.jpg, a-2.jpg. No input is ever
     overwritten. A photograph that cannot be read is named, and the rest goes on.
     """
-    if math.isnan(strength):
-        raise StylenormError("the strength must be a number from 0 to 1")
     jobs = plan(photos, output, format, kept := [weighted_file(v) for v in style_image or ()])
     names = weighted_names(style or (), weights)
-    if not names and not kept:
-        known = [entry.name for entry in style_entries(weights)]
-        more = ", ..." if len(known) > 6 else ""
-        raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
+    need_a_style(names + kept, weights)
     if not sum(w for _, w in names + kept) > 0:
         raise StyleError("at least one style needs a weight above 0")
     to_stdout = jobs[0].target is None
@@ -302,5 +307,6 @@ def app_module():
 
 app.add_typer(cli_train.app)
 app.add_typer(cli_batch.app)
+app.add_typer(cli_export.app)
 app.add_typer(cli_judge.app)
 app.add_typer(cli_lab.app)

@@ -1,18 +1,13 @@
-"""The verbs for many photographs and for other programs: batch and export."""
+"""The verb for many photographs, batch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,17 +15,28 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.catalog import network_file, style_entries
-from stylenorm.cli_parts import AsJson, Backend, Device, Weights, complain, show_table, verbs
+from stylenorm.cli_parts import (
+    Backend,
+    Device,
+    PreserveColor,
+    Quality,
+    Quiet,
+    Size,
+    Strength,
+    StyleSize,
+    Weights,
+    complain,
+    need_a_style,
+    verbs,
+)
+from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.metadata import read_metadata
-from stylenorm.progress import duration
 from stylenorm.tree import find_tree
 
 app = verbs()
-
-# ---- batch -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -68,15 +74,11 @@ def batch(
     format: Annotated[
         Literal["keep", "jpeg", "png", "webp", "tiff"], typer.Option(help="What to write; keep: what the photograph is.")
     ] = "keep",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")] = 95,
-    strength: Annotated[float, typer.Option(min=0, max=1, help="0 is the photograph, 1 the painting.")] = 1.0,
-    preserve_color: Annotated[bool, typer.Option("--preserve-color", help="Keep the photographs' colours.")] = False,
-    size: Annotated[
-        int | None, typer.Option(min=16, max=30000, metavar="PX", help="Longer side of the results, else the photographs'.")
-    ] = None,
-    style_size: Annotated[
-        int | None, typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at.")
-    ] = None,
+    quality: Quality = 95,
+    strength: Strength = 1.0,
+    preserve_color: PreserveColor = False,
+    size: Size = None,
+    style_size: StyleSize = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Paint everything again, over what is in OUT.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many photographs that were not done yet.")] = None,
     workers: Annotated[
@@ -85,7 +87,7 @@ def batch(
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Quiet = False,
     as_lines: Annotated[bool, typer.Option("--json-lines", help="Print a JSON object a painting, and nothing else.")] = False,
 ) -> None:
     """Paint a folder of photographs, with all folders in it, into another.
@@ -103,8 +105,6 @@ def batch(
     OUT/stylenorm-manifest.jsonl holds settings, hashes, times, sizes and
     errors. Exit code 1 if anything failed: it is named, and the rest goes on.
     """
-    if math.isnan(strength):
-        raise StylenormError("the strength must be a number from 0 to 1")
     wanted = wanted_styles(style or (), style_image or (), weights)
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
@@ -155,10 +155,7 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
     for text in paintings:
         path, _ = weighted_file(text)
         wanted.append(Wanted(path.name, path.stem, painting=path))
-    if not wanted:
-        known = [entry.name for entry in style_entries(weights)]
-        more = ", ..." if len(known) > 6 else ""
-        raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
+    need_a_style(wanted, weights)
     folders = [w.folder.casefold() for w in wanted]
     for w in wanted:
         if folders.count(w.folder.casefold()) > 1:
@@ -271,168 +268,3 @@ def note(manifest: Manifest, end: dict, output: Path) -> None:
         manifest.append(end | {"time": now()})
     except OSError as error:
         complain(f"{output / NAME} cannot be written any more ({error.strerror}); the paintings are whole")
-
-
-@contextmanager
-def stopping(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C sets ``stop``, and the second does what it always does."""
-    before = signal.getsignal(signal.SIGINT)
-    here = threading.current_thread() is threading.main_thread() and before is signal.default_int_handler
-
-    def once(*_) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    if here:
-        signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        if here:
-            signal.signal(signal.SIGINT, before)
-
-
-class Show:
-    """Tells people, or scripts, how a batch goes. done, failed: paintings so far."""
-
-    def __init__(self, quiet: bool, as_lines: bool) -> None:
-        self.quiet, self.as_lines = quiet, as_lines
-        self.done = self.failed = self.total = 0
-        self._out, self._redirected, self._draw = sys.stdout, redirect_stdout(sys.stderr), None
-        self._started = self._told = time.monotonic()
-
-    def __enter__(self) -> Show:
-        if self.as_lines:
-            self._redirected.__enter__()  # whatever a library prints
-        return self
-
-    def __exit__(self, *trouble) -> None:
-        if self.as_lines:
-            self._redirected.__exit__(*trouble)
-
-    def say(self, line: str) -> None:
-        if not self.quiet and not self.as_lines:
-            print(line, flush=True)
-
-    def plan(self, tree, plan, total: int) -> None:
-        self.total = total
-        for sentence in tree.unread:
-            complain(sentence)
-        for sentence in tree.left_out:
-            self.say(sentence)
-        for name, output in plan.renamed[:10]:
-            self.say(f"{name} becomes {output}, because another photograph has that name")
-        if len(plan.renamed) > 10:
-            self.say(f"and so do {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
-        there = f", {plan.there} are there already" if plan.there else ""
-        self.say(f"{len(tree.photos)} photographs, {total} paintings to do{there}")
-
-    @contextmanager
-    def bar(self) -> Iterator[None]:
-        """A bar with rate and time left on a terminal."""
-        from rich.console import Console
-
-        self._started = self._told = time.monotonic()
-        console = Console(file=self._out, highlight=False, markup=False)
-        if self.quiet or self.as_lines or not console.is_terminal:
-            yield
-            return
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        columns = TextColumn("{task.completed}/{task.total}"), BarColumn(None), TextColumn("{task.description}")
-        with Progress(*columns, console=console, expand=True) as bar:
-            task = bar.add_task("starting", total=self.total)
-            self._draw = lambda: bar.update(task, completed=self.done + self.failed, description=self.pace())
-            yield
-        self._draw = None
-
-    def pace(self) -> str:
-        so_far, seconds = self.done + self.failed, time.monotonic() - self._started
-        rate = so_far / max(seconds, 1e-9)
-        failed = f"{self.failed} failed  " if self.failed else ""
-        return f"{failed}{rate:.2f} paintings/s  {duration((self.total - so_far) / rate if rate else 0)} left"
-
-    def line(self, line: dict) -> None:
-        if line["kind"] == "done":
-            self.done += 1
-        else:
-            self.failed += 1
-            complain(line["error"])
-        if self.as_lines:
-            print(json.dumps(line), file=self._out, flush=True)
-        elif self._draw:
-            self._draw()
-        elif time.monotonic() - self._told > 10:
-            self._told = time.monotonic()
-            self.say(f"{self.done + self.failed}/{self.total}  {self.pace()}")
-
-    def end(self, end: dict, output: Path) -> None:
-        if self.as_lines:
-            print(json.dumps(end), file=self._out, flush=True)
-        elif not self.quiet:
-            took = duration(end["seconds"])
-            rows = [("done", str(end["done"]), took), ("skipped", str(end["skipped"]), "were there already")]
-            rows += [("failed", str(end["failed"]), f"named in {output / NAME}" if end["failed"] else "")]
-            rows += [("unread", str(len(end["unread"])), "folders")] if end["unread"] else []
-            rows += [("left", str(end["left"]), "the same command goes on")] if end["left"] else []
-            show_table(("paintings", "number", ""), rows)
-        if end["interrupted"]:
-            complain(f"stopped after {end['done']} paintings, {end['left']} are left; the same command goes on")
-
-
-# ---- export ------------------------------------------------------------------------------------
-
-ENDING = {"onnx": ".onnx", "torchscript": ".pt", "torch-export": ".pt2"}
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  stylenorm export --format onnx -o stylenorm.onnx
-  stylenorm export --format torchscript -o stylenorm.pt
-  stylenorm export --format torch-export -o stylenorm.pt2 --weights mine/
-
-\b
-Using it elsewhere; photo is (1, 3, H, W), float32 from 0 to 1:
-  styles = numpy.load("stylenorm.styles.npz")
-  style = 0.7 * styles["kiss"] + 0.3 * styles["scream"]
-  session = onnxruntime.InferenceSession("stylenorm.onnx")
-  (painting,) = session.run(None, {"content": photo, "style": style})
-  painting = torch.jit.load("stylenorm.pt")(photo, torch.tensor(style))
-  program = torch.export.load("stylenorm.pt2").module()
-  painting = program(photo, torch.tensor(style))
-"""
-)
-def export(
-    format: Annotated[Literal["onnx", "torchscript", "torch-export"], typer.Option(help="What to write.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file; ends in .onnx, .pt or .pt2.")],
-    weights: Weights = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the network for use without stylenorm, for pictures of any size.
-
-    It takes two inputs: content (1, 3, H, W), float32 from 0 to 1, and style
-    (1, 2, T), the γ and then the β of all T channels. It gives the painting,
-    (1, 3, H, W). The named styles are written beside it, FILE.styles.npz, an
-    array (1, 2, T) for each name; a weighted mean of them is a blend. What was
-    written is read again and compared with the original.
-    """
-    if output.suffix.lower() != ENDING[format]:
-        raise StylenormError(f"{output} should end in {ENDING[format]}, as {format} files do; give such a name with -o")
-    if not output.absolute().parent.is_dir():
-        raise StylenormError(f"there is no folder {output.parent}; make it first")
-    network_file(weights)
-    if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
-        raise StylenormError('writing ONNX takes the packages onnx and onnxscript; pip install "stylenorm[export]"')
-    with redirect_stdout(sys.stderr):
-        from stylenorm.export import export_files
-
-        report = export_files(format, output, weights, {"stylenorm": __version__})
-    if as_json:
-        return print(json.dumps(report))
-    print(f"wrote {report['file']} ({report['bytes'] / 1e6:.1f} MB) and {report['styles']} ({report['count']} styles)")
-    difference = report["difference"]
-    if difference is None:
-        print(f"{output.name} was not compared with the original; install onnxruntime to have that done")
-    else:
-        print(f"{output.name} differs from the original by {difference:.1e} at most")

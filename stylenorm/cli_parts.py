@@ -1,7 +1,8 @@
-"""What the verbs share: options, tables, complaints, and one photograph's way from file to file."""
+"""What the verbs share: options and their checks, tables, complaints, and one photograph's way from file to file."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stylenorm.errors import ImageError
+from stylenorm.catalog import style_entries
+from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.jobs import Job
 
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="What to compute on.")]
@@ -22,6 +24,35 @@ Weights = Annotated[
     Path | None, typer.Option(help="A folder with network.safetensors and styles/, or a network file; else the shipped ones.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+
+def _is_number(strength: float) -> float:
+    if math.isnan(strength):  # which is neither below nor above anything
+        raise StylenormError("the strength must be a number from 0 to 1")
+    return strength
+
+
+# How photographs are painted, by every verb that paints them.
+Strength = Annotated[float, typer.Option(min=0, max=1, callback=_is_number, help="0 is the photograph, 1 the painting.")]
+PreserveColor = Annotated[bool, typer.Option("--preserve-color", help="Keep the photograph's colours.")]
+Size = Annotated[
+    int | None, typer.Option(min=16, max=30000, metavar="PX", help="Longer side of the result, else the photograph's.")
+]
+StyleSize = Annotated[
+    int | None,
+    typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at: less is coarser strokes."),
+]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")]
+
+
+def need_a_style(given: Sequence, weights: Path | None) -> None:
+    """Refuse to paint in no style at all, and name some."""
+    if given:
+        return
+    known = [entry.name for entry in style_entries(weights)]
+    more = ", ..." if len(known) > 6 else ""
+    raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
 
 
 def verbs() -> typer.Typer:

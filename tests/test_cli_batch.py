@@ -18,7 +18,7 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, cli_batch
+from stylenorm import Stylizer, cli_batch, cli_show
 from stylenorm.cli import main
 from stylenorm.manifest import NAME, Manifest
 
@@ -189,7 +189,7 @@ def test_a_bar_on_a_terminal(cli, photos, monkeypatch):
 
 def test_a_line_now_and_then_elsewhere(cli, photos, monkeypatch):
     clock = iter(range(0, 10**6, 11))
-    monkeypatch.setattr(cli_batch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(cli_show, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert re.search(r"^\d/4  0\.\d+ paintings/s  .* left$", cli().out, re.MULTILINE)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import make_weights
 
-from stylenorm import cli_batch, export
+from stylenorm import cli_export, export
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
@@ -24,7 +24,7 @@ from stylenorm.generator import Generator, GeneratorConfig, pad_to
 from stylenorm.style import blend
 
 SMALL = GeneratorConfig(widths=(8, 8), blocks=(1, 1), num_groups=4)
-ENDING = cli_batch.ENDING
+ENDING = cli_export.ENDING
 SIZES = [(21, 34), (16, 16), (40, 13), (5, 3), (64, 200)]  # none is the one that was traced
 
 
@@ -195,7 +195,7 @@ def test_what_differs_from_the_original_is_not_written(small, tmp_path, monkeypa
 
 
 def test_without_onnx_runtime_it_is_said_that_nothing_was_checked(cli, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_batch, "find_spec", lambda name: True)
+    monkeypatch.setattr(cli_export, "find_spec", lambda name: True)
     monkeypatch.setitem(export.WRITERS, "onnx", lambda *_: b"onnx")
     monkeypatch.setitem(export.READERS, "onnx", lambda data: None)
     result = cli("export", "--format", "onnx", "-o", tmp_path / "x.onnx", "--weights", small)
@@ -204,7 +204,7 @@ def test_without_onnx_runtime_it_is_said_that_nothing_was_checked(cli, small, tm
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_a_missing_package_is_one_sentence(cli, small, tmp_path, monkeypatch, missing):
-    monkeypatch.setattr(cli_batch, "find_spec", lambda name: None if name == missing else True)
+    monkeypatch.setattr(cli_export, "find_spec", lambda name: None if name == missing else True)
     result = cli("export", "--format", "onnx", "-o", tmp_path / "x.onnx", "--weights", small)
     assert (result.code, result.out) == (2, "")
     assert result.err == 'stylenorm: writing ONNX takes the packages onnx and onnxscript; pip install "stylenorm[export]"\n'

@@ -1,0 +1,123 @@
+"""How a long run over many files is shown: a bar, lines, or JSON lines, a table at the end; and how Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from stylenorm.cli_parts import complain, show_table
+from stylenorm.manifest import NAME
+from stylenorm.progress import duration
+
+
+@contextmanager
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C sets ``stop``, and the second does what it always does."""
+    before = signal.getsignal(signal.SIGINT)
+    here = threading.current_thread() is threading.main_thread() and before is signal.default_int_handler
+
+    def once(*_) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    if here:
+        signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+
+
+class Show:
+    """Tells people, or scripts, how a batch goes. done, failed: paintings so far."""
+
+    def __init__(self, quiet: bool, as_lines: bool) -> None:
+        self.quiet, self.as_lines = quiet, as_lines
+        self.done = self.failed = self.total = 0
+        self._out, self._redirected, self._draw = sys.stdout, redirect_stdout(sys.stderr), None
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> Show:
+        if self.as_lines:
+            self._redirected.__enter__()  # whatever a library prints
+        return self
+
+    def __exit__(self, *trouble) -> None:
+        if self.as_lines:
+            self._redirected.__exit__(*trouble)
+
+    def say(self, line: str) -> None:
+        if not self.quiet and not self.as_lines:
+            print(line, flush=True)
+
+    def plan(self, tree, plan, total: int) -> None:
+        self.total = total
+        for sentence in tree.unread:
+            complain(sentence)
+        for sentence in tree.left_out:
+            self.say(sentence)
+        for name, output in plan.renamed[:10]:
+            self.say(f"{name} becomes {output}, because another photograph has that name")
+        if len(plan.renamed) > 10:
+            self.say(f"and so do {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
+        there = f", {plan.there} are there already" if plan.there else ""
+        self.say(f"{len(tree.photos)} photographs, {total} paintings to do{there}")
+
+    @contextmanager
+    def bar(self) -> Iterator[None]:
+        """A bar with rate and time left on a terminal."""
+        from rich.console import Console
+
+        self._started = self._told = time.monotonic()
+        console = Console(file=self._out, highlight=False, markup=False)
+        if self.quiet or self.as_lines or not console.is_terminal:
+            yield
+            return
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = TextColumn("{task.completed}/{task.total}"), BarColumn(None), TextColumn("{task.description}")
+        with Progress(*columns, console=console, expand=True) as bar:
+            task = bar.add_task("starting", total=self.total)
+            self._draw = lambda: bar.update(task, completed=self.done + self.failed, description=self.pace())
+            yield
+        self._draw = None
+
+    def pace(self) -> str:
+        so_far, seconds = self.done + self.failed, time.monotonic() - self._started
+        rate = so_far / max(seconds, 1e-9)
+        failed = f"{self.failed} failed  " if self.failed else ""
+        return f"{failed}{rate:.2f} paintings/s  {duration((self.total - so_far) / rate if rate else 0)} left"
+
+    def line(self, line: dict) -> None:
+        if line["kind"] == "done":
+            self.done += 1
+        else:
+            self.failed += 1
+            complain(line["error"])
+        if self.as_lines:
+            print(json.dumps(line), file=self._out, flush=True)
+        elif self._draw:
+            self._draw()
+        elif time.monotonic() - self._told > 10:
+            self._told = time.monotonic()
+            self.say(f"{self.done + self.failed}/{self.total}  {self.pace()}")
+
+    def end(self, end: dict, output: Path) -> None:
+        if self.as_lines:
+            print(json.dumps(end), file=self._out, flush=True)
+        elif not self.quiet:
+            took = duration(end["seconds"])
+            rows = [("done", str(end["done"]), took), ("skipped", str(end["skipped"]), "were there already")]
+            rows += [("failed", str(end["failed"]), f"named in {output / NAME}" if end["failed"] else "")]
+            rows += [("unread", str(len(end["unread"])), "folders")] if end["unread"] else []
+            rows += [("left", str(end["left"]), "the same command goes on")] if end["left"] else []
+            show_table(("paintings", "number", ""), rows)
+        if end["interrupted"]:
+            complain(f"stopped after {end['done']} paintings, {end['left']} are left; the same command goes on")
