@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stylenorm.errors import StylenormError
+from stylenorm.functional import moments
 from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_length, reflected_index
 from stylenorm.style import Style
 
@@ -22,6 +24,13 @@ class Backend(Protocol):
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         """uint8 (H, W, 3) to uint8 (H, W, 3)."""
 
+    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """The same, stripping ``share`` of the picture's own moments and 1 - ``share`` of the ``given`` ones.
+
+        given: (2, T) float32, mean and variance of all T channels in the generator's order. Returns the painting
+        and the picture's own moments, alike, as each normalization met them.
+        """
+
 
 class TorchBackend:
     """The generator as it is. bfloat16 on CUDA; float32 elsewhere."""
@@ -34,11 +43,26 @@ class TorchBackend:
         self.half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.name = f"torch on {device}, {'bfloat16' if self.half else 'float32'}"
 
-    @torch.inference_mode()
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
+        return self._paint(picture, style, None)
+
+    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        config, own = self.generator.config, []
+        given = torch.tensor(given, device=self.device).split(list(config.channels), 1)
+
+        def mixed(index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+            own.append(torch.stack([m.expand(1, x.shape[1], 1, 1).flatten() for m in moments(x, config.norm, config.num_groups)]))
+            return tuple(torch.lerp(given[index], own[index], share)[:, None, :, None, None])
+
+        steer = None if config.norm == "batch" else mixed  # its moments are the same for every picture
+        painted = self._paint(picture, style, steer)
+        return painted, torch.cat(own or list(given), 1).cpu().numpy()
+
+    @torch.inference_mode()
+    def _paint(self, picture: np.ndarray, style: Style, steer) -> np.ndarray:
         x = torch.from_numpy(np.array(picture)).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            y = self.generator(x.float() / 255, style.to(self.device))
+            y = self.generator(x.float() / 255, style.to(self.device), steer)
         y = (y[0].float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
         return y.permute(1, 2, 0).contiguous().cpu().numpy()
 
@@ -54,12 +78,13 @@ class OpenVINOBackend:
     def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
         import openvino
 
-        core = openvino.Core()
+        core = self.core = openvino.Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = precision == "bf16" or (precision == "auto" and native)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
+        self.settings, self.generator, self.lock, self._steered = settings, generator, threading.Lock(), None
         self.stride = generator.config.stride
         self.regional = TorchBackend(generator, torch.device("cpu"))
         self.compiled = core.compile_model(openvino_graph(generator), "CPU", settings)
@@ -69,33 +94,49 @@ class OpenVINOBackend:
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         if style.has_regions:
             return self.regional(picture, style)
+        return self._run(self.compiled, picture, style)[0]
+
+    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        if style.has_regions:
+            return self.regional.steered(picture, style, given, share)
+        painted, own = self._run(self._steered_graph(), picture, style, given[None], np.array([share], np.float32))
+        return painted, own.reshape(2, -1)
+
+    def _steered_graph(self):
+        with self.lock:
+            if self._steered is None:
+                self._steered = self.core.compile_model(openvino_graph(self.generator, steered=True), "CPU", self.settings)
+            return self._steered
+
+    def _run(self, compiled, picture: np.ndarray, style: Style, *more: np.ndarray) -> list[np.ndarray]:
         height, width = picture.shape[:2]
-        flat = style.flat().float().cpu().numpy()
         padded = picture
         for axis, length in enumerate((height, width)):
             target = padded_length(length, self.stride)
             if target != length:
                 padded = padded.take(reflected_index(length, target, torch.device("cpu")).numpy(), axis)
-        request = self.compiled.create_infer_request()  # one a call: several threads may paint at once
-        out = request.infer([np.ascontiguousarray(padded)[None], flat])[self.compiled.output(0)]
-        return out[0, :height, :width].copy()
+        request = compiled.create_infer_request()  # one a call: several threads may paint at once
+        found = request.infer([np.ascontiguousarray(padded)[None], style.flat().float().cpu().numpy(), *more])
+        out, *rest = (found[port] for port in compiled.outputs)
+        return [out[0, :height, :width].copy(), *(r.copy() for r in rest)]
 
 
-def openvino_graph(generator: Generator):
+def openvino_graph(generator: Generator, steered: bool = False):
     """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) uint8 and (1, 2, T) float32 to (1, H, W, 3) uint8.
 
-    H and W must be multiples of the generator's stride. A test holds it against the generator itself.
+    H and W must be multiples of the generator's stride. A test holds it against the generator itself. ``steered``
+    adds the inputs and the output of `Backend.steered`: given (1, 2, T) and share (1,), and own (1, 2 T, 1, 1).
     """
-    return _Graph(generator).model()
+    return _Graph(generator, steered).model()
 
 
 class _Graph:
     """Walks a generator's modules in the order of its forward and writes down one operation for each step."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, steered: bool) -> None:
         import openvino.opset13 as ops
 
-        self.ops, self.generator = ops, generator
+        self.ops, self.generator, self.steered = ops, generator, steered
 
     def model(self):
         import openvino
@@ -104,12 +145,12 @@ class _Graph:
         image = ops.parameter([1, -1, -1, 3], np.uint8, name="image")
         total = sum(generator.config.channels)
         style = ops.parameter([1, 2, total], np.float32, name="style")
-        # γ and β of each normalization as (1, C, 1, 1), in the generator's order
-        columns = ops.reshape(style, np.array([1, 2 * total, 1, 1]), False)
-        lengths = np.array(list(generator.config.channels) * 2, np.int64)
-        parts = ops.variadic_split(columns, 1, lengths)
-        count = len(generator.config.channels)
-        self.pairs = iter([(parts.output(i), parts.output(count + i)) for i in range(count)])
+        inputs = [image, style]
+        self.pairs = self.columns(style)
+        if self.steered:
+            given, self.share = ops.parameter([1, 2, total], np.float32, name="given"), ops.parameter([1], np.float32, name="share")
+            inputs += [given, self.share]
+            self.given, self.own = self.columns(given), []
 
         x = ops.transpose(ops.convert(image, "f32"), np.array([0, 3, 1, 2]))
         x = ops.space_to_depth(ops.multiply(x, np.float32(1 / 255)), "depth_first", 2)
@@ -127,7 +168,18 @@ class _Graph:
         x = self.convolution(x, *generator.out.folded())
         x = ops.depth_to_space(ops.sigmoid(x), "depth_first", 2)
         x = ops.transpose(ops.add(ops.multiply(x, np.float32(255)), np.float32(0.5)), np.array([0, 2, 3, 1]))
-        return openvino.Model([ops.result(ops.convert(x, "u8"))], [image, style], "stylenorm")
+        results = [ops.result(ops.convert(x, "u8"))]
+        if self.steered:
+            own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance
+            results.append(ops.result(ops.concat(own, 1)))
+        return openvino.Model(results, inputs, "stylenorm")
+
+    def columns(self, rows):
+        """Of an input (1, 2, T): the two (1, C, 1, 1) of each normalization, in the generator's order."""
+        channels = self.generator.config.channels
+        whole = self.ops.reshape(rows, np.array([1, 2 * sum(channels), 1, 1]), False)
+        parts = self.ops.variadic_split(whole, 1, np.array(channels * 2, np.int64))
+        return iter([(parts.output(i), parts.output(len(channels) + i)) for i in range(len(channels))])
 
     def relu(self, x):
         return self.ops.relu(x)
@@ -155,8 +207,37 @@ class _Graph:
     def styled(self, x, layer: StyledConv):
         gamma, beta = next(self.pairs)
         x = self.convolution(x, layer.conv.weight, stride=layer.conv.stride)
-        x = self.normalized(x, layer.norm)
+        x = (self.stripped if self.steered else self.normalized)(x, layer.norm)
         return self.ops.add(self.ops.multiply(x, gamma), beta)
+
+    def stripped(self, x, norm):
+        """The normalization with moments that are partly given, partly the map's own."""
+        ops, given = self.ops, next(self.given)
+        if norm.kind == "batch":
+            self.own.append(given)
+            return self.normalized(x, norm)
+        own = self.moments(x, norm)
+        self.own.append(own)
+        mean, var = (ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own))
+        scale = ops.power(ops.add(var, np.float32(norm.eps)), np.float32(-0.5))
+        return ops.multiply(ops.subtract(x, mean), scale)
+
+    def moments(self, x, norm):
+        """Mean and variance as (1, C, 1, 1), whichever channels share them."""
+        ops, channels = self.ops, norm.num_features
+        space = np.array([2, 3])
+        groups = {"instance": channels, "layer": 1, "group": norm.num_groups}[norm.kind]
+
+        def shared(t):  # (1, C, 1, 1) averaged over the channels of a group
+            if groups == channels:
+                return t
+            t = ops.reduce_mean(ops.reshape(t, np.array([1, groups, -1, 1]), False), np.array([2]), True)
+            t = ops.broadcast(t, np.array([1, groups, channels // groups, 1]))
+            return ops.reshape(t, np.array([1, channels, 1, 1]), False)
+
+        mean = shared(ops.reduce_mean(x, space, True))
+        centred = ops.subtract(x, mean)
+        return mean, shared(ops.reduce_mean(ops.multiply(centred, centred), space, True))
 
     def normalized(self, x, norm):
         ops = self.ops

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ from stylenorm.images import Picture, fit, keep_color, read_picture, rewrap, to_
 from stylenorm.masks import mask_tensor
 from stylenorm.perceptual import VGGFeatures, resized_short_side, style_statistics
 from stylenorm.plots import sheet
+from stylenorm.steady import Pool, Steady
 from stylenorm.style import Style, blend, interpolate
 from stylenorm.style import regions as blend_regions
 
 STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
+SMOOTHING = 0.8  # of films, the share of the past
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
 
@@ -92,10 +95,7 @@ class Stylizer:
         Returns a PIL image, upright, with the photograph's transparency, colour profile and EXIF in its
         ``info``; `stylenorm.images.write_picture` writes them into the file.
         """
-        if not 0 <= strength <= 1:
-            raise StyleError(f"strength must lie between 0 and 1, not {strength}")
-        if size is not None and not 16 <= size <= 30000:
-            raise StyleError(f"size must lie between 16 and 30000 px, not {size}")
+        _check_options(strength, size)
         wanted = self.resolve(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
@@ -105,6 +105,26 @@ class Stylizer:
         if preserve_color:
             painted = keep_color(painted, photo)
         return rewrap(picture, painted)
+
+    def stream(
+        self,
+        style,
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        size: int | None = None,
+        smoothing: float = SMOOTHING,
+        fixed=None,
+    ) -> Stream:
+        """Paints the frames of one film, one after another, so that what holds still in them holds still painted.
+
+        The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
+        `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
+        """
+        _check_options(strength, size)
+        if not 0 <= smoothing < 1:
+            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {smoothing}")
+        steady = Steady(smoothing, self._network.generator.config.stride, fixed)
+        return Stream(self, self.resolve(style), strength, preserve_color, size, steady)
 
     def region_style(self, regions: Sequence[tuple[object, object]], size: tuple[int, int]) -> Style:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.
@@ -164,17 +184,21 @@ class Stylizer:
                     f"the style {style.name!r} has regions for a picture of another size, this one is {photo.width} x {photo.height}"
                 )
 
-    def _paint(self, photo: Image.Image, style: Style, strength: float) -> Image.Image:
+    def _paint(
+        self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool | None = None
+    ) -> Image.Image:
         pixels = np.asarray(photo)
+        run = partial(steady.run, self._backend) if steady else self._backend
         if strength == 0:
             return photo
         if strength == 1:
-            return Image.fromarray(self._backend(pixels, style))
+            return Image.fromarray(run(pixels, style))
         # From the photograph's own style to the wanted one; what the network cannot give back of the
         # photograph when asked for its own style is added, and fades as the style grows.
         own = self._predicted(photo, STYLE_SIZE, "photograph")
-        painted = self._backend(pixels, interpolate(own, style, strength)).astype(np.float32)
-        missing = pixels.astype(np.float32) - self._backend(pixels, own)
+        own = steady.settle(own) if steady else own
+        painted = run(pixels, interpolate(own, style, strength)).astype(np.float32)
+        missing = pixels.astype(np.float32) - run(pixels, own)
         return Image.fromarray(np.clip(painted + (1 - strength) * missing + 0.5, 0, 255).astype(np.uint8))
 
     @torch.inference_mode()
@@ -205,6 +229,48 @@ class Stylizer:
                 f"{name} has {photo.width * photo.height / 1e6:.0f} megapixels and would take {need / 1e9:.0f} GB of memory, "
                 f"{free / 1e9:.0f} GB are free; give a size of {side} px or less"
             )
+
+
+class Stream:
+    """`Stylizer.stream`: called with one frame after another, each an RGB PIL image; gives their paintings."""
+
+    def __init__(self, stylizer: Stylizer, style: Style, strength: float, preserve_color: bool, size, steady: Steady) -> None:
+        self._stylizer, self._style, self._strength, self._preserve_color, self._size = stylizer, style, strength, preserve_color, size
+        self.steady = steady
+        self._pool = Pool()
+        self._checked: tuple[int, int] | None = None
+
+    def __call__(self, frame: Image.Image) -> Image.Image:
+        frame = self._sized(frame)
+        self.steady.begin(np.array(frame))
+        painted = self._stylizer._paint(frame, self._style, self._strength, self.steady)
+        if self._preserve_color:
+            painted = keep_color(painted, frame)
+        return Image.fromarray(self.steady.end(np.asarray(painted)))
+
+    def survey(self, frame: Image.Image) -> None:
+        """Take note of a frame's moments, for `pooled`."""
+        self._pool.begin()
+        self._stylizer._paint(self._sized(frame), self._style, self._strength, self._pool)
+
+    def pooled(self) -> dict[str, np.ndarray]:
+        """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
+        return self._pool.pooled()
+
+    def _sized(self, frame: Image.Image) -> Image.Image:
+        frame = frame if self._size is None else fit(frame, self._size)
+        if self._checked != frame.size:
+            self._stylizer._check_memory(frame, "a frame")
+            self._stylizer._check_regions(self._style, frame)
+            self._checked = frame.size
+        return frame
+
+
+def _check_options(strength: float, size: int | None) -> None:
+    if not 0 <= strength <= 1:
+        raise StyleError(f"strength must lie between 0 and 1, not {strength}")
+    if size is not None and not 16 <= size <= 30000:
+        raise StyleError(f"size must lie between 16 and 30000 px, not {size}")
 
 
 def _not_too_long(rgb: Image.Image, most: float = 4.0) -> Image.Image:

@@ -1,0 +1,220 @@
+"""What makes paintings of moving pictures hold still: a small memory for one stream, from each frame to the next.
+
+Painted one by one, two frames that hardly differ come out differently, for three reasons:
+
+- each frame's own moments are stripped from it, and they change with all that enters or leaves the picture. So
+  moments are smoothed over time, or, where all frames are known before, pooled over them;
+- the network's deep maps have a position every 16 px, and what lies between two positions is painted otherwise
+  than what lies on one. So that grid is moved along with the picture's motion (by padding), as far as that is one
+  motion for all of it. This matters most by far in a pan: see BENCHMARKS.md;
+- noise. So the last painting, moved along, is blended in wherever the frame shows what it showed before.
+
+Nothing is kept on the network: several streams may be painted at once, each with a `Steady` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+from stylenorm.style import Style
+
+THUMBNAIL = 32  # px, side of what scene cuts are told by
+CUT = 18.0  # levels of 255 by which thumbnails differ on average after a cut, and
+CUT_RATIO = 3.0  # how many times the usual change that is
+SAME, OTHER = 4.0, 12.0  # levels: up to the first two places count as alike, from the second on as different
+MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, then refined
+
+
+class Pool:
+    """Moments of all frames, taken together: the mean over frames of the mean and of the mean square."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, np.ndarray] = {}
+        self._frames = 0
+
+    def begin(self) -> None:
+        """A frame begins."""
+        self._frames, self._part = self._frames + 1, 0
+
+    def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
+        """Paint with the frame's own moments, and take note of them. Called once or more for each frame."""
+        painted, own = backend.steered(pixels, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
+        mean, var = own.astype(np.float64)
+        self._add(f"moments {self._part}", np.stack([mean, var + mean * mean]))
+        self._part += 1
+        return painted
+
+    def settle(self, style: Style) -> Style:
+        self._add("style", style.flat().double().cpu().numpy())
+        return style
+
+    def pooled(self) -> dict[str, np.ndarray]:
+        """What `Steady` takes for ``fixed``."""
+        means = {name: total / self._frames for name, total in self._sums.items()}
+        for name, value in means.items():
+            if name != "style":
+                mean, square = value
+                means[name] = np.stack([mean, np.maximum(square - mean * mean, 0)])
+        return {name: value.astype(np.float32) for name, value in means.items()}
+
+    def _add(self, name: str, value: np.ndarray) -> None:
+        self._sums[name] = self._sums.get(name, 0) + value
+
+
+class Steady:
+    """The memory of one stream.
+
+    smoothing: from 0 to below 1, the share of the past in moments and, where nothing changes, in pixels.
+    stride: of the generator, px. fixed: moments to use for every frame, from `Pool.pooled`.
+
+    For each frame: `begin` with it, then `run` (and `settle`) to paint it, then `end` with the painting.
+    """
+
+    def __init__(self, smoothing: float, stride: int, fixed: Mapping[str, np.ndarray] | None = None) -> None:
+        self.smoothing, self.stride, self.fixed = smoothing, stride, fixed
+        self.cuts = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._kept: dict[str, np.ndarray] = {}
+        self._offset = np.zeros(2, np.int64)  # of the grid, px down and to the right
+        self._change = 0.0  # between thumbnails, usually
+        self._before = self._painted = None
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it, for `restore`."""
+        pictures = {"before": self._before, "painted": self._painted} if self._before is not None else {}
+        return {"offset": self._offset, "change": np.array(self._change), **self._kept, **pictures}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from the `state` of a stream with the same settings."""
+        kept = dict(state)
+        self._before, self._painted = kept.pop("before", None), kept.pop("painted", None)
+        self._offset, self._change = kept.pop("offset"), float(kept.pop("change"))
+        self._kept = kept
+
+    def begin(self, pixels: np.ndarray) -> None:
+        """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
+        self._part, self._now, self._shift = 0, pixels, (0, 0)
+        if self._before is None or not self.smoothing:
+            return
+        if self._before.shape != pixels.shape or self._is_cut(pixels):
+            self.cuts += 1
+            return self._forget()
+        self._shift = motion(self._before, pixels)
+        self._offset = (self._offset + self._shift) % self.stride
+
+    def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
+        """Paint on the grid that moves along, with steady moments."""
+        name, empty = f"moments {self._part}", np.zeros((2, sum(style.channels)), np.float32)
+        self._part += 1
+        given, share = (self.fixed[name], 0.0) if self.fixed else (self._kept.get(name, empty), self._share(name))
+        down, right = (0, 0) if style.has_regions else self._offset  # a region's γ and β have their place on the grid
+        padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), "symmetric") if down or right else pixels
+        painted, own = backend.steered(padded, style, given, share)
+        if self.smoothing and not self.fixed:
+            self._kept[name] = given + np.float32(share) * (own - given)
+        return painted[down:, right:]
+
+    def settle(self, style: Style) -> Style:
+        """A style that is predicted from each frame, smoothed like the moments."""
+        flat = style.flat().float().cpu().numpy()
+        if self.fixed:
+            flat = self.fixed["style"]
+        elif self.smoothing:
+            before = self._kept.get("style", flat)
+            flat = self._kept["style"] = before + np.float32(self._share("style")) * (flat - before)
+        return Style.from_flat(_tensor(flat), style.channels, name=style.name, network=style.network)
+
+    def end(self, painted: np.ndarray) -> np.ndarray:
+        """The frame's painting (H, W, 3) uint8, with the last one blended in where the frame shows the same."""
+        if not self.smoothing:
+            return painted
+        result = painted.astype(np.float32)
+        if self._painted is not None and self._painted.shape == painted.shape:
+            self._blend(result)
+        self._before, self._painted = self._now, result.astype(np.float16)
+        return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+
+    def _share(self, name: str) -> float:
+        return 1 - self.smoothing if name in self._kept else 1.0
+
+    def _is_cut(self, pixels: np.ndarray) -> bool:
+        change = float(np.abs(_thumbnail(pixels) - _thumbnail(self._before)).mean())
+        cut = change > max(CUT, CUT_RATIO * self._change)
+        self._change += 0.2 * (change - self._change)
+        return cut
+
+    def _blend(self, result: np.ndarray) -> None:
+        """Into ``result``: for each place, the last painting from there or from where the picture has moved from."""
+        now, before = _soft(self._now), _soft(self._before)
+        least = np.full(result.shape[:2], OTHER, np.float32)
+        source = np.zeros_like(result)
+        for shift in {(0, 0), self._shift}:
+            here, there = _overlap(shift, result.shape)
+            apart = _apart(now[here], before[there])
+            better = apart < least[here]
+            least[here][better] = apart[better]
+            source[here][better] = self._painted[there][better]
+        alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)[..., None]
+        result += self.smoothing * alike * (source - result)
+
+
+def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:
+    """(dy, dx) px such that ``now[y, x]`` shows what ``before[y + dy, x + dx]`` showed; (0, 0) where that is no one shift.
+
+    Phase correlation (Kuglin and Hines 1975), and the shift counts only if it explains the frame clearly better
+    than none does.
+    """
+    k = 1
+    while before.shape[0] * before.shape[1] > MOTION_PIXELS * k * k:
+        k *= 2
+    a, b = (np.asarray(Image.fromarray(p).convert("L").reduce(k), np.float32) for p in (before, now))
+    height, width = a.shape
+    window = np.hanning(height)[:, None] * np.hanning(width)
+    cross = np.fft.rfft2((a - a.mean()) * window) * np.conj(np.fft.rfft2((b - b.mean()) * window))
+    peak = np.fft.irfft2(cross / (np.abs(cross) + 1e-6), (height, width)).argmax()
+    dy, dx = (((int(i) + n // 2) % n - n // 2) * k for i, n in zip(divmod(int(peak), width), (height, width)))
+    steps = range(1 - k, k)
+    found = {(dy + i, dx + j) for i in steps for j in steps}
+    found = {s for s in found if abs(s[0]) < before.shape[0] // 2 and abs(s[1]) < before.shape[1] // 2}
+    best = min(sorted(found), key=lambda s: _misfit(before, now, s), default=(0, 0))
+    return best if _misfit(before, now, best) < 0.8 * _misfit(before, now, (0, 0)) else (0, 0)
+
+
+def _misfit(before: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> float:
+    """Mean difference of the green channel, over every fourth row."""
+    here, there = _overlap(shift, now.shape)
+    return float(np.abs(now[here][::4, :, 1].astype(np.int16) - before[there][::4, :, 1]).mean())
+
+
+def _overlap(shift: tuple[int, int], shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where both frames have the same thing: in the new one, and in the one before."""
+    spans = [(slice(max(0, -d), n - max(0, d)), slice(max(0, d), n - max(0, -d))) for d, n in zip(shift, shape)]
+    return tuple(s[0] for s in spans), tuple(s[1] for s in spans)
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32)
+
+
+def _soft(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.BoxBlur(1)))
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(H, W) float32: the largest difference of a channel, averaged over 7 x 7 px."""
+    difference = ImageChops.difference(Image.fromarray(a), Image.fromarray(b))
+    red, green, blue = difference.split()
+    largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return np.asarray(largest.filter(ImageFilter.BoxBlur(3)), np.float32)
+
+
+def _tensor(array: np.ndarray):
+    import torch
+
+    return torch.from_numpy(array)
