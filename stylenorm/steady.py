@@ -102,10 +102,11 @@ class Steady:
         self._part, self._now, self._shift = 0, pixels, (0, 0)
         if self._before is None or not self.smoothing:
             return
-        if self._before.shape != pixels.shape or self._is_cut(pixels):
+        shift = motion(self._before, pixels) if self._before.shape == pixels.shape else None
+        if shift is None or self._is_cut(pixels, shift):
             self.cuts += 1
             return self._forget()
-        self._shift = motion(self._before, pixels)
+        self._shift = shift
         self._offset = (self._offset + self._shift) % self.stride
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
@@ -143,8 +144,9 @@ class Steady:
     def _share(self, name: str) -> float:
         return 1 - self.smoothing if name in self._kept else 1.0
 
-    def _is_cut(self, pixels: np.ndarray) -> bool:
-        change = float(np.abs(_thumbnail(pixels) - _thumbnail(self._before)).mean())
+    def _is_cut(self, pixels: np.ndarray, shift: tuple[int, int]) -> bool:
+        here, there = _overlap(shift, pixels.shape)
+        change = float(np.abs(_thumbnail(pixels[here]) - _thumbnail(self._before[there])).mean())
         cut = change > max(CUT, CUT_RATIO * self._change)
         self._change += 0.2 * (change - self._change)
         return cut
@@ -199,7 +201,7 @@ def _overlap(shift: tuple[int, int], shape: tuple[int, ...]) -> tuple[tuple[slic
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), np.float32)
 
 
 def _soft(pixels: np.ndarray) -> np.ndarray:
@@ -208,7 +210,7 @@ def _soft(pixels: np.ndarray) -> np.ndarray:
 
 def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(H, W) float32: the largest difference of a channel, averaged over 7 x 7 px."""
-    difference = ImageChops.difference(Image.fromarray(a), Image.fromarray(b))
+    difference = ImageChops.difference(*(Image.fromarray(np.ascontiguousarray(p)) for p in (a, b)))
     red, green, blue = difference.split()
     largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     return np.asarray(largest.filter(ImageFilter.BoxBlur(3)), np.float32)
