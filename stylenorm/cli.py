@@ -32,12 +32,13 @@ from stylenorm.cli_parts import (
     Weights,
     complain,
     do,
+    do_moving,
     need_a_style,
     show_table,
     told,
 )
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import make_folder, plan, weighted_file, weighted_names
+from stylenorm.jobs import is_moving, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -137,6 +138,8 @@ def stylize(
     In a folder a result has its photograph's name, with the suffix of --format.
     Two results of one name are numbered: a.jpg, a-2.jpg. No input is ever
     overwritten. A photograph that cannot be read is named, and the rest goes on.
+    Of an animated GIF, WebP or PNG every frame is painted if one of these is
+    written, else the first one.
     """
     jobs = plan(photos, output, format, kept := [weighted_file(v) for v in style_image or ()])
     names = weighted_names(style or (), weights)
@@ -157,8 +160,11 @@ def stylize(
         wanted = stylizer.resolve(names + [(stylizer.style_from(path, size=style_size), w) for path, w in kept])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size}
         for number, job in enumerate(jobs, 1):
-            row = do(job, lambda picture: stylizer.stylize(picture, wanted, **options), quality) | {"style": wanted.name}
-            rows.append(row)
+            if is_moving(job):
+                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality)
+            else:
+                row = do(job, lambda picture: stylizer.stylize(picture, wanted, **options), quality)
+            rows.append(row := row | {"style": wanted.name})
             if "error" in row:
                 complain(row["error"])
             else:

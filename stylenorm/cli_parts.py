@@ -68,9 +68,7 @@ def do(job: Job, work: Callable, quality: int = 95) -> dict[str, Any]:
     """Read the job's photograph, do ``work`` on it, write the result; what came of it as a row of --json."""
     from stylenorm.images import read_picture, write_picture
 
-    started = time.perf_counter()
-    row = {"input": str(job.source or "-"), "output": None, "width": None, "height": None, "seconds": None}
-    try:
+    def photograph():
         picture = read_picture(job.source) if job.source else read_picture(sys.stdin.buffer, name="standard input")
         image = work(picture)
         if job.target is None:
@@ -79,6 +77,24 @@ def do(job: Job, work: Callable, quality: int = 95) -> dict[str, Any]:
             sys.__stdout__.buffer.flush()
         else:
             write_picture(image, job.target, format=job.format, quality=quality)
+        return image
+
+    return row_of(job, photograph)
+
+
+def do_moving(job: Job, begin: Callable, quality: int = 95) -> dict[str, Any]:
+    """`do` for an animation. begin: what `stylenorm.animation.paint_animation` takes."""
+    from stylenorm.animation import paint_animation
+
+    return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality))
+
+
+def row_of(job: Job, work: Callable) -> dict[str, Any]:
+    """Do the work, which returns the picture that was written, and tell of it, or of what went wrong, in a row of --json."""
+    started = time.perf_counter()
+    row = {"input": str(job.source or "-"), "output": None, "width": None, "height": None, "seconds": None}
+    try:
+        image = work()
     except BrokenPipeError:
         raise
     except (ImageError, OSError) as error:

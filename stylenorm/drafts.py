@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX, SUFFIX = ".stylenorm-draft-", ".tmp"
@@ -31,10 +32,22 @@ def write_whole(path: str | Path, data: bytes) -> None:
         remove(draft)  # there only if something, an interrupt included, has gone wrong
 
 
+@contextmanager
+def draft_of(path: str | Path) -> Iterator[Path]:
+    """Yields another name, in the folder of ``path`` and with its suffix, to write to; afterwards that becomes ``path``."""
+    path = Path(path)
+    draft = path.with_name(f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}{path.suffix}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        remove(draft)  # there only if something, an interrupt included, has gone wrong
+
+
 def remove_drafts(folder: str | Path) -> int:
     """Remove what a killed run has left in ``folder``, and say how many that were."""
     try:
-        stale = [name for name in os.listdir(folder) if name.startswith(PREFIX) and name.endswith(SUFFIX)]
+        stale = [name for name in os.listdir(folder) if name.startswith(PREFIX) and SUFFIX in name]
     except OSError:
         return 0
     for name in stale:

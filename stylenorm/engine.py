@@ -243,19 +243,20 @@ class Stream:
     def __call__(self, frame: Image.Image) -> Image.Image:
         frame = self._sized(frame)
         self.steady.begin(np.array(frame))
-        painted = self._stylizer._paint(frame, self._style, self._strength, self.steady)
-        if self._preserve_color:
-            painted = keep_color(painted, frame)
+        painted = self._colored(frame, self._stylizer._paint(frame, self._style, self._strength, self.steady))
         return Image.fromarray(self.steady.end(np.asarray(painted)))
 
-    def survey(self, frame: Image.Image) -> None:
-        """Take note of a frame's moments, for `pooled`."""
+    def survey(self, frame: Image.Image) -> Image.Image:
+        """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
-        self._stylizer._paint(self._sized(frame), self._style, self._strength, self._pool)
+        return self._colored(frame := self._sized(frame), self._stylizer._paint(frame, self._style, self._strength, self._pool))
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
         return self._pool.pooled()
+
+    def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
+        return keep_color(painted, frame) if self._preserve_color else painted
 
     def _sized(self, frame: Image.Image) -> Image.Image:
         frame = frame if self._size is None else fit(frame, self._size)

@@ -99,6 +99,16 @@ def read_picture(source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
             return _picture(image, name, _stored_exif(image, stream))
 
 
+@contextmanager
+def opened(source, name: str | None = None, max_pixels: int = MAX_PIXELS):
+    """The Pillow image of a picture file, with nothing decoded yet, for its frames. Raises ImageError like `read_picture`."""
+    name = _printable(name or _name_of(source))
+    with _blaming(name), _open_stream(source, name) as stream:
+        image = _identify(stream, name)
+        _check_pixels(image.size, name, max_pixels)
+        yield image
+
+
 def _name_of(source) -> str:
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source) or "the empty file name"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from stylenorm.animation import ANIMATED, frame_count
+from stylenorm.animation import FORMATS as MOVING
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.errors import StyleError, StylenormError
 
@@ -45,12 +47,13 @@ def plan(photos: Sequence[str], output: str, format: str | None, paintings: Sequ
             raise StylenormError(f"{len(sources)} photographs do not fit into the file {output}; give a folder")
         taken: set[str] = set()
         return [Job(source, free_name(target, source, format, inputs, taken), format) for source in sources]
-    if target.suffix.lower() not in FORMAT and format is None:
+    known = {**FORMAT, **ANIMATED}
+    if target.suffix.lower() not in known and format is None:
         raise StylenormError(
-            f"{output} does not end in a format ({', '.join(FORMAT)}); add one, or give --format, or end a folder in a slash"
+            f"{output} does not end in a format ({', '.join(known)}); add one, or give --format, or end a folder in a slash"
         )
-    if format and FORMAT.get(target.suffix.lower(), format) != format:
-        raise StylenormError(f"{output} says {FORMAT[target.suffix.lower()]} and --format says {format}; give one of them")
+    if format and known.get(target.suffix.lower(), format) != format:
+        raise StylenormError(f"{output} says {known[target.suffix.lower()]} and --format says {format}; give one of them")
     if identity(target) in inputs:
         raise StylenormError(f"{output} is an input and would be overwritten; give another name with -o")
     if not target.absolute().parent.is_dir():
@@ -86,7 +89,8 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
 def free_name(folder: Path, source: Path | None, format: str | None, inputs: set[str], taken: set[str]) -> Path:
     """The photograph's name in ``folder``, numbered if it is taken: a.jpg, a-2.jpg. From now on it is taken."""
     stem, suffix = (source.stem, source.suffix) if source else ("stdin", ".png")
-    suffix = SUFFIX[format] if format else suffix if suffix.lower() in FORMAT else ".png"
+    moving = source is not None and suffix.lower() in ANIMATED and frame_count(source) > 1
+    suffix = SUFFIX[format] if format else suffix if suffix.lower() in FORMAT or moving else ".png"
     target = folder / f"{stem}{suffix}"
     if identity(target) in inputs:
         raise StylenormError(f"{target} is an input and would be overwritten; give another folder with -o")
@@ -100,6 +104,14 @@ def free_name(folder: Path, source: Path | None, format: str | None, inputs: set
 def identity(path: Path) -> str:
     """Equal for two names of one file, also where case does not count."""
     return os.path.normcase(os.path.realpath(path)).casefold()
+
+
+def is_moving(job: Job) -> bool:
+    """Whether all frames of an animation are to be painted; a GIF is always written as one."""
+    if job.source is None or job.target is None:
+        return False
+    format = job.format or {**FORMAT, **ANIMATED}[job.target.suffix.lower()]
+    return format in ANIMATED.values() or (format in MOVING.values() and frame_count(job.source) > 1)
 
 
 def make_folder(jobs: Sequence[Job]) -> None:

@@ -1,0 +1,220 @@
+"""Animated GIF, WebP and PNG: every frame painted, with the timing that it had.
+
+The file is read twice, a frame at a time: once to survey it (moments of all frames, a palette for GIF, timing) and
+once to paint it. What a frame hides or leaves standing of the one before is composed first, so that the network
+sees what people see. What paints is handed in; no torch is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import GifImagePlugin, Image, ImageChops
+
+from stylenorm.drafts import draft_of
+from stylenorm.errors import ImageError
+from stylenorm.images import Picture, opened, read_picture, rewrap
+
+ANIMATED = {".gif": "gif"}  # what only this module writes; WebP and PNG are stills' formats, too
+FORMATS = {".gif": "gif", ".webp": "webp", ".png": "png"}
+CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
+SAMPLE = 64  # px, side of what each frame gives to the palette
+MOST_IN_MEMORY = 2_000_000_000  # bytes of frames, for PNG, whose writer holds them all
+BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 15 / 32  # -0.47 to 0.47
+
+
+@dataclass
+class Survey:
+    """What the first reading finds. durations: ms a frame. plays: how often it runs, 0 for without end."""
+
+    durations: list[int] = field(default_factory=list)
+    plays: int = 0
+    clear: bool = False
+    samples: list[Image.Image] = field(default_factory=list)
+
+
+def frame_count(source) -> int:
+    """Frames of a picture file; 1 for a still and for anything that is no picture."""
+    try:
+        with opened(source) as image:
+            return getattr(image, "n_frames", 1) - _first(image)
+    except ImageError:
+        return 1
+
+
+def frames(source) -> Iterator[tuple[Picture, int, int]]:
+    """(frame as it is seen, ms that it stands, times that the animation plays), in their order."""
+    with opened(source) as image:
+        for index in range(_first(image), getattr(image, "n_frames", 1)):
+            image.seek(index)
+            image.load()
+            yield read_picture(image, name=str(source)), round(image.info.get("duration", 0)), _plays(image)
+
+
+def paint_animation(source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95) -> Image.Image:
+    """Paint every frame of ``source`` into ``target``, and return the first of them.
+
+    begin: called without arguments and then with the pooled moments; gives a `stylenorm.engine.Stream`.
+    format: "gif", "webp" or "png", else what the suffix says. quality: of WebP.
+    """
+    format = format or FORMATS[target.suffix.lower()]
+    survey, stream = Survey(), begin(None)
+    for picture, duration, survey.plays in frames(source):
+        painted = stream.survey(picture.rgb)
+        survey.durations.append(duration)
+        survey.clear |= picture.alpha is not None
+        if format == "gif":
+            survey.samples.append(painted.resize((SAMPLE, SAMPLE), Image.Resampling.NEAREST))
+            if len(survey.samples) > 256:  # as good as all of them, and it ends somewhere
+                survey.samples = survey.samples[::2]
+    if format == "png" and painted.width * painted.height * 4 * len(survey.durations) > MOST_IN_MEMORY:
+        raise ImageError(f"{target}: so long an animation is too large for PNG; write a .webp or .gif")
+    stream = begin(stream.pooled())
+
+    def paintings() -> Iterator[Image.Image]:
+        for picture, *_ in frames(source):
+            picture = replace(picture, icc=None) if format == "gif" else picture  # a GIF has no profile
+            yield rewrap(picture, stream(picture.rgb))
+
+    try:
+        with draft_of(target) as draft:
+            return WRITERS[format](draft, paintings(), survey, quality)
+    except OSError as error:
+        raise ImageError(f"{target} cannot be written ({error.strerror or error}); try another place") from None
+
+
+def _first(image: Image.Image) -> int:
+    """1 where a PNG's own picture is not part of its animation."""
+    return int(getattr(image, "default_image", False))
+
+
+def _plays(image: Image.Image) -> int:
+    """How often an animation runs. A GIF counts the runs after the first one, the others count all; 0 is without end."""
+    loop = image.info.get("loop")
+    if image.format != "GIF":
+        return loop or 0
+    return 1 if loop is None else loop + 1 if loop else 0
+
+
+# ---- GIF ---------------------------------------------------------------------------------------
+
+
+def write_gif(path: Path, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
+    """One palette for all frames, and an ordered dither: error diffusion would make still regions crawl.
+
+    Pillow's own writer would hold all frames, so its parts are used one by one.
+    """
+    palette, spread = shared_palette(survey.samples)
+    first = before = None
+    loop = None if survey.plays == 1 else max(0, survey.plays - 1)
+    with open(path, "wb") as file:
+        for painted, duration in zip(paintings, hundredths(survey.durations)):
+            frame = indexed(painted, palette, spread)
+            if first is None:
+                first = painted
+                file.writelines(GifImagePlugin.getheader(frame.copy(), info={"loop": loop, "optimize": False, "duration": 10})[0])
+            part, offset = (frame, (0, 0)) if survey.clear else changed(frame, before)
+            before = frame
+            options = {"transparency": CLEAR, "disposal": 2} if survey.clear else {"transparency": CLEAR, "disposal": 1}
+            file.writelines(GifImagePlugin.getdata(part, offset, duration=duration, **options))
+        file.write(b";")
+    return first
+
+
+def shared_palette(samples: list[Image.Image]) -> tuple[Image.Image, float]:
+    """A "P" image with 255 colours that the samples, and so the frames, are best shown in, and how far to dither.
+
+    That is twice what the nearest colour is off by, in levels of 255: as much as it takes to reach the next one.
+    """
+    mosaic = Image.new("RGB", (SAMPLE, SAMPLE * len(samples)))
+    for i, sample in enumerate(samples):
+        mosaic.paste(sample, (0, i * SAMPLE))
+    nearest = mosaic.quantize(CLEAR, Image.Quantize.MEDIANCUT, kmeans=1)
+    off = np.asarray(nearest.convert("RGB"), np.float32) - np.asarray(mosaic, np.float32)
+    found = nearest.getpalette()[: 3 * CLEAR]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(found + found[-3:] * (256 - len(found) // 3))
+    return palette, 2 * float(np.abs(off).mean())
+
+
+def indexed(painted: Image.Image, palette: Image.Image, spread: float) -> Image.Image:
+    """An "RGB" or "RGBA" frame in the palette's colours; `CLEAR` where it is more clear than not."""
+    pixels = np.asarray(painted.convert("RGB"), np.float32)
+    height, width = pixels.shape[:2]
+    grid = np.tile(BAYER, (-(-height // 4), -(-width // 4)))[:height, :width, None]
+    dithered = np.clip(pixels + spread * grid + 0.5, 0, 255).astype(np.uint8)
+    index = np.array(Image.fromarray(dithered).quantize(palette=palette, dither=Image.Dither.NONE))
+    index[index == CLEAR] = CLEAR - 1
+    if painted.mode == "RGBA":
+        index[np.asarray(painted.getchannel("A")) < 128] = CLEAR
+    return _in_palette(index, palette)
+
+
+def changed(frame: Image.Image, before: Image.Image | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The part of a frame that differs from the one before, and where it lies; clear where it does not differ."""
+    if before is None:
+        return frame, (0, 0)
+    box = ImageChops.difference(*(Image.frombytes("L", p.size, p.tobytes()) for p in (frame, before))).getbbox() or (0, 0, 1, 1)
+    part = np.array(frame.crop(box))
+    part[part == np.array(before.crop(box))] = CLEAR
+    return _in_palette(part, frame), box[:2]
+
+
+def _in_palette(index: np.ndarray, palette: Image.Image) -> Image.Image:
+    image = Image.frombytes("P", index.shape[::-1], index.tobytes())
+    image.putpalette(palette.getpalette())
+    return image
+
+
+def hundredths(durations: list[int]) -> Iterator[int]:
+    """Durations in whole hundredths of a second, as a GIF counts, in ms; what rounding takes from one the next one gets."""
+    true = told = 0
+    for duration in durations:
+        true += duration
+        yield (step := max(0, round((true - told) / 10) * 10))
+        told += step
+
+
+# ---- WebP and PNG ------------------------------------------------------------------------------
+
+
+class Film(Image.Image):
+    """An image of many frames that come into being as Pillow's writer of WebP asks for them, and go again."""
+
+    def __init__(self, images: Iterator[Image.Image], count: int) -> None:
+        super().__init__()
+        self._images, self._at, self.n_frames = images, -1, count
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        if frame == self._at + 1:
+            image = next(self._images)
+            self.im, self._mode, self._size, self._at = image.im, image.mode, image.size, frame
+
+    def tell(self) -> int:
+        return self._at
+
+
+def write_webp(path: Path, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
+    first = next(paintings)
+    film = Film(chain([first], paintings), len(survey.durations))
+    film.save(path, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, quality=quality, **_about(first))
+    return first
+
+
+def write_png(path: Path, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
+    first, *more = (p.convert("RGBA" if survey.clear else "RGB") for p in paintings)
+    options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": 0}
+    first.save(path, "PNG", save_all=True, append_images=more, **options, **_about(first))
+    return first
+
+
+def _about(image: Image.Image) -> dict:
+    return {k: v for k, v in image.info.items() if k in ("icc_profile", "exif")}
+
+
+WRITERS = {"gif": write_gif, "webp": write_webp, "png": write_png}
