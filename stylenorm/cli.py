@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_batch, cli_export, cli_judge, cli_lab, cli_train
+from stylenorm import __version__, cli_batch, cli_export, cli_judge, cli_lab, cli_train, cli_video
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     AsJson,
@@ -316,3 +316,4 @@ app.add_typer(cli_batch.app)
 app.add_typer(cli_export.app)
 app.add_typer(cli_judge.app)
 app.add_typer(cli_lab.app)
+app.add_typer(cli_video.app)

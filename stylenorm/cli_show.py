@@ -38,6 +38,8 @@ def stopping(stop: threading.Event) -> Iterator[None]:
 class Show:
     """Tells people, or scripts, how a batch goes. done, failed: paintings so far."""
 
+    unit = "paintings"
+
     def __init__(self, quiet: bool, as_lines: bool) -> None:
         self.quiet, self.as_lines = quiet, as_lines
         self.done = self.failed = self.total = 0
@@ -55,7 +57,7 @@ class Show:
 
     def say(self, line: str) -> None:
         if not self.quiet and not self.as_lines:
-            print(line, flush=True)
+            print(line, file=self._out, flush=True)
 
     def plan(self, tree, plan, total: int) -> None:
         self.total = total
@@ -93,7 +95,7 @@ class Show:
         so_far, seconds = self.done + self.failed, time.monotonic() - self._started
         rate = so_far / max(seconds, 1e-9)
         failed = f"{self.failed} failed  " if self.failed else ""
-        return f"{failed}{rate:.2f} paintings/s  {duration((self.total - so_far) / rate if rate else 0)} left"
+        return f"{failed}{rate:.2f} {self.unit}/s  {duration((self.total - so_far) / rate if rate else 0)} left"
 
     def line(self, line: dict) -> None:
         if line["kind"] == "done":

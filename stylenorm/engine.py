@@ -238,7 +238,7 @@ class Stream:
         self._stylizer, self._style, self._strength, self._preserve_color, self._size = stylizer, style, strength, preserve_color, size
         self.steady = steady
         self._pool = Pool()
-        self._checked: tuple[int, int] | None = None
+        self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
     def __call__(self, frame: Image.Image) -> Image.Image:
         frame = self._sized(frame)
@@ -260,10 +260,10 @@ class Stream:
 
     def _sized(self, frame: Image.Image) -> Image.Image:
         frame = frame if self._size is None else fit(frame, self._size)
-        if self._checked != frame.size:
+        if self.size != frame.size:
             self._stylizer._check_memory(frame, "a frame")
             self._stylizer._check_regions(self._style, frame)
-            self._checked = frame.size
+            self.size = frame.size
         return frame
 
 

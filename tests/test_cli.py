@@ -29,7 +29,7 @@ from stylenorm.jobs import plan, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "lab", "app")
+VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "lab", "app", "video")
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_broken_weights_are_refused(cli, photo, tmp_path, content):
     "out, word",
     [
         ("painted", "does not end in a format"),
-        ("painted.gif", "does not end in a format"),
+        ("painted.bmp", "does not end in a format"),
         ("no/painted.jpg", "there is no folder"),
     ],
 )

@@ -1,0 +1,177 @@
+"""The verb for films: video."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import threading
+import time
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylenorm import __version__
+from stylenorm.cli_batch import Wanted, painter, resolved, settings_of, wanted_styles
+from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, complain, verbs
+from stylenorm.cli_show import Show, stopping
+from stylenorm.errors import StyleError, StylenormError
+from stylenorm.jobs import identity
+from stylenorm.manifest import Manifest
+from stylenorm.progress import duration
+
+app = verbs()
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  stylenorm video holiday.mp4 painted.mp4 --style starry-night
+  stylenorm video holiday.mp4 painted.mp4 --style kiss:2,scream:1 --size 960
+  stylenorm video holiday.mov painted.webm --style-image painting.jpg --smoothing 0.9
+"""
+)
+def video(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .mp4, .m4v, .mov, .mkv or .webm file.")],
+    style: Annotated[
+        str | None, typer.Option("--style", "-s", metavar="NAME:W,...", help="A named style, or a blend of several.")
+    ] = None,
+    style_image: Annotated[str | None, typer.Option(metavar="PAINTING", help="A picture of any painting.")] = None,
+    strength: Strength = 1.0,
+    preserve_color: PreserveColor = False,
+    size: Annotated[
+        int | None, typer.Option(min=16, max=8192, metavar="PX", help="Longer side of the result, else the film's.")
+    ] = None,
+    style_size: StyleSize = None,
+    smoothing: Annotated[
+        float, typer.Option(min=0, max=0.98, help="Share of the past, so that still regions hold still; 0: each frame by itself.")
+    ] = 0.8,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Of the encoder: less is better and larger.")] = 18,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, and begin anew whatever was begun.")] = False,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    weights: Weights = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Paint a film. Sound, time stamps and orientation stay as they are.
+
+    Stop it with Ctrl-C, or in any other way: the same command goes on from the
+    last 50 frames that were finished. They are kept in the folder OUT.parts
+    until OUT is written. Of a film that is cut short, what is readable is
+    painted, and the exit code is 1.
+
+    H.264 is written, in .webm VP9. A size with an odd side is written in 4:4:4,
+    which few players show; --size can avoid it. It takes: pip install
+    "stylenorm[video]".
+    """
+    if math.isnan(smoothing):
+        raise StylenormError("the smoothing must be a number from 0 to 0.98")
+    wanted = one_style(style, style_image, weights)
+    check_files(source, target, overwrite)
+    if not find_spec("av"):
+        raise StylenormError('video takes the package av; pip install "stylenorm[video]"')
+    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing}
+    about = source.stat()
+    more = {"crf": crf, "video": source.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
+    settings = settings_of([wanted], weights, style_size, options | more)
+    show = Reel(quiet=quiet or as_json, as_lines=False)
+    try:
+        with redirect_stdout(sys.stderr):  # whatever a library prints
+            row = paint(source, target, wanted, settings, options, style_size, crf, overwrite, show, lambda: painter(weights, device, backend))
+    except KeyboardInterrupt:
+        complain("stopped; the same command goes on")
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps(row))
+    if not row["finished"]:
+        complain(f"stopped after {row['frames']} frames; the same command goes on from there")
+        raise typer.Exit(130)
+    if row["trouble"]:
+        complain(row["trouble"])
+        raise typer.Exit(1)
+
+
+def one_style(style: str | None, style_image: str | None, weights: Path | None) -> Wanted:
+    if style and style_image:
+        raise StyleError("give --style or --style-image, not both")
+    return wanted_styles([style] if style else (), [style_image] if style_image else (), weights)[0]
+
+
+def check_files(source: Path, target: Path, overwrite: bool) -> None:
+    from stylenorm.video_files import container_of
+
+    container_of(target)
+    if not source.is_file():
+        raise StylenormError(f"there is no video {source}; check the name")
+    if identity(source) == identity(target):
+        raise StylenormError(f"{target} is the input and would be overwritten; give another name")
+    if not target.absolute().parent.is_dir():
+        raise StylenormError(f"there is no folder {target.parent}; make it first")
+    if target.exists() and not overwrite:
+        raise StylenormError(f"{target} is there already; give another name, or --overwrite")
+
+
+class Reel(Show):
+    """Tells people how a film goes."""
+
+    unit = "frames"
+
+    def begin(self, film, description: str) -> None:
+        self.total = film.frames or 0
+        width, height = film.size
+        self.say(f"{width} x {height}, about {film.frames or '?'} frames, {float(film.rate):.4g} a second; {description}")
+
+    def frame(self, done: int) -> None:
+        self.done = done
+        if self._draw:
+            self._draw()
+        elif time.monotonic() - self._told > 10:
+            self._told = time.monotonic()
+            self.say(f"{self.done}/{self.total or '?'}  {self.pace()}")
+
+
+def paint(source, target, wanted, settings, options, style_size, crf, overwrite, show: Reel, load) -> dict:
+    """Open everything, paint, and say what came of it, as the row of --json."""
+    from stylenorm.batch import now
+    from stylenorm.video import paint_video, parts_folder
+    from stylenorm.video_files import container_of, pixel_format, probe
+
+    film, folder, started = probe(source), parts_folder(target), time.monotonic()
+    if overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+    stop = threading.Event()
+    with Manifest(folder) as manifest:
+        check_begun(manifest, settings, folder)
+        stylizer = load()
+        stream = stylizer.stream(resolved(stylizer, wanted, style_size), **options)
+        if manifest.settings is None:
+            manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
+        show.begin(film, stylizer.describe())
+        with stopping(stop), show.bar():
+            report = paint_video(film, target, stream, manifest, crf, stop, show.frame)
+    if report.kept:
+        show.say(f"{report.kept} frames were painted by an earlier run")
+    for note in report.notes:
+        complain(note)
+    seconds = round(time.monotonic() - started, 1)
+    if report.finished:
+        if pixel_format(container_of(target)[1], stream.size) == "yuv444p":
+            complain(f"{target} has an odd side and was written in 4:4:4, which few players show; --size can avoid it")
+        width, height = stream.size
+        show.say(f"{source} -> {target} ({width} x {height}, {report.frames} frames, {report.cuts} scene cuts, {duration(seconds)})")
+    row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}
+    return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble}
+
+
+def check_begun(manifest: Manifest, settings: dict, folder: Path) -> None:
+    from stylenorm.batch import differences
+
+    if manifest.settings not in (None, settings):
+        told = "; ".join(differences(manifest.settings, settings))
+        raise StylenormError(f"what is in {folder} was begun with {told}; give the same settings, or --overwrite to begin anew")

@@ -1,0 +1,140 @@
+"""A film painted part by part, so that a run that is stopped at any moment goes on from its last whole part.
+
+The parts, the stream's state after each and a manifest lie in a folder beside the output; they are joined with the
+sound in the end, and the folder is removed. A part always has the same frames, whoever stopped when, so that an
+interrupted run and an uninterrupted one write the same file.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from stylenorm.drafts import draft_of, remove_drafts, write_whole
+from stylenorm.errors import StylenormError
+from stylenorm.manifest import Manifest
+from stylenorm.video_files import Film, Part, container_of, frames, join
+
+PART = 50  # frames of a part, which is what a kill may lose
+
+
+@dataclass
+class Report:
+    """What came of a run. frames: painted so far, of which ``kept`` by earlier runs. finished: the output is there."""
+
+    frames: int = 0
+    kept: int = 0
+    cuts: int = 0
+    finished: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def parts_folder(target: Path) -> Path:
+    return target.with_name(target.name + ".parts")
+
+
+def paint_video(
+    film: Film,
+    target: Path,
+    stream,
+    manifest: Manifest,
+    crf: int,
+    stop: threading.Event,
+    tell: Callable[[int], None] = lambda frames: None,
+    length: int = PART,
+) -> Report:
+    """Paint what is missing, and join it all to ``target`` unless ``stop`` was set before the end.
+
+    stream: a fresh `stylenorm.engine.Stream`. manifest: open, in `parts_folder`, begun with this film's settings.
+    tell: called with the number of frames that are painted, after each. length: frames of a part.
+    """
+    folder, codec = parts_folder(target), container_of(target)[1]
+    remove_drafts(folder)
+    done = list(_whole_parts(manifest, folder))
+    report = Report(kept=sum(line["frames"] for line in done))
+    report.frames = report.kept
+    if done:
+        report.cuts = done[-1]["cuts"]
+        with np.load(folder / _state_name(len(done) - 1)) as state:
+            stream.steady.restore(dict(state))
+    tell(report.frames)
+    reader = frames(film)
+    for _ in islice(reader, report.kept):  # decoded and passed over, which is exact and quick beside painting
+        if stop.is_set():
+            return report
+    ended = False
+    while not ended:
+        try:
+            line = _paint_part(len(done), film, reader, stream, folder, (codec, crf), length, stop, lambda n: tell(report.frames + n))
+        except _Stopped:
+            return report
+        report.cuts, ended = report.cuts + line["cuts"], line["frames"] < length
+        if line["frames"]:
+            manifest.append(line | {"cuts": report.cuts})
+            if done:
+                (folder / _state_name(len(done) - 1)).unlink(missing_ok=True)
+            done.append(line)
+            report.frames += line["frames"]
+    if not done:
+        raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
+    with draft_of(target) as draft:
+        report.notes = join([folder / line["output"] for line in done], film, draft, target, done[-1]["last_duration"])
+    manifest.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    report.finished = True
+    return report
+
+
+class _Stopped(Exception):
+    """In the middle of a part, which is then thrown away."""
+
+
+def _paint_part(number, film, reader: Iterator, stream, folder: Path, encoder, length: int, stop, tell) -> dict:
+    """Encode the next frames into a part, and keep the stream's state beside it. Returns the manifest's line."""
+    name, count, duration, part = f"{number:05}.nut", 0, 0, None
+    stream.steady.cuts = 0
+    with draft_of(folder / name) as draft:
+        try:
+            for stamp, duration, frame in islice(reader, length):
+                if stop.is_set():
+                    raise _Stopped
+                painted = stream(frame())
+                part = part or Part(draft, film, *encoder, painted.size)
+                part.add(painted, stamp)
+                count += 1
+                tell(count)
+        except BaseException:
+            if part:
+                part.close(whole=False)
+            raise
+        if part:
+            part.close(whole=True)
+        else:
+            draft.touch()
+        np.savez(buffer := io.BytesIO(), **stream.steady.state)
+        write_whole(folder / _state_name(number), buffer.getvalue())
+    line = {"kind": "done", "style": "", "input": name, "output": name, "input_bytes": 0, "input_changed": 0}
+    return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts}
+
+
+def _state_name(number: int) -> str:
+    return f"{number:05}.npz"
+
+
+def _whole_parts(manifest: Manifest, folder: Path) -> Iterator[dict]:
+    """The parts in their order, as far as they are there and what comes after them can be painted."""
+    lines = {line["input"]: line for line in manifest.done.values()}
+    found = []
+    for number in range(len(lines)):
+        line = lines.get(f"{number:05}.nut")
+        if line is None or not (folder / line["output"]).is_file():
+            break
+        found.append(line)
+    return iter(found if not found or (folder / _state_name(len(found) - 1)).is_file() else [])

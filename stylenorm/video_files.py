@@ -1,0 +1,331 @@
+"""Video files in and out, with PyAV: frames upright in RGB, encoded parts, and one file of parts and sound.
+
+Time stamps are whole numbers of the film's own clock, `Film.clock`, from end to end, so that a variable frame rate
+stays what it was. Everything that goes wrong is a `StylenormError` that names the file.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stylenorm.errors import StylenormError
+
+# suffix of the output -> FFmpeg's name of the container, and of the encoders of pictures and of sound
+CONTAINERS = {
+    ".mp4": ("mp4", "libx264", "aac"),
+    ".m4v": ("mp4", "libx264", "aac"),
+    ".mov": ("mov", "libx264", "aac"),
+    ".mkv": ("matroska", "libx264", "aac"),
+    ".webm": ("webm", "libvpx-vp9", "libopus"),
+}
+# Without B-frames the parts follow each other whatever their time stamps: a frame is stored when it is shown.
+ENCODER = {
+    "libx264": {"preset": "medium", "bf": "0"},
+    "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4", "lag-in-frames": "0", "auto-alt-ref": "0"},
+}
+PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
+BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
+SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short
+
+
+@dataclass
+class Film:
+    """What is known of a video file. size: upright, px. frames: about how many, or None. clock: s a tick.
+
+    broken: packets that could not be decoded. end: s that have been read. length: s that there should be.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    clock: Fraction
+    rate: Fraction
+    frames: int | None
+    aspect: Fraction  # of a pixel
+    length: float | None
+    tags: dict[str, int] = field(default_factory=dict)
+    broken: int = 0
+    end: float = 0.0
+
+    @property
+    def trouble(self) -> str | None:
+        """What of it could not be read, in words."""
+        if self.length is not None and self.end < self.length - SHORT:
+            return f"{self.path} is cut short: it ends at {self.end:.1f} s of {self.length:.1f} s; what was readable is painted"
+        if self.broken:
+            return f"{self.path} is damaged: {self.broken} packets could not be read; the rest is painted"
+        return None
+
+
+def pyav():
+    try:
+        import av
+    except ImportError:
+        raise StylenormError('video takes the package av; pip install "stylenorm[video]"') from None
+    return av
+
+
+def container_of(target: Path) -> tuple[str, str, str]:
+    if target.suffix.lower() not in CONTAINERS:
+        raise StylenormError(f"{target} does not end in a video format ({', '.join(CONTAINERS)}); give such a name")
+    return CONTAINERS[target.suffix.lower()]
+
+
+@contextmanager
+def reading(path: Path):
+    """The opened container, which has pictures."""
+    av = pyav()
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        if not path.exists():
+            raise StylenormError(f"there is no video {path}; check the name") from None
+        raise StylenormError(f"{path} is no video, or is cut short before its index ({error.strerror}); get a whole copy") from None
+    with container:
+        if not container.streams.video:
+            raise StylenormError(f"{path} holds no pictures; give a video")
+        container.streams.video[0].thread_type = "AUTO"
+        yield container
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def probe(path: Path) -> Film:
+    """Read the head and the first frame."""
+    with reading(path) as container:
+        stream = container.streams.video[0]
+        frame = next(_decoded(container, None), None)
+        if frame is None:
+            raise StylenormError(f"{path} holds no frame that can be read; get a whole copy")
+        turned = _is_turned(_matrix(frame))
+        width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        length = container.duration / 1_000_000 if container.duration else None
+        frames = stream.frames or (round(length * rate) if length else None)
+        tags = {name: int(getattr(frame, name)) for name in ("color_primaries", "color_trc")}
+        tags |= {"colorspace": _matrix_of_color(frame)}
+        return Film(path, (width, height), stream.time_base, rate, frames, 1 / aspect if turned else aspect, length, tags)
+
+
+def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
+    """(time stamp in ticks, its duration or 0, a call that gives the frame upright in RGB), in the order of showing.
+
+    What cannot be decoded is left out and counted in ``film.broken``; ``film.end`` grows.
+    """
+    film.broken, film.end, last = 0, 0.0, None
+    with reading(film.path) as container:
+        for frame in _decoded(container, film):
+            step = max(1, round(1 / (film.rate * film.clock)))
+            stamp = frame.pts if frame.pts is not None else (0 if last is None else last + step)
+            last = stamp if last is None else max(stamp, last + 1)
+            yield last, int(getattr(frame, "duration", 0) or 0), lambda frame=frame: upright(frame)
+
+
+def _decoded(container, film: Film | None) -> Iterator:
+    """Frames of the first video stream; every other stream is only followed to its end."""
+    av, stream = pyav(), container.streams.video[0]
+    packets, start = container.demux(), (container.start_time or 0) / 1_000_000
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError:  # the container itself is damaged from here on
+            film.broken += 1
+            return
+        if film and packet.pts is not None and packet.time_base:
+            film.end = max(film.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)
+        if packet.stream is not stream:
+            continue
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            if film:
+                film.broken += 1
+
+
+def upright(frame) -> Image.Image:
+    """The frame as it is to be shown, in full-range RGB."""
+    rgb = frame.reformat(format="rgb24", src_colorspace=_matrix_of_color(frame)).to_ndarray()
+    (a, b), (c, d) = _matrix(frame)
+    if _is_turned(((a, b), (c, d))):
+        rgb, right, down = rgb.transpose(1, 0, 2), c, b
+    else:
+        right, down = a, d
+    return Image.fromarray(np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]))
+
+
+def _matrix(frame) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((a, b), (c, d)): a pixel at (x, y) is shown at (a x + c y, b x + d y), but for a shift."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data)[:20], np.int32).tolist()
+            return (a, b), (c, d)
+    return (1, 0), (0, 1)
+
+
+def _is_turned(matrix) -> bool:
+    (a, b), (c, d) = matrix
+    return abs(b) + abs(c) > abs(a) + abs(d)
+
+
+def _matrix_of_color(frame) -> int:
+    """Of YUV. A file that does not say has the one that players take it to have, by its size."""
+    known = {1: BT709, 5: BT601, 6: BT601, 9: BT2020, 10: BT2020}
+    return known.get(int(frame.colorspace), BT709 if frame.height >= 720 else BT601)
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+class Part:
+    """A file of encoded frames that begins with a key frame. `add` each; `close` it in any case."""
+
+    def __init__(self, path: Path, film: Film, codec: str, crf: int, size: tuple[int, int]) -> None:
+        av = pyav()
+        self._av, self._tags = av, film.tags
+        self._format = pixel_format(codec, size)
+        self._container = av.open(str(path), "w", format=PART_FORMAT)
+        try:
+            options = {**ENCODER[codec], "crf": str(crf)}
+            self._stream = self._container.add_stream(codec, rate=film.rate, options=options)
+        except (av.FFmpegError, ValueError):
+            self._container.close()
+            raise StylenormError(f"this av has no {codec}; install the one from PyPI: pip install av") from None
+        stream, context = self._stream, self._stream.codec_context
+        stream.width, stream.height = size
+        stream.pix_fmt = self._format
+        stream.time_base = context.time_base = film.clock
+        context.sample_aspect_ratio = film.aspect
+        context.color_range = 1  # of 16 to 235
+        for name, value in film.tags.items():
+            setattr(context, name, value)
+
+    def add(self, image: Image.Image, stamp: int) -> None:
+        rgb = self._av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
+        frame = rgb.reformat(format=self._format, dst_colorspace=self._tags["colorspace"], dst_color_range=1)
+        frame.pts, frame.time_base = stamp, self._stream.codec_context.time_base
+        for name, value in self._tags.items():
+            setattr(frame, name, value)
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self, whole: bool) -> None:
+        if whole:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+
+
+def pixel_format(codec: str, size: tuple[int, int]) -> str:
+    """One colour for four pixels, as every player knows it; H.264 of an odd size has none such."""
+    odd = size[0] % 2 or size[1] % 2
+    return "yuv444p" if odd and codec == "libx264" else "yuv420p"
+
+
+def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int) -> list[str]:
+    """Write the parts and the film's sound to ``path``, in the container of ``target``. Returns what was not copied as it is."""
+    av, (format, _, audio) = pyav(), container_of(target)
+    options = {"movflags": "+faststart"} if format in ("mp4", "mov") else {}
+    notes: list[str] = []
+    with reading(film.path) as source, av.open(str(path), "w", format=format, options=options) as out, av.open(str(parts[0])) as head:
+        pictures = out.add_stream_from_template(head.streams.video[0])
+        pictures.time_base = film.clock
+        out.metadata.update({k: v for k, v in source.metadata.items() if k in ("title", "artist", "comment", "creation_time", "date")})
+        tracks = {s.index: track for s in source.streams if (track := _track(s, out, audio, notes, film.path))}
+        packets = [_picture_packets(parts, pictures, film, last_duration), _sound_packets(source, tracks)]
+        for _, packet in heapq.merge(*packets, key=lambda item: item[0]):
+            out.mux(packet)
+    return notes
+
+
+def _picture_packets(parts: Sequence[Path], stream, film: Film, last_duration: int) -> Iterator[tuple[float, object]]:
+    av, before = pyav(), None
+    for path in parts:
+        with av.open(str(path)) as container:
+            for packet in container.demux(video=0):
+                if packet.pts is None:
+                    continue
+                packet.pts = packet.dts = round(packet.pts * packet.time_base / film.clock)
+                packet.time_base, packet.stream = film.clock, stream
+                if before is not None:
+                    before.duration = packet.pts - before.pts
+                    yield float(before.pts * film.clock), before
+                before = packet
+    if before is not None:
+        before.duration = last_duration or max(1, round(1 / (film.rate * film.clock)))
+        yield float(before.pts * film.clock), before
+
+
+@dataclass
+class _Track:
+    """A stream of the input, and what becomes of it: copied, or decoded and encoded where the container needs it."""
+
+    stream: object
+    resampler: object = None
+
+    def packets(self, packet) -> Iterator:
+        if self.resampler is None:
+            if packet is not None and packet.dts is not None:
+                packet.stream = self.stream
+                yield packet
+            return
+        decoded = packet.decode() if packet is not None else [None]
+        for frame in decoded:
+            for ready in self.resampler.resample(frame):
+                yield from self.stream.encode(ready)
+        if packet is None:
+            yield from self.stream.encode(None)
+
+
+def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | None:
+    av = pyav()
+    if stream.type not in ("audio", "subtitle"):
+        return None
+    try:
+        name = stream.codec.canonical_name
+        if name in out.supported_codecs:
+            track = _Track(out.add_stream_from_template(stream))
+        elif stream.type == "audio":
+            rate = 48000 if audio == "libopus" else stream.rate
+            encoder = out.add_stream(audio, rate=rate, layout=stream.layout.name)
+            track = _Track(encoder, av.AudioResampler(encoder.format, encoder.layout, rate))
+            notes.append(f"the sound ({name}) was encoded anew ({audio.removeprefix('lib')}), because {out.format.name} cannot hold it")
+        else:
+            notes.append(f"subtitles ({name}) were left out, because {out.format.name} cannot hold them")
+            return None
+    except (av.FFmpegError, AttributeError, ValueError) as error:
+        notes.append(f"a stream of {path} was left out ({stream.type}: {error})")
+        return None
+    if stream.language:
+        track.stream.metadata["language"] = stream.language
+    return track
+
+
+def _sound_packets(source, tracks: dict[int, _Track]) -> Iterator[tuple[float, object]]:
+    av = pyav()
+    if not tracks:
+        return
+    time = 0.0
+    try:
+        for packet in source.demux([source.streams[i] for i in tracks]):
+            if packet.dts is None:
+                continue
+            time = float(packet.dts * packet.time_base)
+            try:
+                for ready in tracks[packet.stream.index].packets(packet):
+                    yield time, ready
+            except av.FFmpegError:  # a damaged packet is told of by `Film.trouble`
+                continue
+    except av.FFmpegError:
+        pass
+    for track in tracks.values():
+        for ready in track.packets(None):
+            yield time, ready
