@@ -219,6 +219,7 @@ Examples:
   stylenorm bench
   stylenorm bench --size 512 --size 2048 --repeats 9 --json
   stylenorm bench --photos photos/ --styles paintings/ --pictures 8
+  stylenorm bench --film photo.jpg
 """
 )
 def bench(
@@ -238,6 +239,9 @@ def bench(
     paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
+    film: Annotated[
+        Path | None, typer.Option(metavar="PHOTO", help="Measure how still films hold, on motions over this photograph, 400 x 280 px or more.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure speed on this machine, as ratios within the run, or quality.
@@ -252,11 +256,22 @@ def bench(
     for folder in (photos, styles, paintings):
         if folder and not folder.is_dir():
             raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
-    from stylenorm.bench import run_bench, run_quality
+    if film and not film.is_file():
+        raise StylenormError(f"there is no photograph {film}; check --film")
 
     def notice(line: str) -> None:
         if sys.stderr.isatty():
             print(line, file=sys.stderr)
+
+    if film:
+        from stylenorm.bench_film import run_film
+
+        rows = run_film(film, weights=weights, device=device, peer=peer, progress=notice)
+        if as_json:
+            return print(json.dumps(rows, indent=2))
+        table = [(r["clip"], r["what"], f"{r['unrest']:.2f}", f"{r['sharpness']:.1f}") for r in rows]
+        return show_table(("clip", "painted", "unrest", "sharpness"), table)
+    from stylenorm.bench import run_bench, run_quality
 
     if photos:
         rows = run_quality(photos, styles, paintings, pictures, pairs, weights, device, peer, notice)

@@ -111,13 +111,15 @@ class Steady:
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint on the grid that moves along, with steady moments."""
+        if not self.smoothing and not self.fixed:
+            return backend(pixels, style)
         name, empty = f"moments {self._part}", np.zeros((2, sum(style.channels)), np.float32)
         self._part += 1
         given, share = (self.fixed[name], 0.0) if self.fixed else (self._kept.get(name, empty), self._share(name))
         down, right = (0, 0) if style.has_regions else self._offset  # a region's γ and β have their place on the grid
         padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), "symmetric") if down or right else pixels
         painted, own = backend.steered(padded, style, given, share)
-        if self.smoothing and not self.fixed:
+        if not self.fixed:
             self._kept[name] = given + np.float32(share) * (own - given)
         return painted[down:, right:]
 

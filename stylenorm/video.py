@@ -48,13 +48,14 @@ def paint_video(
     crf: int,
     stop: threading.Event,
     tell: Callable[[int], None] = lambda frames: None,
-    length: int = PART,
+    length: int | None = None,
 ) -> Report:
     """Paint what is missing, and join it all to ``target`` unless ``stop`` was set before the end.
 
     stream: a fresh `stylenorm.engine.Stream`. manifest: open, in `parts_folder`, begun with this film's settings.
     tell: called with the number of frames that are painted, after each. length: frames of a part.
     """
+    length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
     remove_drafts(folder)
     done = list(_whole_parts(manifest, folder))

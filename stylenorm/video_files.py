@@ -111,7 +111,7 @@ def probe(path: Path) -> Film:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         length = container.duration / 1_000_000 if container.duration else None
         frames = stream.frames or (round(length * rate) if length else None)
-        tags = {name: int(getattr(frame, name)) for name in ("color_primaries", "color_trc")}
+        tags = {name: int(getattr(frame, name, 2)) for name in ("color_primaries", "color_trc")}  # 2: not told
         tags |= {"colorspace": _matrix_of_color(frame)}
         return Film(path, (width, height), stream.time_base, rate, frames, 1 / aspect if turned else aspect, length, tags)
 

@@ -203,3 +203,33 @@ def test_a_gpu_paints_what_the_cpu_paints():
     wanted = TorchBackend(generator, CPU)(picture(40, 57), style_of(generator)).astype(int)
     painted = TorchBackend(generator, torch.device("cuda"))(picture(40, 57), style_of(generator))
     assert np.abs(painted - wanted).mean() < 3
+
+
+# ---- moments from outside ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["instance", "layer", "group", "batch"])
+def test_torch_steered_by_its_own_moments_is_torch(norm):
+    generator = generator_of(norm)
+    backend, style, pixels = TorchBackend(generator, CPU), style_of(generator), picture(31, 45)
+    nothing = np.zeros((2, sum(generator.config.channels)), np.float32)
+    painted, own = backend.steered(pixels, style, nothing, 1.0)
+    assert distance(painted, backend(pixels, style)) <= 1
+    again, same = backend.steered(pixels, style, own, 0.0)
+    assert distance(again, painted) <= 1
+    np.testing.assert_allclose(same, own, rtol=1e-3, atol=1e-3)
+
+
+@needs_openvino
+@pytest.mark.parametrize("norm", ["instance", "layer", "group", "batch"])
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.0])
+def test_openvino_steered_is_torch_steered(norm, share):
+    generator = generator_of(norm)
+    ours, theirs = TorchBackend(generator, CPU), OpenVINOBackend(generator, threads=1, precision="f32")
+    style = style_of(generator)
+    given = ours.steered(picture(40, 40, 7), style, np.zeros((2, sum(generator.config.channels)), np.float32), 1.0)[1]
+    for seed, size in enumerate(SIZES[2:]):
+        wanted, own = ours.steered(picture(*size, seed), style, given, share)
+        painted, found = theirs.steered(picture(*size, seed), style, given, share)
+        assert distance(painted, wanted) <= 1
+        np.testing.assert_allclose(found, own, rtol=2e-3, atol=2e-3)

@@ -1,0 +1,181 @@
+"""Animated GIF, WebP and PNG, as Pillow reads what we wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylenorm import ImageError, Stylizer
+from stylenorm.animation import changed, frame_count, frames, hundredths, indexed, paint_animation, shared_palette
+from stylenorm.cli import main
+from stylenorm.jobs import plan
+
+torch.set_num_threads(1)
+TIMES = [40, 90, 130, 70]
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+def begin(stylizer, **options):
+    return lambda fixed: stylizer.stream("red-hill", fixed=fixed, **options)
+
+
+def pictures(mode: str = "RGB", size=(50, 38)) -> list[Image.Image]:
+    """A square that walks over waves; around it nothing, if there is an alpha."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    ground = np.stack([128 + 100 * np.sin(x / 9 + k * y / 17) for k in range(3)], 2).astype(np.uint8)
+    found = []
+    for t in range(len(TIMES)):
+        pixels = ground.copy()
+        pixels[10:20, 5 + 8 * t : 15 + 8 * t] = (250, 220, 40)
+        image = Image.fromarray(pixels)
+        if mode == "RGBA":
+            alpha = np.zeros(size[::-1], np.uint8)
+            alpha[6:24, 1 + 8 * t : 19 + 8 * t] = 255
+            image.putalpha(Image.fromarray(alpha))
+        found.append(image)
+    return found
+
+
+def animation(path, mode: str = "RGB", **options):
+    first, *more = pictures(mode)
+    first.save(path, save_all=True, append_images=more, **{"duration": TIMES, "loop": 0} | options)
+    return path
+
+
+def read(path) -> tuple[list[np.ndarray], list[int], object]:
+    """Frames, milliseconds and the loop, by Pillow's own way."""
+    shown, times = [], []
+    with Image.open(path) as image:
+        for i in range(getattr(image, "n_frames", 1)):
+            image.seek(i)
+            image.load()
+            shown.append(np.asarray(image.convert("RGBA")).astype(int))
+            times.append(round(image.info.get("duration", 0)))
+        return shown, times, image.info.get("loop")
+
+
+@pytest.mark.parametrize("source", ["gif", "webp", "png"])
+@pytest.mark.parametrize("target", ["gif", "webp", "png"])
+def test_every_frame_keeps_its_time(stylizer, tmp_path, source, target):
+    path = animation(tmp_path / f"in.{source}")
+    first = paint_animation(path, out := tmp_path / f"out.{target}", begin(stylizer))
+    shown, times, loop = read(out)
+    assert times == TIMES and loop == 0 and first.size == (50, 38)
+    assert all(a.shape == (38, 50, 4) and (a[..., 3] == 255).all() for a in shown)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_png_frames_are_those_that_a_stream_with_pooled_moments_paints(stylizer, tmp_path):
+    path = animation(tmp_path / "in.png")
+    paint_animation(path, out := tmp_path / "out.png", begin(stylizer, strength=0.8))
+    survey = stylizer.stream("red-hill", strength=0.8)
+    for image in pictures():
+        survey.survey(image)
+    stream = stylizer.stream("red-hill", strength=0.8, fixed=survey.pooled())
+    for got, image in zip(read(out)[0], pictures(), strict=True):
+        np.testing.assert_array_equal(got[..., :3], np.asarray(stream(image)))
+
+
+def test_a_gif_looks_like_the_lossless_animation(stylizer, tmp_path):
+    """255 colours, dithered: each frame close, and closer where the eye averages. Parts that stay are not stored again."""
+    path = animation(tmp_path / "in.png")
+    for name in ("out.png", "out.gif"):
+        paint_animation(path, tmp_path / name, begin(stylizer))
+    for exact, told in zip(read(tmp_path / "out.png")[0], read(tmp_path / "out.gif")[0], strict=True):
+        assert np.abs(exact - told)[..., :3].mean() < 8
+
+
+@pytest.mark.parametrize("target", ["gif", "webp", "png"])
+def test_what_is_clear_stays_clear_and_nothing_is_left_standing(stylizer, tmp_path, target):
+    path = animation(tmp_path / "in.webp", "RGBA", lossless=True)
+    paint_animation(path, out := tmp_path / f"out.{target}", begin(stylizer))
+    for shown, image in zip(read(out)[0], pictures("RGBA"), strict=True):
+        np.testing.assert_array_equal(shown[..., 3] > 127, np.asarray(image.getchannel("A")) > 127)
+
+
+def test_frames_are_composed_before_they_are_painted(tmp_path):
+    """Pillow's GIF stores what changes; frames() gives whole frames."""
+    path = animation(tmp_path / "in.png")
+    for (picture, duration, _), image, time in zip(frames(path), pictures(), TIMES, strict=True):
+        np.testing.assert_array_equal(np.asarray(picture.rgb), np.asarray(image))
+        assert duration == time
+
+
+@pytest.mark.parametrize("source, loop, target, wanted", [
+    ("gif", 3, "gif", 3), ("gif", None, "gif", None), ("gif", 3, "webp", 4), ("gif", None, "png", 1),
+    ("webp", 4, "gif", 3), ("png", 1, "gif", None), ("png", 2, "webp", 2),
+])  # fmt: skip
+def test_it_runs_as_often_as_before(stylizer, tmp_path, source, loop, target, wanted):
+    """A GIF counts the runs after the first, the others all of them."""
+    options = {} if loop is None else {"loop": loop}
+    first, *more = pictures()
+    path = tmp_path / f"in.{source}"
+    first.save(path, save_all=True, append_images=more, duration=TIMES, **options)
+    paint_animation(path, out := tmp_path / f"out.{target}", begin(stylizer, smoothing=0))
+    assert read(out)[2] == wanted
+
+
+def test_a_png_whose_own_picture_is_no_frame(stylizer, tmp_path):
+    first, *more = pictures()
+    first.save(tmp_path / "in.png", save_all=True, append_images=more, default_image=True, duration=TIMES[1:])
+    assert frame_count(tmp_path / "in.png") == 3
+    paint_animation(tmp_path / "in.png", out := tmp_path / "out.webp", begin(stylizer))
+    assert read(out)[1] == TIMES[1:]
+
+
+def test_stills_and_files_that_are_no_pictures_have_one_frame(tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"nothing")
+    pictures()[0].save(tmp_path / "b.gif")
+    assert [frame_count(tmp_path / n) for n in ("a.gif", "b.gif", "c.gif")] == [1, 1, 1]
+
+
+def test_an_animation_cut_short_is_told_and_nothing_is_written(stylizer, tmp_path):
+    path = animation(tmp_path / "in.webp")
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(ImageError, match=r"in\.webp"):
+        paint_animation(path, tmp_path / "out.gif", begin(stylizer))
+    assert not (tmp_path / "out.gif").exists()
+
+
+def test_hundredths_keep_the_sum():
+    assert list(hundredths([33, 33, 34, 5, 5, 0, 1000])) == [30, 40, 30, 0, 10, 0, 1000]
+
+
+def test_unchanged_pixels_are_clear_in_the_next_frame():
+    palette, spread = shared_palette(pictures())
+    a, b = (indexed(p, palette, spread) for p in pictures()[:2])
+    part, (x, y) = changed(b, a)
+    assert (x, y) >= (5, 10) and part.size[0] <= 18 and part.size[1] <= 10
+    assert changed(b, b)[0].size == (1, 1)
+
+
+def test_stylize_takes_animations(stylizer, weights, tmp_path, capsys):
+    def stylize(*words):
+        code = main(["stylize", *map(str, words), "--style", "red-hill", "--weights", str(weights), "--backend", "torch"])
+        return code, capsys.readouterr()
+
+    gif, webp = animation(tmp_path / "in.gif"), animation(tmp_path / "in.webp")
+    code, told = stylize(gif, "-o", tmp_path / "out.gif")
+    assert code == 0 and "out.gif (50 x 38" in told.out
+    assert stylize(gif, webp, "-o", f"{tmp_path}/all/")[0] == 0
+    assert [len(read(tmp_path / name)[0]) for name in ("out.gif", "all/in.gif", "all/in.webp")] == [4, 4, 4]
+    assert stylize(gif, "-o", tmp_path / "first.jpg")[0] == 0 and frame_count(tmp_path / "first.jpg") == 1
+    pictures()[0].save(tmp_path / "still.jpg")
+    assert stylize(tmp_path / "still.jpg", "-o", tmp_path / "still.gif", "--size", "30")[0] == 0
+    assert read(tmp_path / "still.gif")[0][0].shape == (23, 30, 4)
+    webp.write_bytes(webp.read_bytes()[:-300])
+    code, told = stylize(webp, "-o", tmp_path / "broken.webp")
+    assert code == 1 and told.err.count("\n") == 1 and "in.webp" in told.err
+
+
+def test_a_still_gif_becomes_a_png_in_a_folder_and_a_moving_one_stays_a_gif(tmp_path):
+    animation(tmp_path / "a.gif")
+    pictures()[0].save(tmp_path / "b.gif")
+    jobs = plan([str(tmp_path / "a.gif"), str(tmp_path / "b.gif")], f"{tmp_path}/out/", None)
+    assert [j.target.name for j in jobs] == ["a.gif", "b.png"]

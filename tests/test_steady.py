@@ -1,0 +1,195 @@
+"""Frames of one film: what is carried from one to the next, and that a film painted so holds still."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylenorm import StyleError, Stylizer
+from stylenorm.steady import Pool, Steady, motion
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """Smooth forms of many sizes, 200 x 300 px: something to find one's place in."""
+    rng = np.random.default_rng(0)
+    layers = [Image.fromarray(rng.integers(0, 256, (200 // k, 300 // k, 3), dtype=np.uint8)).resize((300, 200), 3) for k in (4, 10, 40)]
+    return np.mean([np.asarray(p, np.float32) for p in layers], 0).astype(np.uint8)
+
+
+def pan(photo, dy: int, dx: int, count: int, noise: float = 0) -> list[Image.Image]:
+    rng = np.random.default_rng(1)
+    cut = [photo[8 + dy * t :, 8 + dx * t :][:96, :128] for t in range(count)]
+    return [Image.fromarray(np.clip(p + rng.normal(0, noise, p.shape), 0, 255).astype(np.uint8)) for p in cut]
+
+
+def unrest(paintings, dy: int = 0, dx: int = 0) -> float:
+    """Mean difference of neighbouring frames, the earlier one moved along, in levels."""
+    arrays = [np.asarray(p, np.float32) for p in paintings]
+    height, width = arrays[0].shape[:2]
+    return np.mean([np.abs(a[dy:, dx:] - b[: height - dy, : width - dx]).mean() for a, b in zip(arrays, arrays[1:])])
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, 3), (7, -5), (-20, 31)])
+def test_motion_is_found(photo, shift):
+    dy, dx = shift
+    before = photo[40:160, 60:220]
+    now = photo[40 + dy : 160 + dy, 60 + dx : 220 + dx]
+    assert motion(before, now) == shift
+
+
+def test_motion_of_a_large_frame_is_found_to_the_pixel(photo, monkeypatch):
+    monkeypatch.setattr("stylenorm.steady.MOTION_PIXELS", 5000)
+    assert motion(photo[40:160, 60:220], photo[47:167, 55:215]) == (7, -5)
+
+
+def test_no_motion_is_seen_where_there_is_none(photo):
+    rng = np.random.default_rng(0)
+    assert motion(photo[:120, :160], rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)) == (0, 0)
+    assert motion(np.zeros((40, 50, 3), np.uint8), np.zeros((40, 50, 3), np.uint8)) == (0, 0)
+    assert motion(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8)) == (0, 0)
+
+
+@pytest.mark.parametrize("noise", [0, 3])
+def test_a_pan_holds_still(stylizer, photo, noise):
+    frames = pan(photo, 1, 3, 8, noise)
+    alone = [stylizer.stylize(f, "red-hill") for f in frames]
+    stream = stylizer.stream("red-hill")
+    assert unrest([stream(f) for f in frames], 1, 3) < 0.35 * unrest(alone, 1, 3)
+
+
+def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselves(stylizer, photo):
+    frames = pan(photo, 0, 2, 3)
+    for options in ({}, {"strength": 0.5, "preserve_color": True, "size": 64}):
+        alone = [stylizer.stylize(f, "red-hill", **options) for f in frames]
+        loose = stylizer.stream("red-hill", smoothing=0, **options)
+        for frame, wanted in zip(frames, alone):
+            assert np.abs(np.asarray(loose(frame), int) - np.asarray(wanted)).max() <= 1
+        assert np.abs(np.asarray(stylizer.stream("red-hill", **options)(frames[0]), int) - np.asarray(alone[0])).max() <= 1
+
+
+def test_a_scene_cut_begins_anew_and_a_fast_pan_does_not(stylizer, photo):
+    stream = stylizer.stream("red-hill")
+    other = Image.fromarray(255 - photo[::-1][:96, :128] // 2)
+    for frame in pan(photo, 2, 20, 4):
+        stream(frame)
+    assert stream.steady.cuts == 0
+    after = stream(other)
+    assert stream.steady.cuts == 1
+    assert np.abs(np.asarray(after, int) - np.asarray(stylizer.stylize(other, "red-hill"))).max() <= 1, "nothing of the scene before"
+
+
+def test_moments_are_smoothed_over_time(stylizer, photo):
+    """m = 0.75 m + 0.25 own, told from the moments that the backend met."""
+    met, frames = [], [np.asarray(f) for f in pan(photo, 0, 0, 4, noise=9)]
+
+    class Watched:
+        def steered(self, pixels, style, given, share):
+            painted, own = stylizer._backend.steered(pixels, style, given, share)
+            met.append((given.copy(), share, own))
+            return painted, own
+
+    steady, style = Steady(0.75, 8), stylizer.style("red-hill")
+    for frame in frames:
+        steady.begin(frame)
+        steady.end(steady.run(Watched(), frame, style))
+    assert [share for _, share, _ in met] == [1.0, 0.25, 0.25, 0.25]
+    wanted = met[0][2]
+    for given, _, own in met[1:]:
+        np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
+        wanted = 0.75 * wanted + 0.25 * own
+
+
+def test_pooled_moments_are_those_of_all_frames_together(stylizer, photo):
+    """At the first normalization, whose map does not depend on other moments: those of the maps side by side."""
+    from stylenorm.functional import moments
+    from stylenorm.images import to_tensor
+
+    frames, kept = pan(photo, 5, 9, 3), []
+    stream = stylizer.stream("red-hill")
+    for frame in frames:
+        stream.survey(frame)
+    generator, style = stylizer._network.generator, stylizer.style("red-hill")
+
+    def first_map(index, x):
+        if index == 0:
+            kept.append(x)
+        return moments(x)
+
+    with torch.inference_mode():
+        for frame in frames:
+            generator(to_tensor(frame), style, first_map)
+    mean, var = moments(torch.cat(kept, 3))
+    count = generator.config.channels[0]
+    pooled = stream.pooled()["moments 0"]
+    np.testing.assert_allclose(pooled[0, :count], mean.flatten(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pooled[1, :count], var.flatten(), rtol=1e-3, atol=1e-5)
+
+
+def test_with_fixed_moments_equal_frames_are_painted_alike_whatever_came_before(stylizer, photo):
+    a, b = pan(photo, 30, 60, 2)
+    survey = stylizer.stream("red-hill", strength=0.6)
+    for frame in (a, b):
+        survey.survey(frame)
+    stream = stylizer.stream("red-hill", strength=0.6, smoothing=0, fixed=survey.pooled())
+    first, _, again = stream(a), stream(b), stream(a)
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(again))
+
+
+def test_a_stream_goes_on_from_its_state(stylizer, photo):
+    frames = pan(photo, 1, 2, 4, noise=2)
+    options = {"strength": 0.7, "smoothing": 0.6}
+    whole, begun, resumed = (stylizer.stream("red-hill", **options) for _ in range(3))
+    wanted = [whole(f) for f in frames]
+    for frame in frames[:2]:
+        begun(frame)
+    resumed.steady.restore(begun.steady.state)
+    for frame, painting in zip(frames[2:], wanted[2:]):
+        np.testing.assert_array_equal(np.asarray(resumed(frame)), np.asarray(painting))
+
+
+def test_what_moves_leaves_no_ghost(stylizer, photo):
+    """Where the frame has changed, nothing of the last painting is left."""
+    steady = Steady(0.9, 8)
+    before = photo[:96, :128].copy()
+    now = before.copy()
+    now[30:60, 40:80] = 255 - now[30:60, 40:80]
+    for frame, painted in ((before, np.zeros_like(before)), (now, np.full_like(now, 200))):
+        steady.begin(frame)
+        result = steady.end(painted)
+    assert (result[36:54, 46:74] == 200).mean() > 0.9
+    assert result[80:, 100:].max() < 25, "and where nothing has, nine tenths of it"
+
+
+def test_wrong_use_is_told(stylizer):
+    for options in ({"smoothing": 1.0}, {"smoothing": -0.1}, {"strength": 2.0}, {"size": 3}):
+        with pytest.raises(StyleError):
+            stylizer.stream("red-hill", **options)
+
+
+def test_a_pool_of_two_parts_a_frame():
+    class Fake:
+        def steered(self, pixels, style, given, share):
+            assert share == 1.0
+            return pixels, np.array([[pixels.mean()], [1.0]], np.float32)
+
+    class Named:
+        channels = (1,)
+
+    pool = Pool()
+    for level in (10, 20):
+        pool.begin()
+        pool.run(Fake(), np.full((2, 2, 3), level, np.uint8), Named)
+        pool.run(Fake(), np.full((2, 2, 3), 7, np.uint8), Named)
+    pooled = pool.pooled()
+    np.testing.assert_allclose(pooled["moments 0"].ravel(), [15, 26])  # 25 between the frames, 1 within
+    np.testing.assert_allclose(pooled["moments 1"].ravel(), [7, 1])

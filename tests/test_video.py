@@ -1,0 +1,303 @@
+"""Films, made and read by PyAV: time stamps, sound, orientation, colours, going on after a kill, and damaged files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+av = pytest.importorskip("av")
+
+from stylenorm import Stylizer, video  # noqa: E402
+from stylenorm.cli import main  # noqa: E402
+from stylenorm.errors import StylenormError  # noqa: E402
+from stylenorm.video_files import Film, frames, probe  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+RATE = 44100
+
+
+def scene(t: int, size=(64, 48), seed: int = 0) -> np.ndarray:
+    """Smooth forms in motion, bright above and dark below."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    waves = [np.sin((x + 2 * t) / (7 + k) + seed * 2 + y / (5 + k)) for k in range(3)]
+    return np.clip(128 + 60 * np.stack(waves, 2) + (40 if seed == 0 else -60) * np.sign(size[1] / 2 - y)[..., None], 0, 255).astype(np.uint8)
+
+
+def film(path, count=12, size=(64, 48), rate=10, stamps=None, sound="aac", turn=None, cut=None, codec="libx264", **context) -> Path:
+    """A clip of ``count`` frames with a tone of 440 Hz under it."""
+    with av.open(str(path), "w") as out:
+        pictures = out.add_stream(codec, rate=rate, options={"crf": "12"})
+        pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
+        pictures.codec_context.time_base = Fraction(1, 1000) if stamps else Fraction(1, rate)
+        for name, value in context.items():
+            setattr(pictures.codec_context, name, value)
+        if turn:
+            pictures.set_display_rotation(*turn)
+        tone = out.add_stream(sound, rate=RATE, layout="mono") if sound else None
+        for t in range(count):
+            frame = av.VideoFrame.from_ndarray(scene(t, size, int(cut is not None and t >= cut)))
+            frame.pts, frame.time_base = (stamps[t] if stamps else t), pictures.codec_context.time_base
+            out.mux(pictures.encode(frame))
+        out.mux(pictures.encode(None))
+        if tone:
+            length = int(RATE * ((stamps[-1] / 1000 if stamps else count / rate)))
+            samples = (8000 * np.sin(np.arange(length) * 2 * np.pi * 440 / RATE)).astype(np.float32) / 32768
+            for at in range(0, length, 1024):
+                frame = av.AudioFrame.from_ndarray(samples[None, at : at + 1024], format="fltp", layout="mono")
+                frame.rate, frame.pts = RATE, at
+                out.mux(tone.encode(frame))
+            out.mux(tone.encode(None))
+    return path
+
+
+def shown(path) -> tuple[list[float], np.ndarray]:
+    """Seconds and pixels of every frame, by PyAV alone."""
+    with av.open(str(path)) as container:
+        found = [(float(f.pts * f.time_base), f.to_ndarray(format="rgb24").astype(int)) for f in container.decode(video=0)]
+    return [t for t, _ in found], np.stack([p for _, p in found])
+
+
+def packets(path, kind: str) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(p) for p in container.demux(getattr(container.streams, kind)[0]) if p.size]
+
+
+@pytest.fixture
+def cli(weights, capsys, monkeypatch):
+    """Runs `stylenorm video` on the small weights; gives its exit code and what it printed."""
+    monkeypatch.setattr(video, "PART", 5)
+
+    def run(source, target, *words, style=("--style", "red-hill")):
+        words = ["video", source, target, *style, "--backend", "torch", "--device", "cpu", "--weights", weights, *words]
+        code = main([str(w) for w in words])
+        return code, capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+# ---- what is written ---------------------------------------------------------------------------
+
+
+def test_a_film_keeps_times_sound_and_size(cli, stylizer, tmp_path):
+    source, target = film(tmp_path / "in.mp4", cut=7), tmp_path / "out.mp4"
+    code, told = cli(source, target, "--crf", "1")
+    assert code == 0 and told.err == "", told
+    times, pixels = shown(target)
+    assert times == shown(source)[0] and pixels.shape == (12, 48, 64, 3)
+    assert packets(target, "audio") == packets(source, "audio"), "copied, not encoded again"
+    stream = stylizer.stream("red-hill")
+    wanted = np.stack([np.asarray(stream(frame()), int) for *_, frame in frames(probe(source))])
+    assert np.abs(pixels - wanted).mean() < 6, "4:2:0 costs a random network's colours something"
+    assert stream.steady.cuts == 1 and "1 scene cuts" in told.out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_a_variable_frame_rate_stays_one(cli, tmp_path):
+    stamps = [0, 33, 40, 200, 201, 950, 1000, 1333]
+    source = film(tmp_path / "in.mkv", 8, stamps=stamps, sound="aac")
+    for name in ("out.mp4", "out.mkv"):
+        assert cli(source, tmp_path / name)[0] == 0
+        assert shown(tmp_path / name)[0] == pytest.approx([s / 1000 for s in stamps], abs=6e-4)
+
+
+@pytest.mark.parametrize("turn", [(90,), (180,), (-90,), (0, True, False), (90, False, True)])
+def test_a_turned_film_is_painted_upright(tmp_path, turn):
+    """Against the picture that PyAV's own rotation, or a flip, makes of the stored one."""
+    source = film(tmp_path / "in.mp4", 2, turn=turn, sound=None)
+    about = probe(source)
+    stored = shown(source)[1][0]
+    degrees, across, down = (*turn, False, False)[:3]
+    with av.open(str(source)) as container:
+        matrix = next(d for d in next(container.decode(video=0)).side_data if d.type.name == "DISPLAYMATRIX")
+    a, b, _, c, d = np.frombuffer(bytes(matrix)[:20], np.int32) / 65536
+    wanted = np.zeros((about.size[1], about.size[0], 3), int)
+    height, width = stored.shape[:2]
+    for y, x in np.ndindex(height, width):
+        wanted[round(b * (x - (b < 0) * 0) + d * y) % about.size[1] if b + d > 0 else (about.size[1] - 1 + round(b * x + d * y)),
+               (round(a * x + c * y) if a + c > 0 else about.size[0] - 1 + round(a * x + c * y))] = stored[y, x]  # fmt: skip
+    _, _, frame = next(frames(about))
+    assert about.size == ((48, 64) if degrees in (90, -90) else (64, 48))
+    assert np.abs(np.asarray(frame(), int) - wanted).mean() < 3
+    if not (across or down):
+        assert np.abs(np.rot90(stored, degrees // 90) - wanted).max() == 0
+
+
+def test_a_turned_film_comes_out_upright_and_untagged(cli, tmp_path):
+    assert cli(film(tmp_path / "in.mp4", 3, turn=(90,)), tmp_path / "out.mp4")[0] == 0
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.width, frame.height, frame.rotation) == (48, 64, 0)
+
+
+@pytest.mark.parametrize("name, size, format", [("out.mp4", (45, 33), "yuv444p"), ("out.webm", (45, 33), "yuv420p"), ("out.mov", (46, 34), "yuv420p")])
+def test_odd_sizes_and_sound_that_a_container_does_not_hold(cli, tmp_path, name, size, format):
+    source = film(tmp_path / "in.mkv", 4, (64, 48))
+    code, told = cli(source, tmp_path / name, "--size", size[0])
+    with av.open(str(tmp_path / name)) as container:
+        frame = next(container.decode(video=0))
+        assert code == 0 and (frame.width, frame.height) == (size[0], round(48 * size[0] / 64))
+        assert frame.format.name == format and ("4:4:4" in told.err) == (format == "yuv444p")
+        assert container.streams.audio[0].codec.canonical_name == ("opus" if name.endswith("webm") else "aac")
+        assert ("encoded anew" in told.err) == name.endswith("webm")
+    with av.open(str(tmp_path / name)) as container:
+        sound = np.concatenate([f.to_ndarray().ravel()[:: f.to_ndarray().size // f.samples] for f in container.decode(audio=0)])
+        spectrum = np.abs(np.fft.rfft(sound[: container.streams.audio[0].rate // 4].astype(float)))
+        assert abs(spectrum.argmax() * 4 - 440) <= 8, "the tone is still there"
+
+
+def test_colours_and_their_tags_survive(tmp_path):
+    """Through decoding, a part and joining, without painting; red and blue tell a wrong matrix by 20 levels."""
+    for tag, name in ((1, "a"), (5, "b")):
+        source = film(tmp_path / f"{name}.mp4", 3, sound=None, colorspace=tag, color_primaries=tag, color_trc=tag)
+        about = probe(source)
+        assert about.tags == {"colorspace": tag, "color_primaries": tag, "color_trc": tag}
+        pixels = np.zeros((48, 64, 3), np.uint8)
+        pixels[:, :32], pixels[:, 32:] = (220, 30, 40), (20, 60, 210)
+        part = video.Part(tmp_path / "part.nut", about, "libx264", 1, (64, 48))
+        part.add(Image.fromarray(pixels), 0)
+        part.close(whole=True)
+        video.join([tmp_path / "part.nut"], about, tmp_path / f"{name}2.mp4", tmp_path / f"{name}2.mp4", 0)
+        again = probe(tmp_path / f"{name}2.mp4")
+        assert again.tags == about.tags
+        back = np.asarray(next(frames(again))[2](), int)
+        assert np.abs(back - pixels)[:, [8, 50]].max() <= 4
+
+
+# ---- stopped and gone on -----------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, monkeypatch):
+    source = film(tmp_path / "in.mp4", 14, cut=8)
+    assert cli(source, tmp_path / "whole.mp4", "--smoothing", "0.7", "--preserve-color")[0] == 0
+    painted, call = [], Stylizer._paint
+
+    def breaks(self, *rest):
+        painted.append(1)
+        if len(painted) in (3, 15):  # in the first part, and, after going on, in the third
+            raise KeyboardInterrupt
+        return call(self, *rest)
+
+    monkeypatch.setattr(Stylizer, "_paint", breaks)
+    options = ("--smoothing", "0.7", "--preserve-color")
+    assert cli(source, tmp_path / "out.mp4", *options)[0] == 130
+    assert cli(source, tmp_path / "out.mp4", *options)[0] == 130
+    kept = sorted(p.name for p in (tmp_path / "out.mp4.parts").iterdir())
+    assert kept == ["00000.nut", "00001.npz", "00001.nut", "stylenorm-manifest.jsonl"]
+    code, told = cli(source, tmp_path / "out.mp4", *options)
+    assert code == 0 and "10 frames were painted by an earlier run" in told.out
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    assert not (tmp_path / "out.mp4.parts").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_goes_on(cli, weights, tmp_path, how):
+    source, target = film(tmp_path / "in.mp4", 300, (160, 120), sound=None), tmp_path / "out.mp4"
+    words = ["video", source, target, "--style", "red-hill", "--backend", "torch", "--device", "cpu", "--weights", weights]
+    slow = "import stylenorm.video as v, sys; v.PART = 5;"
+    slow += "from stylenorm.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", slow, *map(str, words)], env=environment, stderr=subprocess.PIPE)
+    parts = tmp_path / "out.mp4.parts"
+    limit = time.monotonic() + 120
+    while not (parts / "00001.nut").exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -9), told
+    assert not target.exists() and parts.is_dir()
+    if how == signal.SIGINT:
+        assert told.decode().count("\n") == 1 and "the same command goes on" in told.decode()
+    code, out = cli(source, target, "--json", "--smoothing", "0.5")
+    assert code == 2 and "begun with smoothing 0.8 instead of 0.5" in out.err
+    code, out = cli(source, target, "--json")
+    row = json.loads(out.out)
+    assert code == 0 and row["frames"] == 300 and row["kept"] >= 10 and row["kept"] % 5 == 0
+    assert shown(target)[0] == pytest.approx([t / 10 for t in range(300)])
+
+
+# ---- damaged and wrong -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["in.mkv", "in.mp4"])
+def test_a_film_cut_short_gives_what_was_readable(cli, tmp_path, name):
+    source = film(tmp_path / "whole.mkv", 30, rate=10)
+    if name == "in.mp4":  # with its index in front
+        with av.open(str(source)) as a, av.open(str(tmp_path / "whole.mp4"), "w", options={"movflags": "faststart"}) as b:
+            tracks = [b.add_stream_from_template(s) for s in a.streams]
+            for packet in a.demux():
+                if packet.dts is not None:
+                    packet.stream = tracks[packet.stream.index]
+                    b.mux(packet)
+        source = tmp_path / "whole.mp4"
+    cut = tmp_path / name
+    cut.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.6)])
+    code, told = cli(cut, tmp_path / "out.mp4")
+    assert code == 1 and "cut short" in told.err and told.err.count("\n") == 1, told
+    times, _ = shown(tmp_path / "out.mp4")
+    assert 8 <= len(times) < 28 and times == pytest.approx([t / 10 for t in range(len(times))])
+
+
+def test_a_film_damaged_in_the_middle_goes_on_behind_it(cli, tmp_path):
+    source = film(tmp_path / "in.mp4", 40, codec="mpeg4")
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 3
+    data[middle : middle + 1500] = bytes(1500)
+    source.write_bytes(data)
+    code, _ = cli(source, tmp_path / "out.mp4")
+    assert code in (0, 1) and shown(tmp_path / "out.mp4")[0][-1] == pytest.approx(3.9)
+
+
+def test_trouble_in_words():
+    whole = Film(Path("a.mp4"), (2, 2), Fraction(1), Fraction(1), 9, Fraction(1), 9.0, end=8.9)
+    assert whole.trouble is None
+    whole.broken = 2
+    assert whole.trouble == "a.mp4 is damaged: 2 packets could not be read; the rest is painted"
+    whole.end = 4.0
+    assert whole.trouble == "a.mp4 is cut short: it ends at 4.0 s of 9.0 s; what was readable is painted"
+
+
+def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
+    source = film(tmp_path / "in.mp4", 2, sound=None)
+    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "there.mp4").write_bytes(b"mine")
+    cut = tmp_path / "no-index.mp4"
+    cut.write_bytes(source.read_bytes()[:900])
+    for words, message in [
+        ((tmp_path / "no.mp4", tmp_path / "out.mp4"), "no video"),
+        ((source, tmp_path / "out.avi"), "does not end in a video format"),
+        ((source, source), "is the input"),
+        ((source, tmp_path / "there.mp4"), "--overwrite"),
+        ((source, tmp_path / "no" / "out.mp4"), "no folder"),
+        ((tmp_path / "text.mp4", tmp_path / "out.mp4"), "is no video"),
+        ((cut, tmp_path / "out.mp4"), "cut short before its index"),
+    ]:
+        code, told = cli(*words)
+        assert code == 2 and message in told.err and told.err.count("\n") == 1, told
+    assert (tmp_path / "there.mp4").read_bytes() == b"mine"
+    assert cli(source, tmp_path / "out.mp4", style=())[0] == 2
+    assert cli(source, tmp_path / "there.mp4", "--overwrite")[0] == 0 and len(shown(tmp_path / "there.mp4")[0]) == 2
+
+
+def test_without_pyav_it_says_what_to_install(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.cli_video.find_spec", lambda name: None)
+    code, told = cli(film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4")
+    assert code == 2 and 'pip install "stylenorm[video]"' in told.err
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(StylenormError, match="stylenorm\\[video\\]"):
+        probe(tmp_path / "in.mp4")
