@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from conftest import make_photo
 
 from stylenorm.bench import run_bench, run_quality
+from stylenorm.bench_film import Clip, clips, run_film, sharpness, unrest
 from stylenorm.errors import StylenormError
 
 
@@ -37,3 +39,23 @@ def test_speed_is_a_ratio_to_something_in_the_same_run(weights):
 def test_a_size_out_of_range_is_refused():
     with pytest.raises(StylenormError, match="between 16 and 8192"):
         run_bench((5,))
+
+
+def test_films_are_judged_by_what_the_known_motion_does_not_explain(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.bench_film.FRAMES", 3)
+    photo = make_photo(tmp_path / "photo.png", (400, 300))
+    rows = run_film(photo, ["red-hill"], weights)
+    assert len(rows) == 8 and all(r["unrest"] >= 0 and r["sharpness"] > 0 for r in rows)
+    alone, ours = (next(r for r in rows if r["clip"] == "pan of 3 px a frame" and r["what"].startswith(w)) for w in ("frame", "ours"))
+    assert ours["unrest"] < alone["unrest"]
+    with pytest.raises(StylenormError, match="too small to pan over"):
+        run_film(make_photo(tmp_path / "small.png", (90, 70)), ["red-hill"], weights)
+
+
+def test_unrest_of_films_that_are_known():
+    photo = np.random.default_rng(0).integers(0, 200, (300, 400, 3), dtype=np.uint8)
+    pan, noisy, standing, crossed = clips(photo)
+    assert unrest(pan.frames, pan) == 0 and unrest(crossed.frames, crossed) == 0
+    assert 3 < unrest(noisy.frames, noisy) < 4 and 3 < unrest(standing.frames, standing) < 4  # 2 sigma / sqrt(pi)
+    assert unrest([f + np.uint8(5 * (t % 2)) for t, f in enumerate(standing.frames)], Clip("", standing.frames)) > 5
+    assert sharpness([np.zeros((4, 4, 3))]) == 0 and sharpness([np.indices((4, 4)).sum(0)[..., None] * np.ones(3)]) == 2
