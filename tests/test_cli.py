@@ -114,7 +114,7 @@ def imports(*commands: list[str], code: int, absent: tuple[str, ...]) -> None:
     assert result.returncode == 0, result.stderr.decode()
 
 
-HEAVY = ("torch", "torchvision", "gradio", "openvino", "matplotlib", "onnxruntime", "pandas")
+HEAVY = ("torch", "torchvision", "gradio", "openvino", "av", "matplotlib", "onnxruntime", "pandas")
 
 
 def test_help_and_listing_do_not_import_torch(weights):
@@ -155,6 +155,11 @@ def test_wrong_use_does_not_import_torch(weights, photo, tmp_path):
         ["styles", "--weights", tmp_path / "missing"],
         ["bench", "--weights", tmp_path / "missing"],
         ["bench", "--size", "3"],
+        ["video"],
+        ["video", tmp_path / "missing.mp4", tmp_path / "out.mp4", "--style", "red-hill", "--weights", weights],
+        ["video", photo, tmp_path / "out.avi", "--style", "red-hill", "--weights", weights],
+        ["video", photo, tmp_path / "out.mp4", "--weights", weights],
+        ["bench", "--film", tmp_path / "missing.jpg"],
         ["train"],
         [*train],
         [*train, "--styles", tmp_path / "missing"],

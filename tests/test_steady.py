@@ -67,6 +67,15 @@ def test_a_pan_holds_still(stylizer, photo, noise):
     assert unrest([stream(f) for f in frames], 1, 3) < 0.35 * unrest(alone, 1, 3)
 
 
+def test_the_networks_grid_moves_along(stylizer, photo):
+    """Which alone, without blending, makes a pan of steps that are no multiple of the grid hold much better."""
+    frames = pan(photo, 1, 3, 8)
+    stream = stylizer.stream("red-hill")
+    stream.steady._blend = lambda result: None
+    alone = unrest([stylizer.stylize(f, "red-hill") for f in frames], 1, 3)
+    assert unrest([stream(f) for f in frames], 1, 3) < 0.5 * alone
+
+
 def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselves(stylizer, photo):
     frames = pan(photo, 0, 2, 3)
     for options in ({}, {"strength": 0.5, "preserve_color": True, "size": 64}):

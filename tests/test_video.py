@@ -35,7 +35,7 @@ def scene(t: int, size=(64, 48), seed: int = 0) -> np.ndarray:
 
 def film(path, count=12, size=(64, 48), rate=10, stamps=None, sound="aac", turn=None, cut=None, codec="libx264", **context) -> Path:
     """A clip of ``count`` frames with a tone of 440 Hz under it."""
-    with av.open(str(path), "w") as out:
+    with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as out:
         pictures = out.add_stream(codec, rate=rate, options={"crf": "12"})
         pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
         pictures.codec_context.time_base = Fraction(1, 1000) if stamps else Fraction(1, rate)
@@ -236,21 +236,14 @@ def test_a_killed_process_goes_on(cli, weights, tmp_path, how):
 
 @pytest.mark.parametrize("name", ["in.mkv", "in.mp4"])
 def test_a_film_cut_short_gives_what_was_readable(cli, tmp_path, name):
-    source = film(tmp_path / "whole.mkv", 30, rate=10)
-    if name == "in.mp4":  # with its index in front
-        with av.open(str(source)) as a, av.open(str(tmp_path / "whole.mp4"), "w", options={"movflags": "faststart"}) as b:
-            tracks = [b.add_stream_from_template(s) for s in a.streams]
-            for packet in a.demux():
-                if packet.dts is not None:
-                    packet.stream = tracks[packet.stream.index]
-                    b.mux(packet)
-        source = tmp_path / "whole.mp4"
+    """Of the MP4 the index is in front. A frame before the last that waits for its successor is missing as well."""
+    source = film(tmp_path / f"whole{name[2:]}", 30, rate=10)
     cut = tmp_path / name
     cut.write_bytes(source.read_bytes()[: int(source.stat().st_size * 0.6)])
     code, told = cli(cut, tmp_path / "out.mp4")
     assert code == 1 and "cut short" in told.err and told.err.count("\n") == 1, told
     times, _ = shown(tmp_path / "out.mp4")
-    assert 8 <= len(times) < 28 and times == pytest.approx([t / 10 for t in range(len(times))])
+    assert 8 <= len(times) < 28 and times[:-3] == pytest.approx([t / 10 for t in range(len(times) - 3)])
 
 
 def test_a_film_damaged_in_the_middle_goes_on_behind_it(cli, tmp_path):
@@ -277,7 +270,7 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "there.mp4").write_bytes(b"mine")
     cut = tmp_path / "no-index.mp4"
-    cut.write_bytes(source.read_bytes()[:900])
+    cut.write_bytes(source.read_bytes()[:300])
     for words, message in [
         ((tmp_path / "no.mp4", tmp_path / "out.mp4"), "no video"),
         ((source, tmp_path / "out.avi"), "does not end in a video format"),
