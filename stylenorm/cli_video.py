@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import redirect_stdout
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -83,7 +84,8 @@ def video(
     show = Reel(quiet=quiet or as_json, as_lines=False)
     try:
         with redirect_stdout(sys.stderr):  # whatever a library prints
-            row = paint(source, target, wanted, settings, options, style_size, crf, overwrite, show, lambda: painter(weights, device, backend))
+            load = partial(painter, weights, device, backend)
+            row = paint(source, target, wanted, settings, options, style_size, crf, overwrite, show, load)
     except KeyboardInterrupt:
         complain("stopped; the same command goes on")
         raise typer.Exit(130) from None
@@ -164,7 +166,8 @@ def paint(source, target, wanted, settings, options, style_size, crf, overwrite,
         if pixel_format(container_of(target)[1], stream.size) == "yuv444p":
             complain(f"{target} has an odd side and was written in 4:4:4, which few players show; --size can avoid it")
         width, height = stream.size
-        show.say(f"{source} -> {target} ({width} x {height}, {report.frames} frames, {report.cuts} scene cuts, {duration(seconds)})")
+        made = f"{width} x {height}, {report.frames} frames, {report.cuts} scene cuts, {duration(seconds)}"
+        show.say(f"{source} -> {target} ({made})")
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}
     return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble}
 

@@ -169,7 +169,7 @@ class Steady:
 
 
 def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:
-    """(dy, dx) px such that ``now[y, x]`` shows what ``before[y + dy, x + dx]`` showed; (0, 0) where that is no one shift.
+    """(dy, dx) px such that ``now[y, x]`` shows what ``before[y + dy, x + dx]`` showed; (0, 0) where no one shift does.
 
     Phase correlation (Kuglin and Hines 1975), and the shift counts only if it explains the frame clearly better
     than none does.

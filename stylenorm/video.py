@@ -73,7 +73,8 @@ def paint_video(
     ended = False
     while not ended:
         try:
-            line = _paint_part(len(done), film, reader, stream, folder, (codec, crf), length, stop, lambda n: tell(report.frames + n))
+            into = folder, (codec, crf), length
+            line = _paint_part(len(done), film, reader, stream, *into, stop, lambda n: tell(report.frames + n))
         except _Stopped:
             return report
         report.cuts, ended = report.cuts + line["cuts"], line["frames"] < length

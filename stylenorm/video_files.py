@@ -87,7 +87,8 @@ def reading(path: Path):
     except (av.FFmpegError, OSError) as error:
         if not path.exists():
             raise StylenormError(f"there is no video {path}; check the name") from None
-        raise StylenormError(f"{path} is no video, or is cut short before its index ({error.strerror}); get a whole copy") from None
+        reason = f"is no video, or is cut short before its index ({error.strerror})"
+        raise StylenormError(f"{path} {reason}; get a whole copy") from None
     with container:
         if not container.streams.video:
             raise StylenormError(f"{path} holds no pictures; give a video")
@@ -231,11 +232,12 @@ def pixel_format(codec: str, size: tuple[int, int]) -> str:
 
 
 def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int) -> list[str]:
-    """Write the parts and the film's sound to ``path``, in the container of ``target``. Returns what was not copied as it is."""
+    """Write the parts and the film's sound to ``path``, in ``target``'s container. Returns what was not copied as it is."""
     av, (format, _, audio) = pyav(), container_of(target)
     options = {"movflags": "+faststart"} if format in ("mp4", "mov") else {}
     notes: list[str] = []
-    with reading(film.path) as source, av.open(str(path), "w", format=format, options=options) as out, av.open(str(parts[0])) as head:
+    first, made = str(parts[0]), {"format": format, "options": options}
+    with reading(film.path) as source, av.open(str(path), "w", **made) as out, av.open(first) as head:
         pictures = out.add_stream_from_template(head.streams.video[0])
         pictures.time_base = film.clock
         out.metadata.update({k: v for k, v in source.metadata.items() if k in ("title", "artist", "comment", "creation_time", "date")})
@@ -297,7 +299,8 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
             rate = 48000 if audio == "libopus" else stream.rate
             encoder = out.add_stream(audio, rate=rate, layout=stream.layout.name)
             track = _Track(encoder, av.AudioResampler(encoder.format, encoder.layout, rate))
-            notes.append(f"the sound ({name}) was encoded anew ({audio.removeprefix('lib')}), because {out.format.name} cannot hold it")
+            new = audio.removeprefix("lib")
+            notes.append(f"the sound ({name}) was encoded anew ({new}), because {out.format.name} cannot hold it")
         else:
             notes.append(f"subtitles ({name}) were left out, because {out.format.name} cannot hold them")
             return None

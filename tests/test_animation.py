@@ -73,11 +73,11 @@ def test_every_frame_keeps_its_time(stylizer, tmp_path, source, target):
 
 def test_png_frames_are_those_that_a_stream_with_pooled_moments_paints(stylizer, tmp_path):
     path = animation(tmp_path / "in.png")
-    paint_animation(path, out := tmp_path / "out.png", begin(stylizer, strength=0.8))
-    survey = stylizer.stream("red-hill", strength=0.8)
+    paint_animation(path, out := tmp_path / "out.png", begin(stylizer, preserve_color=True))
+    survey = stylizer.stream("red-hill", preserve_color=True)
     for image in pictures():
         survey.survey(image)
-    stream = stylizer.stream("red-hill", strength=0.8, fixed=survey.pooled())
+    stream = stylizer.stream("red-hill", preserve_color=True, fixed=survey.pooled())
     for got, image in zip(read(out)[0], pictures(), strict=True):
         np.testing.assert_array_equal(got[..., :3], np.asarray(stream(image)))
 
