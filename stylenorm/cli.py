@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_batch, cli_export, cli_judge, cli_lab, cli_train
+from stylenorm import __version__, cli_batch, cli_compare, cli_export, cli_judge, cli_lab, cli_train
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     AsJson,
@@ -309,4 +309,5 @@ app.add_typer(cli_train.app)
 app.add_typer(cli_batch.app)
 app.add_typer(cli_export.app)
 app.add_typer(cli_judge.app)
+app.add_typer(cli_compare.app)
 app.add_typer(cli_lab.app)

@@ -26,11 +26,12 @@ LEVELS = {
     "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
     "bench": 90,
+    "comparing": 75, "compare_training": 90,
     "lab_names": 5, "lab_result": 5, "lab_plots": 10, "lab_page": 10, "lab_layers": 25,
     "lab_moments": 30, "lab_epsilon": 30, "lab_gradients": 30, "lab_batch": 30, "lab_running": 30, "lab_descent": 30,
     "lab_style": 80, "lab": 90,
     "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
-    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_lab": 120, "cli": 130,
+    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120, "cli_lab": 120, "cli": 130,
     "__main__": 140,
 }  # fmt: skip
 
