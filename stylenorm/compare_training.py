@@ -21,7 +21,8 @@ from stylenorm.errors import StylenormError
 from stylenorm.images import to_tensor
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
-from stylenorm.training import Progress, load_vgg, train
+from stylenorm.training import Progress, train
+from stylenorm.training_model import load_vgg
 
 JUDGED_SIZE = 256  # px
 REPORT = "compare.json"
