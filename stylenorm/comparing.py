@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stylenorm.catalog import require_compared_networks
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StyleError
+from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator
 from stylenorm.images import Picture, fit, read_picture, to_image, to_tensor
 from stylenorm.plots import sheet
@@ -33,6 +33,14 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
     "brighter": lambda x: 0.3 + 0.7 * x,
     "warm cast": _cast,
 }
+
+
+def changed(image, change: str) -> Image.Image:
+    """A photograph, as `Stylizer.stylize` takes it, after one of `CHANGES`, in 8 bits."""
+    if change not in CHANGES:
+        raise StylenormError(f"there is no change {change!r}; choose from {', '.join(CHANGES)}")
+    picture = image if isinstance(image, Picture) else read_picture(image)
+    return to_image(CHANGES[change](to_tensor(picture.rgb)))
 
 
 class Comparison:
@@ -66,7 +74,7 @@ class Comparison:
         photo = fit(picture.rgb, tile)
         tiles, labels = [], []
         for name in ("", *changes):
-            shown = to_image(CHANGES[name](to_tensor(photo))) if name else photo
+            shown = changed(photo, name) if name else photo
             tiles += [shown, *self.paint(shown, style).values()]
             labels += [name or "photograph", *(TITLES[kind] for kind in self.stylizers)]
         return sheet(tiles, labels, columns=1 + len(self.stylizers))
