@@ -23,7 +23,7 @@ def small(photos: Path, styles: Path, out: Path, names: tuple[str, ...], steps: 
     """A training of minutes on a CPU: a network of a quarter of the shipped one's width, four styles, small squares."""
     return TrainConfig(
         photos=str(photos), styles=str(styles), out=str(out), names=names, steps=steps, device=device, vgg=vgg and str(vgg),
-        widths=(16, 32, 64), blocks=(0, 0, 4), num_groups=8, size=160, photo_scales=(176, 272), style_size=256, named_share=1.0,
+        widths=(16, 32, 64), blocks=(0, 0, 4), num_groups=8, size=128, photo_scales=(144, 240), style_size=256, named_share=1.0,
         style_learning_rate=1e-2, learning_rate=2e-3, decay_start=0.4, ema=0.99, warmup=30,
         checkpoint_every=100, sample_every=steps,
     )  # fmt: skip
@@ -56,7 +56,7 @@ def compare(
     photos: Annotated[Path | None, typer.Option(help="Folder of photographs to learn on.", rich_help_panel=TRAINING)] = None,
     styles: Annotated[Path | None, typer.Option(help="Folder of paintings.", rich_help_panel=TRAINING)] = None,
     names: Annotated[str, typer.Option(help="Which of --styles, with commas between; else all.", rich_help_panel=TRAINING)] = "",
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each run.", rich_help_panel=TRAINING)] = 400,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each run.", rich_help_panel=TRAINING)] = 320,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each kind.", rich_help_panel=TRAINING)] = 3,
     vgg: Annotated[Path | None, typer.Option(help="VGG-16's features, else the shipped ones.", rich_help_panel=TRAINING)] = None,
     device: Device = "auto",

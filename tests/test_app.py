@@ -235,7 +235,6 @@ def test_compare(client, photo):
     assert len(flat) == 5
 
 
-
 def test_two_people_at_once_get_their_own_results(server, tmp_path):
     answers: dict[int, list] = {0: [], 1: []}
 
