@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,9 @@ from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_len
 from stylenorm.style import Style
 
 
+FLOAT32_BYTES = 220  # a pixel, measured, see BENCHMARKS.md
+
+
 class Backend(Protocol):
     """Something that paints. ``name`` is for people; ``bytes_per_pixel`` of a picture is the memory that it takes at most."""
 
@@ -20,13 +24,13 @@ class Backend(Protocol):
     bytes_per_pixel: int
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
-        """uint8 (H, W, 3) to uint8 (H, W, 3)."""
+        """uint8 (H, W, 3) to uint8 (H, W, 3), or uint16 to uint16, which takes `FLOAT32_BYTES` a pixel."""
 
 
 class TorchBackend:
-    """The generator as it is. bfloat16 on CUDA; float32 elsewhere."""
+    """The generator as it is. bfloat16 on CUDA for pictures of 8 bits; float32 elsewhere."""
 
-    bytes_per_pixel = 220  # measured, see BENCHMARKS.md
+    bytes_per_pixel = FLOAT32_BYTES
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
@@ -37,9 +41,10 @@ class TorchBackend:
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         x = torch.from_numpy(np.array(picture)).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            y = self.generator(x.float() / 255, style.to(self.device))
-        y = (y[0].float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+        white = np.iinfo(picture.dtype).max
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and white == 255):
+            y = self.generator(x.float() / white, style.to(self.device))
+        y = (y[0].float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.uint16)
         return y.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
@@ -48,7 +53,8 @@ class OpenVINOBackend:
 
     The graph takes uint8 pixels and gives uint8 pixels, so that scaling and reordering run in it, too, and γ
     and β are an input, so one compiled graph serves every style, blend and picture size. A style with regions,
-    which has a γ and β for each position, goes through torch.
+    which has a γ and β for each position, goes through torch. Pictures of 16 bits have a graph of their own in
+    float32, compiled when the first one comes.
     """
 
     def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
@@ -63,7 +69,11 @@ class OpenVINOBackend:
         self.stride = generator.config.stride
         self.regional = TorchBackend(generator, torch.device("cpu"))
         self.compiled = core.compile_model(openvino_graph(generator), "CPU", settings)
-        self.bytes_per_pixel = 120 if half else 220  # measured, see BENCHMARKS.md
+        self.compile_deep = lambda: core.compile_model(
+            openvino_graph(generator, np.uint16), "CPU", settings | {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        self.deep, self.lock = None, threading.Lock()
+        self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'bfloat16' if half else 'float32'}"
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
@@ -76,17 +86,26 @@ class OpenVINOBackend:
             target = padded_length(length, self.stride)
             if target != length:
                 padded = padded.take(reflected_index(length, target, torch.device("cpu")).numpy(), axis)
-        request = self.compiled.create_infer_request()  # one a call: several threads may paint at once
-        out = request.infer([np.ascontiguousarray(padded)[None], flat])[self.compiled.output(0)]
+        compiled = self._compiled_for(picture.dtype)
+        request = compiled.create_infer_request()  # one a call: several threads may paint at once
+        out = request.infer([np.ascontiguousarray(padded)[None], flat])[compiled.output(0)]
         return out[0, :height, :width].copy()
 
+    def _compiled_for(self, dtype: np.dtype):
+        if dtype == np.uint8:
+            return self.compiled
+        with self.lock:
+            self.deep = self.deep or self.compile_deep()
+            return self.deep
 
-def openvino_graph(generator: Generator):
-    """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) uint8 and (1, 2, T) float32 to (1, H, W, 3) uint8.
 
-    H and W must be multiples of the generator's stride. A test holds it against the generator itself.
+def openvino_graph(generator: Generator, dtype: type = np.uint8):
+    """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) and (1, 2, T) float32 to (1, H, W, 3).
+
+    dtype: of the pixels in and out, uint8 or uint16. H and W must be multiples of the generator's stride. A test
+    holds it against the generator itself.
     """
-    return _Graph(generator).model()
+    return _Graph(generator).model(dtype)
 
 
 class _Graph:
@@ -97,11 +116,13 @@ class _Graph:
 
         self.ops, self.generator = ops, generator
 
-    def model(self):
+    def model(self, dtype: type):
         import openvino
 
+        white = np.float32(np.iinfo(dtype).max)
+
         ops, generator = self.ops, self.generator
-        image = ops.parameter([1, -1, -1, 3], np.uint8, name="image")
+        image = ops.parameter([1, -1, -1, 3], dtype, name="image")
         total = sum(generator.config.channels)
         style = ops.parameter([1, 2, total], np.float32, name="style")
         # γ and β of each normalization as (1, C, 1, 1), in the generator's order
@@ -112,7 +133,7 @@ class _Graph:
         self.pairs = iter([(parts.output(i), parts.output(count + i)) for i in range(count)])
 
         x = ops.transpose(ops.convert(image, "f32"), np.array([0, 3, 1, 2]))
-        x = ops.space_to_depth(ops.multiply(x, np.float32(1 / 255)), "depth_first", 2)
+        x = ops.space_to_depth(ops.multiply(x, np.float32(1 / white)), "depth_first", 2)
         x = self.relu(self.styled(x, generator.stem))
         skips = []
         for down in generator.down:
@@ -126,8 +147,9 @@ class _Graph:
                 x = self.residual(x, block)
         x = self.convolution(x, *generator.out.folded())
         x = ops.depth_to_space(ops.sigmoid(x), "depth_first", 2)
-        x = ops.transpose(ops.add(ops.multiply(x, np.float32(255)), np.float32(0.5)), np.array([0, 2, 3, 1]))
-        return openvino.Model([ops.result(ops.convert(x, "u8"))], [image, style], "stylenorm")
+        x = ops.transpose(ops.add(ops.multiply(x, white), np.float32(0.5)), np.array([0, 2, 3, 1]))
+        pixels = ops.convert(x, "u8" if dtype == np.uint8 else "u16")
+        return openvino.Model([ops.result(pixels)], [image, style], "stylenorm")
 
     def relu(self, x):
         return self.ops.relu(x)

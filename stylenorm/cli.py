@@ -28,6 +28,7 @@ from stylenorm.cli_parts import (
     Quiet,
     Size,
     Strength,
+    Strip,
     StyleSize,
     Weights,
     complain,
@@ -123,9 +124,11 @@ def stylize(
     size: Size = None,
     style_size: StyleSize = None,
     format: Annotated[
-        Literal["jpeg", "png", "webp", "tiff"] | None, typer.Option(help="What to write, else what the name says.")
+        Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,
+        typer.Option(help="What to write, else what the name says."),
     ] = None,
     quality: Quality = 95,
+    strip: Strip = False,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
@@ -155,7 +158,7 @@ def stylize(
 
         stylizer = Stylizer(weights, device=device, backend=backend)
         wanted = stylizer.resolve(names + [(stylizer.style_from(path, size=style_size), w) for path, w in kept])
-        options = {"strength": strength, "preserve_color": preserve_color, "size": size}
+        options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip}
         for number, job in enumerate(jobs, 1):
             row = do(job, lambda picture: stylizer.stylize(picture, wanted, **options), quality) | {"style": wanted.name}
             rows.append(row)

@@ -23,6 +23,7 @@ from stylenorm.cli_parts import (
     Quiet,
     Size,
     Strength,
+    Strip,
     StyleSize,
     Weights,
     complain,
@@ -72,9 +73,10 @@ def batch(
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Folders in IN as well.")] = True,
     format: Annotated[
-        Literal["keep", "jpeg", "png", "webp", "tiff"], typer.Option(help="What to write; keep: what the photograph is.")
+        Literal["keep", "jpeg", "png", "webp", "tiff", "avif", "heic"], typer.Option(help="What to write; keep: what the photograph is.")
     ] = "keep",
     quality: Quality = 95,
+    strip: Strip = False,
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     size: Size = None,
@@ -107,6 +109,7 @@ def batch(
     """
     wanted = wanted_styles(style or (), style_image or (), weights)
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
+    options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
     tree = find_tree(photos, output, recursive)
     if not tree.photos and not tree.unread:

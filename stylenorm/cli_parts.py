@@ -43,7 +43,10 @@ StyleSize = Annotated[
     int | None,
     typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at: less is coarser strokes."),
 ]
-Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and HEIC.")]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Leave out EXIF, GPS and all else that tells of the photographer; colours stay.")
+]
 
 
 def need_a_style(given: Sequence, weights: Path | None) -> None:
