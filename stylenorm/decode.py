@@ -16,6 +16,7 @@ from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep
 from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, fill_hidden, from_array, split
+from stylenorm.tiffs import misread, read_tiff
 
 MAX_PIXELS = 200_000_000
 
@@ -25,6 +26,7 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
+TIFF = (b"II*\0", b"MM\0*")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
 
@@ -177,6 +179,8 @@ def _open_path(path, name: str):
 def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
     """The stream's first picture, decoded, in whatever mode it has, and its samples if they have 16 bits."""
     image = _identify(stream, name)
+    if image is None or misread(image):
+        return read_tiff(stream, lambda size: _check_pixels(size, name, max_pixels))
     _check_pixels(image.size, name, max_pixels)
     mode = raw_mode(image)
     correct_key(image)
@@ -190,8 +194,8 @@ def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray
     return image, read_deep(image, mode, again) if mode else None
 
 
-def _identify(stream, name: str) -> Image.Image:
-    """The opened, undecoded image.
+def _identify(stream, name: str) -> Image.Image | None:
+    """The opened, undecoded image, or None for a TIFF that Pillow has no mode for.
 
     Instead of Image.open, which warns or fails at a limit of pixels that is one global variable
     for the whole process: changing it, or the warning filters, would change them for the host
@@ -213,6 +217,8 @@ def _identify(stream, name: str) -> Image.Image:
             trouble = error
     if _is_heic(stream):
         return _heic(stream, name)
+    if trouble and "pixel mode" in str(trouble) and head[:4] in TIFF:
+        return None
     if trouble:
         raise trouble
     raise ImageError(f"{name} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP")

@@ -1,7 +1,7 @@
 """Sixteen bits a channel: uint16 (H,W,3), or (H,W,4) with alpha. Pillow holds them in grey only.
 
-It reads them in colour all the same, half at a time, and writes none, so PNG is put together here and
-TIFF by tifffile.
+It reads them in colour all the same, half at a time, and writes none, so PNG is put together here; for
+TIFF see `tiffs`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
-from io import BytesIO
 
 import numpy as np
 from PIL import Image
 
-from stylenorm.exif import read_dpi
 from stylenorm.modes import eight_bit, scaled, white_of
 
 # Pillow unpacks the high byte of a sample. Told the other byte order, it unpacks the low one.
@@ -30,6 +28,8 @@ BAND = 256  # rows at a time, for what needs floats or copies
 
 def raw_mode(image: Image.Image) -> str | None:
     """How the samples lie in a file of 16 bits in colour, or None for any other. Known until it is decoded."""
+    if image.format not in ("PNG", "TIFF"):
+        return None
     modes = {tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in image.tile}
     mode = modes.pop() if len(modes) == 1 else None
     kind, _, order = mode.partition(";") if isinstance(mode, str) else ("", "", "")
@@ -170,23 +170,3 @@ def _packed_rows(deep: np.ndarray):
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
-
-
-def deep_tiff(deep: np.ndarray, icc: bytes | None, dpi: tuple[float, float] | None) -> bytes:
-    import tifffile
-
-    resolution = {"resolution": dpi, "resolutionunit": "INCH"} if (dpi := read_dpi(dpi, Image.Exif())) else {}
-    tifffile.imwrite(
-        buffer := BytesIO(),
-        deep,
-        photometric="rgb",
-        extrasamples=["unassalpha"] if deep.shape[2] == 4 else None,
-        compression="zlib",
-        predictor=True,
-        rowsperstrip=64,
-        iccprofile=icc,
-        metadata=None,
-        software=False,
-        **resolution,
-    )
-    return buffer.getvalue()

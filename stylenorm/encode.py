@@ -12,7 +12,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from stylenorm import depth
+from stylenorm import depth, tiffs
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.errors import ImageError
@@ -82,8 +82,8 @@ def write_picture(image: Image.Image, target, *, format: str | None = None, qual
 
     target: a path, whose suffix tells the format (see FORMATS), or a file object.
     format: "jpeg", "png", "webp", "tiff", "avif" or "heic", over the suffix.
-    quality: 1..100, for JPEG, AVIF and HEIC (always 4:4:4, for brush strokes are colour) and WebP;
-        PNG and TIFF lose nothing.
+    quality: 1..100, for JPEG and AVIF (always 4:4:4, for brush strokes are colour), WebP and HEIC
+        (4:2:0, all that the one has and that every reader of the other knows); PNG and TIFF lose nothing.
 
     PNG and TIFF get the 16 bits in `.info["deep"]`, as long as the pixels are theirs; all else gets
     the image's 8. JPEG has no transparency: the image is laid on white. EXIF too long for a JPEG is left out. A
@@ -145,12 +145,14 @@ def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:
 def _saved(image: Image.Image, format: str, options: dict) -> bytes:
     deep = depth.samples_of(image) if format in depth.WRITTEN else None
     if deep is not None and format == "tiff":
-        return depth.deep_tiff(deep, options.get("icc_profile"), options.get("dpi"))
+        return tiffs.deep_tiff(deep, options.get("icc_profile"), options.get("dpi"))
     if deep is not None:
         return depth.deep_png(deep, _saved(Image.new("RGB", (1, 1)), format, options))
     buffer = BytesIO()
     if format == "heic":
-        _heif_plugin().from_pillow(image).save(buffer, **options)
+        plain = image.copy()  # the plugin would take EXIF from its info, and takes the profile from nowhere else
+        plain.info = {"icc_profile": options["icc_profile"]} if "icc_profile" in options else {}
+        _heif_plugin().from_pillow(plain).save(buffer, quality=options["quality"], exif=options.get("exif"))
     else:
         image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -185,8 +187,6 @@ def _options(info: dict, format: str, quality: int) -> dict:
         options["quality"] = quality
     if format in ("jpeg", "avif"):
         options["subsampling"] = "4:4:4"
-    if format == "heic":
-        options["chroma"] = 444
     if format == "tiff":
         options["compression"] = "tiff_deflate"
     return {key: value for key, value in options.items() if value is not None}

@@ -145,7 +145,7 @@ def gamma_curve(gamma: float) -> bytes:
     return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256))
 
 
-def rgb_profile(red, green, blue, gamma=2.2) -> bytes:
+def rgb_profile(red, green, blue, gamma=2.2, curve: bytes | None = None) -> bytes:
     """A matrix profile from the xy of its primaries, white D65."""
 
     def lift(x, y):
@@ -158,7 +158,7 @@ def rgb_profile(red, green, blue, gamma=2.2) -> bytes:
     gain = (bradford @ [0.9642, 1, 0.8249]) / (bradford @ white)
     to_d50 = np.linalg.solve(bradford, gain[:, None] * bradford) @ to_xyz
     tags = {name: b"XYZ \0\0\0\0" + fixed(*to_d50[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-    return icc(b"RGB ", tags | {name: gamma_curve(gamma) for name in (b"rTRC", b"gTRC", b"bTRC")})
+    return icc(b"RGB ", tags | {name: curve or gamma_curve(gamma) for name in (b"rTRC", b"gTRC", b"bTRC")})
 
 
 def cmyk_profile() -> bytes:
@@ -176,6 +176,8 @@ def cmyk_profile() -> bytes:
 
 ADOBE_RGB = rgb_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 WIDE = rgb_profile((0.708, 0.292), (0.17, 0.797), (0.131, 0.046), gamma=1.8)
+SRGB_CURVE = b"para\0\0\0\0\0\3\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+DISPLAY_P3 = rgb_profile((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), curve=SRGB_CURVE)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_LINEAR = icc(b"GRAY", {b"kTRC": gamma_curve(1.0)})
 

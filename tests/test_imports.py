@@ -15,7 +15,7 @@ PACKAGE = ROOT / "stylenorm"
 # The main line is functional -> layers -> generator -> style -> checkpoint -> catalog -> engine -> training -> cli.
 LEVELS = {
     "errors": 0, "compat": 0,
-    "metadata": 10, "config": 10, "device": 10, "tensors": 3, "exif": 3, "modes": 3, "profiles": 3, "colour": 4, "depth": 4, "decode": 8, "encode": 9, "images": 10, "masks": 10, "progress": 10, "functional": 10,
+    "metadata": 10, "config": 10, "device": 10, "tensors": 3, "exif": 3, "modes": 3, "profiles": 3, "colour": 4, "depth": 4, "tiffs": 5, "decode": 8, "encode": 9, "images": 10, "masks": 10, "progress": 10, "functional": 10,
     "layers": 20, "perceptual": 20, "data": 20, "plots": 20,
     "generator": 30,
     "style": 40,
