@@ -40,12 +40,13 @@ class TorchBackend:
 
     @torch.inference_mode()
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
-        x = torch.from_numpy(np.array(picture)).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
         white = np.iinfo(picture.dtype).max
+        pixels = np.array(picture, np.uint8 if white == 255 else np.int32)  # no device computes in uint16
+        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and white == 255):
             y = self.generator(x.float() / white, style.to(self.device))
-        y = (y[0].float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.uint16)
-        return y.permute(1, 2, 0).contiguous().cpu().numpy()
+        y = (y[0].float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.int32)
+        return y.permute(1, 2, 0).contiguous().cpu().numpy().astype(picture.dtype, copy=False)
 
 
 class OpenVINOBackend:

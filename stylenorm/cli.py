@@ -7,8 +7,10 @@ without it has been. Exit codes: 0 done, 1 some photographs failed, 2 wrong use,
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name that this terminal cannot print is no reason to stop
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    hush()
     bare = not (sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
@@ -74,6 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
+
+
+def hush() -> None:
+    """What the readers of pictures grumble about on the way: what matters of it comes as an error of ours."""
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def print_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, photo_ex
 from stylenorm import Stylizer, profiles
 from stylenorm.backends import OpenVINOBackend, TorchBackend
 from stylenorm.cli import main
+from stylenorm.errors import ImageError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.style import Style
@@ -183,6 +184,23 @@ def test_cut_short_a_deep_file_is_refused(make):
     for share in (0.3, 0.7, 0.97):
         with pytest.raises(ValueError, match="is damaged, cut short or"):
             read_picture(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("make", [as_png, as_tiff, lambda a: as_tiff(a / np.float32(65535)), lambda a: as_tiff(a, compression="zlib")])
+def test_with_any_bytes_changed_a_deep_file_is_read_or_refused(make):
+    source = make(samples(4))
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        damaged = bytearray(source)
+        for at in random.integers(0, min(len(source), 500), 3):
+            damaged[at] = random.integers(256)
+        try:
+            picture = read_picture(bytes(damaged), max_pixels=100_000)
+        except ImageError as error:
+            assert str(error).isprintable()
+            continue
+        result = rewrap(picture, picture.rgb if picture.deep is None else picture.deep[..., :3])
+        assert written(result, "png") and written(result, "tiff")
 
 
 # ---- writing -----------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, raw_png, raw_tiff, saved, smooth, turned
 
+from stylenorm import Stylizer
 from stylenorm.cli import main
 from stylenorm.images import read_picture, rewrap, write_picture
 
@@ -24,6 +27,17 @@ torch.set_num_threads(1)
 PLACE, TIME = b"N 48 51", "2024:02:29 23:59:58"
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "avif": "AVIF", "heic": "HEIF"}
 HAS_ALPHA = ("png", "webp", "tiff", "avif", "heic")
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+@pytest.fixture(autouse=True)
+def one_network(stylizer, monkeypatch):
+    """Every command gets the network that is loaded already."""
+    monkeypatch.setattr("stylenorm.engine.Stylizer", lambda *_, **__: stylizer)
 
 
 def encoded(image: Image.Image, format: str, **options) -> bytes:
@@ -458,6 +472,19 @@ def test_an_odd_file_is_painted_or_told_of_in_one_sentence(weights, tmp_path, ca
     else:
         assert code == 1 and err.startswith(f"stylenorm: {photo}") and err.count("\n") == 1, err
         assert not result.exists() and os.listdir(tmp_path) == [name]
+
+
+def test_nothing_but_sentences_is_printed_of_odd_files(weights, tmp_path):
+    """In an interpreter of its own, where nobody catches what libraries warn of and log."""
+    names = ["broken-exif.jpg", "cut-floats.tif", "endless-exif.jpg", "circle.tif", "palette.gif", "cut.heic"]
+    for name in names:
+        (tmp_path / name).write_bytes((PAINTED | REFUSED)[name]())
+    words = ["--style", "red-hill", "--weights", weights, "--backend", "torch", "--device", "cpu", "-o", tmp_path / "out"]
+    command = [sys.executable, "-m", "stylenorm", "stylize", *(tmp_path / n for n in names), *words]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run([str(w) for w in command], capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert result.returncode == 1 and result.stdout.count("->") == 3
+    assert result.stderr.count("\n") == 3 and all(t.startswith("stylenorm: ") for t in result.stderr.splitlines()), result.stderr
 
 
 def test_odd_files_hold_the_pictures_that_they_should(tmp_path):
