@@ -19,7 +19,7 @@ from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, r
 
 from stylenorm import Stylizer
 from stylenorm.cli import main
-from stylenorm.images import read_picture, rewrap, write_picture
+from stylenorm.images import read_picture
 
 exifread = pytest.importorskip("exifread")
 tifffile = pytest.importorskip("tifffile")
