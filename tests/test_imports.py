@@ -22,7 +22,7 @@ LEVELS = {
     "checkpoint": 50,
     "catalog": 60, "backends": 60, "jobs": 65,
     "engine": 70,
-    "drafts": 10, "manifest": 10, "tree": 68, "batch": 75, "export": 75,
+    "drafts": 10, "places": 10, "manifest": 15, "tree": 68, "batch_steps": 70, "batch": 75, "batch_ray": 78, "export": 75,
     "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
     "bench": 90,
