@@ -242,7 +242,9 @@ class Crew:
         elif not hand.ready:
             self.deaths += 1
             if self.deaths > TRIES * len(self.hands):
-                raise StylenormError("the workers on the Ray cluster die before they can paint; its logs say why")
+                raise StylenormError(
+                    "the workers on the Ray cluster die before they can paint; install this stylenorm on its machines, or see its logs"
+                )
             self._replace(hand)
 
     def _take(self, hand: _Hand, ref, manifest: Manifest) -> Iterator[dict]:
@@ -267,6 +269,7 @@ class Crew:
 
     def _lost(self, hand: _Hand, manifest: Manifest) -> Iterator[dict]:
         tasks = list(hand.calls.values())
+        hand.calls.clear()  # whatever of it comes in yet was written by a worker that is given up
         self._replace(hand)
         for task in tasks:
             self.litter |= {os.path.dirname(target) for _, target in task.targets}

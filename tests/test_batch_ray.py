@@ -28,7 +28,8 @@ def cluster():
     """A cluster with room for two workers."""
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install ray")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in QUIET.items():
+        here = Path(__file__).parent
+        for name, value in (QUIET | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}).items():
             patch.setenv(name, value)
         ray.init(num_cpus=2 * CORES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield ray
