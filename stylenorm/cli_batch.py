@@ -124,6 +124,8 @@ def batch(
     source, target = place(photos), place(output)
     if ray is not None:
         check_ray(photos, output)
+        if workers is not None:
+            raise StylenormError("--workers is of this machine alone; with --ray the cluster's GPUs and cores decide")
         source, target = source.absolute(), target.absolute()  # workers are somewhere else
     tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
