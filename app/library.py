@@ -1,7 +1,8 @@
 """Everything that the app takes from stylenorm, in one place. Public names only."""
 
-from stylenorm.catalog import photos_folder, style_entries, weights_folder
+from stylenorm.catalog import compared_networks, photos_folder, style_entries, weights_folder
 from stylenorm.checkpoint import load_style
+from stylenorm.comparing import CHANGES, Comparison, changed
 from stylenorm.config import TrainConfig
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError
@@ -11,7 +12,7 @@ from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_sty
 from stylenorm.training import train
 
 __all__ = [
-    "Cancelled", "ImageError", "NewStyleConfig", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "check_name",
-    "drawn_mask", "load_style", "photos_folder", "read_picture", "style_entries", "train", "train_style", "weights_folder",
-    "write_picture",
+    "CHANGES", "Cancelled", "Comparison", "ImageError", "NewStyleConfig", "StyleError", "StylenormError", "Stylizer",
+    "TrainConfig", "changed", "check_name", "compared_networks", "drawn_mask", "load_style", "photos_folder", "read_picture",
+    "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

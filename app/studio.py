@@ -7,16 +7,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
 from .archive import SUFFIXES, Results, items
 from .files import Shelf
 from .library import (
+    Comparison,
     ImageError,
     StyleError,
     StylenormError,
     Stylizer,
+    changed,
+    compared_networks,
     drawn_mask,
     load_style,
     photos_folder,
@@ -30,15 +34,12 @@ PREVIEW = 768  # px, longer side
 THUMBNAIL = 160
 LARGEST = 8192  # px, longer side that can be asked for
 PAINTING, STYLE_FILE = ":painting", ":file"  # where a style's name is expected; no style can be called that
+UNCHANGED = "as it is"
 COMPARED = {
     "instance": (
         "Instance normalization",
         "each channel of each picture on its own: the picture's contrast goes, and the style brings its own. "
         "This is the usual choice for style transfer.",
-    ),
-    "batch": (
-        "Batch normalization",
-        "each channel over all pictures of the training at once: a bright and a dark photograph keep their difference.",
     ),
     "layer": (
         "Layer normalization",
@@ -47,6 +48,10 @@ COMPARED = {
     "group": (
         "Group normalization",
         "a few channels of one picture together: between instance and layer normalization.",
+    ),
+    "batch": (
+        "Batch normalization",
+        "each channel over all pictures of the training at once: a bright and a dark photograph keep their difference.",
     ),
 }
 
@@ -91,7 +96,6 @@ class Studio:
         self._thumbnails: dict[tuple, Path] = {}
         self._small: OrderedDict[str, Path] = OrderedDict()
         self._own: OrderedDict[str, object] = OrderedDict()
-        self._compared: dict[str, Stylizer] = {}
         self.long_job = threading.Semaphore(1)  # folders and trainings take turns, and leave room for single pictures
 
     # ---- styles --------------------------------------------------------------------------------
@@ -346,28 +350,27 @@ class Studio:
 
     def comparable(self) -> list[str]:
         """The kinds of normalization that there is a network for."""
-        return [kind for kind in COMPARED if (self.weights / "compare" / kind / "network.safetensors").is_file()]
+        there = compared_networks(self.weights / "compare")
+        return [kind for kind in COMPARED if kind in there]
 
     def compared_styles(self) -> list[str]:
         """Names of the styles that all of these networks know."""
-        known = [set(self._network(kind).styles) for kind in self.comparable()]
-        return sorted(set.intersection(*known)) if known else []
+        return self._comparison.styles if self.comparable() else []
 
-    def compare(self, visitor: str, photo: str | None, style: str, strength: float = 1.0) -> list[tuple[Path, str]]:
-        """The photograph, then its painting by each network, with a sentence for each."""
+    def compare(self, visitor: str, photo: str | None, style: str, change: str = UNCHANGED) -> list[tuple[Path, str]]:
+        """The photograph, perhaps changed, then its painting by each network, with a sentence for each."""
         before = self._start(visitor, photo, Wish([]), "compare")
+        if change != UNCHANGED:
+            before = self._save(changed(before, change), Path(photo).stem, change)
         shown = [(before, "The photograph")]
-        for kind in self.comparable():
-            image = self._network(kind).stylize(before, style, strength=strength)
+        for kind, image in self._comparison.paint(before, style).items():
             shown.append((self._save(image, Path(photo).stem, kind), f"{COMPARED[kind][0]}: {COMPARED[kind][1]}"))
         self.shelf.hold(visitor, "compare after", [path for path, _ in shown[1:]])
         return shown
 
-    def _network(self, kind: str) -> Stylizer:
-        with self._lock:
-            if kind not in self._compared:
-                self._compared[kind] = Stylizer(self.weights / "compare" / kind)
-            return self._compared[kind]
+    @cached_property
+    def _comparison(self) -> Comparison:
+        return Comparison(self.weights / "compare")
 
 
 def check_format(format: str, quality: float) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gradio as gr
 
 from . import page
+from .library import CHANGES
 from .parts import Choice
-from .studio import COMPARED, Studio, example_photos
+from .studio import COMPARED, UNCHANGED, Studio, example_photos
 
 
 def tab(studio: Studio) -> None:
@@ -26,7 +27,7 @@ def tab(studio: Studio) -> None:
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", api_visibility="private"
             )
             style = Choice(styles, value=styles[0] if styles else None, label="Style", elem_id="compare-style")
-            strength = page.strength_slider()
+            change = Choice([UNCHANGED, *CHANGES], value=UNCHANGED, label="The photograph", elem_id="compare-change")
             run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         with gr.Column(scale=8, min_width=300):
             shown = gr.Gallery(
@@ -35,8 +36,8 @@ def tab(studio: Studio) -> None:
             )  # fmt: skip
 
     @page.plain
-    def compare(photo, style, strength, request: gr.Request):
+    def compare(photo, style, change, request: gr.Request):
         """Paint a photograph by a network of each kind of normalization: pictures with a sentence about each."""
-        return [(str(path), text) for path, text in studio.compare(page.visitor(request), photo, style, strength)]
+        return [(str(path), text) for path, text in studio.compare(page.visitor(request), photo, style, change)]
 
-    run.click(compare, [photo, style, strength], shown, api_name="compare", **page.QUEUE)
+    run.click(compare, [photo, style, change], shown, api_name="compare", **page.QUEUE)

@@ -16,12 +16,13 @@ _HOME = {
     "generator": ("Generator", "GeneratorConfig"),
     "style": ("Style", "StyleEncoder", "blend", "interpolate", "regions"),
     "checkpoint": ("load_network", "load_style", "network_hash", "save_network", "save_style"),
-    "catalog": ("photos_folder", "style_entries", "unknown_style", "user_folder", "weights_folder"),
+    "catalog": ("compared_networks", "photos_folder", "style_entries", "unknown_style", "user_folder", "weights_folder"),
     "images": ("Picture", "fit", "read_picture", "write_picture"),
     "engine": ("Stylizer",),
     "config": ("TrainConfig",),
     "training": ("Trainer", "train"),
     "new_style": ("Cancelled", "NewStyleConfig", "StyleProgress", "check_name", "train_style"),
+    "comparing": ("CHANGES", "Comparison", "changed"),
     "optimizing": ("OptimizeConfig", "optimize"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

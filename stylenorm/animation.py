@@ -55,11 +55,13 @@ def frames(source) -> Iterator[tuple[Picture, int, int]]:
             yield read_picture(image, name=str(source)), round(image.info.get("duration", 0)), _plays(image)
 
 
-def paint_animation(source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95) -> Image.Image:
+def paint_animation(
+    source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95, strip: bool = False
+) -> Image.Image:
     """Paint every frame of ``source`` into ``target``, and return the first of them.
 
     begin: called without arguments and then with the pooled moments; gives a `stylenorm.engine.Stream`.
-    format: "gif", "webp" or "png", else what the suffix says. quality: of WebP.
+    format: "gif", "webp" or "png", else what the suffix says. quality: of WebP. strip: without EXIF.
     """
     format = format or FORMATS[target.suffix.lower()]
     survey, stream = Survey(), begin(None)
@@ -78,7 +80,7 @@ def paint_animation(source: Path, target: Path, begin: Callable, format: str | N
     def paintings() -> Iterator[Image.Image]:
         for picture, *_ in frames(source):
             picture = replace(picture, icc=None) if format == "gif" else picture  # a GIF has no profile
-            yield rewrap(picture, stream(picture.rgb))
+            yield rewrap(picture, stream(picture.rgb), strip=strip)
 
     try:
         with draft_of(target) as draft:

@@ -15,6 +15,9 @@ from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_len
 from stylenorm.style import Style
 
 
+FLOAT32_BYTES = 220  # a pixel, measured, see BENCHMARKS.md
+
+
 class Backend(Protocol):
     """Something that paints. ``name`` is for people; ``bytes_per_pixel`` of a picture is the memory that it takes at most."""
 
@@ -22,7 +25,7 @@ class Backend(Protocol):
     bytes_per_pixel: int
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
-        """uint8 (H, W, 3) to uint8 (H, W, 3)."""
+        """uint8 (H, W, 3) to uint8 (H, W, 3), or uint16 to uint16, which takes `FLOAT32_BYTES` a pixel."""
 
     def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         """The same, stripping ``share`` of the picture's own moments and 1 - ``share`` of the ``given`` ones.
@@ -33,9 +36,9 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """The generator as it is. bfloat16 on CUDA; float32 elsewhere."""
+    """The generator as it is. bfloat16 on CUDA for pictures of 8 bits; float32 elsewhere."""
 
-    bytes_per_pixel = 220  # measured, see BENCHMARKS.md
+    bytes_per_pixel = FLOAT32_BYTES
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
@@ -60,11 +63,13 @@ class TorchBackend:
 
     @torch.inference_mode()
     def _paint(self, picture: np.ndarray, style: Style, steer) -> np.ndarray:
-        x = torch.from_numpy(np.array(picture)).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            y = self.generator(x.float() / 255, style.to(self.device), steer)
-        y = (y[0].float() * 255 + 0.5).clamp(0, 255).to(torch.uint8)
-        return y.permute(1, 2, 0).contiguous().cpu().numpy()
+        white = np.iinfo(picture.dtype).max
+        pixels = np.array(picture, np.uint8 if white == 255 else np.int32)  # no device computes in uint16
+        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and white == 255):
+            y = self.generator(x.float() / white, style.to(self.device), steer)
+        y = (y[0].float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.int32)
+        return y.permute(1, 2, 0).contiguous().cpu().numpy().astype(picture.dtype, copy=False)
 
 
 class OpenVINOBackend:
@@ -72,7 +77,8 @@ class OpenVINOBackend:
 
     The graph takes uint8 pixels and gives uint8 pixels, so that scaling and reordering run in it, too, and γ
     and β are an input, so one compiled graph serves every style, blend and picture size. A style with regions,
-    which has a γ and β for each position, goes through torch.
+    which has a γ and β for each position, goes through torch. Pictures of 16 bits have a graph of their own in
+    float32, compiled when the first one comes.
     """
 
     def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
@@ -84,17 +90,21 @@ class OpenVINOBackend:
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self.settings, self.generator, self.lock, self._steered = settings, generator, threading.Lock(), None
+        self.settings, self.generator, self._steered = settings, generator, None
         self.stride = generator.config.stride
         self.regional = TorchBackend(generator, torch.device("cpu"))
         self.compiled = core.compile_model(openvino_graph(generator), "CPU", settings)
-        self.bytes_per_pixel = 120 if half else 220  # measured, see BENCHMARKS.md
+        self.compile_deep = lambda: core.compile_model(
+            openvino_graph(generator, np.uint16), "CPU", settings | {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        self.deep, self.lock = None, threading.Lock()
+        self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'bfloat16' if half else 'float32'}"
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         if style.has_regions:
             return self.regional(picture, style)
-        return self._run(self.compiled, picture, style)[0]
+        return self._run(self._compiled_for(picture.dtype), picture, style)[0]
 
     def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         if style.has_regions:
@@ -120,14 +130,22 @@ class OpenVINOBackend:
         out, *rest = (found[port] for port in compiled.outputs)
         return [out[0, :height, :width].copy(), *(r.copy() for r in rest)]
 
+    def _compiled_for(self, dtype: np.dtype):
+        if dtype == np.uint8:
+            return self.compiled
+        with self.lock:
+            self.deep = self.deep or self.compile_deep()
+            return self.deep
 
-def openvino_graph(generator: Generator, steered: bool = False):
-    """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) uint8 and (1, 2, T) float32 to (1, H, W, 3) uint8.
 
-    H and W must be multiples of the generator's stride. A test holds it against the generator itself. ``steered``
-    adds the inputs and the output of `Backend.steered`: given (1, 2, T) and share (1,), and own (1, 2 T, 1, 1).
+def openvino_graph(generator: Generator, dtype: type = np.uint8, steered: bool = False):
+    """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) and (1, 2, T) float32 to (1, H, W, 3).
+
+    dtype: of the pixels in and out, uint8 or uint16. H and W must be multiples of the generator's stride. A test
+    holds it against the generator itself. steered adds the inputs and the output of `Backend.steered`: given
+    (1, 2, T) and share (1,), and own (1, 2 T, 1, 1).
     """
-    return _Graph(generator, steered).model()
+    return _Graph(generator, steered).model(dtype)
 
 
 class _Graph:
@@ -138,11 +156,13 @@ class _Graph:
 
         self.ops, self.generator, self.steered = ops, generator, steered
 
-    def model(self):
+    def model(self, dtype: type):
         import openvino
 
+        white = np.float32(np.iinfo(dtype).max)
+
         ops, generator = self.ops, self.generator
-        image = ops.parameter([1, -1, -1, 3], np.uint8, name="image")
+        image = ops.parameter([1, -1, -1, 3], dtype, name="image")
         total = sum(generator.config.channels)
         style = ops.parameter([1, 2, total], np.float32, name="style")
         inputs = [image, style]
@@ -153,7 +173,7 @@ class _Graph:
             self.given, self.own = self.columns(given), []
 
         x = ops.transpose(ops.convert(image, "f32"), np.array([0, 3, 1, 2]))
-        x = ops.space_to_depth(ops.multiply(x, np.float32(1 / 255)), "depth_first", 2)
+        x = ops.space_to_depth(ops.multiply(x, np.float32(1 / white)), "depth_first", 2)
         x = self.relu(self.styled(x, generator.stem))
         skips = []
         for down in generator.down:
@@ -167,8 +187,8 @@ class _Graph:
                 x = self.residual(x, block)
         x = self.convolution(x, *generator.out.folded())
         x = ops.depth_to_space(ops.sigmoid(x), "depth_first", 2)
-        x = ops.transpose(ops.add(ops.multiply(x, np.float32(255)), np.float32(0.5)), np.array([0, 2, 3, 1]))
-        results = [ops.result(ops.convert(x, "u8"))]
+        x = ops.transpose(ops.add(ops.multiply(x, white), np.float32(0.5)), np.array([0, 2, 3, 1]))
+        results = [ops.result(ops.convert(x, "u8" if dtype == np.uint8 else "u16"))]
         if self.steered:
             own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance
             results.append(ops.result(ops.concat(own, 1)))

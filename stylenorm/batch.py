@@ -7,7 +7,6 @@ between them are bounded, and so is the memory. No torch is imported here: what 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import queue
@@ -15,39 +14,35 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from io import BytesIO
 from pathlib import Path
 
-from stylenorm.drafts import remove, remove_drafts, write_draft
+from stylenorm.batch_steps import (
+    CANNOT_READ,
+    NO_MORE_ROOM,
+    Look,
+    NoRoom,
+    Task,
+    done_line,
+    encoded,
+    failed_line,
+    no_room,
+    now,
+    publish,
+    read_photo,
+    short_of_memory,
+    since,
+    stage,
+)
+from stylenorm.drafts import remove_drafts
 from stylenorm.errors import StylenormError
-from stylenorm.images import Picture, read_picture, write_picture
-from stylenorm.jobs import FORMAT
+from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
+from stylenorm.places import UrlFolder
 from stylenorm.tree import Photo, check_targets, output_names
 
+__all__ = ["Look", "NoRoom", "Plan", "Task", "default_workers", "differences", "make_plan", "now", "paint_all"]
+
 PIXELS_AT_ONCE = 160_000_000  # decoded, painted or being written: about 1.3 GB
-NO_MORE_ROOM = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
-
-
-class NoRoom(StylenormError):
-    """Nothing more can be written: the disk is full, or has become read-only."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """A style to paint everything in. label: what people call it. folder: of its paintings, below the others'."""
-
-    label: str
-    folder: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """A photograph, and the paintings of it that are missing: (look, name below the folder of paintings)."""
-
-    photo: Photo
-    targets: tuple[tuple[Look, str], ...]
 
 
 @dataclass
@@ -64,7 +59,13 @@ class Plan:
 
 
 def make_plan(
-    top: Path, out: Path, photos: Sequence[Photo], looks: Sequence[Look], format: str, manifest: Manifest, again: bool = False
+    top: Path | UrlFolder,
+    out: Path | UrlFolder,
+    photos: Sequence[Photo],
+    looks: Sequence[Look],
+    format: str,
+    manifest: Manifest,
+    again: bool = False,
 ) -> Plan:
     """Which paintings are missing. again: all of them are, whatever is there.
 
@@ -83,7 +84,10 @@ def make_plan(
         if missing:
             plan.tasks.append(Task(photo, missing))
     folders = {os.path.dirname(f"{look.folder}/{name}".lstrip("/")) for look in looks for name in names.values()}
-    check_targets(top, out, folders)
+    if isinstance(out, UrlFolder):
+        return plan
+    if isinstance(top, Path):
+        check_targets(top, out, folders)
     for folder in folders | {""}:
         remove_drafts(out / folder)
     return plan
@@ -250,16 +254,12 @@ class _Pipeline:
             self._read(task)
 
     def _read(self, task: Task) -> None:
-        started = time.perf_counter()
         try:
-            data = task.photo.path.read_bytes()
-            facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
-            picture = read_picture(data, name=str(task.photo.path))
-        except (StylenormError, OSError, MemoryError) as error:
+            picture, facts = read_photo(task.photo)
+        except CANNOT_READ as error:
             for look, target in task.targets:
                 self._failed(task, look, target, error)
             return
-        facts |= {"input_changed": task.photo.changed, "read_seconds": _since(started)}
         work = _Work(task, picture, facts, picture.size[0] * picture.size[1], len(task.targets))
         if self.room.take(work.pixels, self.halt):
             self._put(self.decoded, work, self.halt)
@@ -274,12 +274,12 @@ class _Pipeline:
             try:
                 image = self.paint(work.picture, look)
             except (StylenormError, OSError, MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and "memory" not in str(error):
+                if not short_of_memory(error):
                     raise
                 self._failed(work.task, look, target, error)
                 self._finished(work)
             else:
-                self._put(self.painted, _Painted(work, look, target, image, _since(started)), self.over)
+                self._put(self.painted, _Painted(work, look, target, image, since(started)), self.over)
             yield from self._told()
 
     # ---- writing
@@ -298,47 +298,22 @@ class _Pipeline:
                 raise
             except (StylenormError, OSError, MemoryError) as error:
                 if isinstance(error, OSError) and error.errno in NO_MORE_ROOM:
-                    raise self._full(error) from None
+                    raise no_room(self.out, error) from None
                 self._failed(item.work.task, item.look, item.target, error)
             finally:
                 self._finished(item.work)
 
     def _write(self, item: _Painted) -> None:
-        started, target = time.perf_counter(), self.out / item.target
-        buffer = _Named(str(target))
-        write_picture(item.image, buffer, format=FORMAT[target.suffix.lower()], quality=self.quality)
-        data = buffer.getvalue()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = write_draft(target.parent, data)
-        try:
-            target.unlink(missing_ok=True)  # or a kill right after the next line would leave an old one as if new
-            line = self._line(item, data, _since(started))
-            self._note(line)
-            os.replace(draft, target)
-        finally:
-            remove(draft)
+        started = time.perf_counter()
+        data = encoded(item.image, str(self.out / item.target), self.quality)
+        draft = stage(self.out, item.target, data)
+        seconds = {"paint_seconds": item.seconds, "write_seconds": since(started)}
+        line = done_line(item.work.task.photo, item.look, item.target, item.work.facts, item.image.size, data, seconds)
+        publish(self.out, item.target, draft, lambda: self._note(line))
         self.lines.put(line)
 
-    def _line(self, item: _Painted, data: bytes, seconds: float) -> dict:
-        width, height = item.image.size
-        return {
-            "kind": "done",
-            "style": item.look.label,
-            "input": item.work.task.photo.name,
-            "output": item.target,
-            **item.work.facts,
-            "output_sha256": hashlib.sha256(data).hexdigest(),
-            "output_bytes": len(data),
-            "width": width,
-            "height": height,
-            "paint_seconds": item.seconds,
-            "write_seconds": seconds,
-            "time": now(),
-        }
-
     def _failed(self, task: Task, look: Look, target: str, error: BaseException) -> None:
-        line = {"kind": "failed", "style": look.label, "input": task.photo.name, "output": target}
-        line |= {"error": _in_words(task.photo.path, error), "time": now()}
+        line = failed_line(task.photo, look, target, error)
         self._note(line)
         self.lines.put(line)
 
@@ -346,11 +321,7 @@ class _Pipeline:
         try:
             self.manifest.append(line)
         except OSError as error:
-            raise self._full(error) from None
-
-    def _full(self, error: OSError) -> NoRoom:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-        return NoRoom(f"{self.out} cannot be written any more ({reason}); make room, then the same command goes on")
+            raise no_room(self.out, error) from None
 
     def _finished(self, work: _Work) -> None:
         with self.lock:
@@ -379,27 +350,3 @@ class _Room:
         with self.changed:
             self.used -= pixels
             self.changed.notify_all()
-
-
-class _Named(BytesIO):
-    """A file in memory that messages can name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-
-def _in_words(path: Path, error: BaseException) -> str:
-    if isinstance(error, StylenormError):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename or path}: {error.strerror or error}"
-    return f"{path} needs more memory than there is; make it smaller"
-
-
-def _since(started: float) -> float:
-    return round(time.perf_counter() - started, 4)
-
-
-def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

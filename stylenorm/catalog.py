@@ -61,6 +61,21 @@ def vgg_file(weights: str | Path | None = None) -> Path:
     return weights_folder() / VGG
 
 
+def compared_networks(folder: str | Path | None = None) -> dict[str, Path]:
+    """{kind of normalization: network file} of what lies in ``folder``/KIND, by default in the shipped weights' compare/."""
+    folder = weights_folder() / "compare" if folder is None else Path(folder)
+    return {path.parent.name: path for path in sorted(folder.glob(f"*/{NETWORK}"))}
+
+
+def require_compared_networks(folder: str | Path | None = None) -> dict[str, Path]:
+    """The same; none at all raises `WeightsError`."""
+    files = compared_networks(folder)
+    if not files:
+        where = weights_folder() / "compare" if folder is None else folder
+        raise WeightsError(f"{where} holds no networks to compare; stylenorm compare --train makes them")
+    return files
+
+
 def user_folder() -> Path:
     """Where a user's own styles are kept: $STYLENORM_HOME, else the place that the system has for such data."""
     if os.environ.get("STYLENORM_HOME"):

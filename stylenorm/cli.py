@@ -7,8 +7,10 @@ without it has been. Exit codes: 0 done, 1 some photographs failed, 2 wrong use,
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
@@ -17,7 +19,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_batch, cli_export, cli_judge, cli_lab, cli_train, cli_video
+from stylenorm import __version__, cli_batch, cli_compare, cli_export, cli_judge, cli_lab, cli_train, cli_video
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     AsJson,
@@ -28,6 +30,7 @@ from stylenorm.cli_parts import (
     Quiet,
     Size,
     Strength,
+    Strip,
     StyleSize,
     Weights,
     complain,
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file name that this terminal cannot print is no reason to stop
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    hush()
     bare = not (sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
@@ -74,6 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
+
+
+def hush() -> None:
+    """What the readers of pictures grumble about on the way: what matters of it comes as an error of ours."""
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def print_version(wanted: bool) -> None:
@@ -124,9 +135,11 @@ def stylize(
     size: Size = None,
     style_size: StyleSize = None,
     format: Annotated[
-        Literal["jpeg", "png", "webp", "tiff"] | None, typer.Option(help="What to write, else what the name says.")
+        Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,
+        typer.Option(help="What to write, else what the name says."),
     ] = None,
     quality: Quality = 95,
+    strip: Strip = False,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
@@ -161,9 +174,9 @@ def stylize(
         options = {"strength": strength, "preserve_color": preserve_color, "size": size}
         for number, job in enumerate(jobs, 1):
             if is_moving(job):
-                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality)
+                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality, strip)
             else:
-                row = do(job, lambda picture: stylizer.stylize(picture, wanted, **options), quality)
+                row = do(job, lambda picture: stylizer.stylize(picture, wanted, strip=strip, **options), quality)
             rows.append(row := row | {"style": wanted.name})
             if "error" in row:
                 complain(row["error"])
@@ -330,5 +343,6 @@ app.add_typer(cli_train.app)
 app.add_typer(cli_batch.app)
 app.add_typer(cli_export.app)
 app.add_typer(cli_judge.app)
+app.add_typer(cli_compare.app)
 app.add_typer(cli_lab.app)
 app.add_typer(cli_video.app)

@@ -6,8 +6,10 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +25,7 @@ from stylenorm.cli_parts import (
     Quiet,
     Size,
     Strength,
+    Strip,
     StyleSize,
     Weights,
     complain,
@@ -32,8 +35,9 @@ from stylenorm.cli_parts import (
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import weighted_file, weighted_names
-from stylenorm.manifest import NAME, Manifest
+from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
+from stylenorm.places import UrlFolder, place
 from stylenorm.tree import find_tree
 
 app = verbs()
@@ -59,8 +63,8 @@ Examples:
 """
 )
 def batch(
-    photos: Annotated[Path, typer.Argument(metavar="IN", help="A folder of photographs.")],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the paintings; made if need be.")],
+    photos: Annotated[str, typer.Argument(metavar="IN", help="A folder of photographs, or its URL.")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="Folder for the paintings, or its URL; made if need be.")],
     style: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,9 +76,10 @@ def batch(
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive/--no-recursive", help="Folders in IN as well.")] = True,
     format: Annotated[
-        Literal["keep", "jpeg", "png", "webp", "tiff"], typer.Option(help="What to write; keep: what the photograph is.")
+        Literal["keep", "jpeg", "png", "webp", "tiff", "avif", "heic"], typer.Option(help="What to write; keep: what the photograph is.")
     ] = "keep",
     quality: Quality = 95,
+    strip: Strip = False,
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     size: Size = None,
@@ -83,6 +88,9 @@ def batch(
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many photographs that were not done yet.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Threads that decode, and as many that encode; else by the machine.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Paint on a Ray cluster: its address, auto for a running one here, or local.")
     ] = None,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -104,19 +112,31 @@ def batch(
 
     OUT/stylenorm-manifest.jsonl holds settings, hashes, times, sizes and
     errors. Exit code 1 if anything failed: it is named, and the rest goes on.
+
+    IN and OUT may be URLs, such as s3://bucket/photos, which fsspec opens. On a
+    Ray cluster there is a worker a GPU, and one for every 4 cores elsewhere; IN,
+    OUT and --weights must be in the same place on every machine.
     """
     wanted = wanted_styles(style or (), style_image or (), weights)
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
+    options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
-    tree = find_tree(photos, output, recursive)
+    source, target = place(photos), place(output)
+    if ray is not None:
+        check_ray(photos, output)
+        if workers is not None:
+            raise StylenormError("--workers is of this machine alone; with --ray the cluster's GPUs and cores decide")
+        source, target = source.absolute(), target.absolute()  # workers are somewhere else
+    tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
         raise StylenormError(f"the folder {photos} holds no photograph")
     show = Show(quiet=quiet, as_lines=as_lines)
-    asked = Batch(photos, output, wanted, settings, options, style_size, workers, limit, overwrite)
+    where = Where(weights, device, backend, ray)
+    asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where)
     try:
-        with Manifest(output) as manifest, show:
-            check_settings(manifest, settings, output, overwrite)
-            code = run_batch(asked, tree, manifest, show, lambda: painter(weights, device, backend))
+        with manifest_in(target) as manifest, show:
+            check_settings(manifest, settings, target, overwrite)
+            code = run_batch(asked, tree, manifest, show)
     except KeyboardInterrupt:  # before painting began, or a second one
         complain("stopped; the same command goes on")
         code = 130
@@ -125,11 +145,21 @@ def batch(
 
 
 @dataclass(frozen=True)
+class Where:
+    """What paints. ray: a cluster's address, or None for this machine."""
+
+    weights: Path | None
+    device: str
+    backend: str
+    ray: str | None
+
+
+@dataclass(frozen=True)
 class Batch:
     """What was asked for."""
 
-    photos: Path
-    output: Path
+    photos: Path | UrlFolder
+    output: Path | UrlFolder
     wanted: Sequence[Wanted]
     settings: dict
     options: dict
@@ -137,6 +167,15 @@ class Batch:
     workers: int | None
     limit: int | None
     overwrite: bool
+    where: Where
+
+
+def check_ray(*places: str) -> None:
+    if not find_spec("ray"):
+        raise StylenormError('painting on a cluster takes the package ray; pip install "stylenorm[ray]"')
+    for text in places:
+        if text.startswith("memory:"):
+            raise StylenormError(f"{text} lies in one process; with --ray give a path or a URL that all machines see")
 
 
 def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path | None) -> list[Wanted]:
@@ -183,7 +222,7 @@ def hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def check_settings(manifest: Manifest, settings: dict, output: Path, overwrite: bool) -> None:
+def check_settings(manifest: Manifest, settings: dict, output: Path | UrlFolder, overwrite: bool) -> None:
     from stylenorm.batch import differences
 
     if manifest.settings is None or manifest.settings == settings or not manifest.done or overwrite:
@@ -201,7 +240,7 @@ def painter(weights: Path | None, device: str, backend: str):
     return Stylizer(weights, device=device, backend=backend)
 
 
-def run_batch(asked: Batch, tree, manifest: Manifest, show: Show, load: Callable) -> int:
+def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     """Find what is missing, paint it, tell. Returns the exit code."""
     from stylenorm.batch import Look, make_plan
 
@@ -214,7 +253,7 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show, load: Callable
     started, stop, full = time.monotonic(), threading.Event(), False
     if tasks:
         with stopping(stop):
-            full = not paint_missing(asked, tasks, looks, manifest, show, load, stop)
+            full = not paint_missing(asked, tasks, looks, manifest, show, stop)
     end = {"kind": "end", "done": show.done, "skipped": plan.there, "failed": show.failed, "unread": tree.unread}
     end |= {"left": plan.paintings - show.done - show.failed, "seconds": round(time.monotonic() - started, 1)}
     end["interrupted"] = stop.is_set()
@@ -224,26 +263,58 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show, load: Callable
     return 130 if stop.is_set() else int(bool(full or show.failed or tree.unread))
 
 
-def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, load: Callable, stop: threading.Event) -> bool:
+def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, stop: threading.Event) -> bool:
     """Whether there was room for all of it."""
-    from stylenorm.batch import NoRoom, paint_all
+    from stylenorm.batch import NoRoom
 
-    stylizer = load()
-    styles = {look.label: resolved(stylizer, w, asked.style_size) for look, w in zip(looks, asked.wanted)}
-    if manifest.settings != asked.settings or asked.overwrite:
-        begin(manifest, asked, stylizer.describe())
-
-    def paint(picture, look):
-        return stylizer.stylize(picture, styles[look.label], **asked.options)
-
+    crew = on_ray if asked.where.ray else on_this_machine
     try:
-        with show.bar():
-            for line in paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop):
-                show.line(line)
+        with crew(asked, looks, manifest, stop) as (description, paint):
+            if manifest.settings != asked.settings or asked.overwrite:
+                begin(manifest, asked, description)
+            with show.bar():
+                for line in paint(tasks):
+                    show.line(line)
     except NoRoom as error:
         complain(error)
         return False
     return True
+
+
+@contextmanager
+def on_this_machine(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> Iterator[tuple[str, Callable]]:
+    """What paints, for people; and what gives the manifest's lines for tasks, as they are done."""
+    from stylenorm.batch import paint_all
+
+    stylizer = painter(asked.where.weights, asked.where.device, asked.where.backend)
+    styles = styles_of(stylizer, asked, looks)
+
+    def paint(picture, look):
+        return stylizer.stylize(picture, styles[look.label], **asked.options)
+
+    def paint_tasks(tasks):
+        return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop)
+
+    yield stylizer.describe(), paint_tasks
+
+
+@contextmanager
+def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> Iterator[tuple[str, Callable]]:
+    """The same on a Ray cluster."""
+    from stylenorm.batch_ray import Brush, Crew
+
+    where = asked.where
+    styles = styles_of(painter(where.weights, "cpu", "torch"), asked, looks)
+    weights = where.weights and str(where.weights.absolute())
+    brush = Brush(
+        weights, asked.settings["network"], where.device, where.backend, styles, asked.options, asked.output, asked.settings["quality"]
+    )
+    with Crew(where.ray, brush) as crew:
+        yield crew.start(stop), lambda tasks: crew.paint(tasks, manifest, stop)
+
+
+def styles_of(stylizer, asked: Batch, looks) -> dict:
+    return {look.label: resolved(stylizer, w, asked.style_size) for look, w in zip(looks, asked.wanted)}
 
 
 def resolved(stylizer, w: Wanted, style_size: int | None):
@@ -261,7 +332,7 @@ def begin(manifest: Manifest, asked: Batch, description: str) -> None:
         raise StylenormError(f"{asked.output} cannot be written ({error.strerror}); make room, then try again") from None
 
 
-def note(manifest: Manifest, end: dict, output: Path) -> None:
+def note(manifest: Manifest, end: dict, output: Path | UrlFolder) -> None:
     from stylenorm.batch import now
 
     try:

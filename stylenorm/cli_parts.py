@@ -43,7 +43,10 @@ StyleSize = Annotated[
     int | None,
     typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at: less is coarser strokes."),
 ]
-Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and WebP.")]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and HEIC.")]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Leave out EXIF, GPS and all else that tells of the photographer; colours stay.")
+]
 
 
 def need_a_style(given: Sequence, weights: Path | None) -> None:
@@ -82,11 +85,11 @@ def do(job: Job, work: Callable, quality: int = 95) -> dict[str, Any]:
     return row_of(job, photograph)
 
 
-def do_moving(job: Job, begin: Callable, quality: int = 95) -> dict[str, Any]:
+def do_moving(job: Job, begin: Callable, quality: int = 95, strip: bool = False) -> dict[str, Any]:
     """`do` for an animation. begin: what `stylenorm.animation.paint_animation` takes."""
     from stylenorm.animation import paint_animation
 
-    return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality))
+    return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality, strip))
 
 
 def row_of(job: Job, work: Callable) -> dict[str, Any]:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stylenorm.backends import choose_backend
+from stylenorm.backends import FLOAT32_BYTES, choose_backend
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.device import choose_device
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generator import pad_to
-from stylenorm.images import Picture, fit, keep_color, read_picture, rewrap, to_tensor
+from stylenorm.images import Picture, fit, keep_color, read_picture, recolored, resized, rewrap, to_tensor
 from stylenorm.masks import mask_tensor
 from stylenorm.perceptual import VGGFeatures, resized_short_side, style_statistics
 from stylenorm.plots import sheet
@@ -83,6 +83,7 @@ class Stylizer:
         strength: float = 1.0,
         preserve_color: bool = False,
         size: int | None = None,
+        strip: bool = False,
     ) -> Image.Image:
         """Paint a photograph.
 
@@ -90,21 +91,27 @@ class Stylizer:
         returned, or a sequence of (name or `Style`, weight). strength: from 0, the photograph itself, to 1; γ
         and β move from the photograph's own predicted style to the wanted one. preserve_color keeps the
         photograph's colours and takes the painting's light and dark. size: longer side of the result in px;
-        without it the result has the photograph's size.
+        without it the result has the photograph's size. strip: without the photograph's EXIF, so that nobody
+        learns from it when and where it was taken.
 
         Returns a PIL image, upright, with the photograph's transparency, colour profile and EXIF in its
-        ``info``; `stylenorm.images.write_picture` writes them into the file.
+        ``info``; `stylenorm.images.write_picture` writes them into the file. A photograph of 16 bits is painted
+        in 16 bits, which are there as well, for PNG and TIFF.
         """
         _check_options(strength, size)
         wanted = self.resolve(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        self._check_memory(photo, picture.name)
+        self._check_memory(photo, picture.name, deep=picture.deep is not None)
         self._check_regions(wanted, photo)
-        painted = self._paint(photo, wanted, strength)
-        if preserve_color:
-            painted = keep_color(painted, photo)
-        return rewrap(picture, painted)
+        if picture.deep is None:
+            painted = self._paint(photo, wanted, strength)
+            painted = keep_color(painted, photo) if preserve_color else painted
+        else:
+            pixels = resized(picture.deep[..., :3], photo.size)
+            painted = self._painted(pixels, photo, wanted, strength)
+            painted = recolored(painted, pixels) if preserve_color else painted
+        return rewrap(picture, painted, strip=strip)
 
     def stream(
         self,
@@ -184,22 +191,28 @@ class Stylizer:
                     f"the style {style.name!r} has regions for a picture of another size, this one is {photo.width} x {photo.height}"
                 )
 
-    def _paint(
-        self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool | None = None
-    ) -> Image.Image:
-        pixels = np.asarray(photo)
-        run = partial(steady.run, self._backend) if steady else self._backend
+    def _paint(self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool | None = None) -> Image.Image:
         if strength == 0:
             return photo
+        return Image.fromarray(self._painted(np.asarray(photo), photo, style, strength, steady))
+
+    def _painted(
+        self, pixels: np.ndarray, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool | None = None
+    ) -> np.ndarray:
+        """pixels: the photograph's, uint8 or uint16 (H, W, 3); what comes back is alike."""
+        run = partial(steady.run, self._backend) if steady else self._backend
+        if strength == 0:
+            return pixels
         if strength == 1:
-            return Image.fromarray(run(pixels, style))
+            return run(pixels, style)
         # From the photograph's own style to the wanted one; what the network cannot give back of the
         # photograph when asked for its own style is added, and fades as the style grows.
         own = self._predicted(photo, STYLE_SIZE, "photograph")
         own = steady.settle(own) if steady else own
         painted = run(pixels, interpolate(own, style, strength)).astype(np.float32)
         missing = pixels.astype(np.float32) - run(pixels, own)
-        return Image.fromarray(np.clip(painted + (1 - strength) * missing + 0.5, 0, 255).astype(np.uint8))
+        white = np.iinfo(pixels.dtype).max
+        return np.clip(painted + (1 - strength) * missing + 0.5, 0, white).astype(pixels.dtype)
 
     @torch.inference_mode()
     def _predicted(self, rgb: Image.Image, size: int, name: str) -> Style:
@@ -220,9 +233,10 @@ class Stylizer:
                 self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
             return self._vgg
 
-    def _check_memory(self, photo: Image.Image, name: str) -> None:
+    def _check_memory(self, photo: Image.Image, name: str, deep: bool = False) -> None:
         free = _free_memory() if self._device.type == "cpu" else None
-        need = photo.width * photo.height * (self._backend.bytes_per_pixel + AROUND)
+        each = FLOAT32_BYTES if deep else self._backend.bytes_per_pixel
+        need = photo.width * photo.height * (each + AROUND)
         if free is not None and need > free:
             side = int(max(photo.size) * (free / need) ** 0.5 * 0.9)
             raise ImageError(

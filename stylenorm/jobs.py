@@ -16,9 +16,10 @@ from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.errors import StyleError, StylenormError
 
 # What is written, by the name that --format takes, and what a folder of photographs is searched for.
-SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"}
+SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heic": ".heic"}
 FORMAT = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
-PHOTOGRAPHS = frozenset(FORMAT) | {".bmp", ".gif", ".avif", ".heic", ".heif", ".jp2", ".ppm"}
+FORMAT |= {".avif": "avif", ".heic": "heic", ".heif": "heic"}
+PHOTOGRAPHS = frozenset(FORMAT) | {".bmp", ".gif", ".jp2", ".ppm"}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from stylenorm.errors import StylenormError
+from stylenorm.places import UrlFolder
 
 NAME = "stylenorm-manifest.jsonl"
 VERSION = 1
@@ -78,8 +81,10 @@ class Manifest:
                 raise StylenormError(f"another stylenorm batch is painting into {folder}; wait for it, or stop it") from None
 
     def _read(self) -> None:
+        self._take_all(self.path.read_bytes())
+
+    def _take_all(self, data: bytes) -> None:
         self.settings, self.replacing, self.done = None, False, {}
-        data = self.path.read_bytes()
         self._whole = not data or data.endswith(b"\n")
         for text in data.splitlines():
             try:
@@ -99,6 +104,42 @@ class Manifest:
             self.done[line["style"], line["input"]] = line
         elif line["kind"] == "failed":
             self.done.pop((line["style"], line["input"]), None)
+
+
+class UrlManifest(Manifest):
+    """The same at a URL, where nothing can be appended to: it is put there whole, now and then and at the end.
+
+    What a killed run has not put there any more is paintings that are there and have no line, which count as done.
+    Nobody else is kept out: an object store has no locks.
+    """
+
+    EVERY = 20  # seconds
+
+    def __init__(self, folder: UrlFolder) -> None:
+        self.path = folder / NAME
+        self._lock, self._told, self._file = threading.Lock(), -math.inf, None
+        self._data = bytearray(self.path.read_bytes() if NAME in folder.sizes() else b"")
+        self._take_all(bytes(self._data))
+
+    def append(self, line: Mapping) -> None:
+        with self._lock:
+            self._data += (b"" if self._whole else b"\n") + json.dumps(line).encode() + b"\n"
+            self._whole = True
+            if line["kind"] in ("settings", "end") or time.monotonic() - self._told > self.EVERY:
+                self._put()
+
+    def close(self) -> None:
+        with self._lock:
+            self._put()
+
+    def _put(self) -> None:
+        if self._data:
+            self.path.write_bytes(bytes(self._data))
+        self._told = time.monotonic()
+
+
+def manifest_in(folder: Path | UrlFolder) -> Manifest:
+    return UrlManifest(folder) if isinstance(folder, UrlFolder) else Manifest(folder)
 
 
 def _lock_file(file: int) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 BAND = 20  # px, height of the label above a tile
 GAP = 6  # px between tiles
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
 def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
@@ -27,22 +30,15 @@ def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int) -> 
 
 def loss_curve(table: Path, path: Path) -> None:
     """Draw loss.csv: content, ten times style, and their smoothed sum against the step."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     with open(table, newline="") as file:
         rows = [r for r in csv.DictReader(file) if all(r.values())]
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     steps = [int(r["step"]) for r in rows]
-    for key in ("total", "content", "style"):
-        axes.plot(steps, _smooth([float(r[key]) for r in rows]), label=key, linewidth=1)
-    axes.set(xlabel="step", ylabel="loss, mean over 50 steps", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    with _figure(path) as axes:
+        for key in ("total", "content", "style"):
+            axes.plot(steps, _smooth([float(r[key]) for r in rows]), label=key, linewidth=1)
+        axes.set(xlabel="step", ylabel="loss, mean over 50 steps", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
 
 
 def _smooth(values: list[float], window: int = 50) -> list[float]:
@@ -50,3 +46,54 @@ def _smooth(values: list[float], window: int = 50) -> list[float]:
     for value in values:
         sums.append(sums[-1] + value)
     return [(sums[i + 1] - sums[max(0, i + 1 - window)]) / min(window, i + 1) for i in range(len(values))]
+
+
+@dataclass(frozen=True)
+class KindCurves:
+    """The losses of several runs that differ in their seeds alone, a value a step."""
+
+    title: str
+    runs: Sequence[Sequence[float]]
+
+
+def kind_curves(kinds: Sequence[KindCurves], path: Path) -> None:
+    """A line for the mean of each kind's runs, over a band from the lowest run to the highest."""
+    with _figure(path) as axes:
+        for color, kind in zip(COLORS, kinds):
+            smooth = list(zip(*map(_smooth, kind.runs)))
+            steps = range(1, len(smooth) + 1)
+            axes.plot(steps, [sum(v) / len(v) for v in smooth], label=kind.title, color=color, linewidth=1.5)
+            axes.fill_between(steps, [min(v) for v in smooth], [max(v) for v in smooth], color=color, alpha=0.2, linewidth=0)
+        axes.set(xlabel="step", ylabel="loss, mean over 50 steps", yscale="log")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+
+
+def kind_bars(kinds: Sequence[str], parts: Mapping[str, Sequence[tuple[float, float]]], path: Path, label: str) -> None:
+    """A group of bars for each part, a bar a kind: ``parts[part][kind]`` is (mean, deviation)."""
+    with _figure(path) as axes:
+        width = 0.8 / len(kinds)
+        for i, (kind, color) in enumerate(zip(kinds, COLORS)):
+            places = [p + (i - (len(kinds) - 1) / 2) * width for p in range(len(parts))]
+            heights, errors = zip(*(values[i] for values in parts.values()))
+            axes.bar(places, heights, width, yerr=errors, label=kind, color=color, capsize=3)
+        axes.set_xticks(range(len(parts)), list(parts))
+        axes.set(ylabel=label)
+        axes.grid(alpha=0.3, axis="y")
+        axes.legend()
+
+
+@contextmanager
+def _figure(path: Path) -> Iterator:
+    """The axes of a plot that is written to ``path`` when the block ends."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    try:
+        yield axes
+        figure.savefig(path, dpi=120, metadata={"Software": None} if str(path).endswith(".png") else None)
+    finally:
+        pyplot.close(figure)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX
+from stylenorm.places import UrlFile, UrlFolder
 
 
 @dataclass(frozen=True)
 class Photo:
     """A photograph in the tree. name: its path from the top, with slashes. changed: when, in ns."""
 
-    path: Path
+    path: Path | UrlFile
     name: str
     size: int
     changed: int
@@ -33,21 +34,42 @@ class Tree:
     left_out: list[str] = field(default_factory=list)
 
 
-def find_tree(top: Path, out: Path, recursive: bool = True) -> Tree:
+def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = True) -> Tree:
     """Every photograph below ``top`` but those in ``out``, where the paintings go.
 
     Hidden files and folders are passed over. A link to a folder is followed after all real folders have been
     seen, and no folder is entered twice, so that a link that leads in a circle ends there.
     """
+    if isinstance(top, UrlFolder):
+        return _find_at_url(top, out, recursive)
     if not top.is_dir():
         what = "is a file; stylenorm stylize paints single photographs" if top.exists() else "does not exist; check the name"
         raise StylenormError(f"the folder {top} {what}")
-    if out.exists() and os.path.samefile(top, out):
-        raise StylenormError(f"{out} is where the photographs are; give another folder for the paintings")
+    if isinstance(out, UrlFolder):
+        out = Path(os.devnull)  # which no photograph lies in
+    elif out.exists() and os.path.samefile(top, out):
+        raise _same_folder(out)
     walk = _Walk(top, out, recursive)
     walk.run()
     walk.tree.photos.sort(key=lambda photo: photo.name.split("/"))
     return walk.tree
+
+
+def _same_folder(out: Path | UrlFolder) -> StylenormError:
+    return StylenormError(f"{out} is where the photographs are; give another folder for the paintings")
+
+
+def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree:
+    if str(out) == str(top):
+        raise _same_folder(out)
+    tree = Tree()
+    for name, size, changed in top.listed(recursive):
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        if hidden or posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS or f"{top}/{name}".startswith(f"{out}/"):
+            continue
+        tree.photos.append(Photo(top / name, name, size, changed))
+    tree.photos.sort(key=lambda photo: photo.name.split("/"))
+    return tree
 
 
 class _Walk:

@@ -226,9 +226,13 @@ def test_compare(client, photo):
     shown = client.predict(photo=handle_file(photo), style="red-hill", api_name="/compare")
     captions = [item["caption"] for item in shown]
     assert len(shown) == 5 and captions[0] == "The photograph"
-    assert [c.split()[0] for c in captions[1:]] == ["Instance", "Batch", "Layer", "Group"]
+    assert [c.split()[0] for c in captions[1:]] == ["Instance", "Layer", "Group", "Batch"]
     pictures = [np.asarray(Image.open(item["image"]), float) for item in shown]
     assert all(np.abs(a - b).mean() > 0.5 for a, b in zip(pictures[1:], pictures[2:]))
+    words = dict(photo=handle_file(photo), style="red-hill", change="half contrast")
+    flat = [np.asarray(Image.open(item["image"]), float) for item in client.predict(**words, api_name="/compare")]
+    assert flat[0].std() < 0.6 * pictures[0].std()
+    assert len(flat) == 5
 
 
 def test_two_people_at_once_get_their_own_results(server, tmp_path):

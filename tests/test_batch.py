@@ -15,6 +15,7 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm import batch as batch_module
+from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
 from stylenorm.batch import Look, differences, make_plan, paint_all
 from stylenorm.drafts import PREFIX, SUFFIX, remove_drafts, write_draft, write_whole
@@ -320,7 +321,7 @@ def test_only_what_is_missing_is_done_again(work, monkeypatch):
 
 def test_several_styles_have_folders_and_decode_once(work, monkeypatch):
     reads = []
-    monkeypatch.setattr(batch_module, "read_picture", lambda *a, **k: reads.append(1) or real(*a, **k))
+    monkeypatch.setattr(steps, "read_picture", lambda *a, **k: reads.append(1) or real(*a, **k))
     real = __import__("stylenorm.images", fromlist=["x"]).read_picture
     looks = (Look("kiss", "kiss"), Look("a:0.5+b:0.5", "a-0.5+b-0.5"))
     assert len(work.run(looks=looks)) == 12 and len(reads) == 6
@@ -413,7 +414,7 @@ def test_a_target_that_is_a_folder_fails_alone(work):
 
 @pytest.mark.parametrize("where", ["picture", "manifest"])
 def test_a_full_disk_stops_everything_with_one_sentence(work, monkeypatch, where):
-    count, real = [0], {"picture": batch_module.write_draft, "manifest": os.write}
+    count, real = [0], {"picture": steps.write_draft, "manifest": os.write}
 
     def full(*arguments):
         count[0] += 1
@@ -423,7 +424,7 @@ def test_a_full_disk_stops_everything_with_one_sentence(work, monkeypatch, where
 
     def run():
         with monkeypatch.context() as patch:
-            patch.setattr(*((batch_module, "write_draft") if where == "picture" else (manifest_module.os, "write")), full)
+            patch.setattr(*((steps, "write_draft") if where == "picture" else (manifest_module.os, "write")), full)
             work.run(workers=1)
 
     with pytest.raises(StylenormError, match="the disk is full.*make room"):
@@ -486,8 +487,8 @@ def test_reading_painting_and_writing_go_on_at_once(work, monkeypatch):
 
         return slowly
 
-    monkeypatch.setattr(batch_module, "read_picture", watched("read", batch_module.read_picture))
-    monkeypatch.setattr(batch_module, "write_picture", watched("write", batch_module.write_picture))
+    monkeypatch.setattr(steps, "read_picture", watched("read", steps.read_picture))
+    monkeypatch.setattr(steps, "write_picture", watched("write", steps.write_picture))
     work.run(watched("paint", work.brush), workers=1)
     assert {"read", "paint", "write"} in seen
 
@@ -498,7 +499,7 @@ def test_few_pictures_are_in_memory_at_once(work, monkeypatch, pixels, most):
     for i in range(6, 40):
         make_photo(work.top / f"{i}.jpg", (20, 20))
     monkeypatch.setattr(batch_module, "PIXELS_AT_ONCE", pixels)
-    lock, decoded, seen, real = threading.Lock(), [0], [], batch_module.read_picture
+    lock, decoded, seen, real = threading.Lock(), [0], [], steps.read_picture
 
     def count(step: int) -> None:
         with lock:
@@ -514,7 +515,7 @@ def test_few_pictures_are_in_memory_at_once(work, monkeypatch, pixels, most):
         count(-1)
         return work.brush(picture, look)
 
-    monkeypatch.setattr(batch_module, "read_picture", read)
+    monkeypatch.setattr(steps, "read_picture", read)
     assert len(work.run(brush, workers=4)) == 40
     assert 2 <= max(seen) <= most + 1  # a reader may count before the painter's hand is free
 

@@ -29,7 +29,7 @@ from stylenorm.jobs import plan, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "lab", "app", "video")
+VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "compare", "lab", "app", "video")
 
 
 @pytest.fixture

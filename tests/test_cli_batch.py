@@ -468,13 +468,13 @@ def test_a_second_ctrl_c_ends_at_once(weights, tmp_path):
 
 @posix
 def test_a_full_disk_is_one_sentence(cli, photos, monkeypatch, tmp_path):
-    from stylenorm import batch
+    from stylenorm import batch_steps
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "write_draft", full)
+        patch.setattr(batch_steps, "write_draft", full)
         result = cli()
     assert result.code == 1 and files(tmp_path / "out") == []
     told = "cannot be written any more (the disk is full); make room, then the same command goes on"

@@ -145,6 +145,15 @@ def test_preserved_colours_are_the_photographs(stylizer, image):
     assert distance(stylizer.stylize(image, "red-hill", strength=0, preserve_color=True), image) < 1
 
 
+@pytest.mark.parametrize("name", ["starry-night", "scream", "kiss"])
+def test_the_shipped_styles_grow_evenly_with_the_strength(name, monkeypatch):
+    monkeypatch.setattr(engine, "STYLE_SIZE", 384)
+    stylizer, photo = Stylizer(device="cpu", backend="torch"), read_picture(ROOT / "examples" / "coffee.jpg").rgb.resize((192, 128))
+    way = [distance(stylizer.stylize(photo, name, strength=s / 5), photo) for s in range(6)]
+    print(name, " ".join(f"{d / way[-1]:.2f}" for d in way))
+    assert np.allclose(np.array(way) / way[-1], np.linspace(0, 1, 6), atol=0.08)
+
+
 @pytest.mark.parametrize("strength", [-0.01, 1.01, math.nan, math.inf, -math.inf])
 def test_other_strengths_are_refused(stylizer, image, strength):
     refused(lambda: stylizer.stylize(image, "red-hill", strength=strength), "strength", kind=StyleError)

@@ -15,22 +15,23 @@ PACKAGE = ROOT / "stylenorm"
 # The main line is functional -> layers -> generator -> style -> checkpoint -> catalog -> engine -> training -> cli.
 LEVELS = {
     "errors": 0, "compat": 0,
-    "metadata": 10, "config": 10, "device": 10, "images": 10, "masks": 10, "progress": 10, "functional": 10,
+    "metadata": 10, "config": 10, "device": 10, "tensors": 3, "exif": 3, "modes": 3, "profiles": 3, "colour": 4, "depth": 4, "tiffs": 5, "decode": 8, "encode": 9, "images": 10, "masks": 10, "progress": 10, "functional": 10,
     "layers": 20, "perceptual": 20, "data": 20, "plots": 20,
     "generator": 30,
     "style": 40,
     "checkpoint": 50,
     "catalog": 60, "backends": 60, "jobs": 65,
     "steady": 65, "engine": 70,
-    "drafts": 10, "animation": 20, "manifest": 10, "tree": 68, "batch": 75, "video_files": 70, "video": 75, "export": 75,
+    "drafts": 10, "animation": 25, "places": 10, "manifest": 15, "tree": 68, "batch_steps": 70, "batch": 75, "batch_ray": 78, "export": 75, "video_files": 70, "video": 77,
     "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
     "bench": 90, "bench_film": 90,
+    "comparing": 75, "compare_training": 90,
     "lab_names": 5, "lab_result": 5, "lab_plots": 10, "lab_page": 10, "lab_layers": 25,
     "lab_moments": 30, "lab_epsilon": 30, "lab_gradients": 30, "lab_batch": 30, "lab_running": 30, "lab_descent": 30,
     "lab_style": 80, "lab": 90,
     "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
-    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_lab": 120, "cli_video": 125, "cli": 130,
+    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120, "cli_lab": 120, "cli_video": 125, "cli": 130,
     "__main__": 140,
 }  # fmt: skip
 

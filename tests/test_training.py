@@ -759,14 +759,14 @@ def test_a_disk_that_fills_while_a_checkpoint_is_saved_leaves_the_one_before(con
 
 @pytest.mark.parametrize("place", ["loss_curve", "sheet"])
 def test_a_disk_that_fills_while_pictures_are_drawn_leaves_no_half_of_one(place, config, monkeypatch):
-    from stylenorm import images, plots
+    from stylenorm import encode, plots
 
     def full(*arguments):
         if place == "loss_curve":
             arguments[1].write_bytes(b"half a pict")
         raise FULL
 
-    monkeypatch.setattr(*((plots, "loss_curve") if place == "loss_curve" else (images, "_write_new")), full)
+    monkeypatch.setattr(*((plots, "loss_curve") if place == "loss_curve" else (encode, "_write_new")), full)
     refused(Trainer(replace(config, steps=2)).run, "No space left")
     whole = {"loss.csv", "network.safetensors", "resume.safetensors", "styles"}
     assert {p.name for p in Path(config.out).iterdir()} == whole | ({"samples.png"} if place == "loss_curve" else set())

@@ -1,0 +1,141 @@
+"""What is done to one photograph of a batch, wherever it is done: read, encode, put in place, and the line that tells of it.
+
+The order at the end is what makes a batch safe to kill: a painting lies under a draft's name, then its line goes into
+the manifest, then it gets its name. At a URL it is put there whole, and its line follows.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from io import BytesIO
+from pathlib import Path
+
+from stylenorm.drafts import remove, write_draft
+from stylenorm.errors import StylenormError
+from stylenorm.images import Picture, read_picture, write_picture
+from stylenorm.jobs import FORMAT
+from stylenorm.places import UrlFolder
+from stylenorm.tree import Photo
+
+NO_MORE_ROOM = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+CANNOT_READ = (StylenormError, OSError, MemoryError)
+
+
+class NoRoom(StylenormError):
+    """Nothing more can be written: the disk is full, or has become read-only."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A style to paint everything in. label: what people call it. folder: of its paintings, below the others'."""
+
+    label: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A photograph, and the paintings of it that are missing: (look, name below the folder of paintings)."""
+
+    photo: Photo
+    targets: tuple[tuple[Look, str], ...]
+
+
+def read_photo(photo: Photo) -> tuple[Picture, dict]:
+    """The decoded photograph, and what the manifest tells of its file. Raises one of `CANNOT_READ`."""
+    started = time.perf_counter()
+    data = photo.path.read_bytes()
+    facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
+    picture = read_picture(data, name=str(photo.path))
+    return picture, facts | {"input_changed": photo.changed, "read_seconds": since(started)}
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether painting failed for the photograph alone; of RuntimeErrors only want of memory is that."""
+    return not isinstance(error, RuntimeError) or "memory" in str(error)
+
+
+def encoded(image, target: str, quality: int) -> bytes:
+    """The file of a painting, in the format that its name says."""
+    buffer = _Named(target)
+    write_picture(image, buffer, format=FORMAT[os.path.splitext(target)[1].lower()], quality=quality)
+    return buffer.getvalue()
+
+
+def stage(out: Path | UrlFolder, target: str, data: bytes) -> Path | None:
+    """Write a painting where `publish` takes it from: a draft beside its place. At a URL it is in its place at once."""
+    if isinstance(out, UrlFolder):
+        (out / target).write_bytes(data)
+        return None
+    folder = (out / target).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_draft(folder, data)
+
+
+def publish(out: Path | UrlFolder, target: str, draft: Path | None, note: Callable[[], None]) -> None:
+    """Note a painting, then give it its name. The draft is gone after this, whatever happens."""
+    if draft is None:
+        return note()
+    try:
+        (out / target).unlink(missing_ok=True)  # or a kill right after the next line would leave an old one as if new
+        note()
+        os.replace(draft, out / target)
+    finally:
+        remove(draft)
+
+
+def done_line(photo: Photo, look: Look, target: str, facts: dict, size: tuple[int, int], data: bytes, seconds: dict) -> dict:
+    """The manifest's line for a painting. size: width and height. seconds: of painting and of writing."""
+    return {
+        "kind": "done",
+        "style": look.label,
+        "input": photo.name,
+        "output": target,
+        **facts,
+        "output_sha256": hashlib.sha256(data).hexdigest(),
+        "output_bytes": len(data),
+        "width": size[0],
+        "height": size[1],
+        **seconds,
+        "time": now(),
+    }
+
+
+def failed_line(photo: Photo, look: Look, target: str, error: BaseException | str) -> dict:
+    line = {"kind": "failed", "style": look.label, "input": photo.name, "output": target}
+    return line | {"error": error if isinstance(error, str) else _in_words(photo, error), "time": now()}
+
+
+def no_room(out: Path | UrlFolder, error: OSError) -> NoRoom:
+    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
+    return NoRoom(f"{out} cannot be written any more ({reason}); make room, then the same command goes on")
+
+
+def _in_words(photo: Photo, error: BaseException) -> str:
+    if isinstance(error, StylenormError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or photo.path}: {error.strerror or error}"
+    return f"{photo.path} needs more memory than there is; make it smaller"
+
+
+class _Named(BytesIO):
+    """A file in memory that messages can name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def since(started: float) -> float:
+    return round(time.perf_counter() - started, 4)
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,114 @@
+"""The verb that puts the kinds of normalization side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stylenorm.catalog import require_compared_networks
+from stylenorm.cli_parts import AsJson, Backend, Device, verbs
+from stylenorm.config import TrainConfig
+from stylenorm.errors import StylenormError
+from stylenorm.progress import watching
+
+app = verbs()
+TRAINING = "With --train"
+CHANGES = ("half contrast", "darker", "brighter", "warm cast")
+
+
+def small(photos: Path, styles: Path, out: Path, names: tuple[str, ...], steps: int, device: str, vgg: Path | None) -> TrainConfig:
+    """A training of minutes on a CPU: a network of a quarter of the shipped one's width, four styles, small squares."""
+    return TrainConfig(
+        photos=str(photos), styles=str(styles), out=str(out), names=names, steps=steps, device=device, vgg=vgg and str(vgg),
+        widths=(16, 32, 64), blocks=(0, 0, 4), num_groups=8, size=128, photo_scales=(144, 240), style_size=256, named_share=1.0,
+        style_learning_rate=1e-2, learning_rate=2e-3, decay_start=0.4, ema=0.99, warmup=30,
+        checkpoint_every=100, sample_every=steps,
+    )  # fmt: skip
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  stylenorm compare photo.jpg --style starry-night -o compare.png
+  stylenorm compare photo.jpg --style udnie --change "half contrast" --change "warm cast" -o compare.png
+  stylenorm compare --train --photos photos/ --styles paintings/ --names starry-night,udnie -o mine/
+  stylenorm compare photo.jpg --networks mine/ --style udnie -o compare.png
+"""
+)
+def compare(
+    photo: Annotated[Path | None, typer.Argument(metavar="PHOTO", help="A photograph.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="The picture to write; with --train, a folder.")
+    ] = Path("compare.png"),
+    style: Annotated[str | None, typer.Option("--style", "-s", metavar="NAME", help="A style that all the networks know.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHANGE", help=f"A further row, of the photograph changed: {', '.join(CHANGES)}. May be repeated."),
+    ] = None,
+    networks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder that --train has written, else the shipped networks.")
+    ] = None,
+    tile: Annotated[int, typer.Option(min=16, max=8192, metavar="PX", help="Longer side of each picture.")] = 512,
+    train: Annotated[bool, typer.Option("--train", help="Train and judge the networks.", rich_help_panel=TRAINING)] = False,
+    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to learn on.", rich_help_panel=TRAINING)] = None,
+    styles: Annotated[Path | None, typer.Option(help="Folder of paintings.", rich_help_panel=TRAINING)] = None,
+    names: Annotated[str, typer.Option(help="Which of --styles, with commas between; else all.", rich_help_panel=TRAINING)] = "",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each run.", rich_help_panel=TRAINING)] = 320,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each kind.", rich_help_panel=TRAINING)] = 3,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-16's features, else the shipped ones.", rich_help_panel=TRAINING)] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Paint a photograph by networks that differ in their normalization alone.
+
+    Instance, layer, group and batch norm, trained on the same pictures in
+    the same order. --train repeats that training and writes networks,
+    plots and tables into OUT; stopped, the same command goes on.
+    """
+    if train:
+        return repeat(photo, output, photos, styles, names, steps, seeds, device, vgg, as_json)
+    if photo is None or style is None:
+        raise StylenormError("give a photograph and --style NAME, or --train")
+    if unknown := [name for name in change or () if name not in CHANGES]:
+        raise StylenormError(f"there is no change {unknown[0]!r}; choose from {', '.join(CHANGES)}")
+    require_compared_networks(networks)
+    from stylenorm.comparing import Comparison
+    from stylenorm.images import write_picture
+
+    comparison = Comparison(networks, device, backend)
+    write_picture(comparison.sheet(photo, style, tuple(change or ()), tile), output)
+    kinds = list(comparison.stylizers)
+    print(json.dumps({"output": str(output), "style": style, "kinds": kinds}) if as_json else f"wrote {output}: {', '.join(kinds)}")
+
+
+def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int, device: str, vgg, as_json: bool) -> None:
+    if photo is not None:
+        raise StylenormError("--train takes no photograph; give one afterwards, with --networks OUT")
+    for option, folder in (("photos", photos), ("styles", styles)):
+        if folder is None or not folder.is_dir():
+            raise StylenormError(f"--train needs --{option}, a folder of pictures" + (f"; {folder} is none" if folder else ""))
+    if out.suffix or out.is_file():
+        raise StylenormError(f"with --train, -o is a folder for networks, plots and tables, and {out} looks like a file")
+    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
+    from stylenorm.compare_training import CompareConfig, compare_kinds, tables
+
+    config = CompareConfig(small(photos, styles, out, chosen, steps, device, vgg), tuple(range(seeds)))
+    with watching(as_json) as watch:
+
+        def tell(kind: str, seed: int, record) -> None:
+            if record.step == 1 and not as_json:
+                print(f"{kind} norm, seed {seed}", flush=True)
+            watch(record)
+
+        try:
+            report = compare_kinds(config, tell)
+        except KeyboardInterrupt:
+            raise StylenormError("stopped; the same command goes on") from None
+    if as_json:
+        return print(json.dumps(report))
+    print(tables(report))
+    print(f"wrote {out}; see it with: stylenorm compare photo.jpg --networks {out} --style {chosen[0] if chosen else 'NAME'}")

@@ -1,0 +1,177 @@
+"""Trains one generator with each kind of normalization on the same pictures in the same order, and judges them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+
+from stylenorm.checkpoint import Network, load_network, load_style, save_network
+from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
+from stylenorm.config import TrainConfig
+from stylenorm.drafts import write_whole
+from stylenorm.engine import Stylizer
+from stylenorm.errors import StylenormError
+from stylenorm.images import to_tensor
+from stylenorm.plots import KindCurves, kind_bars, kind_curves
+from stylenorm.scoring import score_named, square, unseen_pictures
+from stylenorm.training import Progress, train
+from stylenorm.training_model import load_vgg
+
+JUDGED_SIZE = 256  # px
+REPORT = "compare.json"
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What is the same for every kind: ``training``, whose ``out`` takes all files, for each of ``seeds``.
+
+    judged: how many unseen photographs the networks are judged on.
+    """
+
+    training: TrainConfig
+    seeds: tuple[int, ...] = (0, 1, 2)
+    judged: int = 12
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise StylenormError("give at least one seed, and each seed once")
+        if self.judged < 3:
+            raise StylenormError(f"networks are judged on at least 3 photographs, not {self.judged}")
+
+
+Tell = Callable[[str, int, Progress], None]
+
+
+def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
+    """Train what is missing, judge it, and write what came of it into ``config.training.out``; return the report.
+
+    runs/KIND-SEED/ holds each run, KIND/ the first seed's network and styles without its encoder. compare.json is
+    the report: ``{"runs": [...], "training": {...}}``, a run being kind, seed, images, content, style, total (means
+    over styles and unseen photographs), moved and neighbours (see `moved`, `moved_by_neighbours`). losses.png,
+    scores.png and changes.png draw it, tables.md writes it down. Stopped at any time, the same call goes on.
+
+    tell: called with kind, seed and `Progress` after each step.
+    """
+    out = Path(config.training.out)
+    runs = [
+        _run(config, kind, seed, tell)
+        for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
+        for kind in TITLES
+    ]
+    for kind in TITLES:
+        _without_encoder(out / "runs" / f"{kind}-{config.seeds[0]}", out / kind)
+    report = {"runs": runs, "training": _settings(config.training)}
+    write_whole(out / REPORT, json.dumps(report, indent=2).encode())
+    draw(report, out)
+    return report
+
+
+def _settings(training: TrainConfig) -> dict:
+    keys = ("names", "steps", "batch", "size", "photo_scales", "style_size", "widths", "blocks", "learning_rate", "style_weight")
+    return {key: getattr(training, key) for key in keys}
+
+
+def _run(config: CompareConfig, kind: str, seed: int, tell: Tell | None) -> dict:
+    folder = Path(config.training.out) / "runs" / f"{kind}-{seed}"
+    training = replace(config.training, norm=kind, seed=seed, out=str(folder), tensorboard="off")
+    done = folder / "judged.json"
+    settings = json.loads(json.dumps(_settings(training)))
+    if done.is_file():
+        told = json.loads(done.read_text(encoding="utf-8"))
+        if told["training"] != settings:
+            raise StylenormError(f"{folder} was trained with other settings; give them again, or another --out")
+        return told["run"]
+    begun = (folder / "resume.safetensors").is_file()
+    network = train(training, resume=begun, progress=tell and (lambda record: tell(kind, seed, record)))
+    run = {"kind": kind, "seed": seed} | judge_network(network, training, config.judged)
+    write_whole(done, json.dumps({"training": settings, "run": run}, indent=2).encode())
+    (folder / "resume.safetensors").unlink(missing_ok=True)
+    return run
+
+
+def judge_network(path: Path, training: TrainConfig, count: int) -> dict:
+    """Losses on unseen photographs, and how far changes and neighbours move the paintings."""
+    vgg = load_vgg(training.vgg, torch.device("cpu"))
+    stylizer = Stylizer(path, device="cpu", backend="torch")
+    scores = score_named(stylizer, vgg, training.photos, training.styles, JUDGED_SIZE, count).values()
+    network = load_network(path)
+    styles = [load_style(entry.file, network.hash) for entry in stylizer.styles.values()]
+    files = unseen_pictures(training.photos, max(3, count // 2 * 2 + 1))
+    photos = torch.cat([to_tensor(square(file, JUDGED_SIZE)) for file in files])
+    return {
+        "content": mean(s.content for s in scores),
+        "style": mean(s.style for s in scores),
+        "total": mean(s.total for s in scores),
+        "moved": moved(network.generator, styles, photos[:8]),
+        "neighbours": _neighbours(network, styles[0], photos),
+    }
+
+
+def _neighbours(network: Network, style, photos: torch.Tensor) -> dict[str, float]:
+    odd = photos[: len(photos) - (len(photos) + 1) % 2][:7]
+    return {
+        "training": moved_by_neighbours(network.generator, style, odd, training=True),
+        "inference": moved_by_neighbours(network.generator, style, odd, training=False),
+    }
+
+
+def _without_encoder(run: Path, folder: Path) -> None:
+    """A copy of a run's network that knows its named styles and nothing else, which is small enough to ship."""
+    network = load_network(run / "network.safetensors")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_network(folder / "network.safetensors", network.generator, None, **network.about)
+    shutil.copytree(run / "styles", folder / "styles", dirs_exist_ok=True)
+
+
+# ---- the report --------------------------------------------------------------------------------
+
+
+def spread(report: Mapping, value: Callable[[dict], float]) -> dict[str, tuple[float, float]]:
+    """{kind: (mean, standard deviation)} of a value over the seeds; the deviation of one seed is 0."""
+    values = {kind: [value(run) for run in report["runs"] if run["kind"] == kind] for kind in TITLES}
+    return {kind: (mean(v), stdev(v) if len(v) > 1 else 0.0) for kind, v in values.items()}
+
+
+def draw(report: Mapping, out: Path) -> None:
+    """losses.png, scores.png, changes.png and tables.md from a report and the runs' loss.csv files."""
+    curves = []
+    for kind, title in TITLES.items():
+        seeds = [run["seed"] for run in report["runs"] if run["kind"] == kind]
+        curves.append(KindCurves(title, [_totals(out / "runs" / f"{kind}-{seed}" / "loss.csv") for seed in seeds]))
+    kind_curves(curves, out / "losses.png")
+    titles = list(TITLES.values())
+    parts = {part: list(spread(report, lambda r, part=part: r[part]).values()) for part in ("content", "style", "total")}
+    kind_bars(titles, parts, out / "scores.png", "loss on unseen photographs")
+    changes = {change: list(spread(report, lambda r, c=change: r["moved"][c]).values()) for change in CHANGES}
+    kind_bars(titles, changes, out / "changes.png", "painting's change over the photograph's")
+    write_whole(out / "tables.md", tables(report).encode())
+
+
+def _totals(table: Path) -> list[float]:
+    with open(table, newline="") as file:
+        return [float(row["total"]) for row in csv.DictReader(file)]
+
+
+def tables(report: Mapping) -> str:
+    """The report as three tables in Markdown: mean ± standard deviation over the seeds."""
+    parts = {key: spread(report, lambda r, k=key: r[k]) for key in ("content", "style", "total")}
+    changes = {change: spread(report, lambda r, c=change: r["moved"][c]) for change in CHANGES}
+    beside = {key: spread(report, lambda r, k=key: r["neighbours"][k]) for key in ("training", "inference")}
+    return "\n".join(
+        [_table("unseen photographs", parts), _table("a change to the photograph", changes), _table("other neighbours", beside)]
+    )
+
+
+def _table(what: str, columns: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+    lines = [f"| {what} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for kind, title in TITLES.items():
+        cells = [f"{m:.3g} ± {s:.2g}" for m, s in (column[kind] for column in columns.values())]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,297 @@
+"""Reading: a file, or anything that holds a picture, to a `Picture`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from stylenorm.colour import to_srgb
+from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
+from stylenorm.errors import ImageError
+from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
+from stylenorm.modes import TRUSTED_ALPHA, correct_key, fill_hidden, from_array, split
+from stylenorm.tiffs import misread, read_tiff
+
+MAX_PIXELS = 200_000_000
+
+# Pillow's names. A list of our own, because some of its other readers start programs (EPS) or
+# take any bytes at all for a picture (TGA). HEIF is there for a host that registers a plugin.
+READABLE = (
+    *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
+    *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
+)
+TIFF = (b"II*\0", b"MM\0*")
+HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
+
+
+# EXIF orientation -> what brings it upright
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: what the network sees, and what `rewrap` puts back afterwards.
+
+    rgb: "RGB", upright, sRGB. Under transparent pixels it holds the colours around them, never
+        the file's hidden ones (see `_fill_hidden`).
+    alpha: "L", upright, or None.
+    exif: bytes with orientation 1 and no thumbnail, or None.
+    icc: the file's RGB profile, or None if there is none, or one of another colour space.
+    dpi: (x, y), or None.
+    deep: what has more than 8 bits: uint16 (H,W,3), or (H,W,4) with alpha, upright, sRGB. rgb and alpha
+        are the same, rounded. None for all others.
+    format: "jpeg", "png", "gif"..., or None.
+    name: what messages call it.
+    """
+
+    rgb: Image.Image
+    alpha: Image.Image | None = None
+    exif: bytes | None = field(default=None, repr=False)
+    icc: bytes | None = field(default=None, repr=False)
+    dpi: tuple[float, float] | None = None
+    format: str | None = None
+    name: str = "the picture"
+    deep: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright."""
+        return self.rgb.size
+
+
+def read_picture(source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture to upright 8-bit sRGB, and keep what `rewrap` puts back.
+
+    source: a path, bytes, a binary file object (read from where it stands), a PIL image (its
+        current frame), or an array (H,W), (H,W,2|3|4) of bool, uint8, uint16 or floats in [0,1].
+    name: what messages call it; by default the path.
+    max_pixels: checked before any pixel is decoded.
+
+    The format is told by content, not by name. Of an animation the first frame is read. Colours
+    outside sRGB are clipped; integers or floats without a known range are scaled as `white_of` says.
+    Sixteen bits of PNG, TIFF and uint16 arrays are kept as well, and so is what is read as a mode of
+    more than 8. Raises ImageError, and nothing else, for whatever is wrong.
+    """
+    if isinstance(source, Picture):
+        return source
+    name = printable(name or name_of(source))
+    with _blaming(name):
+        deep = None
+        if isinstance(source, np.ndarray):
+            source, deep = from_array(source, name), coloured(source) if source.dtype == np.uint16 else None
+        if isinstance(source, Image.Image):
+            _check_pixels(source.size, name, max_pixels)
+            source.load()
+            return _picture(source, name, stored_exif(source), deep)
+        with _open_stream(source, name) as stream:
+            image, deep = _decode(stream, name, max_pixels)
+            return _picture(image, name, stored_exif(image, stream), deep)
+
+
+@contextmanager
+def opened(source, name: str | None = None, max_pixels: int = MAX_PIXELS):
+    """The Pillow image of a picture file, with nothing decoded yet, for its frames. Raises ImageError like `read_picture`."""
+    name = printable(name or name_of(source))
+    with _blaming(name), _open_stream(source, name) as stream:
+        image = _identify(stream, name)
+        if image is None:
+            raise ImageError(f"{name} has no frames; it is painted as a still")
+        _check_pixels(image.size, name, max_pixels)
+        yield image
+
+
+def name_of(source) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source) or "the empty file name"
+    if isinstance(source, np.ndarray):
+        return "the array"
+    named = getattr(source, "filename", None) or getattr(source, "name", None)
+    return os.fsdecode(named) if named and isinstance(named, (str, bytes)) else "the picture"
+
+
+def printable(name: str) -> str:
+    """A file name may hold line ends and half characters; a message of one line may not."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+@contextmanager
+def _blaming(name: str):
+    """Whatever a decoder raises becomes an ImageError about the picture `name`.
+
+    Exception, and not a list: Pillow's readers raise OSError, SyntaxError, ValueError,
+    struct.error, zlib.error, KeyError, EOFError, OverflowError and more on damaged files.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{name} is too large for this machine's memory; resize it") from error
+    except Image.DecompressionBombError as error:
+        limit = "PIL.Image.MAX_IMAGE_PIXELS"  # a few of its readers check that by themselves
+        raise ImageError(f"{name} is over Pillow's own {limit}; resize it or raise that") from error
+    except Exception as error:
+        raise ImageError(
+            f"{name} is damaged, cut short or of an unsupported kind ({brief(error)}); "
+            "get a whole copy of it, or save it again as PNG or JPEG"
+        ) from error
+
+
+def brief(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(text.splitlines()[0][:100])
+
+
+def _open_stream(source, name: str):
+    """A seekable binary file, to be closed by the caller. Raises ImageError."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return BytesIO(source)
+    if hasattr(source, "read"):
+        content = source.read()
+        if not isinstance(content, bytes):
+            raise ImageError(f"{name} is open as text; open it in binary mode")
+        return BytesIO(content)
+    if not isinstance(source, (str, os.PathLike)):
+        kind = type(source).__name__
+        raise ImageError(f"a picture cannot be read from a {kind}; give a path, bytes or an array")
+    return _open_path(source, name)
+
+
+def _open_path(path, name: str):
+    if os.path.isdir(path):
+        raise ImageError(f"{name} is a folder, not a picture; name a file in it")
+    try:
+        stream = open(path, "rb")
+    except FileNotFoundError as error:
+        raise ImageError(f"{name} does not exist; check the path") from error
+    except PermissionError as error:
+        raise ImageError(f"{name} may not be read; change its permissions") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} cannot be opened ({brief(error)}); check the path") from error
+    if stream.seekable():
+        return stream
+    with stream:  # a pipe
+        return BytesIO(stream.read())
+
+
+def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
+    """The stream's first picture, decoded, in whatever mode it has, and its samples if they have 16 bits."""
+    image = _identify(stream, name)
+    if image is None or misread(image):
+        return read_tiff(stream, lambda size: _check_pixels(size, name, max_pixels))
+    _check_pixels(image.size, name, max_pixels)
+    mode = raw_mode(image)
+    correct_key(image)
+    image.load()
+    _check_pixels(image.size, name, max_pixels)  # some headers promise another size
+
+    def again() -> Image.Image:
+        stream.seek(0)
+        return _identify(stream, name)
+
+    return image, read_deep(image, mode, again) if mode else None
+
+
+def _identify(stream, name: str) -> Image.Image | None:
+    """The opened, undecoded image, or None for a TIFF that Pillow has no mode for.
+
+    Instead of Image.open, which warns or fails at a limit of pixels that is one global variable
+    for the whole process: changing it, or the warning filters, would change them for the host
+    application and its other threads too. This is the same loop without that check.
+    """
+    Image.init()
+    head = stream.read(16)
+    if not head:
+        raise ImageError(f"{name} is empty; get a whole copy of it")
+    trouble = None
+    for kind in READABLE:
+        factory, accepts = Image.OPEN.get(kind, (None, None))
+        try:
+            verdict = accepts(head) if factory else False  # a string says why a reader is missing
+            if verdict and not isinstance(verdict, str):
+                stream.seek(0)
+                return factory(stream, "")
+        except Exception as error:  # see _blaming; another reader may still know it
+            trouble = error
+    if _is_heic(stream):
+        return _heic(stream, name)
+    if trouble and "pixel mode" in str(trouble) and head[:4] in TIFF:
+        return None
+    if trouble:
+        raise trouble
+    raise ImageError(f"{name} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP")
+
+
+def _is_heic(stream) -> bool:
+    stream.seek(0)
+    head = stream.read(64)
+    brands = head[: int.from_bytes(head[:4], "big")][8:]
+    return head[4:8] == b"ftyp" and any(brands[i : i + 4] in HEIC for i in range(0, len(brands), 4))
+
+
+def _heic(stream, name: str) -> Image.Image:
+    """By the plugin's reader itself: registered, it would read for the whole host application."""
+    try:
+        plugin = import_module("pillow_heif")
+    except ImportError:
+        raise ImageError(
+            f'{name} is a HEIC picture; pip install "stylenorm[heic]" to read it, or save it as JPEG or PNG first'
+        ) from None
+    stream.seek(0)
+    return plugin.HeifImageFile(stream)
+
+
+def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    pixels = size[0] * size[1]
+    if not pixels:
+        raise ImageError(f"{name} has no pixels; use a picture of at least 1 x 1")
+    if pixels > max_pixels:
+        raise ImageError(
+            f"{name} has {pixels / 1e6:.6g} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:.6g}; resize it or raise the limit"
+        )
+
+
+def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.ndarray | None) -> Picture:
+    """Take a decoded image of any mode apart. deep: its samples of 16 bits, if they are known already."""
+    exif = read_exif(image)
+    turn = TURNS.get(exif.get(ExifTags.Base.Orientation))
+    base, alpha = split(image)
+    rgb, icc, deep = to_srgb(base, image.info.get("icc_profile"), deep_grey(image) if deep is None else deep)
+    if deep is not None:
+        whole = rounded(deep)
+        rgb, alpha = whole.convert("RGB"), whole.getchannel("A") if whole.mode == "RGBA" else None
+    rgb.info = {}  # what is kept is in the Picture; a second, stale copy would be written out too
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        alpha = None if alpha is None else alpha.transpose(turn)
+        deep = None if deep is None else each_plane(deep, lambda plane: plane.transpose(turn))
+    if alpha is not None:
+        rgb = fill_hidden(rgb, alpha)
+        if deep is not None:
+            hidden = np.asarray(alpha) < TRUSTED_ALPHA
+            deep[hidden, :3] = np.asarray(rgb)[hidden].astype(np.uint16) * 257
+    return Picture(
+        rgb=rgb,
+        alpha=alpha,
+        exif=clean_exif(exif_bytes, rgb.size),
+        icc=icc,
+        dpi=read_dpi(image.info.get("dpi"), exif),
+        deep=deep,
+        format={"MPO": "jpeg", "HEIF": "heic"}.get(image.format, (image.format or "").lower() or None),
+        name=name,
+    )

@@ -1,0 +1,231 @@
+"""Writing: what a `Picture` has kept around a stylized image, and that into a file."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from contextlib import suppress
+from importlib import import_module
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from stylenorm import depth, tiffs
+from stylenorm.colour import deep_from_srgb, from_srgb
+from stylenorm.decode import Picture, brief, name_of, printable, read_picture
+from stylenorm.errors import ImageError
+from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi
+from stylenorm.tensors import need_rgb
+
+# suffix -> name of the format to write
+FORMATS = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".avif": "avif",
+    ".heic": "heic",
+    ".heif": "heic",
+}
+LOSSY = ("jpeg", "webp", "avif", "heic")
+
+
+def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = False) -> Image.Image:
+    """Put the picture's alpha, profile, EXIF and dpi around a stylized image.
+
+    rgb: "RGB", or an array uint16 (H,W,3); sRGB, of any size; the alpha and the sizes in EXIF follow it.
+    strip: leave the EXIF out, and with it when and where the photograph was taken.
+    Returns "RGB", or "RGBA" if the picture has alpha, in the colours of the picture's own RGB
+    profile if it has one, else sRGB. Its `.info` holds icc_profile, exif and dpi as `write_picture`
+    takes them; of an array also `deep`, the 16 bits that the image shows 8 of; and nothing else.
+    """
+    if isinstance(rgb, np.ndarray):
+        result, deep = _deep_result(picture, rgb)
+    else:
+        result, deep = _result(picture, rgb), None
+    same = result.size == picture.size
+    exif = picture.exif if same else clean_exif(picture.exif, result.size)
+    info = {"icc_profile": picture.icc, "exif": exif, "dpi": picture.dpi}
+    result.info = {key: value for key, value in info.items() if value}
+    if strip:
+        result.info["exif"] = b""  # not even one made for the dpi, see _options
+    if deep is not None:
+        result.info["deep"] = deep
+    return result
+
+
+def _result(picture: Picture, rgb: Image.Image) -> Image.Image:
+    need_rgb(rgb)
+    result = from_srgb(rgb, picture.icc).copy() if picture.icc else rgb.copy()
+    if picture.alpha is not None:
+        # bilinear, because a sharper filter overshoots into faint ghosts where nothing was
+        result.putalpha(picture.alpha.resize(rgb.size, Image.Resampling.BILINEAR))
+    return result
+
+
+def _deep_result(picture: Picture, rgb: np.ndarray) -> tuple[Image.Image, np.ndarray | None]:
+    deep = rgb.copy()
+    if picture.icc and deep_from_srgb(deep, picture.icc) is None:
+        return _result(picture, depth.rounded(rgb)), None
+    if picture.alpha is not None:
+        alpha = np.asarray(picture.alpha)[..., None] * np.uint16(257) if picture.deep is None else picture.deep[..., 3:]
+        deep = np.dstack([deep, depth.resized(alpha, rgb.shape[1::-1], Image.Resampling.BILINEAR)])
+    return depth.rounded(deep), deep
+
+
+def write_picture(image: Image.Image, target, *, format: str | None = None, quality: int = 95) -> None:
+    """Write an image with its profile, EXIF and dpi (from `.info`) to a path or a binary file.
+
+    target: a path, whose suffix tells the format (see FORMATS), or a file object.
+    format: "jpeg", "png", "webp", "tiff", "avif" or "heic", over the suffix.
+    quality: 1..100, for JPEG and AVIF (always 4:4:4, for brush strokes are colour), WebP and HEIC
+        (4:2:0, all that the one has and that every reader of the other knows); PNG and TIFF lose nothing.
+
+    PNG and TIFF get the 16 bits in `.info["deep"]`, as long as the pixels are theirs; all else gets
+    the image's 8. JPEG has no transparency: the image is laid on white. EXIF too long for a JPEG is left out. A
+    path is never half-written: the file appears whole, under the mode a new file gets, or not at
+    all. Raises ImageError, and leaves nothing behind.
+    """
+    name = printable(name_of(target))
+    format = _format_of(target, format, name)
+    if quality not in range(1, 101):
+        raise ImageError(f"{name} cannot be written with quality {quality}; use 1 to 100")
+    data = _encode(image, format, int(quality), name)
+    if not hasattr(target, "write"):
+        return _store(data, os.fspath(target), name)
+    try:
+        target.write(data)
+    except (OSError, TypeError, ValueError) as error:
+        raise _unwritable(error, name) from error
+
+
+def _format_of(target, format: str | None, name: str) -> str:
+    is_path = isinstance(target, (str, os.PathLike))
+    if not is_path and not hasattr(target, "write"):
+        raise ImageError(f"a picture cannot be written to a {type(target).__name__}; give a path")
+    if format is None and not is_path:
+        raise ImageError(f"{name} has no suffix to tell the format by; name the format")
+    suffix = os.path.splitext(os.fsdecode(target))[1] if format is None else "." + format.lstrip(".")
+    if suffix.lower() not in FORMATS:
+        ending = f"ending in {suffix}" if len(suffix) > 1 else "without a suffix"
+        raise ImageError(f"{name}: no format {ending} can be written; use {', '.join(FORMATS)}")
+    return FORMATS[suffix.lower()]
+
+
+# The longest side that a format holds; Pillow's own messages for it are riddles.
+LONGEST_SIDE = {"jpeg": 65500, "webp": 16383}
+LONGEST_EXIF_IN_JPEG = 65533
+
+
+def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:
+    """The file's bytes, whole, so that the encoder's troubles and the disk's do not mix."""
+    longest = LONGEST_SIDE.get(format, math.inf)
+    if max(image.size) > longest:
+        raise ImageError(f"{name}: {format} holds at most {longest} pixels a side; use PNG")
+    try:
+        if image.mode not in ("L", "LA", "RGB", "RGBA"):
+            picture = read_picture(image, name=name, max_pixels=math.inf)
+            image = rewrap(picture, picture.rgb)
+        if format == "jpeg":
+            image = _on_white(image)
+        options = _options(image.info, format, quality)
+        exif = options.pop("exif", None) if format == "tiff" else None
+        data = _saved(image, format, options)
+        return hang_on(exif, data) if exif else data
+    except ImageError:
+        raise
+    except Exception as error:  # as with decoders
+        raise ImageError(f"{name} cannot be encoded as {format} ({brief(error)})") from error
+
+
+def _saved(image: Image.Image, format: str, options: dict) -> bytes:
+    deep = depth.samples_of(image) if format in depth.WRITTEN else None
+    if deep is not None and format == "tiff":
+        return tiffs.deep_tiff(deep, options.get("icc_profile"), options.get("dpi"))
+    if deep is not None:
+        return depth.deep_png(deep, _saved(Image.new("RGB", (1, 1)), format, options))
+    buffer = BytesIO()
+    if format == "heic":
+        plain = image.copy()  # the plugin would take EXIF from its info, and takes the profile from nowhere else
+        plain.info = {"icc_profile": options["icc_profile"]} if "icc_profile" in options else {}
+        _heif_plugin().from_pillow(plain).save(buffer, quality=options["quality"], exif=options.get("exif"))
+    else:
+        image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def _heif_plugin():
+    try:
+        return import_module("pillow_heif")
+    except ImportError:
+        raise ImageError('writing HEIC takes another library: pip install "stylenorm[heic]"; or use JPEG or PNG') from None
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    flat = Image.new(image.mode[:-1], image.size, "white")
+    flat.paste(image.convert(flat.mode), mask=image.getchannel("A"))
+    flat.info = image.info
+    return flat
+
+
+def _options(info: dict, format: str, quality: int) -> dict:
+    """Arguments for Image.save; each format wants them differently."""
+    options = {"icc_profile": info.get("icc_profile"), "dpi": read_dpi(info.get("dpi"), Image.Exif())}
+    exif = info.get("exif")
+    if format in ("webp", "avif", "heic") and options["dpi"] and exif != b"":  # no field for dpi but that in EXIF
+        exif = exif_with_dpi(exif, options["dpi"])
+    tree, _ = parse_exif(exif)
+    if tree and not (format == "jpeg" and len(exif) > LONGEST_EXIF_IN_JPEG):
+        options["exif"] = exif
+    if format in LOSSY:
+        options["quality"] = quality
+    if format in ("jpeg", "avif"):
+        options["subsampling"] = "4:4:4"
+    if format == "tiff":
+        options["compression"] = "tiff_deflate"
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _store(data: bytes, path: str, name: str) -> None:
+    """Write the file under another name in its folder, then rename it: whole or not at all."""
+    path = os.path.realpath(path)  # a link stays a link
+    folder = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise ImageError(f"{name} is a folder; name a file in it")
+    if not os.path.isdir(folder):
+        raise ImageError(f"{name} cannot be written: there is no folder {printable(folder)}")
+    draft = os.path.join(folder, f".stylenorm-{secrets.token_hex(6)}.tmp")
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe: no renaming
+            return _write_through(data, path)
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            raise PermissionError
+        _write_new(data, draft)
+        os.replace(draft, path)
+    except OSError as error:
+        raise _unwritable(error, name) from error
+    finally:
+        with suppress(OSError):
+            os.unlink(draft)  # there only if something, an interrupt included, has gone wrong
+
+
+def _write_new(data: bytes, path: str) -> None:
+    with open(path, "xb") as file:  # "x" and not tempfile, whose files have mode 0600
+        file.write(data)
+
+
+def _write_through(data: bytes, path: str) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _unwritable(error: Exception, name: str) -> ImageError:
+    if isinstance(error, PermissionError):
+        return ImageError(f"{name} may not be written; change the permissions or the place")
+    return ImageError(f"{name} cannot be written ({brief(error)}); try another place")

@@ -1,0 +1,183 @@
+"""EXIF, as bytes that keep what they are, and the resolution.
+
+Pillow's own Exif class changes types on the way through; here every value stays byte for byte what it was.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+import numpy as np
+from PIL import ExifTags, Image
+
+# The directories of EXIF: in the main one lie those of the photograph and of its place, and in
+# the photograph's one more.
+PHOTO, PLACE, INTEROP = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop
+DIRECTORIES = {PHOTO: {INTEROP: {}}, PLACE: {}}
+
+# Tags of the main directory that speak of the picture and not of how its file is laid out. A
+# list of what may stay, because a TIFF has all its strip offsets there.
+KEPT_TAGS = {
+    *(0x010E, 0x010F, 0x0110, 0x0112, 0x011A, 0x011B, 0x0128),  # description ... resolution
+    *(0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298),  # software ... copyright
+    *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords, subject
+    *DIRECTORIES,
+}
+
+# Bytes of one value of each TIFF type, and of the numbers that it is made of.
+SHORT, LONG, RATIONAL = 3, 4, 5
+VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+NUMBER_BYTES = VALUE_BYTES | {5: 4, 10: 4}
+
+
+def read_exif(image: Image.Image) -> Image.Exif:
+    """The image's EXIF as Pillow reads it; empty if there is none or a broken one."""
+    try:
+        exif = image.getexif()
+        exif.get(ExifTags.Base.Orientation)  # decoded only when asked for, so it may raise now
+        return exif
+    except Exception:  # no reason to refuse the picture
+        return Image.Exif()
+
+
+def stored_exif(image: Image.Image, stream=None) -> bytes | None:
+    """The image's EXIF as its file has it; `stream` is that file, if it is open here."""
+    if image.format == "TIFF" and stream:  # it has no EXIF, it is EXIF
+        stream.seek(0)
+        return stream.read()
+    if image.info.get("exif"):
+        return image.info["exif"]
+    with suppress(Exception):  # a TIFF opened elsewhere, or a PNG that has it as text
+        return image.getexif().tobytes()
+    return None
+
+
+def clean_exif(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
+    """EXIF to go with an upright picture of `size` (width, height), or None if there is none.
+
+    Orientation becomes 1, recorded sizes become true, and the thumbnail is left out: it shows
+    the original. All else stays as it is, byte for byte and type for type, which it would not
+    through Pillow's own Exif class. A maker's note that points into the old file is the exception.
+    """
+    tree, order = parse_exif(exif)
+    tree = {tag: entry for tag, entry in tree.items() if tag in KEPT_TAGS}
+    photo = tree.get(PHOTO, {})
+    for tag, pixels in zip((ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight), size):
+        if tag in photo:
+            photo[tag] = LONG, 1, struct.pack(order + "I", pixels)
+    if ExifTags.Base.Orientation in tree:
+        tree[ExifTags.Base.Orientation] = SHORT, 1, struct.pack(order + "H", 1)
+    return pack_exif(tree, order) if tree else None
+
+
+def parse_exif(exif: bytes | None) -> tuple[dict, str]:
+    """({tag: (type, count, bytes), or a directory again}, byte order), of EXIF or a whole TIFF.
+
+    The tree is empty if there is none or a broken one.
+    """
+    with suppress(KeyError, struct.error):
+        exif = exif if isinstance(exif, bytes) else b""
+        exif = exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")  # some have it twice
+        order = {b"II*\0": "<", b"MM\0*": ">"}[exif[:4]]
+        (offset,) = struct.unpack_from(order + "I", exif, 4)
+        return _parse_directory(exif, offset, order, DIRECTORIES), order
+    return {}, "<"
+
+
+def _parse_directory(tiff: bytes, offset: int, order: str, below: dict) -> dict:
+    """`below` names the tags that are directories again; a broken one of these is left out."""
+    found, room = {}, len(tiff)
+    (entries,) = struct.unpack_from(order + "H", tiff, offset)
+    for at in range(offset + 2, offset + 2 + 12 * entries, 12):
+        tag, kind, count, where = struct.unpack_from(order + "HHII", tiff, at)
+        size = VALUE_BYTES.get(kind, 0) * count
+        value = tiff[at + 8 : at + 8 + size] if size <= 4 else tiff[where : where + size]
+        room -= len(value)
+        if room < 0:  # values that overlap would make gigabytes of a few bytes
+            raise struct.error
+        if size and len(value) == size:
+            found[tag] = kind, count, value
+    for tag in below.keys() & found.keys():
+        _, _, value = found.pop(tag)
+        with suppress(struct.error):
+            (where,) = struct.unpack(order + "I", value)
+            found[tag] = _parse_directory(tiff, where, order, below[tag])
+    return found
+
+
+def pack_exif(tree: dict, order: str) -> bytes:
+    exif = bytearray(struct.pack(order + "2sHI", b"II" if order == "<" else b"MM", 42, 0))
+    append_main(exif, tree, order)
+    return b"Exif\0\0" + bytes(exif)
+
+
+def append_main(tiff: bytearray, tree: dict, order: str) -> None:
+    """Put a directory at the end of a TIFF and make it the main one."""
+    struct.pack_into(order + "I", tiff, 4, _append_directory(tiff, tree, order))
+
+
+def _append_directory(tiff: bytearray, tree: dict, order: str) -> int:
+    """Append a directory, with all below it in front, and return its offset."""
+    directory = b""
+    for tag, entry in sorted(tree.items()):
+        if isinstance(entry, dict):
+            entry = LONG, 1, struct.pack(order + "I", _append_directory(tiff, entry, order))
+        kind, count, value = entry
+        if len(value) > 4:
+            tiff += bytes(len(tiff) % 2)  # offsets are even
+            value, place = struct.pack(order + "I", len(tiff)), value
+            tiff += place
+        directory += struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0")
+    tiff += bytes(len(tiff) % 2)
+    offset = len(tiff)
+    tiff += struct.pack(order + "H", len(tree)) + directory + bytes(4)  # and none follows
+    return offset
+
+
+def reorder(tree: dict) -> dict:
+    """The same tags in the other byte order."""
+
+    def swap(kind: int, count: int, value: bytes) -> tuple[int, int, bytes]:
+        numbers = np.frombuffer(value, np.uint8).reshape(-1, NUMBER_BYTES[kind])
+        return kind, count, numbers[:, ::-1].tobytes()
+
+    return {tag: reorder(e) if isinstance(e, dict) else swap(*e) for tag, e in tree.items()}
+
+
+def exif_with_dpi(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
+    tree, order = parse_exif(exif)
+    for tag, value in zip((ExifTags.Base.XResolution, ExifTags.Base.YResolution), dpi):
+        tree[tag] = RATIONAL, 1, struct.pack(order + "II", round(value * 100), 100)
+    tree[ExifTags.Base.ResolutionUnit] = SHORT, 1, struct.pack(order + "H", 2)  # inch
+    return pack_exif(tree, order)
+
+
+def hang_on(exif: bytes, tiff: bytes) -> bytes:
+    """The TIFF with the tags of EXIF, which Pillow cannot put into a compressed one.
+
+    A new main directory goes to the end of the file, where both have room.
+    """
+    tree, order = parse_exif(exif)
+    main, tiff_order = parse_exif(tiff)
+    longer = bytearray(tiff)
+    append_main(longer, (tree if order == tiff_order else reorder(tree)) | main, tiff_order)
+    return bytes(longer)
+
+
+def read_dpi(dpi, exif: Image.Exif) -> tuple[float, float] | None:
+    """(x, y) in dots an inch, from the file's own field or else from EXIF; None if implausible."""
+    with suppress(Exception):  # numbers of any type, fractions with denominator 0, nothing at all
+        if dpi is None:
+            unit = {2: 1, 3: 2.54}[exif[ExifTags.Base.ResolutionUnit]]
+            axes = (ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+            dpi = [float(exif[axis]) * unit for axis in axes]
+        x, y = (_whole(float(value)) for value in dpi)
+        if 1 < x <= 65535 and 1 < y <= 65535:  # Pillow gives 1 for a TIFF that says nothing
+            return x, y
+    return None
+
+
+def _whole(dpi: float) -> float:
+    """A PNG counts dots a metre, so that 300 dots an inch come back as 299.9994."""
+    return float(round(dpi)) if abs(dpi - round(dpi)) < 0.0128 else dpi

@@ -1,0 +1,124 @@
+"""Folders of photographs and of paintings that may lie at a URL: s3://, gs://, memory:// ... through fsspec. No torch.
+
+A plain path, or a file:// URL, is a `pathlib.Path`. Anything else with :// in it is a `UrlFolder`, whose files offer
+what a batch asks of a path: ``read_bytes``, ``write_bytes``, ``stat().st_size``, and a name to show.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
+
+from stylenorm.errors import StylenormError
+
+CHANGED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")  # as the file systems call it
+
+
+def place(text: str) -> Path | UrlFolder:
+    """A path or a URL as it was typed."""
+    if "://" not in text:
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return UrlFolder(text.rstrip("/"))
+
+
+class UrlFolder:
+    """A folder at a URL, or what goes for one in an object store. Raises `StylenormError` if it cannot be reached."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._sizes: dict[str, int] | None = None
+        with _reached(url):
+            import fsspec
+
+            self.files, self.path = fsspec.core.url_to_fs(url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> UrlFile:
+        return UrlFile(self, str(name))
+
+    def __reduce__(self):
+        return UrlFolder, (self.url,)
+
+    def absolute(self) -> UrlFolder:
+        return self
+
+    def listed(self, recursive: bool = True) -> Iterator[tuple[str, int, int]]:
+        """Every file below: its name from here, its size in bytes, and when it changed, in ns, or 0."""
+        with _reached(self.url):
+            self.files.invalidate_cache()
+            found = self.files.find(self.path, maxdepth=None if recursive else 1, detail=True)
+        for path, info in found.items():
+            yield posixpath.relpath(path, self.path), int(info.get("size") or 0), _changed(info)
+
+    def sizes(self) -> dict[str, int]:
+        """Of all files below, by name, asked for once."""
+        if self._sizes is None:
+            self._sizes = {name: size for name, size, _ in self.listed()}
+        return self._sizes
+
+
+@dataclass(frozen=True)
+class UrlFile:
+    """A file in a `UrlFolder`. name: from there."""
+
+    folder: UrlFolder
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.name}"
+
+    @property
+    def suffix(self) -> str:
+        return posixpath.splitext(self.name)[1]
+
+    @property
+    def where(self) -> str:
+        return posixpath.join(self.folder.path, self.name)
+
+    def read_bytes(self) -> bytes:
+        return self.folder.files.cat_file(self.where)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Put the file there; in an object store it is there whole or not at all."""
+        self.folder.files.makedirs(posixpath.dirname(self.where), exist_ok=True)
+        self.folder.files.pipe_file(self.where, data)
+
+    def stat(self) -> SimpleNamespace:
+        """What was there when the folder was listed first."""
+        if self.name not in self.folder.sizes():
+            raise FileNotFoundError(str(self))
+        return SimpleNamespace(st_size=self.folder.sizes()[self.name])
+
+
+@contextmanager
+def _reached(url: str) -> Iterator[None]:
+    """What fsspec says about a URL that it cannot open, in one sentence."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise StylenormError(f"the folder {url} does not exist; check the name") from None
+    except ImportError as error:  # which package it takes is in there
+        raise StylenormError(f"{url} cannot be opened: {error}; pip install that") from None
+    except (OSError, ValueError) as error:
+        raise StylenormError(f"{url} cannot be opened: {error}") from None
+
+
+def _changed(info: dict) -> int:
+    value = next((info[key] for key in CHANGED if info.get(key)), 0)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return 0
+    return round((value.timestamp() if isinstance(value, datetime) else float(value)) * 1e9)

@@ -1,0 +1,57 @@
+"""Images and tensors, and sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from stylenorm.errors import ImageError
+
+def need_rgb(*images: Image.Image) -> None:
+    for image in images:
+        if image.mode != "RGB":
+            raise ImageError(f"an image has mode {image.mode}; read_picture makes RGB of it")
+
+
+def to_tensor(rgb: Image.Image):
+    """An "RGB" image -> a contiguous float32 tensor (1,3,H,W) in [0, 1]."""
+    import torch
+
+    need_rgb(rgb)
+    pixels = torch.from_numpy(np.array(rgb))  # (H,W,3), a copy: PIL's own memory is read-only
+    return pixels.permute(2, 0, 1)[None].contiguous().float().div_(255)  # (1,3,H,W)
+
+
+def to_image(tensor) -> Image.Image:
+    """A tensor (3,H,W) or (1,3,H,W), 1 for white -> an "RGB" image; clamped, rounded to nearest."""
+    import torch
+
+    shape = tuple(tensor.shape)
+    if len(shape) not in (3, 4) or shape[-3] != 3 or (len(shape) == 4 and shape[0] != 1):
+        raise ImageError(f"a tensor of shape {shape} is no picture; give (3,H,W) or (1,3,H,W)")
+    if 0 in shape:
+        raise ImageError(f"a tensor of shape {shape} has no pixels; give at least 1 x 1")
+    tensor = tensor.detach().reshape(shape[-3:]).float()
+    if torch.isnan(tensor).any():
+        raise ImageError("the result has values that are no numbers (NaN); try full precision")
+    pixels = tensor.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0)  # (H,W,3)
+    return Image.fromarray(pixels.contiguous().cpu().numpy())
+
+
+def fit(rgb: Image.Image, size: int) -> Image.Image:
+    """Resize (Lanczos) so that the longer side has `size` pixels; the same image if it has."""
+    return _scaled(rgb, size, max(rgb.size))
+
+
+def short_side(rgb: Image.Image, size: int) -> Image.Image:
+    """Resize (Lanczos) so that the shorter side has `size` pixels; the same image if it has."""
+    return _scaled(rgb, size, min(rgb.size))
+
+
+def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:
+    if size < 1:
+        raise ImageError(f"a picture cannot have a side of {size} pixels; use 1 or more")
+    if size == side:
+        return rgb
+    width, height = (max(1, round(length * size / side)) for length in rgb.size)
+    return rgb.resize((width, height), Image.Resampling.LANCZOS)

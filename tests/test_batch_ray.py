@@ -1,0 +1,182 @@
+"""stylenorm batch --ray on a Ray cluster of two workers on this machine: stopped, killed, and at a URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import Stylizer, batch_ray
+from stylenorm.batch_ray import CORES, Crew, Worker, find_slots
+from stylenorm.cli import main
+from stylenorm.errors import StylenormError
+from stylenorm.manifest import NAME
+
+# No token in the user's home, no report to Ray's makers, and workers that get their share of a busy machine.
+QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster with room for two workers."""
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install ray")
+    with pytest.MonkeyPatch.context() as patch:
+        here = Path(__file__).parent
+        for name, value in (QUIET | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent)))}).items():
+            patch.setenv(name, value)
+        ray.init(num_cpus=2 * CORES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield ray
+        ray.shutdown()
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    for i in range(12):
+        make_photo(tmp_path / "in" / f"day{i % 2}" / f"{i}.png", (120 + i, 90), seed=i)
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    return tmp_path / "in"
+
+
+def words(photos: Path, out, weights, *more) -> list[str]:
+    front = ["batch", photos, out, "--style", "red-hill", "--weights", weights, "--ray", "auto", "--backend", "torch", *more]
+    return [str(word) for word in front]
+
+
+def done(out: Path) -> list[str]:
+    lines = [json.loads(text) for text in (out / NAME).read_text().splitlines()]
+    return [line["output"] for line in lines if line["kind"] == "done"]
+
+
+def pictures(out: Path) -> list[str]:
+    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and p.name != NAME)
+
+
+def meddle(monkeypatch, after: int, deed) -> None:
+    """Do ``deed``, to the crew, after so many lines of the next batch."""
+    real = Crew.paint
+
+    def paint(self, *arguments):
+        for number, line in enumerate(real(self, *arguments), 1):
+            if number == after:
+                deed(self)
+            yield line
+
+    monkeypatch.setattr(Crew, "paint", paint)
+
+
+def kill_a_busy_worker(crew: Crew) -> None:
+    hand = next(hand for hand in crew.hands if hand.calls)
+    os.kill(crew.ray.get(hand.actor.__ray_call__.remote(lambda worker: os.getpid())), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals differ there")
+def test_stopped_then_a_worker_killed_and_nothing_lost_or_done_twice(cluster, photos, weights, tmp_path, monkeypatch, capsys):
+    out, hired, hire = tmp_path / "out", [], Crew._hire
+    monkeypatch.setattr(Crew, "_hire", lambda self, slot: hired.append(slot) or hire(self, slot))
+    with monkeypatch.context() as patch:
+        meddle(patch, 2, lambda crew: os.kill(os.getpid(), signal.SIGINT))
+        assert main(words(photos, out, weights)) == 130
+    first = done(out)
+    assert 2 <= len(first) < 12 and pictures(out) == sorted(first) and len(hired) == 2
+    assert "the same command goes on" in capsys.readouterr().err
+
+    made = {name: (out / name).stat().st_mtime_ns for name in first}
+    meddle(monkeypatch, 1, kill_a_busy_worker)
+    assert main(words(photos, out, weights)) == 1  # one photograph is broken
+    assert len(hired) == 5, "the dead worker was replaced"
+    told = capsys.readouterr()
+    assert "broken.png is not a picture" in told.err and f"{len(first)} are there already" in told.out
+    wanted = sorted(f"day{i % 2}/{i}.png" for i in range(12))
+    assert pictures(out) == sorted(done(out)) == wanted, "each is there, told once, and no draft lies about"
+    assert {name: (out / name).stat().st_mtime_ns for name in first} == made
+    stylizer = Stylizer(weights, device="cpu", backend="torch")
+    for name in wanted:
+        with Image.open(out / name) as image:
+            theirs = np.asarray(image).astype(int)
+        ours = np.asarray(stylizer.stylize(photos / name, "red-hill")).astype(int)
+        assert np.abs(theirs - ours).max() <= 1, name
+
+
+@pytest.mark.slow
+def test_at_a_url_that_the_workers_reach(cluster, photos, weights, tmp_path):
+    url = f"local://{tmp_path}/out"
+    assert main(words(f"local://{photos}", url, weights)) == 1
+    assert pictures(tmp_path / "out") == sorted(done(tmp_path / "out")) and len(done(tmp_path / "out")) == 12
+    assert main(words(f"local://{photos}", url, weights)) == 1
+    assert len(done(tmp_path / "out")) == 12
+
+
+class Fragile(Worker):
+    """Dies over one photograph."""
+
+    def paint(self, task):
+        if task.photo.name == "day1/5.png":
+            os._exit(1)
+        return super().paint(task)
+
+
+@pytest.mark.slow
+def test_a_photograph_that_kills_its_workers_fails_alone(cluster, photos, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(batch_ray, "Worker", Fragile)
+    assert main(words(photos, tmp_path / "out", weights)) == 1
+    assert "5.png: 3 workers died over it" in capsys.readouterr().err
+    assert len(done(tmp_path / "out")) == 11 == len(pictures(tmp_path / "out"))
+
+
+@pytest.mark.slow
+def test_another_network_there_is_told(cluster, photos, weights, other_weights, tmp_path, monkeypatch, capsys):
+    real = Crew.__init__
+
+    def elsewhere(self, address, brush):
+        real(self, address, replace(brush, weights=str(other_weights)))
+
+    monkeypatch.setattr(Crew, "__init__", elsewhere)
+    assert main(words(photos, tmp_path / "out", weights)) == 2
+    assert "has another network than this machine" in capsys.readouterr().err
+
+
+# ---- without a cluster -------------------------------------------------------------------------
+
+
+def node(alive: bool = True, **resources) -> dict:
+    return {"NodeID": "n", "Alive": alive, "Resources": resources}
+
+
+@pytest.mark.parametrize(
+    "nodes, device, gpus, cores",
+    [
+        ([node(CPU=64, GPU=4)], "auto", [1] * 4, []),
+        ([node(CPU=64, GPU=4)], "cpu", [], [(n, n + 4) for n in range(0, 64, 4)]),
+        ([node(CPU=10), node(CPU=8, GPU=1), node(False, CPU=9)], "auto", [1], [(0, 4), (4, 8)]),
+        ([node(CPU=10), node(CPU=8, GPU=1)], "cuda", [1], []),
+        ([node(CPU=2), node()], "auto", [], [(0, 2)]),
+    ],
+)
+def test_a_worker_for_each_gpu_or_four_cores(nodes, device, gpus, cores):
+    slots = find_slots(nodes, device)
+    assert [slot.gpus for slot in slots if slot.gpus] == gpus and [slot.cores for slot in slots if not slot.gpus] == cores
+    assert sum(slot.cpus for slot in slots) <= sum(has["Resources"].get("CPU", 0) for has in nodes)
+
+
+def test_a_cluster_without_room_is_refused():
+    with pytest.raises(StylenormError, match="GPU"):
+        find_slots([node(CPU=8)], "cuda")
+    with pytest.raises(StylenormError, match="cores"):
+        find_slots([node(GPU=0)], "auto")
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_loaded(photos, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("stylenorm.cli_batch.find_spec", lambda name: name)
+    assert main(words("memory://in", tmp_path / "out", weights)) == 2
+    assert "lies in one process" in capsys.readouterr().err
+    monkeypatch.setattr("stylenorm.cli_batch.find_spec", lambda name: None)
+    assert main(words(photos, tmp_path / "out", weights)) == 2
+    assert 'pip install "stylenorm[ray]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

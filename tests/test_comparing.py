@@ -1,0 +1,189 @@
+"""Kinds of normalization side by side: what moves whose painting, by formula, and the training that is repeated."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import PAINTINGS, TINY, make_photo, make_weights
+from PIL import Image
+
+from stylenorm import StyleError, StylenormError, WeightsError
+from stylenorm.checkpoint import load_network
+from stylenorm.cli import main
+from stylenorm.cli_compare import CHANGES as OPTIONS
+from stylenorm.cli_compare import small
+from stylenorm.compare_training import CompareConfig, compare_kinds, spread, tables
+from stylenorm.comparing import CHANGES, TITLES, Comparison, moved, moved_by_neighbours
+from stylenorm.config import TrainConfig
+from stylenorm.generator import Generator
+from stylenorm.style import Style
+
+KINDS = tuple(TITLES)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    for seed, kind in enumerate(KINDS):
+        make_weights(folder / kind, seed, replace(TINY, norm=kind))
+    return folder
+
+
+def generator_of(kind: str) -> tuple[Generator, Style]:
+    """A network as if trained: batch norm's running moments are those of photographs."""
+    torch.manual_seed(0)
+    generator = Generator(replace(TINY, norm=kind, num_groups=4))
+    flat = torch.randn(1, 2, sum(TINY.channels)) * 0.5 + torch.tensor([1.0, 0.0]).view(1, 2, 1)
+    style = Style.from_flat(flat, TINY.channels)
+    with torch.no_grad():
+        generator.train()
+        for _ in range(30):
+            generator(torch.rand(8, 3, 40, 40) * torch.rand(8, 1, 1, 1), style)
+    return generator.eval(), style
+
+
+# ---- what moves a painting ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_changes_a_kind_does_not_see_follows_from_what_it_strips(kind):
+    generator, style = generator_of(kind)
+    photos = torch.rand(3, 3, 48, 40)
+    found = moved(generator, [style], photos)
+    # a x is stripped by every kind that takes the photograph's own deviation, a x + b by the one that takes each
+    # channel's own mean, and a gain for each colour by none, since the first convolution mixes the colours
+    unseen = {"instance": {"half contrast", "darker", "brighter"}, "layer": {"darker"}, "group": {"darker"}, "batch": set()}
+    for change in CHANGES:
+        assert (found[change] < 0.01) == (change in unseen[kind]), (change, found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_batch_norm_in_training_sees_the_neighbours(kind):
+    generator, style = generator_of(kind)
+    before = {k: v.clone() for k, v in generator.state_dict().items()}
+    photos = torch.rand(5, 3, 40, 40)
+    assert moved_by_neighbours(generator, style, photos, training=False) < 1e-3
+    assert (moved_by_neighbours(generator, style, photos, training=True) > 0.5) == (kind == "batch")
+    assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items()) and not generator.training
+
+
+def test_no_change_leaves_the_range_of_a_photograph():
+    ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
+    for change in CHANGES.values():
+        assert change(ends).min() >= 0 and change(ends).max() <= 1
+    assert tuple(CHANGES) == OPTIONS, "the command line has their names without torch"
+
+
+# ---- side by side ------------------------------------------------------------------------------
+
+
+def test_the_sheet_has_the_photograph_and_each_kind_and_a_row_for_each_change(networks, photo):
+    comparison = Comparison(networks, backend="torch")
+    assert list(comparison.stylizers) == list(KINDS) and comparison.styles == sorted(PAINTINGS)
+    one = comparison.sheet(photo, "blue-tree", tile=60)
+    two = comparison.sheet(photo, "blue-tree", ["half contrast"], tile=60)
+    assert one.width == 5 * 60 + 4 * 6 and two.width == one.width and two.height == 2 * one.height + 6
+    cell = (66, 20, 66 + 60, 20 + 44)  # the first kind's
+    painted = comparison.stylizers["instance"].stylize(photo, "blue-tree")
+    assert one.crop(cell).tobytes() == painted.tobytes()
+
+
+def test_a_style_that_the_networks_do_not_know_is_told(networks, photo, tmp_path):
+    with pytest.raises(StyleError, match="choose one of blue-tree, red-hill, tall-grass"):
+        Comparison(networks, backend="torch").paint(photo, "nothing")
+    with pytest.raises(WeightsError, match="compare --train makes them"):
+        Comparison(tmp_path)
+
+
+def test_the_command_writes_the_sheet(networks, photo, tmp_path, capsys):
+    words = ["compare", str(photo), "--networks", str(networks), "--style", "red-hill", "-o", str(tmp_path / "c.png")]
+    assert main([*words, "--change", "warm cast", "--tile", "60", "--backend", "torch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kinds"] == list(KINDS)
+    assert Image.open(tmp_path / "c.png").width == 5 * 60 + 4 * 6
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["photo.jpg"], "--style NAME"),
+        (["photo.jpg", "--style", "kiss", "--change", "sideways"], "no change 'sideways'"),
+        (["photo.jpg", "--style", "kiss", "--networks", "nowhere"], "nowhere holds no networks"),
+        (["--train"], "--train needs --photos"),
+        (["--train", "photo.jpg"], "takes no photograph"),
+        (["--train", "--photos", "nowhere"], "nowhere is none"),
+        (["--train", "--photos", ".", "--styles", ".", "-o", "a.png"], "looks like a file"),
+    ],
+)
+def test_wrong_use_is_one_sentence(words, told, capsys):
+    assert main(["compare", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+# ---- training ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(6):
+        (folder / "photos").mkdir(exist_ok=True)
+        make_photo(folder / "photos" / f"{i}.jpg", (90, 80), i)
+    (folder / "styles").mkdir()
+    make_photo(folder / "styles" / "kiss.jpg", (80, 80), 9)
+    return folder
+
+
+def tiny(pictures, out) -> CompareConfig:
+    training = TrainConfig(
+        photos=str(pictures / "photos"), styles=str(pictures / "styles"), out=str(out), steps=3, batch=2, size=64,
+        photo_scales=(64, 72), style_size=64, widths=(8, 8), blocks=(0, 1), device="cpu", named_share=1.0, checkpoint_every=1,
+    )  # fmt: skip
+    return CompareConfig(training, seeds=(0, 1), judged=3)
+
+
+def test_training_is_the_same_for_all_kinds_and_goes_on_where_it_was_stopped(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.compare_training.JUDGED_SIZE", 64)
+    config, seen = tiny(pictures, tmp_path), []
+
+    def stop(kind: str, seed: int, record) -> None:
+        seen.append((kind, seed, record.step))
+        if seen[-1] == ("group", 0, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_kinds(config, stop)
+    report = compare_kinds(config, lambda kind, seed, record: seen.append((kind, seed, record.step)))
+    assert seen.count(("instance", 0, 1)) == 1 and seen.count(("group", 0, 1)) == 1, "what was done is not done again"
+    assert {(k, s) for k, s, step in seen if step == 3} == {(k, s) for k in KINDS for s in (0, 1)}
+    assert [(run["kind"], run["seed"]) for run in report["runs"]] == [(k, s) for s in (0, 1) for k in KINDS]
+    assert json.loads((tmp_path / "compare.json").read_text())["runs"] == report["runs"]
+    assert {"losses.png", "scores.png", "changes.png", "tables.md"} <= {p.name for p in tmp_path.iterdir()}
+    shipped = [load_network(tmp_path / kind / "network.safetensors") for kind in KINDS]
+    assert all(network.encoder is None for network in shipped)
+    assert [network.generator.config.norm for network in shipped] == list(KINDS)
+    assert Comparison(tmp_path, backend="torch").styles == ["kiss"]
+    with pytest.raises(StylenormError, match="other settings"):
+        compare_kinds(replace(config, training=replace(config.training, steps=4)))
+
+
+def test_the_tables_hold_mean_and_spread():
+    runs = [
+        {
+            "kind": kind, "seed": seed, "content": 1.0 + seed, "style": 0.5, "total": 6.0 + seed,
+            "moved": dict.fromkeys(CHANGES, 0.25), "neighbours": {"training": 3.0, "inference": 0.0},
+        }
+        for kind in KINDS for seed in (0, 1)
+    ]  # fmt: skip
+    mean, deviation = spread({"runs": runs}, lambda run: run["content"])["layer"]
+    assert mean == 1.5 and deviation == pytest.approx(0.5**0.5)
+    assert "| layer norm | 1.5 ± 0.71 | 0.5 ± 0 | 6.5 ± 0.71 |" in tables({"runs": runs})
+
+
+def test_seeds_are_checked(pictures, tmp_path):
+    config = tiny(pictures, tmp_path)
+    for seeds in ((), (1, 1)):
+        with pytest.raises(StylenormError, match="seed"):
+            replace(config, seeds=seeds)
+    assert small(pictures, pictures, tmp_path, (), 10, "cpu", None).widths == (16, 32, 64)

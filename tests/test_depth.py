@@ -1,0 +1,382 @@
+"""Sixteen bits from file to file. The files are made, and what is written is read, by pypng and tifffile."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, photo_exif
+
+from stylenorm import Stylizer, profiles
+from stylenorm.backends import OpenVINOBackend, TorchBackend
+from stylenorm.cli import main
+from stylenorm.errors import ImageError
+from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.images import read_picture, rewrap, write_picture
+from stylenorm.style import Style
+
+png = pytest.importorskip("png")
+tifffile = pytest.importorskip("tifffile")
+torch.set_num_threads(1)
+TURNED = {3: lambda a: a[::-1, ::-1], 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2)}
+
+
+def samples(channels=3, height=40, width=56, seed=0) -> np.ndarray:
+    """Smooth, with more than 256 levels in every channel; alpha is never near to nothing."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(2 * x + 3 * k * y + seed + k) for k in range(channels)]
+    deep = ((0.5 + 0.45 * np.stack(waves, -1)) * 65535).astype(np.uint16)
+    if channels in (2, 4):
+        deep[..., -1] = deep[..., -1] // 2 + 20_000
+    return deep
+
+
+def as_png(deep: np.ndarray, **options) -> bytes:
+    height, width, channels = deep.shape
+    kind = {"greyscale": channels < 3, "alpha": channels in (2, 4)}
+    png.Writer(width, height, bitdepth=16, **kind, **options).write(file := io.BytesIO(), deep.reshape(height, -1).tolist())
+    return file.getvalue()
+
+
+def as_tiff(deep: np.ndarray, **options) -> bytes:
+    separate = options.get("planarconfig") == "separate"
+    options = {"photometric": "minisblack" if deep.shape[2] == 1 else "rgb"} | options
+    if deep.shape[2] == 4:
+        options = {"extrasamples": ["unassalpha"]} | options
+    array = np.ascontiguousarray(deep.transpose(2, 0, 1)) if separate else deep if deep.shape[2] > 1 else deep[..., 0]
+    tifffile.imwrite(file := io.BytesIO(), array, metadata=None, **options)
+    return file.getvalue()
+
+
+def from_png(data: bytes) -> np.ndarray:
+    width, height, rows, info = png.Reader(bytes=data).read()
+    assert info["bitdepth"] == 16
+    return np.array([list(row) for row in rows], np.uint16).reshape(height, width, -1)
+
+
+def from_tiff(data: bytes) -> np.ndarray:
+    deep = tifffile.imread(io.BytesIO(data))
+    assert deep.dtype == np.uint16
+    return deep
+
+
+READ = {"png": from_png, "tiff": from_tiff}
+MADE = {"png": as_png, "tiff": as_tiff}
+
+
+def written(image: Image.Image, format: str) -> bytes:
+    write_picture(image, file := io.BytesIO(), format=format)
+    return file.getvalue()
+
+
+def levels(deep: np.ndarray) -> int:
+    return min(len(np.unique(deep[..., i])) for i in range(3))
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("interlace", [False, True])
+def test_a_png_is_read_sample_by_sample(channels, interlace):
+    deep = samples(channels)
+    picture = read_picture(as_png(deep, interlace=interlace))
+    assert np.array_equal(picture.deep[..., :3], deep[..., :3] if channels > 2 else np.repeat(deep[..., :1], 3, 2))
+    assert (picture.alpha is None) == (channels in (1, 3))
+    if channels in (2, 4):
+        assert np.array_equal(picture.deep[..., 3], deep[..., -1])
+        assert np.array_equal(np.asarray(picture.alpha), np.rint(deep[..., -1] / 257))
+    assert np.array_equal(np.asarray(picture.rgb), np.rint(picture.deep[..., :3] / 257))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"compression": "zlib", "predictor": True},
+        {"compression": "packbits", "rowsperstrip": 7},
+        {"tile": (16, 16), "compression": "zlib"},
+        {"compression": "lzw"},
+    ],
+    ids=lambda layout: "-".join(map(str, layout.values())),
+)
+def test_a_tiff_is_read_sample_by_sample(channels, order, layout):
+    if layout.get("compression") in ("lzw", "packbits"):
+        pytest.importorskip("imagecodecs")  # tifffile writes these with that only
+    deep = samples(channels)
+    picture = read_picture(as_tiff(deep, byteorder=order, **layout))
+    assert np.array_equal(picture.deep, deep if channels > 1 else np.repeat(deep, 3, 2))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("order", "<>")
+def test_planes_are_read_and_not_taken_for_eight_bits(channels, order):
+    deep = samples(channels)
+    picture = read_picture(as_tiff(deep, byteorder=order, planarconfig="separate"))
+    assert np.array_equal(picture.deep, deep)
+    packed = read_picture(as_tiff(deep, planarconfig="separate", compression="zlib"))  # Pillow reads these, in 8 bits
+    assert np.abs(np.asarray(packed.rgb).astype(int) - np.rint(deep[..., :3] / 257)).max() <= 1
+
+
+def test_premultiplied_colours_are_divided():
+    deep = samples(4)
+    drawn = deep.copy()
+    drawn[..., :3] = (deep[..., :3].astype(int) * deep[..., 3:] + 32767) // 65535
+    picture = read_picture(as_tiff(drawn, extrasamples=["assocalpha"]))
+    assert np.abs(picture.deep.astype(int) - deep).max() <= 3
+
+
+def test_a_transparent_colour_of_sixteen_bits():
+    deep = samples()
+    picture = read_picture(as_png(deep, transparent=tuple(int(v) for v in deep[5, 6])))
+    clear = (deep == deep[5, 6]).all(-1)
+    assert np.array_equal(np.asarray(picture.alpha) == 0, clear) and clear.sum() < 9
+    assert np.array_equal(picture.deep[~clear][:, :3], deep[~clear])
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_sixteen_bits_are_turned(orientation):
+    deep = samples()
+    data = as_tiff(deep, compression="zlib", extratags=[(274, 3, 1, orientation, True)])
+    assert np.array_equal(read_picture(data).deep, TURNED[orientation](deep))
+    image = Image.open(io.BytesIO(as_png(samples(1))))
+    image.info["exif"] = photo_exif(orientation)
+    assert np.array_equal(read_picture(image).deep, np.repeat(TURNED[orientation](samples(1)), 3, 2))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_floats_in_colour_which_pillow_cannot_read(kind, planar):
+    deep = samples()
+    picture = read_picture(as_tiff((deep / 65535).astype(kind), planarconfig=planar))
+    assert np.abs(picture.deep.astype(int) - deep).max() <= (32 if kind == np.float16 else 1)
+
+
+def test_arrays_of_sixteen_bits_are_kept_and_left_alone():
+    deep = samples()
+    before = deep.copy()
+    picture = read_picture(deep)
+    assert np.array_equal(picture.deep, deep) and picture.deep is not deep
+    rewrap(picture, picture.deep)
+    assert np.array_equal(deep, before) and np.array_equal(picture.deep, before)
+    assert read_picture(samples(3).astype(np.uint8)).deep is None
+
+
+def test_what_is_hidden_is_filled_in_both_depths():
+    deep = samples(4)
+    deep[10:20, 10:20, 3] = 0
+    deep[10:20, 10:20, :3] = (0, 65535, 0)
+    picture = read_picture(as_png(deep))
+    assert np.array_equal(np.asarray(picture.rgb), np.rint(picture.deep[..., :3] / 257))
+    assert (picture.deep[10:20, 10:20, 1] < 65535).all() and np.array_equal(picture.deep[:10], deep[:10])
+
+
+@pytest.mark.parametrize("make", [as_png, as_tiff])
+def test_cut_short_a_deep_file_is_refused(make):
+    noise = np.random.default_rng(0).integers(0, 65536, (60, 60, 3), dtype=np.uint16)
+    data = make(noise)
+    for share in (0.3, 0.7, 0.97):
+        with pytest.raises(ValueError, match="is damaged, cut short or"):
+            read_picture(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize(
+    "make", [as_png, as_tiff, lambda a: as_tiff(a / np.float32(65535)), lambda a: as_tiff(a, compression="zlib")]
+)
+def test_with_any_bytes_changed_a_deep_file_is_read_or_refused(make):
+    source = make(samples(4))
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        damaged = bytearray(source)
+        for at in random.integers(0, min(len(source), 500), 3):
+            damaged[at] = random.integers(256)
+        try:
+            picture = read_picture(bytes(damaged), max_pixels=100_000)
+        except ImageError as error:
+            assert str(error).isprintable()
+            continue
+        result = rewrap(picture, picture.rgb if picture.deep is None else picture.deep[..., :3])
+        assert written(result, "png") and written(result, "tiff")
+
+
+# ---- writing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", READ)
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (40, 56), (600, 31)])
+def test_what_is_written_another_program_reads(format, channels, size):
+    deep = samples(channels, *size)
+    picture = read_picture(deep)
+    result = rewrap(picture, picture.deep[..., :3])
+    data = written(result, format)
+    assert np.array_equal(READ[format](data), deep)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == result.mode == ("RGB" if channels == 3 else "RGBA")
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(result)).max() <= 1  # Pillow cuts where we round
+    assert np.array_equal(read_picture(data).deep, deep)
+
+
+@pytest.mark.parametrize("format", READ)
+def test_profile_dpi_exif_and_alpha_go_with_sixteen_bits(format):
+    exifread = pytest.importorskip("exifread")
+    image = read_picture(samples(4))
+    image = rewrap(image, image.deep[..., :3])
+    image.info |= {"icc_profile": ADOBE_RGB, "exif": photo_exif(), "dpi": (300, 150)}
+    data = written(image, format)
+    tags = exifread.process_file(io.BytesIO(data), details=False)
+    assert str(tags["EXIF DateTimeOriginal"]) == "2024:02:29 23:59:58" and str(tags["GPS GPSLatitude"]) == "[48, 51, 59/2]"
+    again = read_picture(data)
+    assert (again.icc, again.dpi) == (ADOBE_RGB, (300, 150))
+    assert Image.open(io.BytesIO(data)).info["icc_profile"] == ADOBE_RGB
+    if format == "tiff":
+        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+            page = tiff.pages[0]
+            assert (page.tags["XResolution"].value, page.tags["YResolution"].value) == ((300, 1), (150, 1))
+            assert page.iccprofile == ADOBE_RGB and [int(e) for e in page.extrasamples] == [2]
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp", "avif"])
+def test_a_format_of_eight_bits_gets_eight(format):
+    picture = read_picture(samples())
+    image = Image.open(io.BytesIO(written(rewrap(picture, picture.deep), format))).convert("RGB")
+    assert np.abs(np.asarray(image).astype(int) - np.rint(samples() / 257)).mean() < 3
+
+
+@pytest.mark.parametrize("change", [lambda i: i.rotate(180), lambda i: i.point(lambda v: 255 - v), lambda i: i.crop((0, 0, 9, 9))])
+def test_an_image_that_was_changed_is_written_as_it_is_now(change):
+    picture = read_picture(samples())
+    result = rewrap(picture, picture.deep)
+    changed = change(result)
+    changed.info["deep"] = result.info["deep"]
+    again = Image.open(io.BytesIO(written(changed, "png")))
+    assert np.array_equal(np.asarray(again), np.asarray(changed))
+
+
+# ---- colour ------------------------------------------------------------------------------------
+
+
+def adobe_to_srgb(unit: np.ndarray) -> np.ndarray:
+    """By the definitions of both, in floats."""
+    to_xyz = [[0.5766690, 0.1855582, 0.1882286], [0.2973450, 0.6273636, 0.0752915], [0.0270314, 0.0706889, 0.9913375]]
+    to_linear = [[3.2409699, -1.5373832, -0.4986108], [-0.9692436, 1.8759675, 0.0415551], [0.0556301, -0.2039770, 1.0569715]]
+    linear = (unit**2.19921875 @ np.array(to_xyz).T @ np.array(to_linear).T).clip(0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def test_sixteen_bits_are_converted_by_the_definition_of_the_space():
+    deep = samples()
+    picture = read_picture(as_tiff(deep, iccprofile=ADOBE_RGB))
+    wanted = adobe_to_srgb(deep / 65535) * 65535
+    inside = (wanted > 3000).all(-1) & (wanted < 65000).all(-1)
+    assert np.abs(picture.deep - wanted)[inside].max() < 60 and inside.mean() > 0.3  # 0.1 of a level of 255: the test's profile
+    back = rewrap(picture, picture.deep).info["deep"]
+    assert np.abs(back.astype(int) - deep)[inside].max() <= 8
+
+
+@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3, WIDE], ids=["adobe", "p3", "wide"])
+def test_sixteen_bits_and_littlecms_agree(profile):
+    """LittleCMS, as Pillow has it, in 8 bits, there and back."""
+    deep = samples()
+    shallow = np.rint(deep / 257).astype(np.uint8)
+    image = Image.fromarray(shallow)
+    image.info["icc_profile"] = profile
+    eight, sixteen = read_picture(image), read_picture(as_tiff(shallow.astype(np.uint16) * 257, iccprofile=profile))
+    assert np.abs(np.asarray(eight.rgb).astype(int) - np.asarray(sixteen.rgb)).max() <= 1
+    theirs, ours = rewrap(eight, eight.rgb), rewrap(sixteen, np.asarray(eight.rgb).astype(np.uint16) * 257)
+    assert np.abs(np.asarray(theirs).astype(int) - np.asarray(ours)).max() <= 1
+    assert ours.info["icc_profile"] == profile
+
+
+def test_grey_with_a_profile_and_srgb_itself():
+    light = read_picture(as_png(np.full((4, 4, 1), 16384, np.uint16)))
+    assert (light.deep == 16384).all()
+    grey = Image.open(io.BytesIO(as_png(np.full((4, 4, 1), 16384, np.uint16))))
+    grey.info["icc_profile"] = GREY_LINEAR
+    picture = read_picture(grey)
+    assert np.abs(picture.deep.astype(int) - round(0.5370987 * 65535)).max() < 30 and picture.icc is None  # sRGB of 0.25
+    same = read_picture(as_tiff(samples(), iccprofile=SRGB))
+    assert np.array_equal(same.deep, samples()) and same.icc == SRGB
+
+
+def test_a_profile_with_tables_leaves_eight_bits():
+    from test_images import cmyk_profile
+
+    assert profiles.space_of(cmyk_profile()) is None and profiles.space_of(ADOBE_RGB[:200]) is None
+    with_table = ADOBE_RGB.replace(b"cprt", b"A2B0")
+    assert profiles.space_of(with_table) is None
+
+
+# ---- painting ----------------------------------------------------------------------------------
+
+
+def tiny(kind=GeneratorConfig(widths=(8, 8, 16), blocks=(1, 0, 2))):
+    torch.manual_seed(0)
+    generator = Generator(kind).eval()
+    flat = torch.randn(1, 2, sum(kind.channels)) * 0.5 + torch.tensor([1.0, 0.0]).view(1, 2, 1)
+    return generator, Style.from_flat(flat, kind.channels)
+
+
+@torch.no_grad()
+def test_the_torch_backend_paints_in_sixteen_bits():
+    generator, style = tiny()
+    deep = samples(3, 17, 30)
+    y = generator(torch.from_numpy(deep.astype(np.float32) / 65535).permute(2, 0, 1)[None], style)[0].permute(1, 2, 0)
+    painted = TorchBackend(generator, torch.device("cpu"))(deep, style)
+    assert painted.dtype == np.uint16 and np.abs(painted - y.numpy() * 65535).max() < 4
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+def test_openvino_paints_in_sixteen_bits_what_torch_paints():
+    generator, style = tiny()
+    ours, theirs = TorchBackend(generator, torch.device("cpu")), OpenVINOBackend(generator, threads=1)
+    for size in ((33, 47), (8, 8)):
+        a, b = ours(samples(3, *size), style), theirs(samples(3, *size), style)
+        assert a.dtype == b.dtype == np.uint16 and a.shape == b.shape
+        assert np.abs(a.astype(int) - b).max() < 64  # a quarter of a level of 255
+    assert theirs(samples(3).astype(np.uint8), style).dtype == np.uint8
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"strength": 0.5}, {"preserve_color": True}, {"size": 90}, {"size": 30, "preserve_color": True}]
+)
+def test_a_result_of_sixteen_bits_is_the_one_of_eight_but_finer(stylizer, options, monkeypatch):
+    monkeypatch.setattr(stylizer, "_predicted", lambda *_: stylizer.style("blue-tree"))  # the arithmetic is what counts
+    deep = samples()
+    result = stylizer.stylize(deep, "red-hill", **options)
+    fine = result.info["deep"]
+    coarse = np.asarray(stylizer.stylize(np.rint(deep / 257).astype(np.uint8), "red-hill", **options)).astype(int)
+    assert fine.shape == coarse.shape and fine.dtype == np.uint16
+    assert np.abs(np.asarray(result).astype(int) - coarse).mean() < 2
+    assert (fine % 257 != 0).mean() > 0.8 and levels(fine) > 256
+
+
+def test_strength_0_gives_the_photograph_back_bit_by_bit(stylizer):
+    for channels in (3, 4):
+        result = stylizer.stylize(samples(channels), "red-hill", strength=0)
+        assert np.array_equal(result.info["deep"], samples(channels))
+
+
+@pytest.mark.parametrize("source", ["png", "tiff"])
+def test_a_file_of_sixteen_bits_becomes_one(weights, tmp_path, source):
+    (tmp_path / f"a.{source}").write_bytes(MADE[source](samples(4)))
+    words = ["--style", "red-hill", "--weights", weights, "--backend", "torch", "--device", "cpu"]
+    for target in ("png", "tiff", "jpeg"):
+        front = ["stylize", tmp_path / f"a.{source}", "-o", tmp_path / f"b.{target}"]
+        assert main([str(w) for w in (*front, *words)]) == 0
+        if target in READ:
+            deep = READ[target]((tmp_path / f"b.{target}").read_bytes())
+            assert levels(deep) > 256 and np.array_equal(deep[..., 3], samples(4)[..., 3])
+    assert main([str(w) for w in ("batch", tmp_path, tmp_path / "out", *words, "--no-recursive", "-q")]) == 0
+    assert levels(READ[source]((tmp_path / "out" / f"a.{source}").read_bytes())) > 256

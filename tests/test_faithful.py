@@ -1,0 +1,499 @@
+"""Photographs go through the command line and come out whole: told by programs that we did not write."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, raw_png, raw_tiff, saved, smooth, turned
+
+from stylenorm import Stylizer
+from stylenorm.cli import main
+from stylenorm.images import read_picture
+
+exifread = pytest.importorskip("exifread")
+tifffile = pytest.importorskip("tifffile")
+torch.set_num_threads(1)
+PLACE, TIME = b"N 48 51", "2024:02:29 23:59:58"
+FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "avif": "AVIF", "heic": "HEIF"}
+HAS_ALPHA = ("png", "webp", "tiff", "avif", "heic")
+
+
+@pytest.fixture(scope="module")
+def stylizer(weights):
+    return Stylizer(weights, device="cpu", backend="torch")
+
+
+@pytest.fixture(autouse=True)
+def one_network(stylizer, monkeypatch):
+    """Every command gets the network that is loaded already."""
+    monkeypatch.setattr("stylenorm.engine.Stylizer", lambda *_, **__: stylizer)
+
+
+def encoded(image: Image.Image, format: str, **options) -> bytes:
+    """By Pillow or its plugin, nearly without loss."""
+    if format == "heic":
+        plugin = pytest.importorskip("pillow_heif")
+        options.pop("dpi", None)
+        plugin.from_pillow(image).save(buffer := io.BytesIO(), quality=-1, chroma=444, **options)
+        return buffer.getvalue()
+    exact = {
+        "jpeg": {"quality": 100, "subsampling": 0},
+        "webp": {"lossless": True, "exact": True},
+        "avif": {"quality": 100, "subsampling": "4:4:4"},
+        "tiff": {"compression": None},
+    }
+    return saved(image, FORMATS[format], **exact.get(format, {}), **options)
+
+
+def opened(path: Path) -> Image.Image:
+    data = path.read_bytes()
+    if path.suffix == ".heic":
+        image = pytest.importorskip("pillow_heif").HeifImageFile(io.BytesIO(data))
+    else:
+        image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def paint(weights, source, target, *words) -> int:
+    style = ["--style", "red-hill", "--weights", weights, "--backend", "torch", "--device", "cpu", "-q"]
+    return main([str(w) for w in ("stylize", source, "-o", target, *style, *words)])
+
+
+def dull(width=64, height=48) -> Image.Image:
+    """Colours that every space has."""
+    return Image.fromarray(np.asarray(smooth(width, height)) // 2 + 60)
+
+
+# ---- round trips -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("source", FORMATS)
+def test_everything_of_a_photograph_arrives(weights, tmp_path, source, target):
+    if "heic" in (source, target):
+        pytest.importorskip("pillow_heif")
+    exif = photo_exif(orientation=6)
+    photo, result = tmp_path / f"a.{source}", tmp_path / f"b.{target}"
+    image = smooth()
+    if source in HAS_ALPHA:
+        image.putalpha(Image.fromarray(np.linspace(40, 255, 64).astype(np.uint8)[None].repeat(48, 0)))
+    photo.write_bytes(encoded(image, source, exif=exif, icc_profile=DISPLAY_P3, dpi=(144, 72)))
+    assert paint(weights, photo, result) == 0
+
+    painted = opened(result)
+    assert painted.size == (48, 64)
+    assert painted.info["icc_profile"] == DISPLAY_P3
+    assert "A" in painted.getbands() if source in HAS_ALPHA and target in HAS_ALPHA else painted.mode == "RGB"
+    if "A" in painted.getbands():
+        ramp = turned(np.asarray(image.getchannel("A"))[..., None], 6)[..., 0]
+        assert np.abs(np.asarray(painted.getchannel("A")).astype(int) - ramp).max() <= 3
+    read = painted.getexif()
+    assert read.get(ExifTags.Base.Orientation, 1) == 1
+    assert read.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] == TIME
+    assert read.get_ifd(ExifTags.IFD.GPSInfo)[2] == (48, 51, 29.5)
+    assert tuple(float(v) for v in read_picture(result).dpi) == (144, 72)
+    tags = exif_tags(result.read_bytes(), target)
+    assert str(tags["EXIF DateTimeOriginal"]) == TIME and str(tags["GPS GPSLatitude"]) == "[48, 51, 59/2]"
+    assert str(tags["GPS GPSLongitudeRef"]) == "E" and str(tags.get("Image Orientation", "Hor")).startswith("Hor")
+
+
+def exif_tags(data: bytes, format: str) -> dict:
+    """By ExifRead, which looks into three formats itself and is shown the place in the others."""
+    if format in ("webp", "avif", "heic"):
+        at = max(data.find(b"MM\0*"), data.find(b"II*\0"))
+        data = data[at:] if at >= 0 else b""
+    return exifread.process_file(io.BytesIO(data), details=False) if data else {}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_photograph_at_strength_0_comes_back_upright_in_its_own_colours(weights, tmp_path, format):
+    photo, result = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
+    photo.write_bytes(encoded(dull(), format, icc_profile=DISPLAY_P3, exif=photo_exif(1)))
+    assert paint(weights, photo, result, "--strength", 0, "--quality", 100) == 0
+    before, after = (np.asarray(opened(p).convert("RGB")).astype(int) for p in (photo, result))
+    assert np.abs(before - after).max() <= (24 if format in ("webp", "heic") else 6)  # whose colour has half the resolution
+    assert np.abs(before - after).mean() < 2
+
+
+@pytest.mark.parametrize("format", ["heic", "avif"])
+def test_batch_keeps_what_a_photograph_is(weights, tmp_path, format):
+    if format == "heic":
+        pytest.importorskip("pillow_heif")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / f"a.{format}").write_bytes(encoded(smooth(), format))
+    words = ["batch", tmp_path / "in", tmp_path / "out", "--style", "red-hill", "--weights", weights, "--backend", "torch", "-q"]
+    assert main([str(w) for w in words]) == 0
+    assert opened(tmp_path / "out" / f"a.{format}").size == (64, 48)
+    assert b"ftyp" + format.encode() in (tmp_path / "out" / f"a.{format}").read_bytes()[:16]
+
+
+def test_heic_without_its_library_is_one_sentence(weights, tmp_path, monkeypatch, capsys):
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
+    (tmp_path / "a.heic").write_bytes(data)
+    monkeypatch.setattr("stylenorm.decode.import_module", missing)
+    monkeypatch.setattr("stylenorm.encode.import_module", missing)
+    assert paint(weights, tmp_path / "a.heic", tmp_path / "b.png") == 1
+    assert 'pip install "stylenorm[heic]"' in capsys.readouterr().err
+    (tmp_path / "a.png").write_bytes(saved(smooth()))
+    assert paint(weights, tmp_path / "a.png", tmp_path / "b.heic") == 1
+    assert 'pip install "stylenorm[heic]"' in capsys.readouterr().err
+    assert not list(tmp_path.glob("b.*"))
+
+
+def missing(name):
+    raise ImportError(name)
+
+
+# ---- colour, in Lab ----------------------------------------------------------------------------
+
+TO_XYZ = {  # linear light to XYZ under D65: SMPTE EG 432-1, Adobe RGB (1998), IEC 61966-2-1
+    "p3": [[0.4865709, 0.2656677, 0.1982173], [0.2289746, 0.6917385, 0.0792869], [0, 0.0451134, 1.0439444]],
+    "adobe": [[0.5766690, 0.1855582, 0.1882286], [0.2973450, 0.6273636, 0.0752915], [0.0270314, 0.0706889, 0.9913375]],
+    "srgb": [[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]],
+}
+PROFILES = {"p3": DISPLAY_P3, "adobe": ADOBE_RGB, "srgb": SRGB}
+
+
+def lab(pixels: np.ndarray, space: str) -> np.ndarray:
+    """uint8 or uint16 to CIELAB under D65, by the definitions."""
+    unit = pixels / np.iinfo(pixels.dtype).max
+    light = unit**2.19921875 if space == "adobe" else np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
+    xyz = light @ np.array(TO_XYZ[space]).T / [0.95046, 1, 1.08906]
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(a - b, axis=-1)
+
+
+@pytest.mark.parametrize("space", ["p3", "adobe"])
+@pytest.mark.parametrize("format", ["png", "tiff"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_wide_colours_are_converted_and_not_relabelled(weights, tmp_path, space, format, depth):
+    pytest.importorskip("png")
+    from test_depth import MADE, READ, samples
+
+    deep = (samples() // 2 + 16_000).astype(np.uint16)  # colours that sRGB has as well
+    photo, result = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
+    if depth == 8:
+        deep = np.rint(deep / 257).astype(np.uint8)
+        photo.write_bytes(saved(Image.fromarray(deep), FORMATS[format], icc_profile=PROFILES[space]))
+    elif format == "tiff":
+        photo.write_bytes(MADE[format](deep, iccprofile=PROFILES[space]))
+    else:
+        data = MADE[format](deep)
+        profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(PROFILES[space]))
+        photo.write_bytes(data[:33] + profile + data[33:])
+
+    picture = read_picture(photo)
+    seen = np.asarray(picture.rgb) if depth == 8 else picture.deep
+    wanted = lab(deep, space)
+    assert difference(lab(seen, "srgb"), wanted).mean() < (0.35 if depth == 8 else 0.06)
+    assert difference(lab(deep, "srgb"), wanted).mean() > 3  # what relabelling would give
+
+    assert paint(weights, photo, result, "--strength", 0) == 0
+    painted = opened(result)
+    assert painted.info["icc_profile"] == PROFILES[space]
+    back = np.asarray(painted) if depth == 8 else READ[format](result.read_bytes())
+    found = difference(lab(back, space), wanted)
+    assert found.mean() < (0.4 if depth == 8 else 0.01) and found.max() < (2 if depth == 8 else 0.1)
+
+
+def test_a_painting_has_the_same_colours_in_every_space(weights, tmp_path):
+    """What the network paints of one photograph in two spaces looks alike, by LittleCMS's own Lab."""
+    plain, to_lab = dull(), []
+    for name, profile in PROFILES.items():
+        image = ImageCms.profileToProfile(plain, io.BytesIO(SRGB), io.BytesIO(profile), ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        (tmp_path / f"{name}.png").write_bytes(saved(image, icc_profile=profile))
+        assert paint(weights, tmp_path / f"{name}.png", tmp_path / f"{name}-b.png") == 0
+        painted = opened(tmp_path / f"{name}-b.png")
+        assert painted.info["icc_profile"] == profile
+        to_lab.append(lab(np.asarray(painted), name))
+        image.save(tmp_path / "bare.png", icc_profile=None)
+        assert paint(weights, tmp_path / "bare.png", tmp_path / "bare-b.png") == 0
+        to_lab.append(lab(np.asarray(opened(tmp_path / "bare-b.png")), name))  # were it only relabelled
+    p3, p3_bare, adobe, adobe_bare, srgb, _ = to_lab
+    for right, wrong in ((p3, p3_bare), (adobe, adobe_bare)):
+        assert difference(right, srgb).mean() < 4 < 8 < difference(wrong, srgb).mean()
+
+
+# ---- --strip -----------------------------------------------------------------------------------
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF>SECRET of XMP</rdf:RDF></x:xmpmeta>'
+IPTC = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", 20) + b"\x1c\x02\x78\0\x0fSECRET caption"
+
+
+def tattling(format: str) -> bytes:
+    """A photograph with the maker's name, place, time and words in every field that the format has."""
+    options = {"exif": photo_exif(6, note=b"SECRET note"), "icc_profile": ADOBE_RGB, "dpi": (144, 72)}
+    if format in ("jpeg", "webp", "avif", "heic"):
+        options["xmp"] = XMP
+    if format == "jpeg":
+        options |= {"comment": b"SECRET comment", "extra": b"\xff\xed" + struct.pack(">H", len(IPTC) + 2) + IPTC}
+    if format == "png":
+        text = PngImagePlugin.PngInfo()
+        text.add_text("Author", "SECRET author")
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options["pnginfo"] = text
+    if format == "tiff":
+        exif = Image.Exif()
+        exif.load(options["exif"])
+        exif[700], exif[33723], exif[315] = XMP, IPTC, "SECRET artist"
+        options["exif"] = exif
+    return encoded(smooth(), format, **options)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_strip_leaves_nothing_that_tells_of_the_photographer(weights, tmp_path, format):
+    photo = tmp_path / f"a.{format}"
+    photo.write_bytes(tattling(format))
+    assert b"SECRET" in photo.read_bytes()
+    front = ["batch", tmp_path, tmp_path / "out", "--style", "red-hill", "--weights", weights, "--backend", "torch", "-q"]
+    assert main([str(w) for w in (*front, "--strip")]) == 0
+    assert paint(weights, photo, tmp_path / f"b.{format}", "--strip") == 0
+    for path in (tmp_path / f"b.{format}", tmp_path / "out" / f"a.{format}"):
+        data, painted = path.read_bytes(), opened(path)
+        for secret in (b"SECRET", b"Maker", b"2024:02:29", b"xmpmeta", b"8BIM"):
+            assert secret not in data
+        assert painted.size == (48, 64) and painted.info["icc_profile"] == ADOBE_RGB
+        assert not {*painted.getexif()} & {0x010F, 0x0110, 0x8769, 0x8825}
+        if format != "tiff":  # which has the size there, and the resolution
+            assert not exif_tags(data, format) and not painted.info.get("exif")
+        if format in ("jpeg", "png", "tiff"):
+            assert tuple(round(float(v)) for v in painted.info["dpi"]) == (144, 72)
+
+
+def test_strip_is_a_setting_of_a_batch_only_where_it_is_wanted(weights, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(saved(smooth()))
+    words = ["batch", tmp_path / "in", tmp_path / "out", "--style", "red-hill", "--weights", weights, "--backend", "torch", "-q"]
+    assert main([str(w) for w in words]) == 0
+    assert '"strip"' not in next((tmp_path / "out").glob("*.jsonl")).read_text()  # as older versions wrote it
+    assert main([str(w) for w in (*words, "--strip")]) == 2
+    assert "strip unset instead of on" in capsys.readouterr().err
+
+
+# ---- odd files ---------------------------------------------------------------------------------
+
+
+def tiff(array: np.ndarray, **options) -> bytes:
+    tifffile.imwrite(buffer := io.BytesIO(), array, metadata=None, **options)
+    return buffer.getvalue()
+
+
+def pages() -> bytes:
+    return saved(smooth(), "TIFF", save_all=True, append_images=[smooth(30, 20), smooth(10, 10)])
+
+
+def cmyk() -> Image.Image:
+    return smooth().convert("CMYK")
+
+
+def ycck() -> bytes:
+    data = bytearray(saved(cmyk(), "JPEG"))
+    data[data.index(b"Adobe") + 11] = 2
+    return bytes(data)
+
+
+def clear_palette() -> bytes:
+    return saved(smooth().quantize(16), transparency=bytes(range(0, 256, 16)))
+
+
+def bmp_with_alpha() -> bytes:
+    """V4 header with a mask for each of four channels."""
+    header = struct.pack("<IiiHHIIiiII4I", 108, 8, 6, 1, 32, 3, 8 * 6 * 4, 2835, 2835, 0, 0, 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    body = header.ljust(108, b"\0") + noise(8, 6, 4).tobytes()
+    return b"BM" + struct.pack("<IHHI", 14 + len(body), 0, 0, 14 + 108) + body
+
+
+def mpo() -> bytes:
+    return saved(smooth(), "MPO", save_all=True, append_images=[smooth(30, 20)])
+
+
+def animation(format: str) -> bytes:
+    return saved(smooth(), format, save_all=True, append_images=[Image.fromarray(noise())], duration=80)
+
+
+def long_row(width: int, height: int) -> bytes:
+    return saved(Image.fromarray(noise(width, height)))
+
+
+def lie(data: bytes, width: int, height: int) -> bytes:
+    """A PNG whose header says another size."""
+    header = struct.pack(">II", width, height) + data[24:29]
+    return data[:8] + chunk(b"IHDR", header) + data[33:]
+
+
+def gif_of_no_frame() -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", 20, 20, 0, 0, 0) + b";"
+
+
+def jpeg_size(width: int, height: int) -> bytes:
+    data = bytearray(saved(smooth(), "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def interlaced() -> bytes:
+    """8 x 8 grey in seven passes (Adam7)."""
+    passes = [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)]
+    data = bytearray(raw_png(8, 8, 8, 0, b"".join((b"\0" + bytes(range(w))) * h for w, h in passes)))
+    header = bytes(data[16:28]) + b"\1"
+    return bytes(data[:8]) + chunk(b"IHDR", header) + bytes(data[33:])
+
+
+def psd() -> bytes:
+    return b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 6, 8, 8, 3) + bytes(12) + b"\0\0" + noise(8, 6).tobytes()
+
+
+DEEP = noise(48, 40, 6).view(np.uint16)  # (40,48,3)
+WORDS = "a text that somebody gave a picture's name"
+PAINTED = {
+    "palette.png": clear_palette,
+    "palette.gif": lambda: saved(smooth().quantize(8), "GIF", transparency=3),
+    "one-bit.png": lambda: saved(smooth().convert("1")),
+    "one-bit.tif": lambda: saved(smooth().convert("1"), "TIFF", compression="group4"),
+    "two-bit.png": lambda: raw_png(8, 2, 2, 0, b"\0\x1b\x1b" * 2),
+    "grey-alpha.png": lambda: saved(Image.merge("LA", [smooth().convert("L")] * 2)),
+    "premultiplied.tif": lambda: tiff(noise(20, 20, 4), photometric="rgb", extrasamples=["assocalpha"]),
+    "cmyk.jpg": lambda: saved(cmyk(), "JPEG"),
+    "cmyk.tif": lambda: saved(cmyk(), "TIFF"),
+    "cmyk-16.tif": lambda: tiff(noise(48, 40, 8).view(np.uint16), photometric="separated"),
+    "ycck.jpg": ycck,
+    "progressive.jpg": lambda: saved(smooth(), "JPEG", progressive=True),
+    "grey.jpg": lambda: saved(smooth().convert("L"), "JPEG"),
+    "broken-exif.jpg": lambda: saved(smooth(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(30)),
+    "endless-exif.jpg": lambda: saved(smooth(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(90)),
+    "interlaced.png": interlaced,
+    "grey-16.png": lambda: saved(Image.fromarray(DEEP[..., 0])),
+    "grey-16.tif": lambda: saved(Image.fromarray(DEEP[..., 0]), "TIFF"),
+    "grey-16-big-endian.tif": lambda: tiff(DEEP[..., 0], byteorder=">", photometric="minisblack"),
+    "grey-16-white-is-0.tif": lambda: raw_tiff(8, 8, 8, 0, noise(8, 8, 1).tobytes()),
+    "float.tif": lambda: saved(Image.fromarray(noise(channels=1).astype(np.float32) / 255), "TIFF"),
+    "float-colour.tif": lambda: tiff(noise().astype(np.float32) / 255, photometric="rgb"),
+    "integers.tif": lambda: saved(Image.fromarray(noise(channels=1).astype(np.int32) * 9999), "TIFF"),
+    "colour-16.tif": lambda: tiff(DEEP, photometric="rgb"),
+    "planes-16.tif": lambda: tiff(np.ascontiguousarray(DEEP.transpose(2, 0, 1)), photometric="rgb", planarconfig="separate"),
+    "planes-8.tif": lambda: tiff(np.ascontiguousarray(noise().transpose(2, 0, 1)), photometric="rgb", planarconfig="separate"),
+    "tiles.tif": lambda: tiff(noise(100, 90), photometric="rgb", tile=(32, 32), compression="zlib"),
+    "lzw.tif": lambda: saved(smooth(), "TIFF", compression="tiff_lzw"),
+    "packbits.tif": lambda: saved(smooth(), "TIFF", compression="packbits"),
+    "jpeg-inside.tif": lambda: saved(smooth(), "TIFF", compression="jpeg"),
+    "lab.tif": lambda: saved(smooth().convert("LAB"), "TIFF"),
+    "ycbcr.tif": lambda: saved(smooth().convert("YCbCr"), "TIFF", compression="tiff_lzw"),
+    "big.tif": lambda: tiff(noise(), photometric="rgb", bigtiff=True),
+    "pages.tif": pages,
+    "alpha.bmp": bmp_with_alpha,
+    "palette.bmp": lambda: saved(smooth().quantize(16), "BMP"),
+    "dib.bmp": lambda: saved(smooth(), "BMP"),
+    "plain.ppm": lambda: saved(smooth(), "PPM"),
+    "grey.pgm": lambda: saved(smooth().convert("L"), "PPM"),
+    "bits.pbm": lambda: saved(smooth().convert("1"), "PPM"),
+    "grey-16.pgm": lambda: b"P5 2 1 65535\n" + bytes([128, 128, 255, 255]),
+    "colour-16.ppm": lambda: b"P6 2 1 65535\n" + bytes(range(12)),
+    "in-words.ppm": lambda: b"P3 # a comment\n2 1 255\n1 2 3 250 251 252\n",
+    "moving.gif": lambda: animation("GIF"),
+    "moving.webp": lambda: animation("WEBP"),
+    "moving.png": lambda: animation("PNG"),
+    "two-eyes.mpo": mpo,
+    "a.jp2": lambda: saved(smooth(), "JPEG2000"),
+    "grey-16.jp2": lambda: saved(Image.fromarray(DEEP[..., 0]), "JPEG2000"),
+    "a.avif": lambda: saved(smooth(), "AVIF"),
+    "a.qoi": lambda: saved(smooth(), "QOI"),
+    "a.pcx": lambda: saved(smooth(), "PCX"),
+    "a.sgi": lambda: saved(smooth(), "SGI"),
+    "a.dds": lambda: saved(smooth(), "DDS"),
+    "a.ico": lambda: saved(smooth(48, 48).convert("RGBA"), "ICO", sizes=[(16, 16), (32, 32)]),
+    "a.psd": psd,
+    "one-pixel.png": lambda: long_row(1, 1),
+    "one-wide.png": lambda: long_row(1, 700),
+    "one-high.png": lambda: long_row(700, 1),
+    "a-jpeg-called.png": lambda: saved(smooth(), "JPEG"),
+    "no-suffix": lambda: saved(smooth()),
+    "lossless.webp": lambda: saved(Image.fromarray(noise(20, 20, 4)), "WEBP", lossless=True),
+}
+REFUSED = {
+    "empty.jpg": lambda: b"",
+    "words.jpg": lambda: WORDS.encode(),
+    "cut.jpg": lambda: saved(Image.fromarray(noise()), "JPEG")[:1500],
+    "cut.png": lambda: saved(Image.fromarray(noise()))[:1500],
+    "cut.webp": lambda: saved(Image.fromarray(noise()), "WEBP")[:900],
+    "cut.avif": lambda: saved(Image.fromarray(noise()), "AVIF")[:900],
+    "cut.heic": lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "cut.gif": lambda: saved(smooth(), "GIF")[:60],
+    "cut.tif": lambda: saved(Image.fromarray(noise()), "TIFF")[:3000],
+    "cut-floats.tif": lambda: tiff(noise().astype(np.float32) / 255, photometric="rgb")[:3000],
+    "head-only.jpg": lambda: b"\xff\xd8\xff\xe0",
+    "head-only.tif": lambda: b"II*\0\x08\0\0\0",
+    "no-frame.gif": gif_of_no_frame,
+    "zero-size.png": lambda: lie(long_row(4, 4), 0, 4),
+    "zero-size.jpg": lambda: jpeg_size(0, 0),
+    "bomb.png": lambda: lie(long_row(4, 4), 65_000, 65_000),
+    "bomb.jpg": lambda: jpeg_size(65_500, 65_500),
+    "bomb.tif": lambda: raw_tiff(500_000, 500_000, 8, 1, b"x"),
+    "bomb-of-floats.tif": lambda: raw_tiff(30_000, 30_000, 64, 1, b"x", sample_format=3),
+    "bomb.gif": lambda: b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",",
+    "bomb.bmp": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "circle.tif": lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
+    "a.tga": lambda: saved(smooth(), "TGA"),
+    "a.eps": lambda: saved(smooth(), "EPS"),
+    "a.pdf": lambda: saved(smooth(), "PDF"),
+    "a.svg": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "a.mp4": lambda: b"\0\0\0\x18ftypmp42" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("name", [*PAINTED, *REFUSED])
+def test_an_odd_file_is_painted_or_told_of_in_one_sentence(weights, tmp_path, capsys, name):
+    photo, result = tmp_path / name, tmp_path / "painted.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow grumbles at some
+        photo.write_bytes((PAINTED | REFUSED)[name]())
+        code = paint(weights, photo, result)
+    out, err = capsys.readouterr()
+    assert out == ""
+    if name in PAINTED:
+        assert (code, err) == (0, "")
+        assert opened(result).size == read_picture(photo).size
+    else:
+        assert code == 1 and err.startswith(f"stylenorm: {photo}") and err.count("\n") == 1, err
+        assert not result.exists() and os.listdir(tmp_path) == [name]
+
+
+def test_nothing_but_sentences_is_printed_of_odd_files(weights, tmp_path):
+    """In an interpreter of its own, where nobody catches what libraries warn of and log."""
+    names = ["broken-exif.jpg", "cut-floats.tif", "endless-exif.jpg", "circle.tif", "palette.gif", "cut.heic"]
+    for name in names:
+        (tmp_path / name).write_bytes((PAINTED | REFUSED)[name]())
+    words = ["--style", "red-hill", "--weights", weights, "--backend", "torch", "--device", "cpu", "-o", tmp_path / "out"]
+    command = [sys.executable, "-m", "stylenorm", "stylize", *(tmp_path / n for n in names), *words]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    result = subprocess.run([str(w) for w in command], capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert result.returncode == 1 and result.stdout.count("->") == 3
+    assert result.stderr.count("\n") == 3 and all(t.startswith("stylenorm: ") for t in result.stderr.splitlines()), result.stderr
+
+
+def test_odd_files_hold_the_pictures_that_they_should(tmp_path):
+    """The colours, and not only a size: each against what was put in."""
+    rgb = {"lzw.tif": smooth(), "big.tif": noise(), "planes-8.tif": noise(), "tiles.tif": noise(100, 90), "pages.tif": smooth()}
+    rgb |= {"planes-16.tif": np.rint(DEEP / 257), "float-colour.tif": noise(), "colour-16.tif": np.rint(DEEP / 257)}
+    rgb |= {"a.qoi": smooth(), "a.sgi": smooth(), "a.pcx": smooth(), "two-eyes.mpo": smooth(), "a.psd": None}
+    for name, wanted in rgb.items():
+        found = np.asarray(read_picture(PAINTED[name]()).rgb).astype(int)
+        if name == "a.psd":
+            wanted = noise(8, 6).reshape(3, 6, 8).transpose(1, 2, 0)
+        assert np.abs(found - np.asarray(wanted)).max() <= (9 if name.endswith("mpo") else 0), name

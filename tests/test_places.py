@@ -1,0 +1,117 @@
+"""Batches at URLs, in fsspec's file system in memory, held against the same on a disk."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import fsspec
+import pytest
+from conftest import make_photo
+
+from stylenorm.cli import main
+from stylenorm.errors import StylenormError
+from stylenorm.manifest import NAME
+from stylenorm.places import UrlFolder, place
+
+NAMES = ("a.jpg", "b.png", "trip/c.jpg", "trip/ä — 猫.webp")
+
+
+@pytest.fixture
+def memory():
+    files = fsspec.filesystem("memory")
+    yield files
+    files.rm("/", recursive=True)
+
+
+@pytest.fixture
+def batch(weights, capsys):
+    def run(source, out, *words) -> tuple[int, str, str]:
+        fixed = ["--style", "red-hill", "--backend", "torch", "--device", "cpu", "--weights", weights]
+        code = main([str(w) for w in ("batch", source, out, *fixed, *words)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def fill(memory, folder: Path) -> None:
+    """The same photographs in memory://in and in a folder."""
+    for i, name in enumerate(NAMES):
+        make_photo(folder / name, seed=i)
+        memory.pipe_file(f"/in/{name}", (folder / name).read_bytes())
+    memory.pipe_file("/in/.hidden.jpg", b"1"), memory.pipe_file("/in/notes.txt", b"1")
+
+
+def found(memory, top: str = "/out") -> dict[str, bytes]:
+    return {path.removeprefix(f"{top}/"): memory.cat_file(path) for path in memory.find(top) if not path.endswith(NAME)}
+
+
+def manifest(memory) -> list[dict]:
+    return [json.loads(text) for text in memory.cat_file(f"/out/{NAME}").splitlines()]
+
+
+def test_from_url_to_url_as_on_a_disk(memory, batch, tmp_path):
+    fill(memory, tmp_path / "in")
+    assert batch(tmp_path / "in", tmp_path / "out")[0] == 0
+    assert batch("memory://in", "memory://out")[0] == 0
+    assert found(memory) == {name: (tmp_path / "out" / name).read_bytes() for name in NAMES}
+    head, *lines, end = manifest(memory)
+    assert head["photographs"] == "memory://in" and sorted(line["output"] for line in lines) == sorted(NAMES)
+    assert (end["done"], end["failed"]) == (4, 0)
+    assert batch("memory://in", tmp_path / "mixed")[0] == batch(tmp_path / "in", "memory://mixed")[0] == 0
+    assert found(memory, "/mixed") == found(memory) == {name: (tmp_path / "mixed" / name).read_bytes() for name in NAMES}
+
+
+def test_it_goes_on_where_it_was(memory, batch, tmp_path):
+    fill(memory, tmp_path / "in")
+    assert batch("memory://in", "memory://out", "--limit", "2")[0] == 0
+    assert len(found(memory)) == 2
+    code, told, _ = batch("memory://in/", "memory://out/")
+    assert code == 0 and "2 are there already" in told and len(found(memory)) == 4
+    assert sum(line["kind"] == "done" for line in manifest(memory)) == 4
+    make_photo(tmp_path / "new.jpg", seed=9)
+    memory.pipe_file("/in/a.jpg", (tmp_path / "new.jpg").read_bytes())  # changed since
+    memory.rm("/out/b.png")
+    assert "2 paintings to do, 2 are there already" in batch("memory://in", "memory://out")[1]
+    code, _, told = batch("memory://in", "memory://out", "--quality", "50")
+    assert code == 2 and "quality 95 instead of 50" in told
+
+
+def test_a_broken_file_is_named_and_the_rest_goes_on(memory, batch, tmp_path):
+    fill(memory, tmp_path / "in")
+    memory.pipe_file("/in/broken.jpg", b"no picture")
+    code, _, told = batch("memory://in", "memory://out")
+    assert code == 1 and "memory://in/broken.jpg is not a picture" in told and len(found(memory)) == 4
+
+
+def test_paintings_among_the_photographs_are_none(memory, batch, tmp_path):
+    fill(memory, tmp_path / "in")
+    for _ in range(2):
+        assert batch("memory://in", "memory://in/painted")[0] == 0
+    assert len(found(memory, "/in/painted")) == 4
+    code, _, told = batch("memory://in", "memory://in")
+    assert code == 2 and "where the photographs are" in told
+
+
+@pytest.mark.parametrize(
+    "url, word",
+    [("memory://nothing", "holds no photograph"), ("nonsense://x", "nonsense"), ("s3://bucket/x", "s3fs")],
+)
+def test_what_cannot_be_opened_is_one_sentence(memory, batch, tmp_path, url, word):
+    if word == "s3fs" and find_spec("s3fs"):
+        pytest.skip("s3fs is installed")
+    code, out, told = batch(url, tmp_path / "out")
+    assert (code, out) == (2, "") and word in told and told.count("\n") == 1
+
+
+def test_a_file_url_and_a_path_are_paths():
+    assert place("file:///a%20b/c") == Path("/a b/c") and place("photos/") == Path("photos")
+    assert isinstance(place("memory://x/"), UrlFolder) and str(place("memory://x/")) == "memory://x"
+
+
+def test_a_drive_that_is_gone_is_told(monkeypatch):
+    folder = place("memory://x")
+    monkeypatch.setattr(type(folder.files), "find", lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host")))
+    with pytest.raises(StylenormError, match="memory://x cannot be opened: no route"):
+        list(folder.listed())
