@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_batch, cli_compare, cli_export, cli_judge, cli_lab, cli_train
+from stylenorm import __version__, cli_batch, cli_compare, cli_export, cli_generate, cli_judge, cli_lab, cli_train
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     AsJson,
@@ -226,6 +226,7 @@ Examples:
   stylenorm bench
   stylenorm bench --size 512 --size 2048 --repeats 9 --json
   stylenorm bench --photos photos/ --styles paintings/ --pictures 8
+  stylenorm bench --generate --styles paintings/ --pictures 8
 """
 )
 def bench(
@@ -245,6 +246,12 @@ def bench(
     paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
+    generate: Annotated[bool, typer.Option("--generate", help="Measure pictures from noise, in the styles of --styles.")] = False,
+    names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate, else all.")] = "",
+    network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise.")] = None,
+    dead: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One that was trained with --diversity-weight 0, to compare with.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure speed on this machine, as ratios within the run, or quality.
@@ -252,6 +259,8 @@ def bench(
     Quality is the training loss, content + 10 x style: less is better.
     """
     network_file(weights)
+    if generate:
+        return cli_generate.show_bench(styles, names, pictures, weights, network, dead, device, as_json)
     if peer and not peer.exists():
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
     if bool(photos) != bool(styles or paintings):
@@ -321,6 +330,7 @@ def app_module():
 app.add_typer(cli_train.app)
 app.add_typer(cli_batch.app)
 app.add_typer(cli_export.app)
+app.add_typer(cli_generate.app)
 app.add_typer(cli_judge.app)
 app.add_typer(cli_compare.app)
 app.add_typer(cli_lab.app)
