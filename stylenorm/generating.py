@@ -78,12 +78,14 @@ class NoisePainter:
         self.check_size(size, seamless)
         noise = self.noise(seed, size if seamless else None)
         if layout is None:
-            return self.paint(noise, [self.settled(style)], size, None, progress)
+            image = self.paint(noise, [self.settled(style)], size, None, progress)
+            return well_cut(image, self.generator.config.stride) if seamless else image
         layout.check_size(*size)
         styles = [self.settled(s) for s in style]
         if int(layout.index.max()) >= len(styles):
             raise StylenormError(f"the layout has {int(layout.index.max()) + 1} colours for {len(styles)} styles")
-        return self.paint(noise, styles, size, layout.shares(*size, seamless), progress)
+        image = self.paint(noise, styles, size, layout.shares(*size, seamless), progress)
+        return well_cut(image, self.generator.config.stride) if seamless else image
 
     def walk(
         self, start, end, frames: int, size: tuple[int, int] = (512, 512), seeds: tuple[int, int] = (0, 0), seamless: bool = False
@@ -185,6 +187,19 @@ class NoisePainter:
         if seamless and (width % stride or height % stride):
             near = " x ".join(str(max(SMALLEST, round(n / stride) * stride)) for n in size)
             raise ImageError(f"a seamless picture's sides must be multiples of {stride} px, not {width} x {height}; {near} is near")
+
+
+def well_cut(image: Image.Image, stride: int) -> Image.Image:
+    """A seamless picture, shifted by up to ``stride`` px so that it is cut where neighbours are most alike.
+
+    The steps between neighbouring columns differ with their place in the network's grid, on which the edges lie.
+    """
+    pixels = np.asarray(image)
+    for axis in (0, 1):
+        first = pixels.take(range(stride + 1), axis).astype(np.int16)
+        steps = np.abs(np.diff(first, axis=axis)).mean((1 - axis, 2))
+        pixels = np.roll(pixels, -1 - int(steps.argmin()), axis)
+    return Image.fromarray(pixels)
 
 
 def reach(config: GeneratorConfig) -> int:

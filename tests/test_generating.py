@@ -92,7 +92,7 @@ def test_seamless_goes_on_across_its_edges(painter):
     for axis in (0, 1):
         steps = np.abs(np.diff(tile, axis=axis)).mean(tuple({0, 1, 2} - {axis}))
         across = np.abs(tile.take(0, axis) - tile.take(-1, axis)).mean()
-        assert across <= steps.max() and across < 1.5 * steps.mean()
+        assert across <= steps.mean()
     plain = pixels(painter.generate("red-hill", (96, 80), 3))
     steps = np.abs(np.diff(plain, axis=1)).mean((0, 2))
     assert np.abs(plain[:, 0] - plain[:, -1]).mean() > 1.5 * steps.mean()  # so the measure sees an edge
