@@ -1,18 +1,22 @@
 """Everything that the app takes from stylenorm, in one place. Public names only."""
 
-from stylenorm.catalog import compared_networks, photos_folder, style_entries, weights_folder
+from stylenorm.catalog import compared_networks, generation_file, photos_folder, style_entries, weights_folder
 from stylenorm.checkpoint import load_style
+from stylenorm.colors import color_of
 from stylenorm.comparing import CHANGES, Comparison, changed
 from stylenorm.config import TrainConfig
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.generating import NoisePainter
 from stylenorm.images import read_picture, write_picture
+from stylenorm.layouts import Layout
 from stylenorm.masks import drawn_mask
 from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
 from stylenorm.training import train
 
 __all__ = [
-    "CHANGES", "Cancelled", "Comparison", "ImageError", "NewStyleConfig", "StyleError", "StylenormError", "Stylizer",
-    "TrainConfig", "changed", "check_name", "compared_networks", "drawn_mask", "load_style", "photos_folder", "read_picture",
+    "CHANGES", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
+    "StylenormError", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
+    "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

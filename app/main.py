@@ -41,7 +41,8 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
     import gradio as gr
 
-    from . import tab_compare, tab_folder, tab_regions, tab_stylize, tab_train
+    from . import tab_compare, tab_folder, tab_generate, tab_regions, tab_stylize, tab_train
+    from .easel import Easel
     from .files import Shelf
     from .library import NewStyleConfig, Stylizer, weights_folder
     from .page import Choosers, plain
@@ -58,6 +59,9 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
                 slider = tab_stylize.tab(studio, choosers)
             with gr.Tab("Regions"):
                 tab_regions.tab(studio, choosers)
+            if Easel(studio).usable():
+                with gr.Tab("Generate"):
+                    tab_generate.tab(studio, choosers)
             with gr.Tab("Folder"):
                 tab_folder.tab(studio, choosers)
             with gr.Tab("Train a style"):

@@ -15,6 +15,7 @@ from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"
+GENERATION = "generate.safetensors"
 VGG = "vgg16.safetensors"
 STYLE_NAME = re.compile(r"[\w][\w .-]{0,63}")
 
@@ -48,6 +49,14 @@ def network_file(weights: str | Path | None = None) -> Path:
     path = path / NETWORK if path.is_dir() else path
     if not path.is_file():
         raise WeightsError(f"{path} does not exist; give a network file, or a folder that holds {NETWORK}")
+    return path
+
+
+def generation_file(weights: str | Path | None = None) -> Path:
+    """The network that paints noise, beside the stylizing network."""
+    path = network_file(weights).parent / GENERATION
+    if not path.is_file():
+        raise WeightsError(f"{path} does not exist; make it with stylenorm train-generate")
     return path
 
 

@@ -19,7 +19,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import __version__, cli_batch, cli_compare, cli_export, cli_judge, cli_lab, cli_train, cli_video
+from stylenorm import (
+    __version__,
+    cli_batch,
+    cli_compare,
+    cli_export,
+    cli_generate,
+    cli_judge,
+    cli_lab,
+    cli_train,
+    cli_video,
+)
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     AsJson,
@@ -233,6 +243,7 @@ Examples:
   stylenorm bench --size 512 --size 2048 --repeats 9 --json
   stylenorm bench --photos photos/ --styles paintings/ --pictures 8
   stylenorm bench --film photo.jpg
+  stylenorm bench --generate --styles paintings/ --pictures 8
 """
 )
 def bench(
@@ -255,6 +266,12 @@ def bench(
     film: Annotated[
         Path | None, typer.Option(metavar="PHOTO", help="Measure how still films hold, on motions over this photograph, 400 x 280 px or more.")
     ] = None,
+    generate: Annotated[bool, typer.Option("--generate", help="Measure pictures from noise, in the styles of --styles.")] = False,
+    names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate, else all.")] = "",
+    network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise.")] = None,
+    dead: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One that was trained with --diversity-weight 0, to compare with.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure speed on this machine, as ratios within the run, or quality.
@@ -262,6 +279,8 @@ def bench(
     Quality is the training loss, content + 10 x style: less is better.
     """
     network_file(weights)
+    if generate:
+        return cli_generate.show_bench(styles, names, pictures, weights, network, dead, device, as_json)
     if peer and not peer.exists():
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
     if bool(photos) != bool(styles or paintings):
@@ -342,6 +361,7 @@ def app_module():
 app.add_typer(cli_train.app)
 app.add_typer(cli_batch.app)
 app.add_typer(cli_export.app)
+app.add_typer(cli_generate.app)
 app.add_typer(cli_judge.app)
 app.add_typer(cli_compare.app)
 app.add_typer(cli_lab.app)

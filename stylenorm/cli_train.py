@@ -7,9 +7,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import MISSING, fields
+from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -74,18 +75,22 @@ CHOICES = {"device": Literal["auto", "cpu", "cuda", "mps"], "norm": Literal["bat
 CHOICES |= {name: Literal[choices] for name, choices in SWITCHES.items()}
 
 
-def with_settings(verb: Callable) -> Callable:
-    """Give ``verb`` an option for each field of `TrainConfig` in place of its ``**settings``."""
-    types = get_type_hints(TrainConfig)
-    own = [p for p in signature(verb, eval_str=True).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-    parameters = [setting(f.name, types[f.name], f.default) for f in fields(TrainConfig)] + own
-    verb.__signature__ = Signature(parameters)
-    verb.__annotations__ = {p.name: p.annotation for p in parameters}
-    return verb
+def with_settings(config: type, texts: Mapping[str, tuple[str, str]], hidden: Sequence[str] = ()) -> Callable:
+    """Give a verb an option for each field of ``config`` but the hidden ones, in place of its ``**settings``."""
+
+    def decorated(verb: Callable) -> Callable:
+        types = get_type_hints(config)
+        own = [p for p in signature(verb, eval_str=True).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        shown = [f for f in fields(config) if f.name not in hidden]
+        parameters = [setting(f.name, types[f.name], f.default, *texts.get(f.name, (RUN, None))) for f in shown] + own
+        verb.__signature__ = Signature(parameters)
+        verb.__annotations__ = {p.name: p.annotation for p in parameters}
+        return verb
+
+    return decorated
 
 
-def setting(name: str, type_: Any, default: Any) -> Parameter:
-    panel, help_ = SETTINGS.get(name, (RUN, None))
+def setting(name: str, type_: Any, default: Any, panel: str, help_: str | None) -> Parameter:
     if get_origin(type_) is tuple:
         type_, default = str, ",".join(map(str, default))
     option = typer.Option(f"--{name.replace('_', '-')}", help=help_, rich_help_panel=panel, show_default=default != "")
@@ -93,10 +98,10 @@ def setting(name: str, type_: Any, default: Any) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[CHOICES.get(name, type_), option], default=default)
 
 
-def parsed(settings: dict[str, Any]) -> TrainConfig:
-    """The settings with their comma-separated ones taken apart."""
-    for name, type_ in get_type_hints(TrainConfig).items():
-        if get_origin(type_) is tuple:
+def parsed(settings: dict[str, Any], config: type = TrainConfig) -> Any:
+    """A ``config`` of the settings, with the comma-separated ones taken apart."""
+    for name, type_ in get_type_hints(config).items():
+        if get_origin(type_) is tuple and name in settings:
             kinds, text = get_args(type_), settings[name]
             parts = [part.strip() for part in text.split(",") if part.strip()]
             try:
@@ -104,9 +109,9 @@ def parsed(settings: dict[str, Any]) -> TrainConfig:
             except ValueError:
                 parts = []
             if (kinds[-1] is not Ellipsis and len(parts) != len(kinds)) or (text and not parts):
-                example = ",".join(map(str, TrainConfig.__dataclass_fields__[name].default)) or "a,b"
+                example = ",".join(map(str, config.__dataclass_fields__[name].default)) or "a,b"
                 raise StylenormError(f"--{name.replace('_', '-')} cannot be {text!r}; put commas between, as in {example}")
-    return TrainConfig(**settings)
+    return config(**settings)
 
 
 @app.command(
@@ -118,7 +123,7 @@ Examples:
   stylenorm stylize photo.jpg --weights mine/ --style NAME -o painted.jpg
 """
 )
-@with_settings
+@with_settings(TrainConfig, SETTINGS)
 def train(
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=FILES)] = False,
@@ -131,10 +136,18 @@ def train(
     goes on from the last checkpoint. On several GPUs of one machine:
     torchrun --nproc-per-node=2 -m stylenorm train ...
     """
+    from_training = "stylenorm.training", "train"
+    train_with(TrainConfig, settings, from_training, resume, as_json, f"stylenorm stylize --weights {settings['out']}")
+
+
+def train_with(
+    kind: type, settings: dict[str, Any], function: tuple[str, str], resume: bool, as_json: bool, usage: str
+) -> None:
+    """Run the training ``function`` (module, name) with a config of ``kind``, and tell how it ended and what to do next."""
     try:
-        config = parsed(settings)
+        config = parsed(settings, kind)
         check_inputs(config, resume)
-        network, last = watched(config, resume, as_json)
+        network, last = watched(config, function, resume, as_json)
     except StylenormError:
         if speaks():
             raise
@@ -151,14 +164,14 @@ def train(
         return print(json.dumps({"network": str(network)}))
     if getattr(last, "gpu", None):
         print(speed(last))
-    print(f"wrote {network}; use it with: stylenorm stylize --weights {config.out}")
+    print(f"wrote {network}; use it with: {usage}")
 
 
-def watched(config: TrainConfig, resume: bool, as_json: bool) -> tuple[Path | None, Any]:
+def watched(config: TrainConfig, function: tuple[str, str], resume: bool, as_json: bool) -> tuple[Path | None, Any]:
     """Run the training before the eyes of whoever watches: the network file, None if stopped, and the last step's record."""
     last = None
     with watching(as_json) if speaks() else nullcontext() as watch:
-        from stylenorm.training import train as run
+        run = getattr(import_module(function[0]), function[1])
 
         def note(record) -> None:
             nonlocal last

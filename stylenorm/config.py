@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stylenorm.errors import StylenormError
 
+SEEDS = 2**63  # of pictures from noise: 0 and up to this
 SWITCHES = {"compile": ("auto", "on", "off"), "deterministic": ("on", "off"), "tensorboard": ("auto", "on", "off")}
 
 
@@ -82,3 +83,33 @@ class TrainConfig:
         for name, choices in SWITCHES.items():
             if getattr(self, name) not in choices:
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class GenerateConfig(TrainConfig):
+    """Settings of a training run from noise: those of `TrainConfig`, but for what has to do with photographs.
+
+    init: the stylizing network to start from, whose styles and encoder the result takes; None is the shipped one.
+    names: by default those of ``styles`` that the network has a style file of. batch: pictures a step, in pairs of
+    one style and two seeds, hence even. diversity_weight: of the term that keeps two seeds apart; the logs have it
+    where they else have the content's.
+    slope, contrast, color: of `stylenorm.noise.Noise`.
+    """
+
+    photos: str = field(default="", kw_only=True)
+    steps: int = 1200
+    decay_start: float = 0.3
+    diversity_weight: float = 0.5
+    slope: float = 0.5
+    contrast: float = 0.2
+    color: float = 0.3
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content_weight", self.diversity_weight)
+        object.__setattr__(self, "structure_weight", 0.0)
+        super().__post_init__()
+        if self.batch % 2:
+            raise StylenormError(f"batch must be even, since pictures come in pairs of one style, not {self.batch}")
+        if not (0 <= self.contrast <= 1 and 0 <= self.color <= 1 and -2 <= self.slope <= 2):
+            raise StylenormError("contrast and color must lie between 0 and 1, and slope between -2 and 2")

@@ -126,6 +126,24 @@ def style_loss(grams: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Te
     return torch.stack(losses).mean(0)
 
 
+def diversity(features: Tensor, group: int = 2) -> Tensor:
+    """How far each picture's features are from the nearest in its group, place by place: (N, C, H, W) to (N,).
+
+    Groups are ``group`` pictures in a row, of one style. |a - b|^2 / (|a|^2 + |b|^2): 0 for equal pictures, 1 where
+    no feature is met at the same place in both.
+    """
+    flat = features.float().unflatten(0, (-1, group)).flatten(2)  # N / group, group, C H W
+    square = flat.square().sum(2)
+    shared = 2 * torch.bmm(flat, flat.transpose(1, 2)) / (square[:, :, None] + square[:, None]).clamp_min(1e-12)
+    itself = torch.eye(group, dtype=torch.bool, device=features.device)
+    return 1 - shared.masked_fill(itself, -1.0).amax(2).flatten()
+
+
+def diversity_loss(features: Tensor, group: int = 2) -> Tensor:
+    """-log of `diversity`: 0 at best, and the steeper the more alike the pictures are (Ulyanov et al. 2017): (N,)."""
+    return -diversity(features, group).clamp_min(1e-4).log()
+
+
 def structure_loss(painted: Tensor, photos: Tensor, cell: int = 16) -> Tensor:
     """1 - the correlation of the light and dark of two pictures (N, 3, H, W), averaged over cells of ``cell`` px: (N,).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stylenorm.checkpoint import save_network, save_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import Batch, Pairs, RandomCrops, Share, collate, find_images, held_out
+from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, held_out
 from stylenorm.device import (
     Group,
     can_compile,
@@ -48,6 +48,9 @@ class Trainer:
     batch, and their gradients are averaged (torch's DistributedDataParallel); the first one writes the files.
     """
 
+    PAINTED_ON = "photograph"  # what the first column of a sample sheet shows
+    SMALLER: tuple[int, ...] = ()  # see `stylenorm.training_model.describe`
+
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
         self.config, self.group = config, group
         _check_shares(config, group)
@@ -62,7 +65,7 @@ class Trainer:
         self.vgg = load_vgg(config.vgg, self.device)
         self._find_pictures()
         self.step = 0
-        model, self.seen_before = new_model(config, self.named, self.paintings, self.vgg)
+        model, self.seen_before = self._new_model()
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         model, peaks = self.model, (config.learning_rate, config.encoder_learning_rate, config.style_learning_rate)
@@ -80,19 +83,27 @@ class Trainer:
     def _find_pictures(self) -> None:
         config = self.config
         cache = machine_memory() // 4 if config.cache is None else config.cache * 10**6
-        photos, self.unseen = held_out(find_images(config.photos))
-        self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed, cache)
+        cache -= self._find_photos(cache)
         paintings = held_out(find_images(config.paintings))[0] if config.paintings else []
-        cache -= self.photos.decoded.size
         self.paintings = (
             RandomCrops(paintings, config.painting_size, config.painting_scales, config.seed + 1, cache) if paintings else None
         )
         self.named = (
-            load_named(config.styles, config.names, config.style_size, self.vgg, self.device)
+            load_named(config.styles, config.names, config.style_size, self.vgg, self.device, self.SMALLER)
             if config.styles
-            else NamedStyles([], {}, torch.zeros(0, 1920, device=self.device), [])
+            else NamedStyles([], {}, torch.zeros(0, 1920, device=self.device), [], self.SMALLER)
         )
         self.pairs = Pairs(self.photos, len(self.named.names), self.paintings, config.named_share)
+
+    def _find_photos(self, cache: int) -> int:
+        """Find what is to be painted on, keep up to ``cache`` bytes of it in memory, and return how many."""
+        config = self.config
+        photos, self.unseen = held_out(find_images(config.photos))
+        self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed, cache)
+        return self.photos.decoded.size
+
+    def _new_model(self) -> tuple[StyledModel, int]:
+        return new_model(self.config, self.named, self.paintings, self.vgg)
 
     def _painter(self) -> nn.Module:
         """The model as the training step calls it: compiled, and averaging its gradients over the processes."""
@@ -293,16 +304,20 @@ class Trainer:
     @torch.no_grad()
     def export(self, folder: Path) -> Path:
         """Write the averaged network and its named styles into ``folder``; return the network file."""
-        config, model = self.config, self.average
-        training = {k: v for k, v in asdict(config).items() if k not in ("photos", "styles", "paintings", "out", "vgg", "init")}
-        training |= {"step": self.step, "images": self.seen_before + self.step * config.batch, "torch": torch.__version__}
-        path = Path(folder) / "network.safetensors"
+        model, path = self.average, Path(folder) / "network.safetensors"
         if not self.group.first:
             return path
-        digest = save_network(path, model.generator, model.encoder, training=training, styles=self.named.names)
+        digest = save_network(path, model.generator, model.encoder, training=self._about(), styles=self.named.names)
         for index, name in enumerate(self.named.names):
             save_style(path.parent / "styles" / f"{name}.safetensors", self._style(index, digest))
         return path
+
+    def _about(self) -> dict[str, object]:
+        """How it was trained, for the files: without the names of folders."""
+        config = self.config
+        settings = {k: v for k, v in asdict(config).items() if k not in ("photos", "styles", "paintings", "out", "vgg", "init")}
+        images = self.seen_before + self.step * config.batch
+        return settings | {"step": self.step, "images": images, "torch": torch.__version__}
 
     @torch.no_grad()
     def _style(self, index: int, digest: str | None = None) -> Style:
@@ -316,15 +331,19 @@ class Trainer:
     @torch.no_grad()
     def sample(self, folder: Path, photos: int = 3) -> Path:
         """A sheet of unseen photographs in every named style and two unseen paintings', and the loss curve."""
-        crops = RandomCrops(self.unseen or self.photos.files, self.config.size, (self.config.size,) * 2, 0)
+        crops = self._unseen()
         flats = [self._style(i).flat() for i in range(len(self.named.names))]
         for i in range(2 if self.paintings else 0):
             painting = self.paintings[i].pixels[None].to(self.device)
             flats.append(self.average.encoder(describe(self.vgg, painting)[1]))
         path = Path(folder) / "samples.png"
-        draw_sheet(path, self.average.generator, crops, flats, self.named.names, photos)
+        draw_sheet(path, self.average.generator, crops, flats, self.named.names, photos, self.PAINTED_ON)
         draw_curve(Path(folder))
         return path
+
+    def _unseen(self) -> Sequence[Crop]:
+        """Squares of photographs that are not trained on, where there are such: an endless dataset."""
+        return RandomCrops(self.unseen or self.photos.files, self.config.size, (self.config.size,) * 2, 0)
 
     def save_state(self) -> None:
         """Everything that a resumed run needs, in one atomic file."""

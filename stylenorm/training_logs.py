@@ -123,9 +123,10 @@ class Clock:
 
 @torch.no_grad()
 def draw_sheet(
-    path: Path, generator: Generator, crops: RandomCrops, flats: Sequence[Tensor], names: Sequence[str], photos: int
+    path: Path, generator: Generator, crops: RandomCrops, flats: Sequence[Tensor], names: Sequence[str], photos: int,
+    what: str = "photograph",
 ) -> None:
-    """The first ``photos`` of the crops in every style, (1, 2, T) each; those that have no name are paintings'."""
+    """The first ``photos`` of the crops in every style, (1, 2, T) each; those that have no name are paintings'. what: the crops are of."""
     from stylenorm.plots import sheet
 
     photos = min(photos, len(crops.files))
@@ -135,7 +136,7 @@ def draw_sheet(
     for flat in flats:
         style = Style.from_flat(flat.expand(photos, -1, -1), generator.config.channels)
         rows.append(generator(pictures, style))
-    labels = ["photograph", *names] + ["a painting"] * (len(flats) - len(names))
+    labels = [what, *names] + ["a painting"] * (len(flats) - len(names))
     tiles = [to_image(row[i]) for i in range(photos) for row in rows]
     write_picture(sheet(tiles, labels * photos, columns=len(rows)), path)
 

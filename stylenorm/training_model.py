@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.checkpoint import load_network, load_style
@@ -15,7 +16,7 @@ from stylenorm.data import RandomCrops, find_images
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture, to_tensor
-from stylenorm.perceptual import STYLE_LAYERS, VGGFeatures, grams, resized_short_side, style_statistics
+from stylenorm.perceptual import VGGFeatures, grams, resized_short_side, style_statistics
 from stylenorm.style import Style, StyleEncoder
 
 
@@ -54,6 +55,7 @@ class NamedStyles:
     grams: dict[str, Tensor]
     statistics: Tensor
     provenance: list[dict]
+    smaller: tuple[int, ...] = ()  # see `describe`
 
     def goals(self, vgg: VGGFeatures, named: Tensor, paintings: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """Target Gram matrices and style statistics, a row a picture.
@@ -68,11 +70,11 @@ class NamedStyles:
             parts_grams.append({layer: table[index] for layer, table in self.grams.items()})
             parts_statistics.append(self.statistics[index])
         if paintings is not None:
-            table, statistics = describe(vgg, paintings)
+            table, statistics = describe(vgg, paintings, self.smaller)
             parts_grams.append(table)
             parts_statistics.append(statistics)
         places = torch.cat([is_named.nonzero()[:, 0], (~is_named).nonzero()[:, 0]]).argsort()
-        goals = {layer: torch.cat([g[layer] for g in parts_grams])[places] for layer in STYLE_LAYERS}
+        goals = {layer: torch.cat([g[layer] for g in parts_grams])[places] for layer in parts_grams[0]}
         return goals, torch.cat(parts_statistics)[places]
 
 
@@ -97,25 +99,34 @@ def painting_tensor(path: str | Path, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def describe(vgg: VGGFeatures, pictures: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Gram matrices and style statistics of pictures (N, 3, H, W)."""
+def describe(vgg: VGGFeatures, pictures: Tensor, smaller: tuple[int, ...] = ()) -> tuple[dict[str, Tensor], Tensor]:
+    """Gram matrices, at smaller scales as well (`smaller_grams`), and style statistics of pictures (N, 3, H, W)."""
     features = vgg(pictures)
-    return grams(features), style_statistics(features)
+    return grams(features) | smaller_grams(vgg, pictures, smaller), style_statistics(features)
 
 
-def load_named(folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device) -> NamedStyles:
+def smaller_grams(vgg: VGGFeatures, pictures: Tensor, smaller: tuple[int, ...]) -> dict[str, Tensor]:
+    """Gram matrices of the pictures made so many times smaller, which show larger forms (Snelgrove 2017)."""
+    sizes = {scale: F.avg_pool2d(pictures, scale) for scale in smaller}
+    return {f"{layer}/{scale}": gram for scale, x in sizes.items() for layer, gram in grams(vgg(x)).items()}
+
+
+def load_named(
+    folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device, smaller: tuple[int, ...] = ()
+) -> NamedStyles:
     files = {p.stem: p for p in find_images(folder)}
     unknown = [n for n in names if n not in files]
     if unknown:
         raise StylenormError(f"{folder} has no painting named {unknown[0]!r}; it has {', '.join(files)}")
     chosen = list(names) or list(files)
-    described = [describe(vgg, painting_tensor(files[n], size).to(device)) for n in chosen]
+    described = [describe(vgg, painting_tensor(files[n], size).to(device), smaller) for n in chosen]
     known = _provenance(Path(folder) / "styles.json")
     return NamedStyles(
         names=chosen,
-        grams={layer: torch.cat([g[layer] for g, _ in described]) for layer in STYLE_LAYERS},
+        grams={layer: torch.cat([g[layer] for g, _ in described]) for layer in described[0][0]},
         statistics=torch.cat([s for _, s in described]),
         provenance=[known.get(n, {}) | {"file": files[n].name, "style_size": size} for n in chosen],
+        smaller=smaller,
     )
 
 
@@ -147,7 +158,7 @@ def new_model(
     if network.encoder is None:
         _standardize(model.encoder, named, paintings, vgg)
     else:
-        model.encoder.load_state_dict(network.encoder.state_dict())
+        model.encoder = network.encoder  # of whatever width it has
     _rows_from_files(model, Path(config.init).parent / "styles", named, network.hash)
     earlier = network.about.get("training")
     return model, int(earlier.get("images", 0)) if isinstance(earlier, dict) else 0

@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from conftest import TINY, make_weights
+from conftest import TINY, add_generation, make_weights
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("instance", "batch", "layer", "group")
 ENDPOINTS = {
-    "/styles", "/preview", "/stylize", "/regions", "/regions_file", "/folder", "/train_style", "/stop_training", "/compare"
+    "/styles", "/preview", "/stylize", "/regions", "/regions_file", "/folder", "/train_style", "/stop_training", "/compare",
+    "/generate",
 }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ class Server:
 
 def app_weights(folder: Path, compared: bool = True) -> Path:
     """A weights folder for the app: a small network, its styles, and networks to compare."""
-    make_weights(folder, seed=0)
+    add_generation(make_weights(folder, seed=0))
     for seed, kind in enumerate(KINDS if compared else ()):
         make_weights(folder / "compare" / kind, seed, replace(TINY, norm=kind))
     vgg = ROOT / "weights" / "vgg16.safetensors"

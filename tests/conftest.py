@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stylenorm.checkpoint import network_hash, save_network, save_style
+from stylenorm.checkpoint import load_network, network_hash, save_network, save_style
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.style import Style, StyleEncoder
 
@@ -64,6 +64,17 @@ def make_weights(folder: Path, seed: int, config: GeneratorConfig = TINY) -> Pat
     for (name, about), flat in zip(PAINTINGS.items(), flats):
         style = Style.from_flat(flat, config.channels, name=name, provenance=about, network=digest)
         save_style(folder / "styles" / f"{name}.safetensors", style)
+    return folder
+
+
+def add_generation(folder: Path, seed: int = 5) -> Path:
+    """A random network that paints noise, for the styles of the network in ``folder``."""
+    network = load_network(folder / "network.safetensors")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = Generator(network.generator.config)
+    training = {"slope": 0.5, "contrast": 0.2, "color": 0.3}
+    save_network(folder / "generate.safetensors", generator, None, training=training, styles_of=network.hash)
     return folder
 
 

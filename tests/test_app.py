@@ -134,6 +134,33 @@ def test_regions(client, tmp_path):
     assert "paint over" in refused(client, **{**common, "mask": empty}, inside="red-hill").lower()
 
 
+def test_generate(client, tmp_path):
+    common = {"style": "red-hill", "width": 96, "height": 64, "format": "png", "api_name": "/generate"}
+    shown, four, button = client.predict(seed=3, **common)
+    picture = np.asarray(Image.open(saved(button)), float)
+    assert picture.shape == (64, 96, 3) and Image.open(shown).size == (96, 64) and not four["value"] and not four["visible"]
+    again, other = (np.asarray(Image.open(saved(client.predict(seed=n, **common)[2])), float) for n in (3, 4))
+    assert np.array_equal(again, picture) and np.abs(other - picture).mean() > 1
+
+    _, four, button = client.predict(seed=3, seamless=True, **common | {"width": 100})
+    tile, repeated = Image.open(saved(button)), Image.open(four["value"])
+    assert tile.size == (96, 64) and repeated.size == (192, 128)  # rounded to what a seamless one needs
+    assert np.abs(np.asarray(repeated, float)[:64, 96:] - np.asarray(tile, float)).mean() < 6  # JPEG
+
+    layer = np.zeros((32, 48, 4), np.uint8)
+    layer[:, :24] = (0xE0, 0xC0, 0x20, 255)
+    Image.fromarray(layer).save(tmp_path / "layer.png")
+    drawn = {"background": None, "layers": [handle_file(tmp_path / "layer.png")], "composite": None}
+    wide = common | {"width": 512, "height": 64, "seed": 3, "soft": 0}
+    both = np.asarray(Image.open(saved(client.predict(layout=drawn, gold="blue-tree", **wide)[2])), float)
+    plain = np.asarray(Image.open(saved(client.predict(**wide)[2])), float)
+    apart = np.abs(both - plain).mean((0, 2))
+    assert apart[:200].mean() > 5 and apart[-100:].mean() < 1
+    assert "choose a style for what you painted gold" in refused(client, layout=drawn, **wide).lower()
+    assert "megapixels" in refused(client, **common | {"width": 9000, "height": 9000})
+    assert "64" in refused(client, **common | {"width": 20})
+
+
 def make_zip(path: Path, **members: bytes) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():

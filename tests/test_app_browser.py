@@ -200,6 +200,54 @@ def test_a_mask(visit, large, shots, tmp_path):
     assert Image.open(tmp_path / "r").size == (900, 600)
 
 
+def test_pictures_from_noise(visit, shots, tmp_path):
+    page = visit.page
+    visit.tab("Generate")
+    for side, length in (("width", "256"), ("height", "192")):
+        page.locator(f"#generate-{side} input").click()
+        page.keyboard.press("ControlOrMeta+a")
+        page.keyboard.type(length)
+        page.keyboard.press("Tab")
+    page.get_by_role("button", name="Make it").click()
+    first = page.locator("#generate-result img")
+    first.wait_for()
+    source = first.get_attribute("src")
+    assert not page.locator("#generate-repeat img").is_visible()
+    page.locator("#generate-seamless input").check()
+    page.get_by_role("button", name="Another one").click()
+    page.locator("#generate-repeat img").wait_for()
+    assert page.locator("#generate-seed input").input_value() == "1"
+    assert first.get_attribute("src") != source
+    with page.expect_download() as download:
+        page.locator("#generate-file").click()
+    download.value.save_as(tmp_path / "plain.jpg")
+    assert Image.open(tmp_path / "plain.jpg").size == (256, 192)
+
+    page.get_by_text("Paint a layout").click()
+    canvas = page.locator("#generate-drawing canvas").first
+    canvas.wait_for()
+    canvas.scroll_into_view_if_needed()
+    page.get_by_label("Brush", exact=True).locator("visible=true").first.click()
+    page.wait_for_timeout(1500)
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.6, steps=10)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    visit.choose("#generate-gold", "Red Hill")
+    source = first.get_attribute("src")
+    page.get_by_role("button", name="Make it").click()
+    page.wait_for_function("s => document.querySelector('#generate-result img').src !== s", arg=source)
+    page.screenshot(path=shots / "generate.png", full_page=True)
+    page.wait_for_timeout(500)
+    with page.expect_download() as download:
+        page.locator("#generate-file").click()
+    download.value.save_as(tmp_path / "laid.jpg")
+    plain, laid = (np.asarray(Image.open(tmp_path / name), float) for name in ("plain.jpg", "laid.jpg"))
+    assert np.abs(plain - laid).mean() > 1
+
+
 def test_a_folder_with_one_broken_file(visit, shots, tmp_path):
     page = visit.page
     visit.tab("Folder")

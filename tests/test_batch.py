@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(top, tmp_pat
 @pytest.mark.parametrize(
     "format, given, wanted",
     [
-        ("keep", ["a.jpg", "a.png", "b.GIF", "c.heic"], ["a.jpg", "a.png", "b.png", "c.png"]),
+        ("keep", ["a.jpg", "a.png", "b.GIF", "c.bmp", "d.heic"], ["a.jpg", "a.png", "b.png", "c.png", "d.heic"]),
         ("jpeg", ["a.jpg", "a.png", "b.JPEG", "s/a.png"], ["a.jpg", "a-png.jpg", "b.JPEG", "s/a.jpg"]),
         ("jpeg", ["a.gif", "a.jpg", "a.png"], ["a-gif.jpg", "a.jpg", "a-png.jpg"]),
         ("jpeg", ["a.gif", "a.png"], ["a.jpg", "a-png.jpg"]),

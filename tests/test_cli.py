@@ -29,7 +29,10 @@ from stylenorm.jobs import plan, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "compare", "lab", "app", "video")
+VERBS = (
+    "stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "compare", "lab", "generate",
+    "train-generate", "app", "video",
+)  # fmt: skip
 
 
 @pytest.fixture

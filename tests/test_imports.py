@@ -23,6 +23,7 @@ LEVELS = {
     "catalog": 60, "backends": 60, "jobs": 65,
     "steady": 65, "engine": 70,
     "drafts": 10, "animation": 25, "places": 10, "manifest": 15, "tree": 68, "batch_steps": 70, "batch": 75, "batch_ray": 78, "export": 75, "video_files": 70, "video": 77,
+    "noise": 11, "colors": 5, "layouts": 10, "noise_training": 81, "generating": 75, "walking": 15, "bench_generate": 90,
     "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
     "bench": 90, "bench_film": 90,
@@ -31,7 +32,8 @@ LEVELS = {
     "lab_moments": 30, "lab_epsilon": 30, "lab_gradients": 30, "lab_batch": 30, "lab_running": 30, "lab_descent": 30,
     "lab_style": 80, "lab": 90,
     "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
-    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120, "cli_lab": 120, "cli_video": 125, "cli": 130,
+    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120,
+    "cli_generate": 125, "cli_lab": 120, "cli_video": 125, "cli": 130,
     "__main__": 140,
 }  # fmt: skip
 

@@ -1,0 +1,129 @@
+"""Training from noise: the stylizing network learns to make pictures of no photograph, in the styles that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stylenorm.catalog import GENERATION, network_file, style_entries
+from stylenorm.checkpoint import save_network
+from stylenorm.config import GenerateConfig
+from stylenorm.data import Batch, Crop, Pairs, find_images
+from stylenorm.device import Group, joined, telling_memory
+from stylenorm.errors import StylenormError
+from stylenorm.metadata import read_metadata
+from stylenorm.noise import Noise
+from stylenorm.perceptual import diversity_loss, grams, style_loss
+from stylenorm.training import Progress, StyledModel, Trainer
+from stylenorm.training_model import smaller_grams
+
+SEEDS = 2  # pictures of one style in a batch, each of a seed of its own
+DIVERSITY_LAYER = "relu4_3"
+
+
+class Canvases(Dataset):
+    """Item i: a square of noise of a seed of its own, in place of a photograph."""
+
+    def __init__(self, config: GenerateConfig) -> None:
+        self.size, self.first = config.size, (config.seed % 2**22) << 40
+        self.noise = Noise(slope=config.slope, contrast=config.contrast, color=config.color)
+        self.files = range(len(self))  # what a sheet of samples counts
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, index: int) -> Crop:
+        noise = replace(self.noise, seed=self.first + index)
+        return Crop(noise.window(0, 0, self.size, self.size)[0], f"noise {index}")
+
+
+class SeedPairs(Dataset):
+    """Items 2 k and 2 k + 1: two canvases with the style, or the painting, of the k-th of ``pairs``."""
+
+    def __init__(self, canvases: Canvases, pairs: Pairs) -> None:
+        self.canvases, self.pairs = canvases, pairs
+
+    def __len__(self) -> int:
+        return len(self.canvases)
+
+    def __getitem__(self, index: int) -> tuple[Crop, int, Crop | None]:
+        _, named, painting = self.pairs[index // SEEDS]
+        return self.canvases[index], named, painting
+
+
+class NoiseTrainer(Trainer):
+    """A `Trainer` of a generator from noise. Styles and encoder stay as the stylizing network has them.
+
+    So every style, blend, region and any painting's predicted style of that network serve the result as they are.
+    Style is judged at the picture's size and at smaller ones (Snelgrove 2017).
+    """
+
+    PAINTED_ON = "noise"
+    SMALLER = (2, 4)
+
+    def __init__(self, config: GenerateConfig, resume: bool = False, group: Group = Group()) -> None:
+        init = network_file(config.init)
+        self.styles_of = read_metadata(init, "network")["hash"]
+        names = config.names
+        if config.styles and not names:
+            there = {path.stem for path in find_images(config.styles)}
+            names = tuple(entry.name for entry in style_entries(init) if entry.name in there)
+        super().__init__(replace(config, init=str(init), names=names), resume, group)
+
+    def _find_photos(self, cache: int) -> int:
+        self.photos = Canvases(self.config)
+        return 0
+
+    def _find_pictures(self) -> None:
+        super()._find_pictures()
+        self.pairs = SeedPairs(self.photos, self.pairs)
+
+    def _unseen(self) -> Canvases:
+        return Canvases(replace(self.config, seed=self.config.seed + 2**20))
+
+    def _new_model(self) -> tuple[StyledModel, int]:
+        model, _ = super()._new_model()
+        model.encoder.requires_grad_(False)
+        model.rows.requires_grad_(False)
+        return model, 0
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Diversity and style loss of each picture, and zeros, (N,) all three."""
+        canvases = batch.photos.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        named, paintings = batch.named.to(self.device, non_blocking=True), batch.paintings
+        if paintings is not None:  # each is looked at once for its pictures
+            paintings = paintings[::SEEDS].to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "mps"):
+            with torch.no_grad():
+                goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)
+                goals = {layer: gram.repeat_interleave(SEEDS, 0) for layer, gram in goals.items()}
+            painted = self.painter(canvases, statistics.repeat_interleave(SEEDS, 0), named)
+            features = self.vgg(painted)
+            found = grams(features) | smaller_grams(self.vgg, painted, self.SMALLER)
+            style = style_loss(found, goals)
+        return diversity_loss(features[DIVERSITY_LAYER], SEEDS), style, torch.zeros_like(style)
+
+    @torch.no_grad()
+    def export(self, folder: Path) -> Path:
+        """Write the averaged network into ``folder``, with the hash of the network whose styles it takes."""
+        path = Path(folder) / GENERATION
+        if self.group.first:
+            save_network(path, self.average.generator, None, training=self._about(), styles_of=self.styles_of)
+        return path
+
+
+def train_generate(
+    config: GenerateConfig, resume: bool = False, progress: Callable[[Progress], None] | None = None
+) -> Path:
+    """Train as ``config`` says and return the network file. Raises `StylenormError` in one sentence."""
+    with joined(config.device) as group:
+        if config.batch // group.size % SEEDS:
+            raise StylenormError(f"{group.size} processes cannot share a batch of {config.batch} in pairs; give a larger --batch")
+        with telling_memory("give a smaller --style-size"):
+            trainer = NoiseTrainer(config, resume, group)
+        return trainer.run(progress)

@@ -1,0 +1,339 @@
+"""Pictures from noise: the same whatever the tiles, seamless, laid out, walked through, and refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import add_generation, make_weights
+from PIL import Image
+
+from stylenorm import generating
+from stylenorm.bench_generate import run_generate
+from stylenorm.checkpoint import load_network
+from stylenorm.cli import main
+from stylenorm.colors import bindings, color_of
+from stylenorm.config import GenerateConfig
+from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
+from stylenorm.functional import EPSILON
+from stylenorm.generating import NoisePainter, reach
+from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.layouts import Layout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return add_generation(make_weights(tmp_path_factory.mktemp("generation"), seed=0))
+
+
+@pytest.fixture(scope="module")
+def painter(folder):
+    return NoisePainter(folder, device="cpu")
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+# ---- pictures ----------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_another(painter):
+    a, b, c = (pixels(painter.generate("red-hill", (100, 70), seed)) for seed in (4, 4, 5))
+    assert a.shape == (70, 100, 3) and a.std() > 2
+    assert np.array_equal(a, b) and np.abs(a - c).mean() > 2
+
+
+def test_tiles_do_not_show(painter, monkeypatch):
+    whole = pixels(painter.generate("red-hill", (200, 150), 1))
+    monkeypatch.setattr(generating, "TILE", 64)
+    assert np.abs(pixels(painter.generate("red-hill", (200, 150), 1)) - whole).max() <= 1
+
+
+def test_a_larger_picture_goes_on_where_a_smaller_one_ends(painter):
+    small, large = (pixels(painter.generate("red-hill", size, 2)) for size in ((80, 70), (160, 140)))
+    assert np.abs(large[:70, :80] - small).max() <= 1
+
+
+def test_settled_styles_are_the_network_with_its_own_moments(painter):
+    """On the canvas itself, γ/σ and β - γμ/σ without normalizing are what the generator does with normalizing."""
+    style, settled = painter.stylizer.style("red-hill"), painter.settled("red-hill")
+    canvas = generating.Noise(generating.SEEDS - 1, **painter.noise_kind).window(0, 0, generating.CANVAS, generating.CANVAS)
+    none = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 1 - EPSILON)
+    with torch.inference_mode():
+        expected = painter.generator(canvas, style)
+        assert torch.allclose(painter.generator(canvas, settled, lambda i, x: none), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("config", [GeneratorConfig(), GeneratorConfig((4, 8), (1, 2)), GeneratorConfig((4, 8, 8), (0, 0, 1))])
+def test_reach_is_as_far_as_a_pixel_sees(config):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        generator = Generator(GeneratorConfig(tuple(4 for _ in config.widths), config.blocks)).double()
+    channels = generator.config.channels
+    style = [(torch.ones(1, c).double(), torch.zeros(1, c).double()) for c in channels]
+    none = torch.zeros(1, 1, 1, 1).double(), torch.ones(1, 1, 1, 1).double()
+    far = reach(config)
+    size = 2 * far + 4 * config.stride
+    x = torch.rand(1, 3, size, size).double().requires_grad_()
+    where = size // 2
+    generator(x, style, lambda i, x: none)[0, :, where, where].sum().backward()
+    seen = x.grad.abs().sum((0, 1)).nonzero()
+    furthest = (seen - where).abs().max().item()
+    assert far - 3 * config.stride <= furthest <= far
+
+
+def test_seamless_goes_on_across_its_edges(painter):
+    tile = pixels(painter.generate("red-hill", (96, 80), 3, seamless=True))
+    for axis in (0, 1):
+        steps = np.abs(np.diff(tile, axis=axis)).mean(tuple({0, 1, 2} - {axis}))
+        across = np.abs(tile.take(0, axis) - tile.take(-1, axis)).mean()
+        assert across <= steps.mean()
+    plain = pixels(painter.generate("red-hill", (96, 80), 3))
+    steps = np.abs(np.diff(plain, axis=1)).mean((0, 2))
+    assert np.abs(plain[:, 0] - plain[:, -1]).mean() > 1.5 * steps.mean()  # so the measure sees an edge
+
+
+def test_a_seamless_picture_of_many_tiles_wraps_exactly(painter, monkeypatch):
+    once = pixels(painter.generate("red-hill", (96, 80), 3, seamless=True))
+    monkeypatch.setattr(generating, "TILE", 48)
+    assert np.abs(pixels(painter.generate("red-hill", (96, 80), 3, seamless=True)) - once).max() <= 1
+
+
+# ---- layouts -----------------------------------------------------------------------------------
+
+
+BLUE, GOLD = (32, 64, 192), (224, 192, 32)
+
+
+def halves(size=(64, 32)) -> Image.Image:
+    image = Image.new("RGB", size, BLUE)
+    image.paste(GOLD, (size[0] // 2, 0, *size))
+    return image
+
+
+def test_a_layout_has_each_style_where_its_colour_is(painter, monkeypatch):
+    layout = Layout.of(halves(), [BLUE, GOLD], soft=0)
+    size = (512, 256)
+    both = pixels(painter.generate(["red-hill", "blue-tree"], size, 1, layout=layout))
+    red, blue = (np.abs(pixels(painter.generate(name, size, 1)) - both).max((0, 2)) for name in ("red-hill", "blue-tree"))
+    far = painter.margin
+    assert red[: 256 - far].max() <= 1 and blue[256 + far :].max() <= 1  # untouched by the other style
+    assert red[300:].mean() > 10 and blue[:200].mean() > 10
+    monkeypatch.setattr(generating, "REGION_TILE", 128)
+    tiled = pixels(painter.generate(["red-hill", "blue-tree"], size, 1, layout=layout))
+    assert np.abs(tiled - both).max() <= 1
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_shares_are_soft_add_up_and_wrap(wrap):
+    shares = Layout.of(halves(), [BLUE, GOLD], soft=20).shares(256, 128, wrap)
+    window = shares.window(0, -64, 128, 384)
+    assert window.shape == (2, 64, 192) and torch.allclose(window.sum(0), torch.ones(64, 192), atol=1e-5)
+    row = window[0, 32]
+    assert (row[32:160].diff() <= 1e-4).sum() > 30 and 0.4 < row[32 + 64] < 0.6  # the border is in the middle
+    assert (row[31] < 0.7) == wrap  # outside, to the left, lies the right-hand style, or the left one goes on
+
+
+def test_a_layout_of_other_colours_is_refused():
+    with pytest.raises(StyleError, match="the layout has the colour #e0c020, to which no style is bound; it has #2040c0, #e0c020"):
+        Layout.of(halves(), [BLUE])
+    with pytest.raises(StyleError, match="bound to the colour #010203, which the layout does not have"):
+        Layout.of(halves(), [BLUE, GOLD, (1, 2, 3)])
+    noisy = Image.fromarray(np.arange(5000 * 3, dtype=np.uint16).astype(np.uint8).reshape(50, 100, 3))
+    many = Image.fromarray(np.stack(np.meshgrid(np.arange(100), np.arange(50)), 2).astype(np.uint8).repeat(2, 2)[..., :3])
+    with pytest.raises(StyleError, match="the layout has 5,000 colours; draw it in at most 32"):
+        Layout.of(many, [BLUE])
+    assert set(np.unique(Layout.of(noisy, [BLUE, GOLD], nearest=True).index)) <= {0, 1}
+    with pytest.raises(ImageError, match="64 x 32 px and the picture is to be 100 x 100"):
+        Layout.of(halves(), [BLUE, GOLD]).check_size(100, 100)
+
+
+@pytest.mark.parametrize("text, told", [("#2040c0", "binds no style"), ("red=kiss", "not a colour"), ("#2040c0=a,2040C0=b", "two styles"), (" ", "empty")])
+def test_bindings_are_refused_in_one_sentence(text, told):
+    with pytest.raises(StyleError, match=told):
+        bindings(text)
+
+
+def test_bindings():
+    assert bindings("#2040c0=water-lilies, E0C020=kiss") == {"#2040c0": "water-lilies", "#e0c020": "kiss"}
+    assert color_of("#2040c0") == BLUE
+
+
+# ---- walks -------------------------------------------------------------------------------------
+
+
+def test_a_walk_between_styles_has_no_jumps(painter):
+    frames = [pixels(f) for f in painter.walk("red-hill", "blue-tree", 9, (80, 64))]
+    steps = [np.abs(a - b).mean() for a, b in zip(frames, frames[1:])]
+    assert len(frames) == 9 and max(steps) < 3 * np.mean(steps) and max(steps) < np.abs(frames[0] - frames[-1]).mean()
+    for frame, name in ((frames[0], "red-hill"), (frames[-1], "blue-tree")):
+        assert np.abs(frame - pixels(painter.generate(name, (80, 64)))).max() <= 1
+
+
+def test_a_walk_between_seeds_has_no_jumps(painter):
+    frames = [pixels(f) for f in painter.walk("red-hill", "red-hill", 9, (80, 64), (1, 2))]
+    steps = [np.abs(a - b).mean() for a, b in zip(frames, frames[1:])]
+    assert max(steps) < 2 * np.mean(steps)
+    assert np.abs(frames[-1] - pixels(painter.generate("red-hill", (80, 64), 2))).max() <= 1
+
+
+# ---- files and refusals ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size, seamless, told", [((63, 100), False, "64 px up"), ((8000, 8000), False, "40 megapixels"), ((100, 96), True, "multiples of")])
+def test_wrong_sizes(painter, size, seamless, told):
+    with pytest.raises(ImageError, match=told):
+        painter.generate("red-hill", size, seamless=seamless)
+
+
+def test_styles_of_another_network_are_refused(painter, folder, other_weights, tmp_path):
+    with pytest.raises(WeightsError, match="paints with the styles of another network"):
+        NoisePainter(other_weights, folder / "generate.safetensors", "cpu")
+    other = NoisePainter(add_generation(shutil.copytree(other_weights, tmp_path / "o")), device="cpu").stylizer.style("red-hill")
+    with pytest.raises(StyleError, match="another network"):
+        painter.generate(other, (64, 64))
+    with pytest.raises(StylenormError, match="a seed lies between"):
+        painter.generate("red-hill", (64, 64), seed=-1)
+
+
+@pytest.fixture
+def run(folder, capsys):
+    def call(*words) -> tuple[int, str, str]:
+        code = main(["generate", "--weights", str(folder), "--device", "cpu", *map(str, words)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_writes_pictures(run, tmp_path, painter):
+    code, out, _ = run("--style", "red-hill", "--size", "96x64", "--seed", 7, "--count", 2, "-o", tmp_path / "many", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["seed"] for row in rows] == [7, 8]
+    assert np.array_equal(pixels(Image.open(rows[1]["output"])), pixels(painter.generate("red-hill", (96, 64), 8)))
+    code, *_ = run("--style", "red-hill:1,blue-tree:1", "--size", 64, "-o", tmp_path / "b.jpg")
+    assert code == 0 and Image.open(tmp_path / "b.jpg").size == (64, 64)
+
+
+def test_the_command_writes_a_layout_in_its_proportions(run, tmp_path):
+    halves().save(tmp_path / "map.png")
+    code, out, _ = run("--layout", tmp_path / "map.png", "--bind", "#2040c0=red-hill,#e0c020=blue-tree", "-o", tmp_path / "o.png")
+    assert code == 0 and Image.open(tmp_path / "o.png").size == (1024, 512)
+
+
+@pytest.mark.parametrize("suffix, format", [(".gif", "GIF"), (".webp", "WEBP")])
+def test_the_command_writes_walks(run, tmp_path, suffix, format):
+    target = tmp_path / f"walk{suffix}"
+    code, *_ = run("--style", "red-hill", "--from", 1, "--to", 2, "--frames", 4, "--back", "--size", 64, "-o", target)
+    with Image.open(target) as image:
+        assert code == 0 and image.format == format and image.n_frames == 6 and image.size == (64, 64)
+
+
+def test_the_command_writes_mp4(run, tmp_path):
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install av")
+    code, *_ = run("--from", "red-hill", "--to", "blue-tree", "--frames", 5, "--size", "96x64", "-o", tmp_path / "walk.mp4")
+    with av.open(str(tmp_path / "walk.mp4")) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert code == 0 and len(frames) == 5 and frames[0].shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["-o", "x.png"], "give --style NAME"),
+        (["--style", "nobody", "-o", "x.png"], "no style is named 'nobody'"),
+        (["--style", "red-hill", "--size", "7by9", "-o", "x.png"], "give it as in 1920x1080"),
+        (["--style", "red-hill", "--size", "20", "-o", "x.png"], "64 px up"),
+        (["--style", "red-hill", "-o", "x.bmp"], "does not end in a format"),
+        (["--style", "red-hill", "-o", "x.gif"], "is for a walk"),
+        (["--style", "red-hill", "--count", "2", "-o", "x.png"], "2 pictures do not fit into the file"),
+        (["--from", "red-hill", "-o", "x.gif"], "give both --from and --to"),
+        (["--from", "red-hill", "--to", "blue-tree", "-o", "x.png"], "format for walks"),
+        (["--style", "red-hill", "--from", "1", "--to", "blue-tree", "-o", "x.gif"], "are seeds"),
+        (["--layout", "none.png", "--bind", "#000000=red-hill", "-o", "x.png"], "there is no layout none.png"),
+        (["--bind", "#000000=red-hill", "-o", "x.png"], "both --layout MAP and --bind"),
+        (["--style", "red-hill", "--network", "none.safetensors", "-o", "x.png"], "does not exist"),
+    ],
+)
+def test_wrong_use_is_one_sentence(run, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words)
+    assert code == 2 and out == "" and told in err and len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_network_the_sentence_says_what_to_do(weights, capsys):
+    assert main(["generate", "--weights", str(weights), "--style", "red-hill", "-o", "x.png"]) == 2
+    assert "make it with stylenorm train-generate" in capsys.readouterr().err
+
+
+# ---- training and figures ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def paintings(tmp_path_factory):
+    from conftest import make_photo
+
+    folder = tmp_path_factory.mktemp("paintings")
+    for seed, name in enumerate(("red-hill", "blue-tree")):
+        make_photo(folder / f"{name}.png", (160, 140), seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(weights, paintings, tmp_path_factory):
+    from stylenorm.noise_training import train_generate
+
+    seen, out = [], tmp_path_factory.mktemp("run")
+    config = dict(styles=str(paintings), paintings=str(paintings), init=str(weights / "network.safetensors"))
+    config |= dict(batch=2, size=64, style_size=128, painting_size=64, device="cpu", tensorboard="off", steps=2, checkpoint_every=2)
+    train_generate(GenerateConfig(str(out), **config), progress=seen.append)
+    return out, config, seen
+
+
+def test_training_keeps_the_styles_and_moves_the_network(trained, weights):
+    out, _, seen = trained
+    before, after = load_network(weights / "network.safetensors"), load_network(out / "generate.safetensors")
+    assert after.about["styles_of"] == before.hash != after.hash and after.encoder is None
+    assert after.generator.config == before.generator.config and len(seen) == 2
+    assert "photos" not in after.about["training"] and after.about["training"]["slope"] == GenerateConfig("").slope
+    painter = NoisePainter(weights, out / "generate.safetensors", "cpu")
+    assert pixels(painter.generate("tall-grass", (64, 64))).std() > 1  # a style that it was not trained in
+    assert (out / "loss.csv").read_text().count("\n") == 3 and Image.open(out / "samples.png").width > 64
+
+
+@pytest.mark.slow
+def test_training_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
+    from stylenorm.noise_training import train_generate
+
+    out, config, seen = trained
+    shutil.copytree(out, tmp_path / "run")
+    again = []
+    train_generate(GenerateConfig(str(tmp_path / "run"), **config | {"steps": 4}), resume=True, progress=again.append)
+    straight = []
+    train_generate(GenerateConfig(str(tmp_path / "two"), **config | {"steps": 4, "decay_start": 1.0}), progress=straight.append)
+    assert [r.step for r in again] == [3, 4] and len(straight) == 4
+    # The same noise and the same paintings come in the same order.
+    assert straight[0].content == pytest.approx(seen[0].content) and straight[0].style == pytest.approx(seen[0].style)
+
+
+def test_training_settings_are_refused_in_one_sentence(tmp_path, capsys):
+    with pytest.raises(StylenormError, match="batch must be even"):
+        GenerateConfig(str(tmp_path), batch=3)
+    with pytest.raises(StylenormError, match="contrast and color"):
+        GenerateConfig(str(tmp_path), color=1.5)
+    assert main(["train-generate", "--out", str(tmp_path / "o")]) == 2
+    assert re.search("give --styles.*or --paintings", capsys.readouterr().err)
+
+
+def test_diversity_sees_a_dead_generator(folder, paintings):
+    rows = run_generate(paintings, ["red-hill"], pictures=3, size=64, steps=2, weights=folder, device="cpu", speeds=(64,))
+    found = {row["what"]: row for row in rows if row["name"] == "red-hill"}
+    assert found["noise of no contrast"]["diversity"] == pytest.approx(0, abs=1e-3)
+    assert found["generated"]["diversity"] > 0.05 and found["crops of the painting"]["diversity"] > 0.05
+    assert found["crops of the painting"]["style"] < found["generated"]["style"]  # of a random network
+    assert found["64 x 64 px"]["seconds"] > 0
