@@ -22,7 +22,7 @@ def check_walk(path: Path, size: tuple[int, int]) -> None:
     if suffix not in MOVING:
         raise StylenormError(f"{path} does not end in a format for walks ({', '.join(MOVING)}); add one")
     if suffix == ".mp4" and find_spec("av") is None:
-        raise StylenormError("MP4 takes PyAV; pip install "stylenorm[video]", or write a .webp or .gif")
+        raise StylenormError('MP4 takes PyAV; pip install "stylenorm[video]", or write a .webp or .gif')
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
         raise ImageError(f"an MP4 has even sides, not {size[0]} x {size[1]}")
 
