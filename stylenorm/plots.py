@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BAND = 20  # px, height of the label above a tile
 GAP = 6  # px between tiles
+WINDOW = 50  # steps that a loss is averaged over before it is drawn
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
@@ -36,12 +37,12 @@ def loss_curve(table: Path, path: Path) -> None:
     with _figure(path) as axes:
         for key in ("total", "content", "style"):
             axes.plot(steps, _smooth([float(r[key]) for r in rows]), label=key, linewidth=1)
-        axes.set(xlabel="step", ylabel="loss, mean over 50 steps", yscale="log")
+        axes.set(xlabel="step", ylabel=f"loss, mean over {WINDOW} steps", yscale="log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
 
 
-def _smooth(values: list[float], window: int = 50) -> list[float]:
+def _smooth(values: list[float], window: int = WINDOW) -> list[float]:
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
@@ -61,10 +62,11 @@ def kind_curves(kinds: Sequence[KindCurves], path: Path) -> None:
     with _figure(path) as axes:
         for color, kind in zip(COLORS, kinds):
             smooth = list(zip(*map(_smooth, kind.runs)))
-            steps = range(1, len(smooth) + 1)
+            first = min(WINDOW, len(smooth) // 4)  # the fall from random weights would flatten all the rest
+            steps, smooth = range(first + 1, len(smooth) + 1), smooth[first:]
             axes.plot(steps, [sum(v) / len(v) for v in smooth], label=kind.title, color=color, linewidth=1.5)
             axes.fill_between(steps, [min(v) for v in smooth], [max(v) for v in smooth], color=color, alpha=0.2, linewidth=0)
-        axes.set(xlabel="step", ylabel="loss, mean over 50 steps", yscale="log")
+        axes.set(xlabel="step", ylabel=f"loss, mean over {WINDOW} steps", yscale="log")
         axes.grid(alpha=0.3, which="both")
         axes.legend()
 

@@ -9,7 +9,8 @@ from conftest import PAINTINGS, TINY, make_photo, make_weights
 from PIL import Image
 
 from stylenorm import StyleError, StylenormError, WeightsError
-from stylenorm.checkpoint import load_network
+from stylenorm.catalog import compared_networks
+from stylenorm.checkpoint import load_network, load_style
 from stylenorm.cli import main
 from stylenorm.cli_compare import CHANGES as OPTIONS
 from stylenorm.cli_compare import small
@@ -187,3 +188,16 @@ def test_seeds_are_checked(pictures, tmp_path):
         with pytest.raises(StylenormError, match="seed"):
             replace(config, seeds=seeds)
     assert small(pictures, pictures, tmp_path, (), 10, "cpu", None).widths == (16, 32, 64)
+
+
+def test_the_shipped_networks_differ_in_their_norm_alone():
+    networks = {kind: load_network(file) for kind, file in compared_networks().items()}
+    assert sorted(networks) == sorted(KINDS)
+    configs = [network.generator.config.to_dict() | {"norm": None} for network in networks.values()]
+    assert all(config == configs[0] for config in configs)
+    trained = [network.about["training"] | {"norm": None} for network in networks.values()]
+    assert all(settings == trained[0] for settings in trained), "the same paintings, order and budget"
+    photo = torch.rand(3, 3, 64, 64)
+    for kind, network in networks.items():
+        style = load_style(next(compared_networks()[kind].parent.glob("styles/*")), network.hash)
+        assert (moved(network.generator, [style], photo)["half contrast"] < 0.01) == (kind == "instance")
