@@ -50,7 +50,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
     from .studio import Studio
 
     weights = Path(weights) if weights is not None else weights_folder()
-    studio = Studio(Stylizer(weights), Shelf(folder), weights, limits or allowed())
+    studio = Studio(Stylizer(weights), Shelf(folder), weights, limits or allowed(), notice=gr.Info)
     choosers = Choosers()
     with Page(title="stylenorm: photographs into paintings", analytics_enabled=False, delete_cache=DELETE) as page:
         gr.Markdown("# stylenorm\nTurn a photograph into a painting.", elem_id="heading")

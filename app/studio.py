@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -60,7 +60,7 @@ COMPARED = {
 class Limits:
     """What one visitor may ask for. file_bytes: of an upload. megapixels: of a picture, checked before it is decoded."""
 
-    megapixels: float = 50
+    megapixels: float = 120
     file_bytes: int = 200_000_000
     style_bytes: int = 4_000_000
     minutes: float = 30
@@ -84,12 +84,13 @@ class Wish:
 
 @dataclass
 class Studio:
-    """A network, its gallery, and the shelf that results are laid on."""
+    """A network, its gallery, and the shelf that results are laid on. notice: called with what a visitor should know."""
 
     stylizer: Stylizer
     shelf: Shelf
     weights: Path = field(default_factory=weights_folder)
     limits: Limits = Limits()
+    notice: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -267,7 +268,11 @@ class Studio:
             strength=wish.strength,
             preserve_color=wish.keep_colors,
             size=size,
+            notice=self._in_strips,
         )
+
+    def _in_strips(self, _: str) -> None:  # what the library says is about this machine's memory and folders
+        self.notice("This picture is large, so it is painted strip by strip. That takes a few minutes.")
 
     def _save(self, image, stem: str, what: str) -> Path:
         """A picture for the screen: PNG where it is transparent, else JPEG."""
@@ -304,7 +309,8 @@ class Studio:
         mask, rest = drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge)
         other = self.style(Wish([(outside, 1)], inside.painting, inside.style_file))
         style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], picture.size)
-        return self.stylizer.stylize(picture, style, strength=inside.strength, preserve_color=inside.keep_colors)
+        wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}
+        return self.stylizer.stylize(picture, style, **wish_of)
 
     # ---- folder --------------------------------------------------------------------------------
 
@@ -316,7 +322,7 @@ class Studio:
         self.shelf.hold(visitor, "folder photo", files)
         self.shelf.hold(visitor, "folder style", [wish.painting, wish.style_file])
         work, style = items(list(files)), self.style(wish)
-        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size}
+        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "notice": self._in_strips}
         target = self.shelf.new("painted.zip")
         self.shelf.hold(visitor, "folder file", [target])
         rows: list[list[str]] = []

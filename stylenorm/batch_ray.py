@@ -45,12 +45,13 @@ TRIES = 3  # workers that one photograph may take with it before it is left out
 
 @dataclass(frozen=True)
 class Brush:
-    """What a worker needs to paint. styles: `Style` by a look's label. options: of `Stylizer.stylize`."""
+    """What a worker needs to paint. memory: of `Stylizer`. styles: `Style` by a look's label. options: of `Stylizer.stylize`."""
 
     weights: str | None
     network: str
     device: str
     backend: str
+    memory: float | None
     styles: Mapping[str, object]
     options: Mapping[str, object]
     out: Path | UrlFolder
@@ -81,7 +82,8 @@ class Worker:
 
         if read_metadata(network_file(self.brush.weights), "network").get("hash") != self.brush.network:
             raise StylenormError(f"{platform.node()} has another network than this machine; give --weights on a shared path")
-        self.stylizer = Stylizer(self.brush.weights, device=self.brush.device, backend=self.brush.backend)
+        brush = self.brush
+        self.stylizer = Stylizer(brush.weights, device=brush.device, backend=brush.backend, memory=brush.memory)
         return self.stylizer.describe()
 
     def paint(self, task: Task) -> list[Result]:

@@ -35,6 +35,8 @@ from stylenorm.cli_parts import (
     AsJson,
     Backend,
     Device,
+    Memory,
+    PaintAt,
     PreserveColor,
     Quality,
     Quiet,
@@ -120,6 +122,7 @@ Examples:
   stylenorm stylize photo.jpg --style kiss:2,scream:1 -o painted.png
   stylenorm stylize photo.jpg --style-image my-painting.jpg -o painted.jpg
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
+  stylenorm stylize panorama.jpg --style kiss --paint-at 2048 -o painted.jpg
   stylenorm stylize - --style kiss -o - < photo.jpg > painted.png
 """
 )
@@ -143,6 +146,7 @@ def stylize(
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     size: Size = None,
+    paint_at: PaintAt = None,
     style_size: StyleSize = None,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,
@@ -152,6 +156,7 @@ def stylize(
     strip: Strip = False,
     device: Device = "auto",
     backend: Backend = "auto",
+    memory: Memory = None,
     weights: Weights = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -172,6 +177,8 @@ def stylize(
     to_stdout = jobs[0].target is None
     if to_stdout and as_json:
         raise StylenormError("the picture and --json cannot both go to standard output; give -o FILE")
+    if paint_at is not None and (moving := [job.source for job in jobs if is_moving(job)]):
+        raise StylenormError(f"--paint-at is for pictures that do not move; {moving[0]} does, or becomes a GIF")
     make_folder(jobs)
     say = (lambda line: None) if quiet or as_json or to_stdout else print
 
@@ -179,14 +186,15 @@ def stylize(
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         from stylenorm.engine import Stylizer
 
-        stylizer = Stylizer(weights, device=device, backend=backend)
+        stylizer = Stylizer(weights, device=device, backend=backend, memory=memory)
         wanted = stylizer.resolve(names + [(stylizer.style_from(path, size=style_size), w) for path, w in kept])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size}
+        still = {"strip": strip, "paint_at": paint_at, "notice": say}
         for number, job in enumerate(jobs, 1):
             if is_moving(job):
                 row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality, strip)
             else:
-                row = do(job, lambda picture: stylizer.stylize(picture, wanted, strip=strip, **options), quality)
+                row = do(job, lambda picture: stylizer.stylize(picture, wanted, **still, **options), quality)
             rows.append(row := row | {"style": wanted.name})
             if "error" in row:
                 complain(row["error"])

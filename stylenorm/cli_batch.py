@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,8 @@ from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     Backend,
     Device,
+    Memory,
+    PaintAt,
     PreserveColor,
     Quality,
     Quiet,
@@ -83,6 +86,7 @@ def batch(
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     size: Size = None,
+    paint_at: PaintAt = None,
     style_size: StyleSize = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Paint everything again, over what is in OUT.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many photographs that were not done yet.")] = None,
@@ -94,6 +98,7 @@ def batch(
     ] = None,
     device: Device = "auto",
     backend: Backend = "auto",
+    memory: Memory = None,
     weights: Weights = None,
     quiet: Quiet = False,
     as_lines: Annotated[bool, typer.Option("--json-lines", help="Print a JSON object a painting, and nothing else.")] = False,
@@ -120,6 +125,7 @@ def batch(
     wanted = wanted_styles(style or (), style_image or (), weights)
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
+    options |= {"paint_at": paint_at} if paint_at else {}  # so that batches from before there was one go on
     settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
     source, target = place(photos), place(output)
     if ray is not None:
@@ -131,7 +137,7 @@ def batch(
     if not tree.photos and not tree.unread:
         raise StylenormError(f"the folder {photos} holds no photograph")
     show = Show(quiet=quiet, as_lines=as_lines)
-    where = Where(weights, device, backend, ray)
+    where = Where(weights, device, backend, memory, ray)
     asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where)
     try:
         with manifest_in(target) as manifest, show:
@@ -146,11 +152,12 @@ def batch(
 
 @dataclass(frozen=True)
 class Where:
-    """What paints. ray: a cluster's address, or None for this machine."""
+    """What paints. memory: GB, most for a picture, or None. ray: a cluster's address, or None for this machine."""
 
     weights: Path | None
     device: str
     backend: str
+    memory: float | None
     ray: str | None
 
 
@@ -234,10 +241,10 @@ def check_settings(manifest: Manifest, settings: dict, output: Path | UrlFolder,
     )
 
 
-def painter(weights: Path | None, device: str, backend: str):
+def painter(weights: Path | None, device: str, backend: str, memory: float | None = None):
     from stylenorm.engine import Stylizer
 
-    return Stylizer(weights, device=device, backend=backend)
+    return Stylizer(weights, device=device, backend=backend, memory=memory)
 
 
 def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
@@ -267,7 +274,7 @@ def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, st
     """Whether there was room for all of it."""
     from stylenorm.batch import NoRoom
 
-    crew = on_ray if asked.where.ray else on_this_machine
+    crew = on_ray if asked.where.ray else partial(on_this_machine, show.say)
     try:
         with crew(asked, looks, manifest, stop) as (description, paint):
             if manifest.settings != asked.settings or asked.overwrite:
@@ -282,15 +289,18 @@ def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, st
 
 
 @contextmanager
-def on_this_machine(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> Iterator[tuple[str, Callable]]:
+def on_this_machine(
+    say: Callable[[str], None], asked: Batch, looks, manifest: Manifest, stop: threading.Event
+) -> Iterator[tuple[str, Callable]]:
     """What paints, for people; and what gives the manifest's lines for tasks, as they are done."""
     from stylenorm.batch import paint_all
 
-    stylizer = painter(asked.where.weights, asked.where.device, asked.where.backend)
+    where = asked.where
+    stylizer = painter(where.weights, where.device, where.backend, where.memory)
     styles = styles_of(stylizer, asked, looks)
 
     def paint(picture, look):
-        return stylizer.stylize(picture, styles[look.label], **asked.options)
+        return stylizer.stylize(picture, styles[look.label], **asked.options, notice=say)
 
     def paint_tasks(tasks):
         return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop)
@@ -304,11 +314,12 @@ def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> It
     from stylenorm.batch_ray import Brush, Crew
 
     where = asked.where
-    styles = styles_of(painter(where.weights, "cpu", "torch"), asked, looks)
+    styles = styles_of(painter(where.weights, "cpu", "torch", where.memory), asked, looks)
     weights = where.weights and str(where.weights.absolute())
     brush = Brush(
-        weights, asked.settings["network"], where.device, where.backend, styles, asked.options, asked.output, asked.settings["quality"]
-    )
+        weights, asked.settings["network"], where.device, where.backend, where.memory,
+        styles, asked.options, asked.output, asked.settings["quality"],
+    )  # fmt: skip
     with Crew(where.ray, brush) as crew:
         yield crew.start(stop), lambda tasks: crew.paint(tasks, manifest, stop)
 

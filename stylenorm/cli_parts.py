@@ -27,17 +27,35 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 
 
-def _is_number(strength: float) -> float:
-    if math.isnan(strength):  # which is neither below nor above anything
-        raise StylenormError("the strength must be a number from 0 to 1")
-    return strength
+def _is_number(name: str) -> Callable:
+    def check(value: float | None) -> float | None:
+        if value is not None and math.isnan(value):  # which is neither below nor above anything
+            raise StylenormError(f"the {name} must be a number")
+        return value
+
+    return check
+
+
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="GB",
+        callback=_is_number("memory"),
+        help="Most memory to paint a picture in, else half of what is free; larger ones are painted in strips.",
+    ),
+]
 
 
 # How photographs are painted, by every verb that paints them.
-Strength = Annotated[float, typer.Option(min=0, max=1, callback=_is_number, help="0 is the photograph, 1 the painting.")]
+Strength = Annotated[float, typer.Option(min=0, max=1, callback=_is_number("strength"), help="0 is the photograph, 1 the painting.")]
 PreserveColor = Annotated[bool, typer.Option("--preserve-color", help="Keep the photograph's colours.")]
 Size = Annotated[
     int | None, typer.Option(min=16, max=30000, metavar="PX", help="Longer side of the result, else the photograph's.")
+]
+PaintAt = Annotated[
+    int | None,
+    typer.Option(min=16, max=30000, metavar="PX", help="Longer side to paint at, whatever the result's: less is larger strokes."),
 ]
 StyleSize = Annotated[
     int | None,

@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageCms
 
+from stylenorm.bands import Pixels, in_bands
 from stylenorm.profiles import converted, srgb
 from stylenorm.tensors import need_rgb
 
@@ -108,16 +109,12 @@ def keep_color(stylized: Image.Image, original: Image.Image) -> Image.Image:
     need_rgb(stylized, original)
     if original.size != stylized.size:
         original = original.resize(stylized.size, Image.Resampling.LANCZOS)
-    return Image.fromarray(recolored(np.asarray(stylized), np.asarray(original)))
+    return recolored(stylized, original)
 
 
-def recolored(tones: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """`keep_color` of two arrays (H,W,3), both uint8 or both uint16."""
-    result = np.empty_like(tones)
-    for top in range(0, len(result), 256):  # in bands: floats of a whole picture are 12x its size
-        band = slice(top, top + 256)
-        result[band] = _recolor(tones[band], colours[band])
-    return result
+def recolored(tones: Pixels, colours: Pixels) -> Pixels:
+    """`keep_color` of two images, or of two arrays (H,W,3), both uint8 or both uint16, of one size."""
+    return in_bands(lambda _, *bands: _recolor(*bands), tones, colours)
 
 
 def _recolor(tones: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from stylenorm.bands import BAND, Pixels
 from stylenorm.modes import eight_bit, scaled, white_of
 
 # Pillow unpacks the high byte of a sample. Told the other byte order, it unpacks the low one.
 OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 PLANAR = 284, 2  # a TIFF of a plane each: Pillow unpacks those otherwise
 WRITTEN = ("png", "tiff")
-BAND = 256  # rows at a time, for what needs floats or copies
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -121,6 +121,13 @@ def resized(deep: np.ndarray, size: tuple[int, int], how: Image.Resampling = Ima
         return Image.fromarray(scaled(floats, 0, 65535, 65535))
 
     return each_plane(deep, change)
+
+
+def at_size(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """An image or samples at ``size`` = (width, height), by Lanczos; the same one if it has it."""
+    if isinstance(picture, np.ndarray):
+        return resized(picture, size)
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def samples_of(image: Image.Image) -> np.ndarray | None:

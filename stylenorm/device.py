@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -57,6 +58,33 @@ def machine_memory() -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else ""
     return min(known + ([int(text)] if text.isdigit() else []))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of memory that can be taken on ``device`` without swapping; None where the system does not tell."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type != "cpu":
+        return None
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    return min(free, _left_to_container())
+
+
+def _left_to_container() -> float:
+    """Bytes that the container, if this is one, lets us take: its limit less what is taken and cannot be given back."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - taken + int(stat["inactive_file"]))
+    except (OSError, KeyError, ValueError):  # "max" is no number
+        return math.inf
 
 
 def loading_processes(device: torch.device, together: int = 1) -> int:

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from stylenorm.backends import FLOAT32_BYTES, choose_backend
+from stylenorm.bands import BAND, Pixels, in_bands, size_of
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_style
-from stylenorm.device import choose_device
+from stylenorm.detail import enlarge
+from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generator import pad_to
-from stylenorm.images import Picture, fit, keep_color, read_picture, recolored, resized, rewrap, to_tensor
+from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_tensor
-from stylenorm.perceptual import VGGFeatures, resized_short_side, style_statistics
+from stylenorm.perceptual import VGGFeatures, short_side_shape, style_statistics
 from stylenorm.plots import sheet
 from stylenorm.steady import Pool, Steady
+from stylenorm.spill import free_disk, spill_folder
 from stylenorm.style import Style, blend, interpolate
 from stylenorm.style import regions as blend_regions
+from stylenorm.tiling import disk_needed, paint_strips
 
 STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
 SMOOTHING = 0.8  # of films, the share of the past
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
+IN_STRIPS = 12  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
+
+Paint = Callable[[Pixels, Style], Pixels]
 
 
 class Stylizer:
@@ -36,12 +45,19 @@ class Stylizer:
     weights: a folder with network.safetensors and styles/, or a network file; by default the shipped ones.
     device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
     backend: "auto" (OpenVINO on a CPU, torch elsewhere), "torch" or "openvino".
+    memory: GB that painting a picture may take; by default half of what is free at that time. A picture that
+    would take more is painted in strips, with temporary files, in float32: see `stylenorm.tiling`.
 
     Safe to call from several threads at once: nothing of one call is kept for the next.
     Raises `StylenormError`, in one sentence, for what a caller can put right.
     """
 
-    def __init__(self, weights: str | Path | None = None, device: str = "auto", backend: str = "auto") -> None:
+    def __init__(
+        self, weights: str | Path | None = None, device: str = "auto", backend: str = "auto", memory: float | None = None
+    ) -> None:
+        if memory is not None and not memory >= 0:
+            raise StylenormError(f"the memory must be a number of GB from 0 up, not {memory}")
+        self._memory = None if memory is None else memory * 1e9
         self._file = network_file(weights)
         self._network = load_network(self._file)
         self._device = choose_device(device)
@@ -84,6 +100,8 @@ class Stylizer:
         preserve_color: bool = False,
         size: int | None = None,
         strip: bool = False,
+        paint_at: int | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> Image.Image:
         """Paint a photograph.
 
@@ -91,26 +109,31 @@ class Stylizer:
         returned, or a sequence of (name or `Style`, weight). strength: from 0, the photograph itself, to 1; γ
         and β move from the photograph's own predicted style to the wanted one. preserve_color keeps the
         photograph's colours and takes the painting's light and dark. size: longer side of the result in px;
-        without it the result has the photograph's size. strip: without the photograph's EXIF, so that nobody
-        learns from it when and where it was taken.
+        without it the result has the photograph's size. paint_at: longer side in px at which the network paints,
+        whatever the result's: strokes are as large against the picture as in one of that size, and the
+        photograph's finer detail is brought back (`stylenorm.detail`). notice: called with a sentence if the
+        picture is painted in strips, before that starts. strip: without the photograph's EXIF, so that nobody learns
+        from it when and where it was taken.
 
         Returns a PIL image, upright, with the photograph's transparency, colour profile and EXIF in its
         ``info``; `stylenorm.images.write_picture` writes them into the file. A photograph of 16 bits is painted
         in 16 bits, which are there as well, for PNG and TIFF.
         """
-        _check_options(strength, size)
+        _check_options(strength, size=size, paint_at=paint_at)
         wanted = self.resolve(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        self._check_memory(photo, picture.name, deep=picture.deep is not None)
-        self._check_regions(wanted, photo)
-        if picture.deep is None:
-            painted = self._paint(photo, wanted, strength)
-            painted = keep_color(painted, photo) if preserve_color else painted
-        else:
-            pixels = resized(picture.deep[..., :3], photo.size)
-            painted = self._painted(pixels, photo, wanted, strength)
-            painted = recolored(painted, pixels) if preserve_color else painted
+        pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
+        if strength == 0:
+            return rewrap(picture, pixels, strip=strip)
+        small = photo if paint_at is None else fit(photo, paint_at)
+        self._check_regions(wanted, small)
+        ground = small if picture.deep is None else at_size(pixels, small.size)
+        painted = self._painted(ground, small, wanted, strength, self._way(ground, picture.name, notice))
+        if small.size != photo.size:
+            painted = enlarge(painted, ground, pixels)
+        if preserve_color:
+            painted = recolored(painted, pixels)
         return rewrap(picture, painted, strip=strip)
 
     def stream(
@@ -127,7 +150,7 @@ class Stylizer:
         The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
-        _check_options(strength, size)
+        _check_options(strength, size=size)
         if not 0 <= smoothing < 1:
             raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {smoothing}")
         steady = Steady(smoothing, self._network.generator.config.stride, fixed)
@@ -143,6 +166,7 @@ class Stylizer:
         if not regions:
             raise StyleError("regions need at least one style with its mask")
         width, height = size
+        self._check_region_memory(width, height)
         masks = [mask_tensor(mask, (height, width)) for _, mask in regions]
         masks[0] = torch.where(sum(masks) > 0, masks[0], torch.ones(()))
         generator = self._network.generator
@@ -155,7 +179,7 @@ class Stylizer:
         photo = fit(picture.rgb, tile)
         names = list(names or self.styles)
         styles = [self.style(n) for n in names]
-        return sheet([photo, *(self._paint(photo, s, 1.0) for s in styles)], ["photograph", *names], columns)
+        return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns)
 
     def resolve(self, style) -> Style:
         """A `Style` from whatever `stylize` takes for one."""
@@ -183,36 +207,87 @@ class Stylizer:
         if any(t.shape[0] != 1 for t in numbers) or not all(torch.isfinite(t).all() for t in numbers):
             raise StyleError(f"the style {style.name!r} is not one row of finite numbers")
 
+    def _check_region_memory(self, width: int, height: int) -> None:
+        """A style with regions is a γ and β for each position of each map: 300 bytes a pixel with the shipped network."""
+        generator, free = self._network.generator, free_memory(torch.device("cpu"))
+        need = 8 * sum(c * h * w for c, (h, w) in zip(generator.config.channels, generator.region_sizes(height, width)))
+        if free is not None and need > free / 2:
+            raise StyleError(
+                f"regions of a picture of {width} x {height} px would take {need / 1e9:.2g} GB of memory, {free / 1e9:.2g} GB are "
+                "free and half of them are for the painting; make the picture smaller, or paint it in one style"
+            )
+
     def _check_regions(self, style: Style, photo: Image.Image) -> None:
         sizes = self._network.generator.region_sizes(photo.height, photo.width)
         for pair, size in zip(style, sizes):
             if any(t.dim() == 4 and t.shape[2:] != size for t in pair):
                 raise StyleError(
-                    f"the style {style.name!r} has regions for a picture of another size, this one is {photo.width} x {photo.height}"
+                    f"the style {style.name!r} has regions for a picture of another size, "
+                    f"this one is painted at {photo.width} x {photo.height}"
                 )
 
-    def _paint(self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool | None = None) -> Image.Image:
-        if strength == 0:
-            return photo
-        return Image.fromarray(self._painted(np.asarray(photo), photo, style, strength, steady))
-
-    def _painted(
-        self, pixels: np.ndarray, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool | None = None
-    ) -> np.ndarray:
-        """pixels: the photograph's, uint8 or uint16 (H, W, 3); what comes back is alike."""
-        run = partial(steady.run, self._backend) if steady else self._backend
+    def _painted(self, pixels: Pixels, photo: Image.Image, style: Style, strength: float, paint: Paint, settle=None) -> Pixels:
+        """pixels: the photograph's, what comes back is alike. photo: the same in 8 bits. settle: of films, `Steady.settle`."""
         if strength == 0:
             return pixels
         if strength == 1:
-            return run(pixels, style)
+            return paint(pixels, style)
         # From the photograph's own style to the wanted one; what the network cannot give back of the
         # photograph when asked for its own style is added, and fades as the style grows.
         own = self._predicted(photo, STYLE_SIZE, "photograph")
-        own = steady.settle(own) if steady else own
-        painted = run(pixels, interpolate(own, style, strength)).astype(np.float32)
-        missing = pixels.astype(np.float32) - run(pixels, own)
-        white = np.iinfo(pixels.dtype).max
-        return np.clip(painted + (1 - strength) * missing + 0.5, 0, white).astype(pixels.dtype)
+        own = settle(own) if settle else own
+        painted = paint(pixels, interpolate(own, style, strength))
+        again = paint(pixels, own)
+
+        def faded(_, there: np.ndarray, here: np.ndarray, again: np.ndarray) -> np.ndarray:
+            missing = here.astype(np.float32) - again
+            return np.clip(there + (1 - strength) * missing + 0.5, 0, np.iinfo(here.dtype).max).astype(here.dtype)
+
+        return in_bands(faded, painted, pixels, again)
+
+    def _frame(self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool) -> Image.Image:
+        """A film's frame is painted at once: its moments are taken and given in the backend."""
+        run = partial(steady.run, self._backend)
+        return self._painted(photo, photo, style, strength, partial(self._whole, run=run), steady.settle)
+
+    def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
+        painted = (run or self._backend)(np.asarray(photo), style)
+        return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
+
+    def _in_strips(self, photo: Pixels, style: Style) -> Pixels:
+        return paint_strips(self._network.generator, photo, style, self._device)
+
+    def _memory_needed(self, photo: Pixels) -> int:
+        """Bytes to paint it at once."""
+        deep = isinstance(photo, np.ndarray)
+        return math.prod(size_of(photo)) * ((FLOAT32_BYTES if deep else self._backend.bytes_per_pixel) + AROUND)
+
+    def _check_frame(self, photo: Image.Image) -> None:
+        free, need = free_memory(self._device), self._memory_needed(photo)
+        if free is not None and need > free:
+            raise _too_large(photo.size, "a frame", need, free, "memory")
+
+    def _way(self, photo: Pixels, name: str, notice: Callable[[str], None] | None) -> Paint:
+        """How to paint: at once where the memory is there for it, else in strips. Raises `ImageError` where nothing helps."""
+        free = free_memory(self._device)
+        most = self._memory if self._memory is not None else None if free is None else free / 2
+        deep, size = isinstance(photo, np.ndarray), size_of(photo)
+        pixels, need = math.prod(size), self._memory_needed(photo)
+        if most is None or need <= most:
+            return self._whole
+        least = pixels * IN_STRIPS * (2 if deep else 1)
+        if self._device.type == "cpu" and free is not None and least > free:
+            raise _too_large(size, name, least, free, "memory")
+        folder, disk = spill_folder(), disk_needed(self._network.generator, size)
+        if disk > (room := free_disk(folder)):
+            raise _too_large(size, name, disk, room, f"disk in {folder}", "set TMPDIR to a folder with more room, or ")
+        if notice:
+            notice(
+                f"{name}: {pixels / 1e6:.0f} megapixels would take {need / 1e9:.1f} GB of memory at once, more than the "
+                f"{most / 1e9:.1f} GB that it may take; painting in strips, with {disk / 1e9:.1f} GB of temporary files "
+                f"in {folder}"
+            )
+        return self._in_strips
 
     @torch.inference_mode()
     def _predicted(self, rgb: Image.Image, size: int, name: str) -> Style:
@@ -220,7 +295,7 @@ class Stylizer:
             raise StyleError(
                 f"the network in {self._file} has no style encoder; use one of its named styles, at strength 1"
             )
-        x = resized_short_side(to_tensor(_not_too_long(rgb)), size)
+        x = _small_tensor(rgb, size)
         statistics = style_statistics(self._features()(x.to(self._device)))
         flat = self._network.encoder(statistics.cpu())
         channels = self._network.generator.config.channels
@@ -233,16 +308,13 @@ class Stylizer:
                 self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
             return self._vgg
 
-    def _check_memory(self, photo: Image.Image, name: str, deep: bool = False) -> None:
-        free = _free_memory() if self._device.type == "cpu" else None
-        each = FLOAT32_BYTES if deep else self._backend.bytes_per_pixel
-        need = photo.width * photo.height * (each + AROUND)
-        if free is not None and need > free:
-            side = int(max(photo.size) * (free / need) ** 0.5 * 0.9)
-            raise ImageError(
-                f"{name} has {photo.width * photo.height / 1e6:.0f} megapixels and would take {need / 1e9:.0f} GB of memory, "
-                f"{free / 1e9:.0f} GB are free; give a size of {side} px or less"
-            )
+
+def _too_large(size: tuple[int, int], name: str, need: float, free: float, what: str, advice: str = "") -> ImageError:
+    side = int(max(size) * (free / need) ** 0.5 * 0.9)
+    return ImageError(
+        f"{name} has {math.prod(size) / 1e6:.0f} megapixels and would take {need / 1e9:.2g} GB of {what}, "
+        f"{free / 1e9:.2g} GB are free; {advice}give a size of {side} px or less"
+    )
 
 
 class Stream:
@@ -257,50 +329,52 @@ class Stream:
     def __call__(self, frame: Image.Image) -> Image.Image:
         frame = self._sized(frame)
         self.steady.begin(np.array(frame))
-        painted = self._colored(frame, self._stylizer._paint(frame, self._style, self._strength, self.steady))
+        painted = self._colored(frame, self._stylizer._frame(frame, self._style, self._strength, self.steady))
         return Image.fromarray(self.steady.end(np.asarray(painted)))
 
     def survey(self, frame: Image.Image) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
-        return self._colored(frame := self._sized(frame), self._stylizer._paint(frame, self._style, self._strength, self._pool))
+        return self._colored(frame := self._sized(frame), self._stylizer._frame(frame, self._style, self._strength, self._pool))
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
         return self._pool.pooled()
 
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
-        return keep_color(painted, frame) if self._preserve_color else painted
+        return recolored(painted, frame) if self._preserve_color else painted
 
     def _sized(self, frame: Image.Image) -> Image.Image:
         frame = frame if self._size is None else fit(frame, self._size)
         if self.size != frame.size:
-            self._stylizer._check_memory(frame, "a frame")
+            self._stylizer._check_frame(frame)
             self._stylizer._check_regions(self._style, frame)
             self.size = frame.size
         return frame
 
 
-def _check_options(strength: float, size: int | None) -> None:
+def _check_options(strength: float, **sides: int | None) -> None:
     if not 0 <= strength <= 1:
         raise StyleError(f"strength must lie between 0 and 1, not {strength}")
-    if size is not None and not 16 <= size <= 30000:
-        raise StyleError(f"size must lie between 16 and 30000 px, not {size}")
+    for what, side in sides.items():
+        if side is not None and not 16 <= side <= 30000:
+            raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
 
 
-def _not_too_long(rgb: Image.Image, most: float = 4.0) -> Image.Image:
-    """The middle of a scroll: sides at most 4 to 1, so that a painting's short side sets the cost."""
-    w, h = rgb.size
-    keep_w, keep_h = min(w, round(h * most)), min(h, round(w * most))
-    x, y = (w - keep_w) // 2, (h - keep_h) // 2
-    return rgb.crop((x, y, x + keep_w, y + keep_h))
+def _small_tensor(rgb: Image.Image, size: int, most: float = 4.0) -> torch.Tensor:
+    """What an encoder sees: (1, 3, h, w), its shorter side ``size`` px, antialiased; of a scroll, the middle.
 
-
-def _free_memory() -> int | None:
-    """Bytes of memory that can be taken without swapping, where the system tells."""
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None
+    Sides are at most ``most`` to 1, so that a painting's short side sets the cost. As `resized_short_side`, but first
+    along the rows, and these in bands: floats of a large picture are many, and Pillow warns of large crops.
+    """
+    width, height = min(rgb.width, round(rgb.height * most)), min(rgb.height, round(rgb.width * most))
+    left, upper = (rgb.width - width) // 2, (rgb.height - height) // 2
+    bands = (
+        to_tensor(rgb.crop((left, top, left + width, min(top + BAND, upper + height))))
+        for top in range(upper, upper + height, BAND)
+    )
+    shape = short_side_shape(height, width, size)
+    if shape == (height, width):
+        return torch.cat(list(bands), 2)
+    narrow = [F.interpolate(x, (x.shape[2], shape[1]), mode="bicubic", antialias=True) for x in bands]
+    return F.interpolate(torch.cat(narrow, 2), shape, mode="bicubic", antialias=True).clamp(0, 1)

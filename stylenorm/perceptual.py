@@ -172,7 +172,10 @@ def style_statistics(features: Features, layers: Sequence[str] = STYLE_LAYERS) -
 
 def resized_short_side(x: Tensor, size: int) -> Tensor:
     """(N, 3, H, W) with its shorter side ``size`` px, antialiased."""
-    h, w = x.shape[-2:]
-    scale = size / min(h, w)
-    shape = (max(1, round(h * scale)), max(1, round(w * scale)))
-    return F.interpolate(x, shape, mode="bicubic", antialias=True).clamp(0, 1) if shape != (h, w) else x
+    shape = short_side_shape(*x.shape[-2:], size)
+    return F.interpolate(x, shape, mode="bicubic", antialias=True).clamp(0, 1) if shape != tuple(x.shape[-2:]) else x
+
+
+def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    scale = size / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -13,8 +13,9 @@ from functools import lru_cache
 import numpy as np
 from PIL import ImageCms
 
+from stylenorm.bands import BAND
+
 LEVELS = np.arange(65536) / 65535
-BAND = 256  # rows at a time
 TABLES = {b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"D2B0", b"D2B1", b"B2D0", b"B2D1"}
 
 

@@ -12,10 +12,13 @@ import pytest
 
 pytest.importorskip("gradio")
 from app_helpers import ROOT  # noqa: E402
+from conftest import make_photo  # noqa: E402
 
 from app.archive import Results, items, safe_name  # noqa: E402
 from app.files import Shelf  # noqa: E402
+from app.studio import Studio, Wish  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
+from stylenorm import Stylizer  # noqa: E402
 from stylenorm.errors import ImageError, StylenormError  # noqa: E402
 
 
@@ -141,3 +144,12 @@ def test_watching_a_training():
 def test_curves_are_thinned():
     curve = [(i, 0, 0) for i in range(1001)]
     assert len(thinned(curve)) < 250 and thinned(curve)[-1][0] == 1000 and thinned(curve[:3]) == curve[:3]
+
+
+@pytest.mark.parametrize("memory, lines", [(0, 1), (4, 0)])
+def test_a_visitor_is_told_of_strips_and_not_of_the_server(weights, tmp_path, memory, lines):
+    told, shelf = [], Shelf(tmp_path / "shelf")
+    studio = Studio(Stylizer(weights, "cpu", "torch", memory=memory), shelf, weights, notice=told.append)
+    file = studio.finish("ada", str(make_photo(shelf.new("photo.jpg"))), Wish([("red-hill", 1)]), "png", 90)
+    assert file.is_file() and len(told) == lines
+    assert all("strip" in line and "/" not in line and "GB" not in line for line in told)

@@ -142,6 +142,9 @@ def test_wrong_use_does_not_import_torch(weights, photo, tmp_path):
         [*stylize, "--style", "red-hill", "--strength", "nan"],
         [*stylize, "--style", "red-hill", "--strength", "much"],
         [*stylize, "--style", "red-hill", "--size", "0"],
+        [*stylize, "--style", "red-hill", "--paint-at", "15"],
+        [*stylize, "--style", "red-hill", "--memory", "-1"],
+        [*stylize, "--style", "red-hill", "--memory", "nan"],
         [*stylize, "--style", "red-hill", "--quality", "101"],
         [*stylize, "--style", "red-hill", "--device", "tpu"],
         [*stylize, "--style", "red-hill", "--backend", "tensorflow"],
@@ -212,6 +215,27 @@ def test_options_reach_the_stylizer(cli, stylizer, photo, tmp_path):
     wanted = stylizer.stylize(photo, "red-hill", strength=0.5, preserve_color=True, size=40)
     assert wanted.size == (40, 29)
     np.testing.assert_array_equal(pixels(out), np.asarray(wanted))
+
+
+def test_strips_are_told_in_one_line(cli, stylizer, photo, tmp_path):
+    out = tmp_path / "out.png"
+    words = ("stylize", photo, "--style", "red-hill", "-o", out, "--memory", "0")
+    notice, row = cli(*words).out.splitlines()
+    assert notice.startswith(f"{photo}: ") and "painting in strips" in notice and "->" in row
+    assert np.abs(pixels(out).astype(int) - np.asarray(stylizer.stylize(photo, "red-hill"))).max() <= 1
+    assert "painting in strips" not in cli(*words[:-1], "1").out
+    assert cli(*words, "--quiet").out == "" and len(json.loads(cli(*words, "--json").out)) == 1
+
+
+def test_the_size_to_paint_at_is_not_for_animations(cli, photo, tmp_path):
+    result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.gif", "--paint-at", "30")
+    assert result.code == 2 and "--paint-at" in result.err and not (tmp_path / "out.gif").exists()
+
+
+def test_the_size_to_paint_at_reaches_the_stylizer(cli, stylizer, photo, tmp_path):
+    out = tmp_path / "out.png"
+    assert cli("stylize", photo, "--style", "red-hill", "-o", out, "--paint-at", "30").code == 0
+    np.testing.assert_array_equal(pixels(out), np.asarray(stylizer.stylize(photo, "red-hill", paint_at=30)))
 
 
 @pytest.mark.parametrize(

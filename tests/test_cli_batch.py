@@ -181,6 +181,20 @@ def test_json_lines_are_all_that_is_printed(cli, photos, monkeypatch):
     assert end["skipped"] == 3 and len(lines) == 1
 
 
+def test_large_pictures_are_painted_in_strips(cli, photos, stylizer):
+    result = cli("--memory", "0", "--paint-at", "40", "--format", "png")
+    assert result.code == 0 and sum("strips" in line for line in result.out.splitlines()) == 4
+    for name in ("a", "b"):
+        (photo,) = photos.glob(f"{name}.*")
+        wanted = np.asarray(stylizer.stylize(photo, "red-hill", paint_at=40)).astype(int)
+        assert np.abs(pixels(photos.parent / "out" / f"{name}.png") - wanted).max() <= 2
+    refused(cli("--paint-at", "30", "--format", "png"), "paint at 40 instead of 30")
+    cli(out="plain")
+    assert "paint_at" not in manifest(photos.parent / "plain")[0]["settings"]  # batches of before go on
+    *lines, end = [json.loads(line) for line in cli("--memory", "0", "--json-lines", out="lines").out.splitlines()]
+    assert end["done"] == len(lines) == 4
+
+
 def test_a_bar_on_a_terminal(cli, photos, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", cli().out)

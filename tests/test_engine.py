@@ -6,20 +6,23 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_photo
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from stylenorm import engine
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
-from stylenorm.images import read_picture
+from stylenorm.images import read_picture, to_tensor
+from stylenorm.perceptual import resized_short_side
 from stylenorm.style import Style, blend
 
 torch.set_num_threads(1)
@@ -375,8 +378,90 @@ def test_a_device_that_is_not_here_is_named(weights, device, monkeypatch):
     refused(lambda: Stylizer(weights, device), repr(device), "cpu")
 
 
-def test_a_photograph_too_large_for_the_memory_is_refused_with_a_size_that_fits(stylizer, monkeypatch):
-    monkeypatch.setattr(engine, "_free_memory", lambda: 10_000_000)
+# ---- large pictures ----------------------------------------------------------------------------
+
+
+def free(amount: float | None):
+    return lambda device: amount
+
+
+def test_the_way_is_chosen_by_the_free_memory_and_told_in_one_line(stylizer, image, monkeypatch):
+    told = []
+    wanted = stylizer.stylize(image, "red-hill", notice=told.append)
+    for amount in (None, 10**9):  # a system that does not tell is no trouble
+        monkeypatch.setattr(engine, "free_memory", free(amount))
+        assert np.array_equal(pixels(stylizer.stylize(image, "red-hill", notice=told.append)), pixels(wanted))
+    assert told == []
+    need = 60 * 44 * (stylizer._backend.bytes_per_pixel + engine.AROUND)
+    for amount, lines in ((2 * need, 0), (2 * need - 2, 1)):
+        monkeypatch.setattr(engine, "free_memory", free(amount))
+        painted = stylizer.stylize(image, "red-hill", notice=told.append)
+        assert len(told) == lines and np.abs(pixels(painted) - pixels(wanted)).max() <= 1
+    assert "strips" in told[0] and "\n" not in told[0] and "the picture" in told[0]
+
+
+@pytest.mark.parametrize("memory, strips", [(0, True), (0.0001, True), (1, False), (math.inf, False)])
+def test_the_memory_can_be_given(weights, image, monkeypatch, memory, strips):
+    told = []
+    monkeypatch.setattr(engine, "free_memory", free(10**8))
+    Stylizer(weights, "cpu", "torch", memory=memory).stylize(image, "red-hill", notice=told.append)
+    assert bool(told) == strips
+    for wrong in (-1, math.nan):
+        refused(lambda: Stylizer(weights, "cpu", memory=wrong), "memory")
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_all_that_can_be_asked_for_works_in_strips(weights, image, backend):
+    """With either backend the strips are torch's, in float32."""
+    whole, strips = Stylizer(weights, "cpu", "torch", memory=1), Stylizer(weights, "cpu", backend, memory=0)
+    region = whole.region_style([("red-hill", np.eye(4)), ("blue-tree", 1 - np.eye(4))], image.size)
+    for style, options in (
+        ("red-hill", {"strength": 0.4}),
+        ("red-hill", {"preserve_color": True, "strength": 0.7}),
+        ({"red-hill": 1, "blue-tree": 2}, {"size": 90}),
+        (region, {}),
+    ):
+        wanted, painted = (s.stylize(image, style, **options) for s in (whole, strips))
+        assert painted.size == wanted.size and np.abs(pixels(painted) - pixels(wanted)).max() <= 2
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize(
+    "options", [{}, {"strength": 0}, {"strength": 0.4, "preserve_color": True}, {"size": 90, "strip": True}, {"paint_at": 30}]
+)
+def test_sixteen_bits_are_painted_in_strips_and_stay_sixteen(weights, image, backend, options):
+    deep = np.asarray(image).astype(np.uint16) * 256 + 77
+    whole, strips = Stylizer(weights, "cpu", "torch", memory=1), Stylizer(weights, "cpu", backend, memory=0)
+    told = []
+    wanted, painted = (s.stylize(deep, "red-hill", **options, notice=told.append) for s in (whole, strips))
+    assert len(told) == bool(options.get("strength", 1))
+    assert painted.size == wanted.size and painted.info["deep"].dtype == np.uint16
+    assert np.abs(painted.info["deep"].astype(int) - wanted.info["deep"]).max() <= 16
+    assert np.abs(painted.info["deep"] / 257 - pixels(painted)).max() <= 0.51
+
+
+def test_sixteen_bits_count_as_float32(weights, image, monkeypatch):
+    stylizer, told = Stylizer(weights, "cpu", "torch"), []
+    monkeypatch.setattr(stylizer._backend, "bytes_per_pixel", 10, raising=False)
+    monkeypatch.setattr(engine, "free_memory", free(2 * 60 * 44 * 200))
+    stylizer.stylize(image, "red-hill", notice=told.append)
+    assert told == []
+    stylizer.stylize(np.asarray(image).astype(np.uint16) * 257, "red-hill", notice=told.append)
+    assert len(told) == 1
+
+
+def test_too_little_disk_is_told_before_it_starts(stylizer, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "paint_strips", lambda *_: pytest.fail("it started"))
+    monkeypatch.setattr(engine, "free_memory", free(300_000_000))
+    monkeypatch.setattr(engine, "free_disk", lambda folder: 10_000_000)
+    monkeypatch.setattr(engine, "spill_folder", lambda: tmp_path)
+    monkeypatch.setattr(engine, "disk_needed", lambda generator, size: 40 * size[0] * size[1])
+    photo = Image.new("RGB", (1200, 800))
+    refused(lambda: stylizer.stylize(photo, "red-hill"), "disk", str(tmp_path), "TMPDIR", "size of 551 px", kind=ImageError)
+
+
+def test_what_is_too_large_for_strips_is_refused_with_a_size_that_fits(stylizer, monkeypatch):
+    monkeypatch.setattr(engine, "free_memory", free(500_000))
     photo = Image.new("RGB", (600, 400))
     with pytest.raises(ImageError, match="give a size of") as caught:
         stylizer.stylize(photo, "red-hill")
@@ -385,9 +470,56 @@ def test_a_photograph_too_large_for_the_memory_is_refused_with_a_size_that_fits(
     assert max(stylizer.stylize(photo, "red-hill", size=size).size) == size
 
 
-def test_a_system_that_does_not_tell_its_memory_is_no_trouble(stylizer, image, monkeypatch):
-    monkeypatch.setattr(engine, "_free_memory", lambda: None)
-    stylizer.stylize(image, "red-hill")
+def test_regions_too_large_for_the_memory_are_refused(stylizer, monkeypatch):
+    monkeypatch.setattr(engine, "free_memory", free(500_000))
+    refused(lambda: stylizer.region_style([("red-hill", np.ones((4, 4)))], (600, 400)), "regions", "600 x 400", kind=StyleError)
+
+
+@pytest.mark.parametrize("size, short", [((700, 500), 48), ((90, 1300), 48), ((20, 30), 48), ((300, 48), 48)])
+def test_a_photograph_is_read_small_as_if_at_once(size, short):
+    rgb = Image.effect_noise(size, 80).convert("RGB")
+    small = resized_short_side(to_tensor(rgb), short)
+    assert (engine._small_tensor(rgb, short, most=20) - small).abs().max() < 1e-5
+    middle = engine._small_tensor(rgb, short, most=2)
+    width, height = min(size[0], 2 * size[1]), min(size[1], 2 * size[0])
+    x, y = (size[0] - width) // 2, (size[1] - height) // 2
+    wanted = resized_short_side(to_tensor(rgb.crop((x, y, x + width, y + height))), short)
+    assert middle.shape == wanted.shape and (middle - wanted).abs().max() < 1e-5
+
+
+def test_pillow_does_not_take_a_large_picture_for_a_bomb(weights, monkeypatch):
+    """It checks each crop, too; 89 megapixels make it warn, and twice as many refuse."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)
+    monkeypatch.setattr(engine, "paint_strips", partial(engine.paint_strips, strip=100_000))
+    photo = Image.effect_noise((200, 620), 80).convert("RGB")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for memory in (0, 9):
+            stylizer = Stylizer(weights, "cpu", "torch", memory=memory)
+            stylizer.stylize(photo, "red-hill", strength=0.5, preserve_color=True)
+            stylizer.stylize(photo, stylizer.style_from(photo), paint_at=100)
+
+
+# ---- the size to paint at ----------------------------------------------------------------------
+
+
+def test_painted_at_one_size_a_style_looks_alike_at_all_sizes(stylizer, tmp_path):
+    large = Image.open(make_photo(tmp_path / "large.png", (480, 352))).convert("RGB").filter(ImageFilter.GaussianBlur(3))
+    small = large.resize((120, 88), Image.Resampling.LANCZOS)
+    free, tied = ([stylizer.stylize(p, "red-hill", paint_at=side) for p in (large, small)] for side in (None, 60))
+    assert [p.size for p in free + tied] == [large.size, small.size] * 2
+    apart = [distance(a.resize((60, 44), Image.Resampling.BOX), b.resize((60, 44), Image.Resampling.BOX)) for a, b in (free, tied)]
+    assert apart[1] < 3 and apart[1] < 0.5 * apart[0], apart
+
+
+def test_painting_at_the_photographs_own_size_is_plain_painting(stylizer, image):
+    assert np.array_equal(pixels(stylizer.stylize(image, "red-hill", paint_at=60)), pixels(stylizer.stylize(image, "red-hill")))
+    finer = stylizer.stylize(image, "red-hill", paint_at=120)  # smaller strokes than the picture itself has room for
+    assert finer.size == image.size and distance(finer, stylizer.stylize(image, "red-hill")) > 1
+    coarse = stylizer.stylize(image, "red-hill", paint_at=30, strength=0.5, preserve_color=True, size=90)
+    assert coarse.size == (90, 66)
+    for side in (15, 30001):
+        refused(lambda: stylizer.stylize(image, "red-hill", paint_at=side), "paint_at", kind=StyleError)
 
 
 STYLIZE = """

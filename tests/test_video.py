@@ -189,7 +189,7 @@ def test_colours_and_their_tags_survive(tmp_path):
 def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, monkeypatch):
     source = film(tmp_path / "in.mp4", 14, cut=8)
     assert cli(source, tmp_path / "whole.mp4", "--smoothing", "0.7", "--preserve-color")[0] == 0
-    painted, call = [], Stylizer._paint
+    painted, call = [], Stylizer._frame
 
     def breaks(self, *rest):
         painted.append(1)
@@ -197,7 +197,7 @@ def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, mo
             raise KeyboardInterrupt
         return call(self, *rest)
 
-    monkeypatch.setattr(Stylizer, "_paint", breaks)
+    monkeypatch.setattr(Stylizer, "_frame", breaks)
     options = ("--smoothing", "0.7", "--preserve-color")
     assert cli(source, tmp_path / "out.mp4", *options)[0] == 130
     assert cli(source, tmp_path / "out.mp4", *options)[0] == 130
