@@ -7,10 +7,12 @@ sees what people see. What paints is handed in; no torch is imported here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
@@ -21,7 +23,9 @@ from stylenorm.images import Picture, opened, read_picture, rewrap
 
 ANIMATED = {".gif": "gif"}  # what only this module writes; WebP and PNG are stills' formats, too
 FORMATS = {".gif": "gif", ".webp": "webp", ".png": "png"}
+MOVING = {"GIF", "WEBP", "PNG", "AVIF"}  # in which several pictures are frames, and not pages, previews or views
 CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
+LONGEST_SIDE = {"gif": 65535, "webp": 16383}  # px
 SAMPLE = 64  # px, side of what each frame gives to the palette
 MOST_IN_MEMORY = 2_000_000_000  # bytes of frames, for PNG, whose writer holds them all
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 15 / 32  # -0.47 to 0.47
@@ -41,32 +45,47 @@ def frame_count(source) -> int:
     """Frames of a picture file; 1 for a still and for anything that is no picture."""
     try:
         with opened(source) as image:
-            return getattr(image, "n_frames", 1) - _first(image)
+            return len(_shown(image))
     except ImageError:
         return 1
 
 
-def frames(source) -> Iterator[tuple[Picture, int, int]]:
-    """(frame as it is seen, ms that it stands, times that the animation plays), in their order."""
-    with opened(source) as image:
-        for index in range(_first(image), getattr(image, "n_frames", 1)):
+def frames(source, name: str | None = None) -> Iterator[tuple[Picture, int, int]]:
+    """(frame as it is seen, ms that it stands, times that the animation plays), in their order. name: for messages."""
+    name = name or str(source)
+    with opened(source, name) as image:
+        for index in _shown(image):
             image.seek(index)
             image.load()
-            yield read_picture(image, name=str(source)), round(image.info.get("duration", 0)), _plays(image)
+            yield read_picture(image, name=name), round(image.info.get("duration", 0)), _plays(image)
 
 
 def paint_animation(
     source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95, strip: bool = False
 ) -> Image.Image:
-    """Paint every frame of ``source`` into ``target``, and return the first of them.
-
-    begin: called without arguments and then with the pooled moments; gives a `stylenorm.engine.Stream`.
-    format: "gif", "webp" or "png", else what the suffix says. quality: of WebP. strip: without EXIF.
-    """
+    """`write_animation` into the file ``target``, whole or not at all. format: else what the suffix says."""
     format = format or FORMATS[target.suffix.lower()]
+    try:
+        with draft_of(target) as draft, open(draft, "wb") as file:
+            return write_animation(source, file, begin, format, quality, strip)
+    except OSError as error:
+        raise ImageError(f"{target} cannot be written ({error.strerror or error}); try another place") from None
+
+
+def write_animation(
+    source: Path | bytes, file: BinaryIO, begin: Callable, format: str, quality: int = 95, strip: bool = False, name: str | None = None
+) -> Image.Image:
+    """Paint every frame of ``source`` into the open ``file``, and return the first of them.
+
+    begin: called with None and then with the pooled moments; gives a `stylenorm.engine.Stream`. format: "gif",
+    "webp" or "png". quality: of WebP. strip: without EXIF. name: of the source, for messages, by default its path.
+    """
+    name = name or str(source)
     survey, stream = Survey(), begin(None)
-    for picture, duration, survey.plays in frames(source):
+    for picture, duration, survey.plays in frames(source, name):
         painted = stream.survey(picture.rgb)
+        if max(painted.size) > (most := LONGEST_SIDE.get(format, math.inf)):
+            raise ImageError(f"{name}: an animated {format} holds at most {most} pixels a side; make it smaller")
         survey.durations.append(duration)
         survey.clear |= picture.alpha is not None
         if format == "gif":
@@ -74,24 +93,22 @@ def paint_animation(
             if len(survey.samples) > 256:  # as good as all of them, and it ends somewhere
                 survey.samples = survey.samples[::2]
     if format == "png" and painted.width * painted.height * 4 * len(survey.durations) > MOST_IN_MEMORY:
-        raise ImageError(f"{target}: so long an animation is too large for PNG; write a .webp or .gif")
+        raise ImageError(f"{name}: so long an animation is too large for PNG; write a .webp or .gif")
     stream = begin(stream.pooled())
 
     def paintings() -> Iterator[Image.Image]:
-        for picture, *_ in frames(source):
+        for picture, *_ in frames(source, name):
             picture = replace(picture, icc=None) if format == "gif" else picture  # a GIF has no profile
             yield rewrap(picture, stream(picture.rgb), strip=strip)
 
-    try:
-        with draft_of(target) as draft:
-            return WRITERS[format](draft, paintings(), survey, quality)
-    except OSError as error:
-        raise ImageError(f"{target} cannot be written ({error.strerror or error}); try another place") from None
+    return WRITERS[format](file, paintings(), survey, quality)
 
 
-def _first(image: Image.Image) -> int:
-    """1 where a PNG's own picture is not part of its animation."""
-    return int(getattr(image, "default_image", False))
+def _shown(image: Image.Image) -> range:
+    """Which of a file's pictures are frames; a PNG's own picture may not be part of its animation."""
+    if image.format not in MOVING:
+        return range(1)
+    return range(int(getattr(image, "default_image", False)), getattr(image, "n_frames", 1))
 
 
 def _plays(image: Image.Image) -> int:
@@ -105,7 +122,7 @@ def _plays(image: Image.Image) -> int:
 # ---- GIF ---------------------------------------------------------------------------------------
 
 
-def write_gif(path: Path, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
+def write_gif(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     """One palette for all frames, and an ordered dither: error diffusion would make still regions crawl.
 
     Pillow's own writer would hold all frames, so its parts are used one by one.
@@ -113,17 +130,16 @@ def write_gif(path: Path, paintings: Iterator[Image.Image], survey: Survey, qual
     palette, spread = shared_palette(survey.samples)
     first = before = None
     loop = None if survey.plays == 1 else max(0, survey.plays - 1)
-    with open(path, "wb") as file:
-        for painted, duration in zip(paintings, hundredths(survey.durations)):
-            frame = indexed(painted, palette, spread)
-            if first is None:
-                first = painted
-                file.writelines(GifImagePlugin.getheader(frame.copy(), info={"loop": loop, "optimize": False, "duration": 10})[0])
-            part, offset = (frame, (0, 0)) if survey.clear else changed(frame, before)
-            before = frame
-            options = {"transparency": CLEAR, "disposal": 2} if survey.clear else {"transparency": CLEAR, "disposal": 1}
-            file.writelines(GifImagePlugin.getdata(part, offset, duration=duration, **options))
-        file.write(b";")
+    for painted, duration in zip(paintings, hundredths(survey.durations)):
+        frame = indexed(painted, palette, spread)
+        if first is None:
+            first = painted
+            file.writelines(GifImagePlugin.getheader(frame.copy(), info={"loop": loop, "optimize": False, "duration": 10})[0])
+        part, offset = (frame, (0, 0)) if survey.clear else changed(frame, before)
+        before = frame
+        options = {"transparency": CLEAR, "disposal": 2} if survey.clear else {"transparency": CLEAR, "disposal": 1}
+        file.writelines(GifImagePlugin.getdata(part, offset, duration=duration, **options))
+    file.write(b";")
     return first
 
 
@@ -201,17 +217,17 @@ class Film(Image.Image):
         return self._at
 
 
-def write_webp(path: Path, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
+def write_webp(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     first = next(paintings)
     film = Film(chain([first], paintings), len(survey.durations))
-    film.save(path, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, quality=quality, **_about(first))
+    film.save(file, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, quality=quality, **_about(first))
     return first
 
 
-def write_png(path: Path, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
+def write_png(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     first, *more = (p.convert("RGBA" if survey.clear else "RGB") for p in paintings)
     options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": 0}
-    first.save(path, "PNG", save_all=True, append_images=more, **options, **_about(first))
+    first.save(file, "PNG", save_all=True, append_images=more, **options, **_about(first))
     return first
 
 

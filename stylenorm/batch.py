@@ -12,14 +12,16 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stylenorm.animation import ANIMATED, frame_count
 from stylenorm.batch_steps import (
     CANNOT_READ,
     NO_MORE_ROOM,
     Look,
+    Moving,
     NoRoom,
     Task,
     done_line,
@@ -37,7 +39,7 @@ from stylenorm.drafts import remove_drafts
 from stylenorm.errors import StylenormError
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
-from stylenorm.places import UrlFolder
+from stylenorm.places import UrlFile, UrlFolder
 from stylenorm.tree import Photo, check_targets, output_names
 
 __all__ = ["Look", "NoRoom", "Plan", "Task", "default_workers", "differences", "make_plan", "now", "paint_all"]
@@ -73,7 +75,7 @@ def make_plan(
     there, only files that it has noted count.
     """
     plan, known = Plan(), _earlier_names(manifest, looks)
-    names = output_names(photos, format, known)
+    names = output_names(photos, format, known, _moving(photos, known) if format == "keep" else ())
     for photo in photos:
         name = names[photo.name]
         if Path(name).stem != Path(photo.name).stem:
@@ -100,6 +102,19 @@ def _earlier_names(manifest: Manifest, looks: Sequence[Look]) -> dict[str, str]:
         for (label, name), line in manifest.done.items()
         if label in folders
     }
+
+
+def _moving(photos: Sequence[Photo], known: Container[str]) -> set[str]:
+    """Names of the animations in formats that no still is written in; what an earlier run has named needs no look."""
+    new = [photo for photo in photos if photo.path.suffix.lower() in ANIMATED and photo.name not in known]
+    return {photo.name for photo in new if _frames(photo.path) > 1}
+
+
+def _frames(path: Path | UrlFile) -> int:
+    try:
+        return frame_count(path if isinstance(path, Path) else path.read_bytes())
+    except OSError:  # reading it will tell
+        return 1
 
 
 def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo) -> bool:
@@ -145,7 +160,7 @@ def default_workers() -> int:
 
 def paint_all(
     tasks: Sequence[Task],
-    paint: Callable[[Picture, Look], object],
+    paint: Callable[[Picture | Moving, Look], object],
     out: Path,
     manifest: Manifest,
     quality: int = 95,
@@ -154,7 +169,7 @@ def paint_all(
 ) -> Iterator[dict]:
     """Do the tasks, and give the manifest's line for each painting as it is done or has failed.
 
-    paint: a decoded photograph and a look to what `write_picture` takes; called in the thread that iterates.
+    paint: what `read_photo` gives and a look to what `encoded` takes; called in the thread that iterates.
     stop: once it is set, what has been painted is written, nothing more is painted, and the iteration ends.
 
     Raises `NoRoom` where nothing more can be written; whatever was written till then is whole.
@@ -167,7 +182,7 @@ class _Work:
     """A photograph on its way."""
 
     task: Task
-    picture: Picture
+    picture: Picture | Moving
     facts: dict
     pixels: int
     left: int  # paintings still to be written
@@ -255,12 +270,13 @@ class _Pipeline:
 
     def _read(self, task: Task) -> None:
         try:
-            picture, facts = read_photo(task.photo)
+            picture, facts = read_photo(task)
         except CANNOT_READ as error:
             for look, target in task.targets:
                 self._failed(task, look, target, error)
             return
-        work = _Work(task, picture, facts, picture.size[0] * picture.size[1], len(task.targets))
+        pixels = picture.size[0] * picture.size[1] * (picture.frames if isinstance(picture, Moving) else 1)
+        work = _Work(task, picture, facts, pixels, len(task.targets))
         if self.room.take(work.pixels, self.halt):
             self._put(self.decoded, work, self.halt)
 

@@ -25,6 +25,7 @@ from stylenorm.batch_steps import (
     encoded,
     failed_line,
     no_room,
+    painted,
     publish,
     read_photo,
     short_of_memory,
@@ -88,7 +89,7 @@ class Worker:
 
     def paint(self, task: Task) -> list[Result]:
         try:
-            picture, facts = read_photo(task.photo)
+            picture, facts = read_photo(task)
         except CANNOT_READ as error:
             return [Result(failed_line(task.photo, look, target, error)) for look, target in task.targets]
         return [self._one(task, look, target, picture, facts) for look, target in task.targets]
@@ -98,7 +99,7 @@ class Worker:
         try:
             with self.lock:
                 started = time.perf_counter()
-                image = self.stylizer.stylize(picture, brush.styles[look.label], **brush.options)
+                image = painted(self.stylizer, picture, brush.styles[look.label], brush.options, brush.quality)
                 seconds = {"paint_seconds": since(started)}
             started = time.perf_counter()
             data = encoded(image, str(brush.out / target), brush.quality)

@@ -10,15 +10,17 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
 
+from stylenorm.animation import ANIMATED, frame_count, write_animation
+from stylenorm.animation import FORMATS as MOVING
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
-from stylenorm.images import Picture, read_picture, write_picture
+from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
 from stylenorm.places import UrlFolder
 from stylenorm.tree import Photo
@@ -47,13 +49,61 @@ class Task:
     targets: tuple[tuple[Look, str], ...]
 
 
-def read_photo(photo: Photo) -> tuple[Picture, dict]:
-    """The decoded photograph, and what the manifest tells of its file. Raises one of `CANNOT_READ`."""
-    started = time.perf_counter()
+@dataclass(frozen=True)
+class Moving:
+    """An animation of which every frame is to be painted: its file, to be read twice, a frame at a time.
+
+    format: what to write. size: of a frame, px. frames: how many are in memory at once.
+    """
+
+    data: bytes = field(repr=False)
+    name: str
+    format: str
+    size: tuple[int, int]
+    frames: int
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A painting that is the bytes of a file already. size: width and height, px."""
+
+    data: bytes = field(repr=False)
+    size: tuple[int, int]
+
+
+def read_photo(task: Task) -> tuple[Picture | Moving, dict]:
+    """The photograph, decoded if it is to be a still, and what the manifest tells of its file. Raises one of `CANNOT_READ`."""
+    started, photo = time.perf_counter(), task.photo
     data = photo.path.read_bytes()
     facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
-    picture = read_picture(data, name=str(photo.path))
+    picture = _moving(task, data) or read_picture(data, name=str(photo.path))
     return picture, facts | {"input_changed": photo.changed, "read_seconds": since(started)}
+
+
+def _moving(task: Task, data: bytes) -> Moving | None:
+    suffix = os.path.splitext(task.targets[0][1])[1].lower()  # every look gives it the same name
+    count = frame_count(data) if suffix in MOVING else 1
+    if count < 2 and suffix not in ANIMATED:  # a GIF is always written as an animation
+        return None
+    name = str(task.photo.path)
+    with opened(data, name) as image:
+        return Moving(data, name, MOVING[suffix], image.size, count if MOVING[suffix] == "png" else 1)  # see write_png
+
+
+def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, object], quality: int):
+    """What `encoded` takes. options: of `Stylizer.stylize`. quality: of an animation, which is encoded as it is painted."""
+    if not isinstance(picture, Moving):
+        return stylizer.stylize(picture, style, **options)
+    if options.get("paint_at"):
+        raise StylenormError(f"{picture.name} moves, and --paint-at is for pictures that do not; paint it without")
+    streamed = {key: options[key] for key in ("strength", "preserve_color", "size") if key in options}
+
+    def begin(fixed):
+        return stylizer.stream(style, fixed=fixed, **streamed)
+
+    strip = bool(options.get("strip"))
+    first = write_animation(picture.data, file := BytesIO(), begin, picture.format, quality, strip, picture.name)
+    return Encoded(file.getvalue(), first.size)
 
 
 def short_of_memory(error: BaseException) -> bool:
@@ -63,6 +113,8 @@ def short_of_memory(error: BaseException) -> bool:
 
 def encoded(image, target: str, quality: int) -> bytes:
     """The file of a painting, in the format that its name says."""
+    if isinstance(image, Encoded):
+        return image.data
     buffer = _Named(target)
     write_picture(image, buffer, format=FORMAT[os.path.splitext(target)[1].lower()], quality=quality)
     return buffer.getvalue()

@@ -109,6 +109,9 @@ def batch(
     missing. No painting is ever half-written, and no photograph overwritten.
     A photograph that has changed since is painted again.
 
+    Of an animated GIF, WebP or PNG every frame is painted, unless --format is
+    one that cannot move: then the first one is.
+
     A painting has its photograph's name and place. With several styles each
     has a folder of its own in OUT. Where two photographs would become one
     file, the one that has its name already keeps it, else the first by name;
@@ -294,13 +297,15 @@ def on_this_machine(
 ) -> Iterator[tuple[str, Callable]]:
     """What paints, for people; and what gives the manifest's lines for tasks, as they are done."""
     from stylenorm.batch import paint_all
+    from stylenorm.batch_steps import painted
 
     where = asked.where
     stylizer = painter(where.weights, where.device, where.backend, where.memory)
     styles = styles_of(stylizer, asked, looks)
 
     def paint(picture, look):
-        return stylizer.stylize(picture, styles[look.label], **asked.options, notice=say)
+        options = asked.options | {"notice": say}
+        return painted(stylizer, picture, styles[look.label], options, asked.settings["quality"])
 
     def paint_tasks(tasks):
         return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -139,11 +139,13 @@ class _Walk:
         return _lies_in(real, self.real_out) and not inside_top
 
 
-def output_names(photos: Sequence[Photo], format: str, known: Mapping[str, str]) -> dict[str, str]:
+def output_names(
+    photos: Sequence[Photo], format: str, known: Mapping[str, str], moving: Container[str] = frozenset()
+) -> dict[str, str]:
     """What each photograph's painting is called: {name: name below the folder of paintings}.
 
     The painting keeps the photograph's name, with the suffix of ``format``; "keep" keeps that, too, where it can
-    be written, and is .png where not. Where several would get one name, the photograph that has this very name
+    be written, and where it is in ``moving``, as an animation; it is .png where not. Where several would get one name, the photograph that has this very name
     gets it, else the first one by name; the others get their suffix into the name: a.png becomes a-png.jpg. Names
     that differ in case alone, or in how an accent is composed, count as one. ``known`` names, of an earlier run,
     stay, those of photographs that are gone as well. Nothing else counts, above all not which files are there already.
@@ -158,16 +160,16 @@ def output_names(photos: Sequence[Photo], format: str, known: Mapping[str, str])
         taken.add(_key(names[photo.name]))
 
     def first_come(photo: Photo) -> tuple[bool, bool, list[str]]:
-        return photo.name not in known, _wanted(photo.name, format) != photo.name, photo.name.split("/")
+        return photo.name not in known, _wanted(photo.name, format, moving) != photo.name, photo.name.split("/")
 
     for photo in sorted(photos, key=first_come):
         earlier = (known[photo.name],) if photo.name in known else ()
-        give(photo, chain(earlier, _candidates(photo.name, format)))
+        give(photo, chain(earlier, _candidates(photo.name, format, moving)))
     return names
 
 
-def _candidates(name: str, format: str) -> Iterator[str]:
-    yield (wanted := _wanted(name, format))
+def _candidates(name: str, format: str, moving: Container[str]) -> Iterator[str]:
+    yield (wanted := _wanted(name, format, moving))
     stem, own = posixpath.splitext(name)
     ending = posixpath.splitext(wanted)[1]
     yield f"{stem}-{own[1:]}{ending}"
@@ -175,11 +177,11 @@ def _candidates(name: str, format: str) -> Iterator[str]:
         yield f"{stem}-{own[1:]}-{n}{ending}"
 
 
-def _wanted(name: str, format: str) -> str:
+def _wanted(name: str, format: str, moving: Container[str]) -> str:
     stem, suffix = posixpath.splitext(name)
     own = FORMAT.get(suffix.lower())
     if format == "keep":
-        return name if own else stem + ".png"
+        return name if own or name in moving else stem + ".png"
     return name if own == format else stem + SUFFIX[format]
 
 

@@ -135,6 +135,12 @@ def test_stills_and_files_that_are_no_pictures_have_one_frame(tmp_path):
     assert [frame_count(tmp_path / n) for n in ("a.gif", "b.gif", "c.gif")] == [1, 1, 1]
 
 
+def test_previews_and_pages_are_no_frames(tmp_path):
+    first, *more = pictures()
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=more)
+    assert Image.open(tmp_path / "a.jpg").n_frames == 4 and frame_count(tmp_path / "a.jpg") == len(list(frames(tmp_path / "a.jpg"))) == 1
+
+
 def test_an_animation_cut_short_is_told_and_nothing_is_written(stylizer, tmp_path):
     path = animation(tmp_path / "in.webp")
     path.write_bytes(path.read_bytes()[:-300])

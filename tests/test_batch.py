@@ -141,6 +141,13 @@ def test_names_of_paintings(format, given, wanted):
     assert output_names(names(*reversed(given)), format, {}) == dict(zip(given, wanted)), "whatever order they come in"
 
 
+def test_an_animated_gif_keeps_its_name_and_a_still_one_does_not():
+    photos = names("a.gif", "a.png", "b.gif")
+    assert output_names(photos, "keep", {}, {"a.gif"}) == {"a.gif": "a.gif", "a.png": "a.png", "b.gif": "b.png"}
+    assert output_names(photos, "keep", {"b.gif": "b.gif"}, {"a.gif"})["b.gif"] == "b.gif", "an earlier name stays"
+    assert output_names(photos, "jpeg", {}, {"a.gif"})["b.gif"] == "b.jpg"
+
+
 def test_names_once_given_stay():
     known = output_names(names("a.png"), "jpeg", {})
     assert known == {"a.png": "a.jpg"}

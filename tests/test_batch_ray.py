@@ -14,10 +14,12 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm import Stylizer, batch_ray
-from stylenorm.batch_ray import CORES, Crew, Worker, find_slots
+from stylenorm.batch_ray import CORES, Brush, Crew, Worker, find_slots
+from stylenorm.batch_steps import Look, Task
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME
+from stylenorm.tree import Photo
 
 # No token in the user's home, no report to Ray's makers, and workers that get their share of a busy machine.
 QUIET = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
@@ -102,6 +104,19 @@ def test_stopped_then_a_worker_killed_and_nothing_lost_or_done_twice(cluster, ph
             theirs = np.asarray(image).astype(int)
         ours = np.asarray(stylizer.stylize(photos / name, "red-hill")).astype(int)
         assert np.abs(theirs - ours).max() <= 1, name
+
+
+def test_a_worker_paints_animations_whole(weights, tmp_path):
+    frames = [Image.new("RGB", (48, 32), color) for color in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=[40, 90, 130], loop=0)
+    stylizer, look = Stylizer(weights, device="cpu", backend="torch"), Look("red-hill", "")
+    style = stylizer.resolve("red-hill")
+    worker = Worker(Brush(str(weights), style.network, "cpu", "torch", None, {"red-hill": style}, {"size": 40}, tmp_path / "out", 95), None)
+    worker.prepare()
+    (result,) = worker.paint(Task(Photo(tmp_path / "a.gif", "a.gif", 1, 1), ((look, "a.gif"),)))
+    assert result.line["kind"] == "done" and result.line["width"] == 40
+    with Image.open(result.draft) as image:
+        assert (image.format, image.n_frames, image.info["duration"]) == ("GIF", 3, 40)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,9 +19,13 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, cli_batch, cli_show
+from stylenorm import Stylizer, animation, cli_batch, cli_show
+from stylenorm.animation import paint_animation
+from stylenorm.batch_steps import Look, Task, painted, read_photo
 from stylenorm.cli import main
+from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME, Manifest
+from stylenorm.tree import Photo, find_tree
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="signals differ there")
@@ -504,3 +509,120 @@ def test_a_reader_of_the_lines_that_goes_away_is_no_trouble(weights, tmp_path):
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == 1 and process.stderr.read() == b""
+
+
+# ---- animations --------------------------------------------------------------------------------
+
+TIMES = [40, 90, 130]
+
+
+@pytest.fixture
+def moving(tmp_path):
+    """A GIF, a WebP and a PNG of three frames, a still GIF and a photograph."""
+    folder = tmp_path / "in"
+    make_photo(folder / "still.jpg")
+    frames = [Image.fromarray(np.roll(pixels(folder / "still.jpg").astype(np.uint8), 7 * t, 1)) for t in range(3)]
+    for suffix in ("gif", "webp", "png"):
+        frames[0].save(folder / f"{suffix}.{suffix}", save_all=True, append_images=frames[1:], duration=TIMES, loop=3)
+    frames[0].save(folder / "one.gif")
+    return folder
+
+
+def film(path: Path) -> tuple[str, list[int], object]:
+    """Format, milliseconds of each frame and loop, by Pillow; a still has no times."""
+    with Image.open(path) as image:
+        times = []
+        for i in range(n := getattr(image, "n_frames", 1)):
+            image.seek(i)
+            image.load()
+            times.append(round(image.info.get("duration", 0)))
+        return image.format, times if n > 1 else [], image.info.get("loop")
+
+
+def test_animations_are_painted_whole(cli, moving, stylizer, tmp_path):
+    out = tmp_path / "out"
+    assert cli("--strength", "0.9").code == 0
+    assert files(out) == ["gif.gif", "one.png", "png.png", "still.jpg", "webp.webp"]
+    for suffix in ("gif", "webp", "png"):
+        assert film(out / f"{suffix}.{suffix}") == (suffix.upper(), TIMES, 3)
+        paint_animation(
+            moving / f"{suffix}.{suffix}",
+            alone := tmp_path / f"alone.{suffix}",
+            lambda fixed: stylizer.stream("red-hill", strength=0.9, fixed=fixed),
+        )
+        assert (out / f"{suffix}.{suffix}").read_bytes() == alone.read_bytes(), "as stylize paints it, moments of all frames and all"
+    assert film(out / "one.png")[1] == []
+    for line in manifest(out)[1:-1]:
+        data = (out / line["output"]).read_bytes()
+        assert (line["output_sha256"], line["output_bytes"]) == (hashlib.sha256(data).hexdigest(), len(data))
+        assert (line["width"], line["height"]) == Image.open(out / line["output"]).size and line["paint_seconds"] > 0
+
+
+def test_a_missing_animation_is_painted_again_and_nothing_else(cli, moving, tmp_path):
+    out = tmp_path / "out"
+    cli()
+    before = {name: (out / name).read_bytes() for name in files(out)}
+    times = {name: (out / name).stat().st_mtime_ns for name in before}
+    (out / "gif.gif").unlink()
+    assert "4 are there already" in cli().out
+    assert {name: (out / name).read_bytes() for name in files(out)} == before
+    assert [name for name in before if (out / name).stat().st_mtime_ns != times[name]] == ["gif.gif"]
+    Image.open(moving / "one.gif").save(moving / "gif.gif")  # it moves no more, and keeps the name that it was given
+    assert cli().code == 0 and film(out / "gif.gif")[:2] == ("GIF", []) and files(out) == sorted(before)
+
+
+@pytest.mark.parametrize("format, times", [("webp", TIMES), ("png", TIMES), ("jpeg", []), ("tiff", [])])
+def test_animations_in_another_format(cli, moving, stylizer, tmp_path, format, times):
+    assert cli("--format", format).code == 0
+    suffix = {"jpeg": "jpg", "tiff": "tif"}.get(format, format)
+    for name in ("gif", "webp", "png"):
+        assert film(tmp_path / "out" / f"{name}.{suffix}")[:2] == (format.upper(), times)
+    assert film(tmp_path / "out" / f"one.{suffix}")[1] == film(tmp_path / "out" / f"still.{suffix}")[1] == []
+    if format == "tiff":
+        first = np.asarray(stylizer.stylize(moving / "webp.webp", "red-hill"))
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / "webp.tif"), first)
+
+
+def test_animations_that_cannot_be_painted_fail_alone(cli, moving, tmp_path):
+    whole = (moving / "webp.webp").read_bytes()
+    (moving / "webp.webp").write_bytes(whole[:-300])
+    (moving / "gif.gif").write_bytes(b"GIF89a")
+    wide = [Image.new("RGB", (17, 16), c) for c in ("red", "blue")]
+    wide[0].save(moving / "wide.gif", save_all=True, append_images=wide[1:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(animation.LONGEST_SIDE, "gif", 16)
+        result = cli()
+    assert result.code == 1 and files(tmp_path / "out") == ["one.png", "png.png", "still.jpg"]
+    assert "webp.webp is damaged" in result.err and "gif.gif is" in result.err and "at most 16 pixels a side" in result.err
+    (moving / "webp.webp").write_bytes(whole)
+    cli()
+    assert film(tmp_path / "out" / "webp.webp")[1] == TIMES
+
+
+def test_two_views_in_a_jpeg_are_no_animation(cli, tmp_path):
+    view = make_photo(tmp_path / "in" / "a.jpg")
+    with Image.open(view) as image:
+        image.load()
+        image.save(view, "MPO", save_all=True, append_images=[image.resize((20, 15))])
+    assert cli("--format", "png").code == 0 and film(tmp_path / "out" / "a.png")[1] == []
+
+
+def test_animations_at_a_url(moving, weights, tmp_path):
+    pytest.importorskip("fsspec")
+    words = ["batch", f"local://{moving}", f"local://{tmp_path}/out", "--style", "red-hill", "--weights", str(weights), "--backend", "torch"]
+    assert main(words) == 0
+    assert film(tmp_path / "out" / "gif.gif") == ("GIF", TIMES, 3) and "one.png" in files(tmp_path / "out")
+
+
+def test_several_animations_in_memory_at_once(moving, tmp_path):
+    """A PNG's frames count, as its writer holds all of them; of the others there is one at a time."""
+    photos = find_tree(moving, tmp_path / "out").photos
+    tasks = [Task(p, ((Look("kiss", ""), p.name),)) for p in photos if p.name != "one.gif"]
+    taken = {task.photo.name: getattr(read_photo(task)[0], "frames", None) for task in tasks}
+    assert taken == {"gif.gif": 1, "png.png": 3, "still.jpg": None, "webp.webp": 1}
+
+
+def test_an_animation_is_not_painted_at_another_size(moving):
+    picture, _ = read_photo(Task(Photo(moving / "gif.gif", "gif.gif", 1, 1), ((Look("kiss", ""), "gif.gif"),)))
+    with pytest.raises(StylenormError, match=r"gif\.gif moves"):
+        painted(None, picture, None, {"paint_at": 2048}, 95)
