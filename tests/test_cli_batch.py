@@ -541,14 +541,14 @@ def film(path: Path) -> tuple[str, list[int], object]:
 
 def test_animations_are_painted_whole(cli, moving, stylizer, tmp_path):
     out = tmp_path / "out"
-    assert cli("--strength", "0.9").code == 0
+    assert cli("--preserve-color").code == 0
     assert files(out) == ["gif.gif", "one.png", "png.png", "still.jpg", "webp.webp"]
     for suffix in ("gif", "webp", "png"):
         assert film(out / f"{suffix}.{suffix}") == (suffix.upper(), TIMES, 3)
         paint_animation(
             moving / f"{suffix}.{suffix}",
             alone := tmp_path / f"alone.{suffix}",
-            lambda fixed: stylizer.stream("red-hill", strength=0.9, fixed=fixed),
+            lambda fixed: stylizer.stream("red-hill", preserve_color=True, fixed=fixed),
         )
         assert (out / f"{suffix}.{suffix}").read_bytes() == alone.read_bytes(), "as stylize paints it, moments of all frames and all"
     assert film(out / "one.png")[1] == []
