@@ -21,11 +21,10 @@ from PIL import Image
 
 from stylenorm import Stylizer, animation, cli_batch, cli_show
 from stylenorm.animation import paint_animation
-from stylenorm.batch_steps import Look, Task, painted, read_photo
+from stylenorm.batch_steps import Look, Task, read_photo
 from stylenorm.cli import main
-from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME, Manifest
-from stylenorm.tree import Photo, find_tree
+from stylenorm.tree import find_tree
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="signals differ there")
@@ -622,7 +621,7 @@ def test_several_animations_in_memory_at_once(moving, tmp_path):
     assert taken == {"gif.gif": 1, "png.png": 3, "still.jpg": None, "webp.webp": 1}
 
 
-def test_an_animation_is_not_painted_at_another_size(moving):
-    picture, _ = read_photo(Task(Photo(moving / "gif.gif", "gif.gif", 1, 1), ((Look("kiss", ""), "gif.gif"),)))
-    with pytest.raises(StylenormError, match=r"gif\.gif moves"):
-        painted(None, picture, None, {"paint_at": 2048}, 95)
+def test_what_moves_is_not_painted_at_another_size(cli, moving, tmp_path):
+    result = cli("--paint-at", "32")
+    assert result.code == 1 and result.err.count("--paint-at is for pictures that do not") == 3
+    assert files(tmp_path / "out") == ["one.png", "still.jpg"]
