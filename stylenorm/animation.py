@@ -19,10 +19,9 @@ from PIL import GifImagePlugin, Image, ImageChops
 
 from stylenorm.drafts import draft_of
 from stylenorm.errors import ImageError
+from stylenorm.formats import ANIMATABLE
 from stylenorm.images import Picture, opened, read_picture, rewrap
 
-ANIMATED = {".gif": "gif"}  # what only this module writes; WebP and PNG are stills' formats, too
-FORMATS = {".gif": "gif", ".webp": "webp", ".png": "png"}
 MOVING = {"GIF", "WEBP", "PNG", "AVIF"}  # in which several pictures are frames, and not pages, previews or views
 CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
 LONGEST_SIDE = {"gif": 65535, "webp": 16383}  # px
@@ -64,7 +63,7 @@ def paint_animation(
     source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95, strip: bool = False
 ) -> Image.Image:
     """`write_animation` into the file ``target``, whole or not at all. format: else what the suffix says."""
-    format = format or FORMATS[target.suffix.lower()]
+    format = format or ANIMATABLE[target.suffix.lower()]
     try:
         with draft_of(target) as draft, open(draft, "wb") as file:
             return write_animation(source, file, begin, format, quality, strip)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stylenorm.animation import ANIMATED, frame_count
+from stylenorm.animation import frame_count
 from stylenorm.batch_steps import (
     CANNOT_READ,
     NO_MORE_ROOM,
@@ -37,6 +37,7 @@ from stylenorm.batch_steps import (
 )
 from stylenorm.drafts import remove_drafts
 from stylenorm.errors import StylenormError
+from stylenorm.formats import ANIMATED
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
 from stylenorm.places import UrlFile, UrlFolder

@@ -16,10 +16,10 @@ from datetime import datetime, timezone
 from io import BytesIO
 from pathlib import Path
 
-from stylenorm.animation import ANIMATED, frame_count, write_animation
-from stylenorm.animation import FORMATS as MOVING
+from stylenorm.animation import frame_count, write_animation
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
+from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
 from stylenorm.places import UrlFolder
@@ -82,12 +82,12 @@ def read_photo(task: Task) -> tuple[Picture | Moving, dict]:
 
 def _moving(task: Task, data: bytes) -> Moving | None:
     suffix = os.path.splitext(task.targets[0][1])[1].lower()  # every look gives it the same name
-    count = frame_count(data) if suffix in MOVING else 1
+    count = frame_count(data) if suffix in ANIMATABLE else 1
     if count < 2 and suffix not in ANIMATED:  # a GIF is always written as an animation
         return None
     name = str(task.photo.path)
     with opened(data, name) as image:
-        return Moving(data, name, MOVING[suffix], image.size, count if MOVING[suffix] == "png" else 1)  # see write_png
+        return Moving(data, name, ANIMATABLE[suffix], image.size, count if ANIMATABLE[suffix] == "png" else 1)  # see write_png
 
 
 def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, object], quality: int):

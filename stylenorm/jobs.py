@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from stylenorm.animation import ANIMATED, frame_count
-from stylenorm.animation import FORMATS as MOVING
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.errors import StyleError, StylenormError
+from stylenorm.formats import ANIMATABLE, ANIMATED
 
 # What is written, by the name that --format takes, and what a folder of photographs is searched for.
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heic": ".heic"}
@@ -90,7 +89,7 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
 def free_name(folder: Path, source: Path | None, format: str | None, inputs: set[str], taken: set[str]) -> Path:
     """The photograph's name in ``folder``, numbered if it is taken: a.jpg, a-2.jpg. From now on it is taken."""
     stem, suffix = (source.stem, source.suffix) if source else ("stdin", ".png")
-    moving = source is not None and suffix.lower() in ANIMATED and frame_count(source) > 1
+    moving = source is not None and suffix.lower() in ANIMATED and _frame_count(source) > 1
     suffix = SUFFIX[format] if format else suffix if suffix.lower() in FORMAT or moving else ".png"
     target = folder / f"{stem}{suffix}"
     if identity(target) in inputs:
@@ -112,7 +111,13 @@ def is_moving(job: Job) -> bool:
     if job.source is None or job.target is None:
         return False
     format = job.format or {**FORMAT, **ANIMATED}[job.target.suffix.lower()]
-    return format in ANIMATED.values() or (format in MOVING.values() and frame_count(job.source) > 1)
+    return format in ANIMATED.values() or (format in ANIMATABLE.values() and _frame_count(job.source) > 1)
+
+
+def _frame_count(source: Path) -> int:
+    from stylenorm.animation import frame_count  # takes Pillow, and wrong use is to be told without it
+
+    return frame_count(source)
 
 
 def make_folder(jobs: Sequence[Job]) -> None:
