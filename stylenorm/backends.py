@@ -39,6 +39,7 @@ class TorchBackend:
     """The generator as it is. bfloat16 on CUDA for pictures of 8 bits; float32 elsewhere."""
 
     bytes_per_pixel = FLOAT32_BYTES
+    pixels_together = 1_048_576  # in one pass of several small pictures, which gains with torch: see BENCHMARKS.md
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
@@ -47,7 +48,11 @@ class TorchBackend:
         self.name = f"torch on {device}, {'bfloat16' if self.half else 'float32'}"
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
-        return self._paint(picture, style, None)
+        return self._paint(picture[None], style, None)[0]
+
+    def together(self, pictures: np.ndarray, style: Style) -> np.ndarray:
+        """(N, H, W, 3) to the same: pictures of one size in one pass."""
+        return self._paint(pictures, style, None)
 
     def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         config, own = self.generator.config, []
@@ -58,18 +63,18 @@ class TorchBackend:
             return tuple(torch.lerp(given[index], own[index], share)[:, None, :, None, None])
 
         steer = None if config.norm == "batch" else mixed  # its moments are the same for every picture
-        painted = self._paint(picture, style, steer)
+        painted = self._paint(picture[None], style, steer)[0]
         return painted, torch.cat(own or list(given), 1).cpu().numpy()
 
     @torch.inference_mode()
-    def _paint(self, picture: np.ndarray, style: Style, steer) -> np.ndarray:
-        white = np.iinfo(picture.dtype).max
-        pixels = np.array(picture, np.uint8 if white == 255 else np.int32)  # no device computes in uint16
-        x = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None]  # 1, 3, H, W, channels-last
+    def _paint(self, pictures: np.ndarray, style: Style, steer) -> np.ndarray:
+        white = np.iinfo(pictures.dtype).max
+        pixels = np.array(pictures, np.uint8 if white == 255 else np.int32)  # no device computes in uint16
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # N, 3, H, W, channels-last
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and white == 255):
             y = self.generator(x.float() / white, style.to(self.device), steer)
-        y = (y[0].float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.int32)
-        return y.permute(1, 2, 0).contiguous().cpu().numpy().astype(picture.dtype, copy=False)
+        y = (y.float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.int32)
+        return y.permute(0, 2, 3, 1).contiguous().cpu().numpy().astype(pictures.dtype, copy=False)
 
 
 class OpenVINOBackend:
@@ -80,6 +85,8 @@ class OpenVINOBackend:
     which has a γ and β for each position, goes through torch. Pictures of 16 bits have a graph of their own in
     float32, compiled when the first one comes.
     """
+
+    pixels_together = 0  # one after another is as quick
 
     def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
         import openvino

@@ -167,15 +167,26 @@ def paint_all(
     quality: int = 95,
     workers: int | None = None,
     stop: threading.Event | None = None,
+    alike: Alike | None = None,
 ) -> Iterator[dict]:
     """Do the tasks, and give the manifest's line for each painting as it is done or has failed.
 
-    paint: what `read_photo` gives and a look to what `encoded` takes; called in the thread that iterates.
+    paint: what `read_photo` gives and a look to what `encoded` takes; called in the thread that iterates. alike:
+    paints several of one size at once, as far as they are there already.
     stop: once it is set, what has been painted is written, nothing more is painted, and the iteration ends.
 
     Raises `NoRoom` where nothing more can be written; whatever was written till then is whole.
     """
-    yield from _Pipeline(tasks, paint, out, manifest, quality, workers or default_workers(), stop or threading.Event()).run()
+    workers, stop = workers or default_workers(), stop or threading.Event()
+    yield from _Pipeline(tasks, paint, out, manifest, quality, workers, stop, alike).run()
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Paints pictures of one size at once. most: how many like this one. paint: them in a look."""
+
+    most: Callable[[Picture], int]
+    paint: Callable[[Sequence[Picture], Look], Sequence[object]]
 
 
 @dataclass
@@ -199,9 +210,10 @@ class _Painted:
 
 
 class _Pipeline:
-    def __init__(self, tasks, paint, out, manifest, quality, workers, stop) -> None:
+    def __init__(self, tasks, paint, out, manifest, quality, workers, stop, alike) -> None:
         self.tasks, self.paint, self.out, self.manifest = iter(tasks), paint, out, manifest
-        self.quality, self.workers, self.stop = quality, workers, stop
+        self.quality, self.workers, self.stop, self.alike = quality, workers, stop, alike
+        self.next: _Work | None = None  # taken out of the queue, and not painted yet
         self.decoded: queue.Queue = queue.Queue(workers)
         self.painted: queue.Queue = queue.Queue(workers)
         self.lines: queue.SimpleQueue = queue.SimpleQueue()
@@ -215,15 +227,15 @@ class _Pipeline:
         readers = [self._thread(self._read_all) for _ in range(self.workers)]
         writers = [self._thread(self._write_all) for _ in range(self.workers)]
         try:
-            while any(t.is_alive() for t in readers) or not self.decoded.empty():
+            while any(t.is_alive() for t in readers) or not self.decoded.empty() or self.next:
                 if self.stop.is_set() or self.over.is_set():
                     break
                 yield from self._told()
                 try:
-                    work = self.decoded.get(timeout=0.05)
+                    work, self.next = self.next or self.decoded.get(timeout=0.05), None
                 except queue.Empty:
                     continue
-                yield from self._paint_one(work)
+                yield from self._paint(self._with_alike(work))
             self.halt.set()
             for _ in writers:
                 self._put(self.painted, None, self.over)
@@ -283,21 +295,52 @@ class _Pipeline:
 
     # ---- painting
 
-    def _paint_one(self, work: _Work) -> Iterator[dict]:
-        for look, target in work.task.targets:
-            if self.stop.is_set() or self.over.is_set():
-                return
-            started = time.perf_counter()
-            try:
-                image = self.paint(work.picture, look)
-            except (StylenormError, OSError, MemoryError, RuntimeError) as error:
-                if not short_of_memory(error):
-                    raise
-                self._failed(work.task, look, target, error)
-                self._finished(work)
-            else:
-                self._put(self.painted, _Painted(work, look, target, image, since(started)), self.over)
-            yield from self._told()
+    def _with_alike(self, work: _Work) -> list[_Work]:
+        """This one and those after it that can be painted with it, as far as they are decoded."""
+        works = [work]
+        if self.alike is None or isinstance(work.picture, Moving):
+            return works
+        most = self.alike.most(work.picture)
+        while len(works) < most and not self.decoded.empty():
+            self.next = self.decoded.get()
+            if isinstance(self.next.picture, Moving) or _kind(self.next) != _kind(work):
+                break
+            works.append(self.next)
+            self.next = None
+        return works
+
+    def _paint(self, works: list[_Work]) -> Iterator[dict]:
+        for number, (look, _) in enumerate(works[0].task.targets):
+            for work, painted in zip(works, self._at_once(works, look)):
+                if painted is None and (self.stop.is_set() or self.over.is_set()):
+                    return
+                yield from self._paint_one(work, look, work.task.targets[number][1], painted)
+
+    def _at_once(self, works: list[_Work], look: Look) -> list[tuple[object, float] | None]:
+        """Each photograph's painting and its seconds, or None where they are to be painted one at a time."""
+        if len(works) == 1 or self.stop.is_set() or self.over.is_set():
+            return [None] * len(works)
+        started = time.perf_counter()
+        try:
+            images = self.alike.paint([work.picture for work in works], look)
+        except (StylenormError, OSError, MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            return [None] * len(works)  # which takes less memory, and tells which one is at fault
+        return [(image, round(since(started) / len(works), 4)) for image in images]
+
+    def _paint_one(self, work: _Work, look: Look, target: str, painted: tuple[object, float] | None) -> Iterator[dict]:
+        started = time.perf_counter()
+        try:
+            image, seconds = painted or (self.paint(work.picture, look), since(started))
+        except (StylenormError, OSError, MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            self._failed(work.task, look, target, error)
+            self._finished(work)
+        else:
+            self._put(self.painted, _Painted(work, look, target, image, seconds), self.over)
+        yield from self._told()
 
     # ---- writing
 
@@ -346,6 +389,11 @@ class _Pipeline:
             last = work.left == 0
         if last:
             self.room.give(work.pixels)
+
+
+def _kind(work: _Work) -> tuple:
+    """Equal for photographs that can be painted at once."""
+    return work.picture.size, work.picture.deep is None, [look for look, _ in work.task.targets]
 
 
 class _Room:

@@ -296,7 +296,7 @@ def on_this_machine(
     say: Callable[[str], None], asked: Batch, looks, manifest: Manifest, stop: threading.Event
 ) -> Iterator[tuple[str, Callable]]:
     """What paints, for people; and what gives the manifest's lines for tasks, as they are done."""
-    from stylenorm.batch import paint_all
+    from stylenorm.batch import Alike, paint_all
     from stylenorm.batch_steps import painted
 
     where = asked.where
@@ -307,8 +307,12 @@ def on_this_machine(
         options = asked.options | {"notice": say}
         return painted(stylizer, picture, styles[look.label], options, asked.settings["quality"])
 
+    def paint_alike(pictures, look):
+        return stylizer.stylize_alike(pictures, styles[look.label], **asked.options)
+
     def paint_tasks(tasks):
-        return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop)
+        alike = Alike(lambda picture: stylizer.together(picture, **asked.options), paint_alike)
+        return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop, alike)
 
     yield stylizer.describe(), paint_tasks
 

@@ -136,6 +136,27 @@ class Stylizer:
             painted = recolored(painted, pixels)
         return rewrap(picture, painted, strip=strip)
 
+    def together(self, picture: Picture, **options) -> int:
+        """How many pictures like this one `stylize_alike` had better be given at once."""
+        plain = options.get("strength", 1.0) == 1 and options.get("paint_at") is None and picture.deep is None
+        photo = picture.size if options.get("size") is None else fit(picture.rgb, options["size"]).size
+        return max(1, self._backend.pixels_together // math.prod(photo)) if plain else 1
+
+    def stylize_alike(self, pictures: Sequence[Picture], style, **options) -> list[Image.Image]:
+        """The same as `stylize` of each of ``pictures``, which are as large as one another, in one pass of the network.
+
+        A level of 255 may differ here and there, since sums are taken in another order.
+
+        options: of `stylize`, with which `together` gives more than 1.
+        """
+        wanted, size = self.resolve(style), options.get("size")
+        photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
+        self._check_regions(wanted, photos[0])
+        painted = map(Image.fromarray, self._backend.together(np.stack([np.asarray(p) for p in photos]), wanted))
+        if options.get("preserve_color"):
+            painted = map(recolored, painted, photos)
+        return [rewrap(p, image, strip=options.get("strip", False)) for p, image in zip(pictures, painted)]
+
     def stream(
         self,
         style,

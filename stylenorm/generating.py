@@ -79,7 +79,7 @@ class NoisePainter:
         noise = self.noise(seed, size if seamless else None)
         if layout is None:
             image = self.paint(noise, [self.settled(style)], size, None, progress)
-            return well_cut(image, self.generator.config.stride) if seamless else image
+            return well_cut(image) if seamless else image
         layout.check_size(*size)
         styles = [self.settled(s) for s in style]
         if int(layout.index.max()) >= len(styles):
@@ -189,17 +189,21 @@ class NoisePainter:
             raise ImageError(f"a seamless picture's sides must be multiples of {stride} px, not {width} x {height}; {near} is near")
 
 
-def well_cut(image: Image.Image, stride: int) -> Image.Image:
-    """A seamless picture, shifted by up to ``stride`` px so that it is cut where neighbours are most alike.
+def well_cut(image: Image.Image, most: int | None = None) -> Image.Image:
+    """A seamless picture, shifted so that it is cut where neighbours are most alike; by up to ``most`` px if given.
 
     The steps between neighbouring columns differ with their place in the network's grid, on which the edges lie.
     """
     pixels = np.asarray(image)
     for axis in (0, 1):
-        first = pixels.take(range(stride + 1), axis).astype(np.int16)
-        steps = np.abs(np.diff(first, axis=axis)).mean((1 - axis, 2))
-        pixels = np.roll(pixels, -1 - int(steps.argmin()), axis)
+        length = pixels.shape[axis] if most is None else min(most, pixels.shape[axis])
+        steps = [_step(pixels.take(i, axis), pixels.take((i + 1) % pixels.shape[axis], axis)) for i in range(length)]
+        pixels = np.roll(pixels, -1 - int(np.argmin(steps)), axis)
     return Image.fromarray(pixels)
+
+
+def _step(line: np.ndarray, next_one: np.ndarray) -> float:
+    return np.abs(line.astype(np.int16) - next_one).mean()
 
 
 def reach(config: GeneratorConfig) -> int:

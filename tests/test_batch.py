@@ -17,7 +17,7 @@ from PIL import Image
 from stylenorm import batch as batch_module
 from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
-from stylenorm.batch import Look, differences, make_plan, paint_all
+from stylenorm.batch import Alike, Look, differences, make_plan, paint_all
 from stylenorm.drafts import PREFIX, SUFFIX, remove_drafts, write_draft, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME, Manifest
@@ -336,6 +336,42 @@ def test_several_styles_have_folders_and_decode_once(work, monkeypatch):
     (work.out / "kiss" / "2.jpg").unlink()
     work.run(looks=looks)
     assert work.painted == [("2.jpg", "kiss")]
+
+
+def slow_first(work, seconds: float = 0.5):
+    """A brush that gives the readers time to run ahead."""
+
+    def brush(picture, look):
+        if not work.painted:
+            time.sleep(seconds)
+        return work.brush(picture, look)
+
+    return brush
+
+
+def test_photographs_of_one_size_are_painted_at_once_as_far_as_they_are_decoded(work):
+    make_photo(work.top / "3.jpg", (44, 60), seed=3)
+    groups = []
+
+    def together(pictures, look):
+        groups.append([Path(p.name).name for p in pictures])
+        return [work.brush(p, look) for p in pictures]
+
+    looks = (Look("kiss", "kiss"), Look("scream", "scream"))
+    alone = {name: (work.out / name).read_bytes() for name in work.run(looks=looks) and work.files()}
+    lines = work.run(slow_first(work), looks, again=True, workers=8, alike=Alike(lambda picture: 4, together))
+    assert sorted(work.painted) == sorted((f"{i}.jpg", look.label) for i in range(6) for look in looks)
+    assert {name: (work.out / name).read_bytes() for name in work.files()} == alone and len(lines) == 12
+    assert max(map(len, groups)) > 1 and all("3.jpg" not in group and len(group) <= 4 for group in groups)
+    assert groups[::2] == groups[1::2], "each group in each look"
+
+
+def test_where_several_at_once_fail_each_is_tried_alone(work):
+    def together(pictures, look):
+        raise MemoryError
+
+    assert {line["kind"] for line in work.run(slow_first(work), workers=8, alike=Alike(lambda picture: 4, together))} == {"done"}
+    assert len(work.painted) == 6 and len(work.files()) == 6
 
 
 def test_a_changed_photograph_is_painted_again_and_a_touched_one_is_not(work):

@@ -148,6 +148,24 @@ def test_preserved_colours_are_the_photographs(stylizer, image):
     assert distance(stylizer.stylize(image, "red-hill", strength=0, preserve_color=True), image) < 1
 
 
+@pytest.mark.parametrize("options", [{}, {"size": 40}, {"preserve_color": True, "strip": True}])
+def test_pictures_of_one_size_in_one_pass_are_what_each_is_alone(stylizer, tmp_path, options):
+    pictures = [read_picture(make_photo(tmp_path / f"{i}.jpg", seed=i)) for i in range(3)]
+    assert stylizer.together(pictures[0], **options) > 1
+    for alike, picture in zip(stylizer.stylize_alike(pictures, "red-hill", **options), pictures, strict=True):
+        alone = stylizer.stylize(picture, "red-hill", **options)
+        assert np.abs(pixels(alike) - pixels(alone)).max() <= 1 and alike.info.keys() == alone.info.keys()
+
+
+def test_what_gains_nothing_together_goes_alone(stylizer, weights, tmp_path):
+    small = read_picture(make_photo(tmp_path / "a.jpg"))
+    large = read_picture(make_photo(tmp_path / "b.jpg", (1200, 900)))
+    assert [stylizer.together(large), stylizer.together(large, size=100) > 1] == [1, True]
+    assert stylizer.together(small, strength=0.5) == stylizer.together(small, paint_at=20) == 1
+    pytest.importorskip("openvino")
+    assert Stylizer(weights, "cpu", "openvino").together(small) == 1
+
+
 @pytest.mark.parametrize("name", ["starry-night", "scream", "kiss"])
 def test_the_shipped_styles_grow_evenly_with_the_strength(name, monkeypatch):
     monkeypatch.setattr(engine, "STYLE_SIZE", 384)
