@@ -31,7 +31,7 @@ def tab(studio: Studio) -> None:
             run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         with gr.Column(scale=8, min_width=300):
             shown = gr.Gallery(
-                label="Side by side", columns=2, object_fit="contain", height="auto", elem_id="compared", format="jpeg",
+                label="Side by side", columns=3, object_fit="contain", height=620, elem_id="compared", format="jpeg",
                 interactive=False, buttons=["fullscreen"],
             )  # fmt: skip
 
