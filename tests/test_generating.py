@@ -337,3 +337,13 @@ def test_diversity_sees_a_dead_generator(folder, paintings):
     assert found["generated"]["diversity"] > 0.05 and found["crops of the painting"]["diversity"] > 0.05
     assert found["crops of the painting"]["style"] < found["generated"]["style"]  # of a random network
     assert found["64 x 64 px"]["seconds"] > 0
+
+
+def test_the_shipped_network_takes_the_shipped_styles_and_its_tiles_wrap():
+    painter = NoisePainter(device="cpu")  # refuses a network of other styles than those that lie beside it
+    for name in ("starry-night", "kiss"):
+        tile = pixels(painter.generate(name, (128, 128), 1, seamless=True))
+        assert tile.std() > 10
+        for axis in (0, 1):
+            inside = np.abs(np.diff(tile, axis=axis)).mean()
+            assert np.abs(tile.take(0, axis) - tile.take(-1, axis)).mean() <= inside
