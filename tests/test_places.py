@@ -38,7 +38,7 @@ def batch(weights, capsys):
 def fill(memory, folder: Path) -> None:
     """The same photographs in memory://in and in a folder."""
     for i, name in enumerate(NAMES):
-        make_photo(folder / name, seed=i)
+        make_photo(folder / name, (60 + i, 44), seed=i)  # of one size, they would be painted at once, to a level of 255
         memory.pipe_file(f"/in/{name}", (folder / name).read_bytes())
     memory.pipe_file("/in/.hidden.jpg", b"1"), memory.pipe_file("/in/notes.txt", b"1")
 
