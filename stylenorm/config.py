@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from stylenorm.errors import StylenormError
 
 SEEDS = 2**63  # of pictures from noise: 0 and up to this
-SWITCHES = {"compile": ("auto", "on", "off"), "deterministic": ("on", "off"), "tensorboard": ("auto", "on", "off")}
+SWITCHES = {
+    "compile": ("auto", "on", "off"),
+    "deterministic": ("on", "off"),
+    "optimizer": ("adam", "muon"),
+    "tensorboard": ("auto", "on", "off"),
+}
 
 
 @dataclass(frozen=True)
@@ -17,10 +22,13 @@ class TrainConfig:
     photos, styles, paintings: folders. ``styles`` are named, and may hold a styles.json with title, artist
     and year; ``paintings`` teach the encoder. out: where weights, curve and sheets go. vgg: a safetensors
     file of VGG-16's features, "torchvision", or None for the shipped one. init: a network file to start from.
-    names: which of ``styles`` to train, all of them if empty.
+    names: which of ``styles`` to train, all of them if empty. grow: residual blocks that the network of ``init`` is to
+    have at each resolution, no fewer than it has; empty for as many as it has. widths, blocks, norm and num_groups are
+    those of a network that starts from nothing.
     photo_scales: the range of short sides that photographs are scaled to before a square of ``size`` is cut.
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
     named_share: share of the pictures that are painted in a named style.
+    optimizer: what moves the generator's weights, "adam" or "muon" (`stylenorm.muon`); the rest is always Adam's.
     decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
     batch: photographs a step, of all processes together where torchrun starts several.
     workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
@@ -58,6 +66,8 @@ class TrainConfig:
     num_groups: int = 8
     widths: tuple[int, ...] = (24, 48, 96, 160)
     blocks: tuple[int, ...] = (0, 1, 2, 4)
+    grow: tuple[int, ...] = ()
+    optimizer: str = "adam"
     seed: int = 0
     device: str = "auto"
     workers: int | None = None
@@ -75,6 +85,8 @@ class TrainConfig:
         for name in ("size", "painting_size", "style_size"):
             if getattr(self, name) < 64:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
+        if self.grow and not self.init:
+            raise StylenormError("grow adds blocks to the network of init; without init, give blocks")
         if not 0 <= self.named_share <= 1:
             raise StylenormError(f"named_share must lie between 0 and 1, not {self.named_share}")
         for name in ("workers", "cache"):

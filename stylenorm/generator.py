@@ -58,6 +58,16 @@ class GeneratorConfig:
         up = [w for w, b in zip(self.widths[-2::-1], self.blocks[-2::-1]) for _ in range(1 + 2 * b)]
         return tuple(down + deep + up)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `Generator` calls the layer of each normalization, in the order of `channels`."""
+        levels = len(self.widths) - 1
+        names = ["stem"] + [f"down.{i}" for i in range(levels)]
+        names += [f"deep.{i}.{half}" for i in range(self.blocks[-1]) for half in ("first", "second")]
+        for level, blocks in enumerate(self.blocks[-2::-1]):
+            names += [f"up.{level}"] + [f"wide.{level}.{i}.{half}" for i in range(blocks) for half in ("first", "second")]
+        return tuple(names)
+
     def to_dict(self) -> dict:
         return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
 

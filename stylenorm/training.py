@@ -29,6 +29,7 @@ from stylenorm.device import (
     telling_memory,
 )
 from stylenorm.errors import ImageError, StylenormError
+from stylenorm.muon import Muon, Together
 from stylenorm.perceptual import CONTENT_LAYER, content_loss, grams, structure_loss, style_loss
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
@@ -39,6 +40,8 @@ __all__ = [
     "Clock", "Logs", "NamedStyles", "Progress", "StyledModel", "TrainConfig", "Trainer", "describe", "load_named", "load_vgg",
     "painting_tensor", "train",
 ]  # fmt: skip
+
+BETAS = (0.9, 0.99)  # Adam's
 
 
 class Trainer:
@@ -68,12 +71,7 @@ class Trainer:
         model, self.seen_before = self._new_model()
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        model, peaks = self.model, (config.learning_rate, config.encoder_learning_rate, config.style_learning_rate)
-        parts = (list(model.generator.parameters()), list(model.encoder.parameters()), [model.rows])
-        self.optimizer = torch.optim.Adam(
-            [{"params": part, "peak": peak} for part, peak in zip(parts, peaks)],
-            betas=(0.9, 0.99),
-        )
+        self.optimizer = self._optimizer()
         if resume:
             self._load_state()
         elif self.state_file.exists():
@@ -115,6 +113,21 @@ class Trainer:
         devices = [self.device] if self.device.type == "cuda" else None
         # A process whose share holds no named style has no gradient for the rows.
         return DistributedDataParallel(self.model, devices, find_unused_parameters=True)
+
+    def _optimizer(self) -> torch.optim.Optimizer | Together:
+        """Each group of parameters has its ``peak``, which the schedule is a share of."""
+        config, model = self.config, self.model
+
+        def group(parameters, peak: float) -> dict:
+            return {"params": list(parameters), "peak": peak}
+
+        weights = group(model.generator.parameters(), config.learning_rate)
+        others = [group(model.encoder.parameters(), config.encoder_learning_rate), group([model.rows], config.style_learning_rate)]
+        if config.optimizer == "adam":
+            return torch.optim.Adam([weights, *others], betas=BETAS)
+        convolutions = group((p for p in weights["params"] if p.dim() == 4), config.learning_rate)
+        biases = group((p for p in weights["params"] if p.dim() != 4), config.learning_rate)
+        return Together(Muon([convolutions]), torch.optim.Adam([biases, *others], betas=BETAS))
 
     def learning_rate(self, step: int) -> float:
         """The schedule, as a factor from 0 to 1: a linear warm-up, a plateau, a cosine."""

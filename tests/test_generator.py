@@ -94,6 +94,20 @@ def test_the_margin_is_cut_off_again_at_the_right_and_lower_edge():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    "settings", [{}, {"widths": (8, 16), "blocks": (0, 0)}, {"widths": (4, 8, 8, 16), "blocks": (2, 1, 0, 1)}]
+)
+def test_names_are_those_of_the_layers_in_their_order(settings):
+    generator = generator_of(**settings)
+    called = {module: name for name, module in generator.named_modules() if isinstance(module, StyledConv)}
+    seen = []
+    for module in called:
+        module.register_forward_hook(lambda layer, inputs, output: seen.append((called[layer], output.shape[1])))
+    generator(picture(32, 32), style_of(generator))
+    assert seen == list(zip(generator.config.names, generator.config.channels))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (17, 40), (64, 33)])
 @pytest.mark.parametrize(
     "settings", [{}, {"widths": (8, 16), "blocks": (0, 0)}, {"widths": (4, 8, 8, 16), "blocks": (2, 1, 0, 1)}]

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Trainer, train
+from stylenorm.training_model import grown
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -302,6 +304,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, tmp_path, pictures):
         ({"widths": (8, 8, 24)}, "widths"),
         ({"blocks": (0, 1, 1)}, "blocks"),
         ({"names": ("wave",)}, "styles"),
+        ({"optimizer": "muon"}, "optimizer"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(settings, told, finished):
@@ -309,6 +312,26 @@ def test_resuming_with_other_settings_is_refused(settings, told, finished):
     before = (trainer.out / "resume.safetensors").read_bytes()
     refused(lambda: Trainer(replace(trainer.config, **settings), resume=True), told)
     assert (trainer.out / "resume.safetensors").read_bytes() == before
+
+
+def test_a_run_with_muon_goes_on_as_if_never_interrupted(finished, pictures, tmp_path):
+    """Stopped at its checkpoint of step 2 and taken up again, against one go: every bit the same."""
+    one, two = (tiny(pictures, tmp_path / name, steps=4, optimizer="muon") for name in ("one", "two"))
+    whole = train(one)
+    trainer = Trainer(two)
+    for batch in trainer.batches():
+        trainer.train_step(batch)
+        if trainer.step == 2:
+            trainer.save_state()
+            break
+    same_tensors(whole, train(two, resume=True))
+    state = load_file(tmp_path / "one" / "resume.safetensors")
+    kinds = Counter(key.rpartition(".")[2] for key in state if key.startswith("optimizer."))
+    convolutions = sum(p.dim() == 4 for p in trainer.model.generator.parameters())
+    assert kinds == {"momentum_buffer": convolutions} | dict.fromkeys(("step", "exp_avg", "exp_avg_sq"), kinds["step"])
+    assert convolutions + kinds["step"] == len(list(trainer.model.parameters()))
+    adams = load_file(finished[0].out / "network.safetensors")
+    assert not all(torch.equal(v, adams[k]) for k, v in load_file(whole).items())
 
 
 def test_there_must_be_something_to_resume_and_nothing_to_overwrite(finished, config):
@@ -515,6 +538,43 @@ def test_init_goes_on_from_the_network_its_encoder_and_its_rows(finished, pictur
     path = trainer.run()
     assert load_network(path).about["training"]["images"] == 16 + 2
     assert load_network(init).hash == network.hash
+
+
+@torch.no_grad()
+def test_a_grown_network_starts_as_the_one_it_grew_from(finished):
+    before = finished[0].model
+    torch.manual_seed(5)
+    photo, statistics, named = torch.rand(1, 3, 48, 64), finished[0].named.statistics[:1], torch.tensor([1])
+    wanted = before(photo, statistics, named)
+    after = grown(before, (1, 0, 3), gamma=0.0)
+    assert after.generator.config == GeneratorConfig((8, 8, 16), (1, 0, 3))
+    torch.testing.assert_close(after(photo, statistics, named), wanted, atol=1e-6, rtol=0)
+    near = (grown(before, (1, 0, 3))(photo, statistics, named) - wanted).abs().max()
+    assert 1e-4 < near < 0.5
+
+
+def test_grown_blocks_learn_from_the_first_step(finished, pictures, tmp_path):
+    init = str(finished[0].out / "network.safetensors")
+    trainer = Trainer(tiny(pictures, tmp_path / "run", init=init, grow=(1, 0, 2), steps=1))
+    start = {k: v.clone() for k, v in trainer.model.generator.state_dict().items()}
+    path = trainer.run()
+    new = [k for k in start if k.startswith(("deep.1", "wide.1.0"))]
+    assert len(new) == 4 and all(not torch.equal(v, start[k]) for k, v in trainer.model.generator.state_dict().items())
+    assert load_network(path).generator.config.blocks == (1, 0, 2)
+    assert [e.name for e in style_entries(path.parent)] == ["kiss", "wave"]
+    again = Trainer(tiny(pictures, tmp_path / "again", init=str(path), grow=(1, 0, 2), steps=1))
+    same = load_network(path).generator.state_dict()
+    assert all(torch.equal(v, same[k]) for k, v in again.model.generator.state_dict().items())  # nothing to grow
+
+
+@pytest.mark.parametrize("grow", [(0, 0, 0), (0, 0), (0, 0, 0, 1)])
+def test_a_network_does_not_shrink(grow, finished, config):
+    init = str(finished[0].out / "network.safetensors")
+    refused(lambda: Trainer(replace(config, init=init, grow=grow)), "0,0,1", ",".join(map(str, grow)))
+
+
+def test_only_an_earlier_network_grows(config):
+    refused(lambda: replace(config, grow=(1, 1, 1)), "init")
 
 
 def test_init_from_a_network_without_encoder_or_history(config, tmp_path):
