@@ -271,6 +271,7 @@ def bench(
     paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
+    each: Annotated[bool, typer.Option("--each", help="With --styles: every style on each photograph, not only the means.")] = False,
     film: Annotated[
         Path | None, typer.Option(metavar="PHOTO", help="Measure how still films hold, on motions over this photograph, 400 x 280 px or more.")
     ] = None,
@@ -293,6 +294,8 @@ def bench(
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
     if bool(photos) != bool(styles or paintings):
         raise StylenormError("quality needs --photos and, beside them, --styles or --paintings or both")
+    if each and (not styles or paintings):
+        raise StylenormError("--each shows named styles one by one; it needs --photos and --styles, and no --paintings")
     for folder in (photos, styles, paintings):
         if folder and not folder.is_dir():
             raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
@@ -311,6 +314,15 @@ def bench(
             return print(json.dumps(rows, indent=2))
         table = [(r["clip"], r["what"], f"{r['unrest']:.2f}", f"{r['sharpness']:.1f}") for r in rows]
         return show_table(("clip", "painted", "unrest", "sharpness"), table)
+    if each:
+        from stylenorm.bench_table import run_table
+
+        rows = run_table(photos, styles, pictures, weights=weights, device=device, peer=peer, progress=notice)
+        if as_json:
+            return print(json.dumps(rows, indent=2))
+        heads = ["style", *(str(i + 1) for i in range(len(rows[0]["photographs"]))), "mean", *(["peer"] if peer else [])]
+        lines = [(r["style"], *r["photographs"].values(), r["total"], *([r["peer"]] if peer else [])) for r in rows]
+        return show_table(tuple(heads), [(name, *(f"{n:.2f}" for n in numbers)) for name, *numbers in lines])
     from stylenorm.bench import run_bench, run_quality
 
     if photos:
