@@ -185,6 +185,16 @@ def test_each_picture_is_judged_by_its_own_painting(finished):
     assert (style - style.roll(1)).abs().min() > 0.01  # so that an exchange would show
 
 
+def test_one_impossible_picture_does_not_outweigh_the_others():
+    x = torch.tensor([2.0, 29.0, 900.0], requires_grad=True)
+    losses = training.tempered(x * x / x.detach())
+    torch.testing.assert_close(losses, torch.tensor([2.0, 29.0, 30.0]))
+    losses.sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([2.0, 2.0, 2.0 / 30]))
+    whatever = training.tempered(torch.tensor([math.inf, math.nan]))
+    assert not whatever.isfinite().any()  # such a loss still stops the run
+
+
 def test_everything_is_learned(finished):
     trainer, _, _ = finished
     torch.manual_seed(3)
