@@ -54,11 +54,17 @@ def orthogonalized(matrix: Tensor, steps: int = 5) -> Tensor:
     a, b, c = COEFFICIENTS
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix.float() if wide else matrix.float().T
-    x = x / x.norm().clamp_min(1e-7)
+    x = (x / x.norm().clamp_min(1e-7)).to(_type_of_products(x))
     for _ in range(steps):
         square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.T).to(matrix.dtype)
+
+
+def _type_of_products(x: Tensor) -> torch.dtype:
+    """bfloat16, which `torch.optim.Muon` takes as well, unless the processor would be slow in it."""
+    fast = x.is_cuda or (x.is_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.bfloat16 if fast else torch.float32
 
 
 class Together:

@@ -44,13 +44,14 @@ class VGGFeatures(nn.Module):
                 self.names.append(None)
                 continue
             name = next(names)
-            modules += [nn.Conv2d(channels, step, 3, padding=1), nn.ReLU()]
+            modules += [nn.Conv2d(channels, step, 3, padding=1), nn.ReLU(inplace=True)]
             self.names += [None, name]
             channels = step
             if name == last:
                 break
         self.features = nn.Sequential(*modules)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self._halves: dict[nn.Conv2d, tuple] = {}
         self.requires_grad_(False).eval()
 
     @classmethod
@@ -83,8 +84,12 @@ class VGGFeatures(nn.Module):
         x = (x - self.mean) * 255
         out: dict[str, Tensor] = {}
         missing = set(layers)
+        fused = _fuses(x)
         for module, name in zip(self.features, self.names):
-            x = module(x)
+            if fused and isinstance(module, nn.Conv2d):
+                x = _ConvReLU.apply(x.bfloat16(), *self._halved(module))
+            elif not (fused and isinstance(module, nn.ReLU)):
+                x = module(x)
             if name in missing:
                 out[name] = x
                 missing.discard(name)
@@ -93,14 +98,87 @@ class VGGFeatures(nn.Module):
         raise ValueError(f"these layers were not loaded: {', '.join(sorted(missing))}")
 
 
+    def _halved(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        """Weight and bias in bfloat16, kept until they change."""
+        key = (conv.weight.data_ptr(), conv.weight._version, conv.bias._version)
+        if self._halves.get(conv, (None,))[0] != key:
+            weight = conv.weight.detach().to(torch.bfloat16, memory_format=torch.channels_last)
+            self._halves[conv] = key, weight, conv.bias.detach().bfloat16()
+        return self._halves[conv][1:]
+
+
+def _fuses(x: Tensor) -> bool:
+    """Whether `_ConvReLU` computes what a convolution under autocast and a ReLU would."""
+    return (
+        x.is_cpu
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and not torch.compiler.is_compiling()
+    )
+
+
+class _ConvReLU(torch.autograd.Function):
+    """relu(conv(x)) of 3 x 3 taps and a border of zeros, in one pass over memory. The weights get no gradient."""
+
+    @staticmethod
+    def forward(x, weight, bias):
+        one = [1, 1]
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, one, one, one, 1, "relu", [], "")
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs[:2], output)
+
+    @staticmethod
+    def backward(ctx, slope):
+        x, weight, y = ctx.saved_tensors
+        slope = torch.ops.aten.threshold_backward(slope.to(y.dtype), y, 0)
+        one, only_x = [1, 1], [True, False, False]
+        dx, *_ = torch.ops.aten.convolution_backward(slope, x, weight, None, one, one, one, False, [0, 0], 1, only_x)
+        return dx, None, None
+
+
 def gram(features: Tensor) -> Tensor:
     """Gram matrix, (N, C, H, W) to (N, C, C), divided by C H W (Gatys et al. 2016; Johnson et al. 2016).
 
     float32. Under autocast the product itself runs in autocast's type, which halves the cost of a training step.
     """
-    c, h, w = features.shape[1:]
-    flat = features.flatten(2)  # N, C, H*W
-    return torch.bmm(flat, flat.transpose(1, 2)).float() / (c * h * w)
+    return _Gram.apply(features)
+
+
+class _Gram(torch.autograd.Function):
+    """G = F F^T / (C H W), and its gradient F (dG + dG^T) / (C H W) in the memory format of F.
+
+    Autograd's own comes from two products instead of one, and in another memory format than the map, so that
+    everything that is added to it on the way down through VGG has to be reordered: half of a training step on a CPU.
+    """
+
+    @staticmethod
+    def forward(features):
+        c, h, w = features.shape[1:]
+        pixels = _pixels(features)  # N, H*W, C
+        return torch.bmm(pixels.transpose(1, 2), pixels).float() / (c * h * w)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (features,) = ctx.saved_tensors
+        n, c, h, w = features.shape
+        both = ((slope + slope.transpose(1, 2)) / (c * h * w)).to(features.dtype)  # N, C, C
+        if features.is_contiguous(memory_format=torch.channels_last):
+            return torch.bmm(_pixels(features), both).view(n, h, w, c).permute(0, 3, 1, 2)
+        return torch.bmm(both, features.flatten(2)).view(n, c, h, w)
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H*W, C), without a copy where it is channels-last or contiguous."""
+    if features.is_contiguous(memory_format=torch.channels_last):
+        return features.permute(0, 2, 3, 1).flatten(1, 2)
+    return features.flatten(2).transpose(1, 2)
 
 
 def grams(features: Features, layers: Sequence[str] = STYLE_LAYERS) -> dict[str, Tensor]:
@@ -165,8 +243,10 @@ def style_statistics(features: Features, layers: Sequence[str] = STYLE_LAYERS) -
     """
     parts = []
     for layer in layers:
-        flat = features[layer].float().flatten(2)  # N, C, H*W
-        parts += [(flat.mean(2) + 1e-3).log(), (flat.std(2, correction=0) + 1e-3).log()]
+        x = features[layer].float()
+        mean = x.mean((2, 3), keepdim=True)  # N, C, 1, 1
+        std = (x - mean).square().mean((2, 3)).sqrt()  # `torch.std` is several times slower on a CPU
+        parts += [(mean[..., 0, 0] + 1e-3).log(), (std + 1e-3).log()]
     return torch.cat(parts, 1)
 
 

@@ -105,6 +105,38 @@ def test_gradients_of_the_whole(kind, style):
     assert torch.autograd.gradgradcheck(run, inputs)
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 6, 7), (1, 16, 16, 16), (2, 3, 1, 9)])
+@pytest.mark.parametrize("rows", [1, None])
+def test_fused_instance_norm_is_the_same_as_the_written_out_one(shape, rows):
+    torch.manual_seed(4)
+    n, c = rows or shape[0], shape[1]
+    x = (3 * torch.randn(shape) + 5).bfloat16()
+    gamma, beta, dy = torch.randn(n, c), torch.randn(n, c), torch.randn(shape).bfloat16()
+    found = []
+    for leaf in (x.to(memory_format=torch.channels_last), x.contiguous(), x.double()):
+        leaves = [t.clone().to(torch.float64 if leaf.dtype == torch.float64 else t.dtype) for t in (gamma, beta)]
+        leaves = [t.requires_grad_() for t in (leaf.clone(memory_format=torch.preserve_format), *leaves)]
+        y, mean, var = renormalize(*leaves)
+        slopes = torch.autograd.grad(y, leaves, dy.to(y.dtype))
+        found.append([t.double() for t in (y, mean, var, *slopes)])
+    for fused, written, exact in zip(*found):
+        assert fused.shape == written.shape == exact.shape
+        for ours in (fused, written):  # bfloat16 has 8 bits
+            assert (ours - exact).abs().max() <= 2**-7 * exact.abs().max()
+
+
+def test_fused_instance_norm_leaves_what_is_beyond_float32_to_the_other():
+    torch.manual_seed(5)
+    x = torch.randn(2, 3, 8, 8)
+    gamma, beta = torch.rand(2, 3), torch.rand(2, 3)
+    huge = (x * 1e30).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
+    y, _, var = renormalize(huge, gamma, beta)
+    assert torch.isinf(var).all()
+    torch.testing.assert_close(y, renormalize((x * 1e30).bfloat16().contiguous(), gamma, beta)[0])
+    y.sum().backward()
+    assert torch.isfinite(huge.grad).all()
+
+
 def test_gradients_where_only_one_of_gamma_and_beta_is_by_region():
     x, full = (torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     small = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)

@@ -41,6 +41,19 @@ def picture(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Ten
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("size", [(2, 2), (3, 5), (7, 4)])
+def test_a_reflected_border_is_torchs_in_either_memory_format(size):
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, *size, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    ours, theirs = reflect(x), F.pad(x, (1, 1, 1, 1), mode="reflect")
+    assert torch.equal(ours, theirs) and ours.is_contiguous(memory_format=torch.channels_last)
+    slope = torch.rand_like(theirs)
+    (mine,), (torchs,) = (torch.autograd.grad(y, x, slope) for y in (ours, theirs))
+    torch.testing.assert_close(mine, torchs)
+    assert torch.autograd.gradcheck(reflect, x) and torch.autograd.gradgradcheck(reflect, x)
+    assert torch.equal(reflect(x.contiguous()), theirs)
+
+
 # ---- sizes -------------------------------------------------------------------------------------
 
 SIZES = [(1, 1), (1, 2), (2, 1), (1, 70), (70, 1), (2, 3), (3, 5), (7, 8), (8, 8), (9, 16), (15, 17), (16, 16)]

@@ -49,7 +49,7 @@ def test_orthogonalized_keeps_directions_and_evens_their_sizes(shape):
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     assert s.max() / s.min() > 1.4  # so that keeping the sizes would show
     ours = torch.linalg.multi_dot((u.T, found, v.T))
-    assert (ours - ours.diag().diag()).abs().max() < 1e-4
+    assert (ours - ours.diag().diag()).abs().max() < 0.03  # in bfloat16
 
 
 def test_no_gradient_no_step_and_a_gradient_of_zero_does_no_harm():

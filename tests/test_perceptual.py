@@ -217,6 +217,57 @@ def test_a_gram_matrix_is_the_sum_of_products(shape):
     np.testing.assert_allclose(got.numpy(), [numpy_gram(x[0]), numpy_gram(x[1])], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_a_gram_matrix(memory_format):
+    torch.manual_seed(1)
+    x = torch.rand(2, 3, 4, 5, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+
+    def plain(x):
+        return torch.einsum("nchw,ndhw->ncd", x, x) / x[0].numel()
+
+    slope = torch.rand(2, 3, 3)
+    (ours,), (theirs,) = (torch.autograd.grad(f(x), x, slope.to(f(x).dtype)) for f in (gram, plain))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+    assert ours.is_contiguous(memory_format=memory_format)
+    (first,) = torch.autograd.grad(gram(x), x, slope, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    (expected,) = torch.autograd.grad(torch.autograd.grad(plain(x), x, slope.double(), create_graph=True)[0].sum(), x)
+    torch.testing.assert_close(second, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16")
+def test_convolution_and_relu_in_one_are_the_same_bits(vgg, monkeypatch):
+    torch.manual_seed(2)
+    photo = torch.rand(1, 3, 32, 48).to(memory_format=torch.channels_last)
+
+    def seen(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return vgg(x)
+
+    fused = {k: v.clone() for k, v in seen(photo).items()}
+    one = photo.clone().requires_grad_()
+    sum(g.sum() for g in grams(seen(one)).values()).backward()
+    monkeypatch.setattr("stylenorm.perceptual._fuses", lambda x: False)
+    assert all(torch.equal(v, fused[k]) for k, v in seen(photo).items())
+    two = photo.clone().requires_grad_()
+    sum(g.sum() for g in grams(seen(two)).values()).backward()
+    torch.testing.assert_close(one.grad, two.grad, rtol=0.01, atol=0.01 * two.grad.abs().max().item())
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16")
+def test_a_changed_weight_is_used_in_bfloat16_too(vgg):
+    other = copy.deepcopy(vgg)
+    photo = torch.rand(1, 3, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        before = other(photo, ["relu1_2"])["relu1_2"]
+        other.features[0].weight.mul_(0)
+        other.features[2].bias.fill_(3)
+        after = other(photo, ["relu1_2"])["relu1_2"]
+    assert not torch.equal(before, after)
+    with torch.no_grad():
+        torch.testing.assert_close(after.float(), other(photo, ["relu1_2"])["relu1_2"], rtol=0.05, atol=1.0)
+
+
 def test_a_gram_matrix_does_not_depend_on_place_or_memory_format():
     x = torch.rand(2, 5, 6, 7)
     torch.testing.assert_close(gram(x.flip(2, 3)), gram(x))
