@@ -67,6 +67,7 @@ SETTINGS = {
     "widths": (NETWORK, "Channels at 1/2, 1/4, 1/8, ... of the resolution."),
     "blocks": (NETWORK, "Residual blocks at each of them."),
     "grow": (NETWORK, "Residual blocks at each of them that the network of --init is to have; no fewer than it has."),
+    "widen": (NETWORK, "Channels at each of them that the network of --init is to have; no fewer than it has."),
     "size": (PICTURES, "Side of the squares cut from photographs, px."),
     "photo_scales": (PICTURES, "Shortest and longest short side before cutting, px."),
     "style_size": (PICTURES, "Short side of a named painting, px."),

@@ -23,7 +23,7 @@ class TrainConfig:
     and year; ``paintings`` teach the encoder. out: where weights, curve and sheets go. vgg: a safetensors
     file of VGG-16's features, "torchvision", or None for the shipped one. init: a network file to start from.
     names: which of ``styles`` to train, all of them if empty. grow: residual blocks that the network of ``init`` is to
-    have at each resolution, no fewer than it has; empty for as many as it has. widths, blocks, norm and num_groups are
+    have at each resolution, no fewer than it has; empty for as many as it has; widen: channels, likewise. widths, blocks, norm and num_groups are
     those of a network that starts from nothing.
     photo_scales: the range of short sides that photographs are scaled to before a square of ``size`` is cut.
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
@@ -67,6 +67,7 @@ class TrainConfig:
     widths: tuple[int, ...] = (24, 48, 96, 160)
     blocks: tuple[int, ...] = (0, 1, 2, 4)
     grow: tuple[int, ...] = ()
+    widen: tuple[int, ...] = ()
     optimizer: str = "adam"
     seed: int = 0
     device: str = "auto"
@@ -85,8 +86,9 @@ class TrainConfig:
         for name in ("size", "painting_size", "style_size"):
             if getattr(self, name) < 64:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
-        if self.grow and not self.init:
-            raise StylenormError("grow adds blocks to the network of init; without init, give blocks")
+        for name, what in (("grow", "blocks"), ("widen", "widths")):
+            if getattr(self, name) and not self.init:
+                raise StylenormError(f"{name} makes the network of init larger; without init, give {what}")
         if not 0 <= self.named_share <= 1:
             raise StylenormError(f"named_share must lie between 0 and 1, not {self.named_share}")
         for name in ("workers", "cache"):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.growing import grown
 from stylenorm.images import read_picture, to_tensor
 from stylenorm.perceptual import VGGFeatures, grams, resized_short_side, style_statistics
 from stylenorm.style import Style, StyleEncoder
@@ -162,52 +162,10 @@ def new_model(
     else:
         model.encoder = network.encoder  # of whatever width it has
     _rows_from_files(model, Path(config.init).parent / "styles", named, network.hash)
-    if config.grow:
-        model = grown(model, config.grow)
+    if config.grow or config.widen:
+        model = grown(model, config.grow, config.widen)
     earlier = network.about.get("training")
     return model, int(earlier.get("images", 0)) if isinstance(earlier, dict) else 0
-
-
-@torch.no_grad()
-def grown(model: StyledModel, blocks: Sequence[int], gamma: float = 0.1) -> StyledModel:
-    """The model with more residual blocks, ``blocks`` of them at each resolution, after those that it has.
-
-    The last γ of each new block is ``gamma`` for every style, so that the picture hardly changes at first (exactly
-    not, if it is 0) and the new weights learn from the first step on (after Chen et al. 2016, Net2Net).
-    """
-    before = model.generator.config
-    if len(blocks) != len(before.blocks) or any(new < old for new, old in zip(blocks, before.blocks)):
-        raise StylenormError(f"a network with blocks {_listed(before.blocks)} cannot grow to {_listed(blocks)}")
-    bigger = StyledModel(replace(before, blocks=tuple(blocks)), len(model.rows))
-    bigger.generator.load_state_dict(model.generator.state_dict(), strict=False)
-    config, hidden = bigger.generator.config, model.encoder.layers[0].out_features
-    bigger.encoder = StyleEncoder(config.channels, len(model.encoder.mean), hidden)
-    there = {name: i for i, name in enumerate(before.names)}
-    starts = [0, *accumulate(before.channels)]
-    old = [starts[there[name]] + i if name in there else -1 for name, c in zip(config.names, config.channels) for i in range(c)]
-    ends = [name not in there and name.endswith("second") for name, c in zip(config.names, config.channels) for _ in range(c)]
-    old, ends = torch.tensor(old), torch.tensor(ends)  # T each
-    kept = old >= 0
-
-    def spread(values: Tensor) -> Tensor:
-        """(..., T before) to (..., T), 0 where a normalization is new."""
-        out = values.new_zeros(*values.shape[:-1], len(old))
-        out[..., kept] = values[..., old[kept]]
-        return out
-
-    tensors = dict(model.encoder.state_dict())
-    last = f"layers.{len(bigger.encoder.layers) - 1}"
-    weight = spread(tensors[f"{last}.weight"].unflatten(0, (2, -1)).transpose(1, 2))  # 2, hidden, T
-    bias = spread(tensors[f"{last}.bias"].unflatten(0, (2, -1)))  # 2, T
-    bias[0, ends] = gamma - 1  # the encoder adds 1
-    tensors |= {f"{last}.weight": weight.transpose(1, 2).flatten(0, 1), f"{last}.bias": bias.flatten()}
-    bigger.encoder.load_state_dict(tensors)
-    bigger.rows.copy_(spread(model.rows))
-    return bigger
-
-
-def _listed(blocks: Sequence[int]) -> str:
-    return ",".join(map(str, blocks))
 
 
 @torch.no_grad()
