@@ -272,11 +272,14 @@ def bench(
     pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
     each: Annotated[bool, typer.Option("--each", help="With --styles: every style on each photograph, not only the means.")] = False,
+    new_style: Annotated[
+        bool, typer.Option("--new-style", help="With --styles: how far train-style comes with their paintings.")
+    ] = False,
     film: Annotated[
         Path | None, typer.Option(metavar="PHOTO", help="Measure how still films hold, on motions over this photograph, 400 x 280 px or more.")
     ] = None,
     generate: Annotated[bool, typer.Option("--generate", help="Measure pictures from noise, in the styles of --styles.")] = False,
-    names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate, else all.")] = "",
+    names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate and --new-style, else all.")] = "",
     network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise.")] = None,
     dead: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One that was trained with --diversity-weight 0, to compare with.")
@@ -296,6 +299,8 @@ def bench(
         raise StylenormError("quality needs --photos and, beside them, --styles or --paintings or both")
     if each and (not styles or paintings):
         raise StylenormError("--each shows named styles one by one; it needs --photos and --styles, and no --paintings")
+    if new_style and (not styles or paintings or each):
+        raise StylenormError("--new-style trains styles anew; it needs --photos and --styles, and neither --paintings nor --each")
     for folder in (photos, styles, paintings):
         if folder and not folder.is_dir():
             raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
@@ -323,6 +328,16 @@ def bench(
         heads = ["style", *(str(i + 1) for i in range(len(rows[0]["photographs"]))), "mean", *(["peer"] if peer else [])]
         lines = [(r["style"], *r["photographs"].values(), r["total"], *([r["peer"]] if peer else [])) for r in rows]
         return show_table(tuple(heads), [(name, *(f"{n:.2f}" for n in numbers)) for name, *numbers in lines])
+    if new_style:
+        from stylenorm.bench_style import NewStyleConfig, run_new_styles
+
+        chosen = [name.strip() for name in names.split(",") if name.strip()]
+        rows = run_new_styles(photos, styles, chosen, pictures, 512, weights, NewStyleConfig(device=device), notice)
+        if as_json:
+            return print(json.dumps(rows, indent=2))
+        shares = ["" if r["share"] is None else f"{r['share']:.2f}" for r in rows]
+        table = [(r["style"], *(f"{r[k]:.2f}" for k in ("predicted", "trained", "full")), s, f"{r['seconds']:.0f}") for r, s in zip(rows, shares)]
+        return show_table(("style", "predicted", "train-style", "whole training", "share", "s"), table)
     from stylenorm.bench import run_bench, run_quality
 
     if photos:

@@ -100,7 +100,8 @@ class VGGFeatures(nn.Module):
 
     def _halved(self, conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
         """Weight and bias in bfloat16, kept until they change."""
-        key = (conv.weight.data_ptr(), conv.weight._version, conv.bias._version)
+        # what is loaded in inference mode counts no versions, and does not change either
+        key = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (conv.weight, conv.bias))
         if self._halves.get(conv, (None,))[0] != key:
             weight = conv.weight.detach().to(torch.bfloat16, memory_format=torch.channels_last)
             self._halves[conv] = key, weight, conv.bias.detach().bfloat16()

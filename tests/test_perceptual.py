@@ -266,6 +266,9 @@ def test_a_changed_weight_is_used_in_bfloat16_too(vgg):
     assert not torch.equal(before, after)
     with torch.no_grad():
         torch.testing.assert_close(after.float(), other(photo, ["relu1_2"])["relu1_2"], rtol=0.05, atol=1.0)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        loaded = VGGFeatures.from_file(SHIPPED)  # whose tensors count no versions
+        assert torch.equal(loaded(photo, ["relu1_2"])["relu1_2"], before)
 
 
 def test_a_gram_matrix_does_not_depend_on_place_or_memory_format():
