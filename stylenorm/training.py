@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from stylenorm.checkpoint import save_network, save_style
 from stylenorm.config import TrainConfig
@@ -297,7 +297,9 @@ class Trainer:
         """Floating-point operations of a step's losses and gradients on ``batch``; a product and its sum count as two."""
         painter, self.painter = self.painter, self.model
         try:
-            with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+            fused = {torch.ops.mkldnn._convolution_pointwise: _fused_convolution_flops}
+            counting = FlopCounterMode(display=False, custom_mapping=fused)
+            with torch.compiler.set_stance("force_eager"), counting as counter:
                 sum(self.losses(batch)).mean().backward()
         finally:
             self.painter = painter
@@ -379,6 +381,11 @@ def tempered(losses: Tensor, largest: float = LARGEST) -> Tensor:
     hundred times what the others do, and its step would undo theirs.
     """
     return losses * (largest / losses.detach().clamp_min(largest))
+
+
+def _fused_convolution_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
+    """What PyTorch's counter does not know: a convolution with its bias and ReLU."""
+    return conv_flop_count(x_shape, weight_shape, out_shape)
 
 
 def _check_shares(config: TrainConfig, group: Group) -> None:
