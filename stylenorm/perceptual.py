@@ -103,8 +103,9 @@ class VGGFeatures(nn.Module):
         # what is loaded in inference mode counts no versions, and does not change either
         key = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in (conv.weight, conv.bias))
         if self._halves.get(conv, (None,))[0] != key:
-            weight = conv.weight.detach().to(torch.bfloat16, memory_format=torch.channels_last)
-            self._halves[conv] = key, weight, conv.bias.detach().bfloat16()
+            with torch.inference_mode(False), torch.no_grad():  # so that a gradient may pass through them later
+                weight = conv.weight.to(torch.bfloat16, memory_format=torch.channels_last, copy=True)
+                self._halves[conv] = key, weight, conv.bias.to(torch.bfloat16, copy=True)
         return self._halves[conv][1:]
 
 

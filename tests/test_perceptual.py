@@ -269,6 +269,10 @@ def test_a_changed_weight_is_used_in_bfloat16_too(vgg):
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         loaded = VGGFeatures.from_file(SHIPPED)  # whose tensors count no versions
         assert torch.equal(loaded(photo, ["relu1_2"])["relu1_2"], before)
+    leaf = photo.clone().requires_grad_()  # and a gradient passes through what was kept meanwhile
+    with torch.autocast("cpu", torch.bfloat16):
+        loaded(leaf, ["relu1_2"])["relu1_2"].sum().backward()
+    assert leaf.grad.abs().sum() > 0
 
 
 def test_a_gram_matrix_does_not_depend_on_place_or_memory_format():
