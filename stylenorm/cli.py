@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
@@ -53,7 +53,7 @@ from stylenorm.cli_parts import (
     told,
 )
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import is_moving, make_folder, plan, weighted_file, weighted_names
+from stylenorm.jobs import Job, is_moving, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -121,6 +121,7 @@ Examples:
   stylenorm stylize photo.jpg --style starry-night -o painted.jpg
   stylenorm stylize photo.jpg --style kiss:2,scream:1 -o painted.png
   stylenorm stylize photo.jpg --style-image my-painting.jpg -o painted.jpg
+  stylenorm stylize photo.jpg --style-image my-painting.jpg --refine 40 -o painted.jpg
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
   stylenorm stylize panorama.jpg --style kiss --paint-at 2048 -o painted.jpg
   stylenorm stylize - --style kiss -o - < photo.jpg > painted.png
@@ -148,6 +149,9 @@ def stylize(
     size: Size = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
+    refine: Annotated[
+        int, typer.Option(min=0, max=1000, metavar="STEPS", help="Move the style of --style-image nearer to it; 40 steps take seconds.")
+    ] = 0,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,
         typer.Option(help="What to write, else what the name says."),
@@ -174,6 +178,8 @@ def stylize(
     need_a_style(names + kept, weights)
     if not sum(w for _, w in names + kept) > 0:
         raise StyleError("at least one style needs a weight above 0")
+    if refine and not kept:
+        raise StyleError("--refine moves the style of a painting nearer to it; give the painting with --style-image")
     to_stdout = jobs[0].target is None
     if to_stdout and as_json:
         raise StylenormError("the picture and --json cannot both go to standard output; give -o FILE")
@@ -187,7 +193,11 @@ def stylize(
         from stylenorm.engine import Stylizer
 
         stylizer = Stylizer(weights, device=device, backend=backend, memory=memory)
-        wanted = stylizer.resolve(names + [(stylizer.style_from(path, size=style_size), w) for path, w in kept])
+        predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
+        if refine:
+            shown = refined_on(jobs)
+            predicted = [(path, stylizer.refine(found, path, shown, refine, style_size), w) for path, found, w in predicted]
+        wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size}
         still = {"strip": strip, "paint_at": paint_at, "notice": say}
         for number, job in enumerate(jobs, 1):
@@ -204,6 +214,21 @@ def stylize(
         print(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
+
+
+def refined_on(jobs: Sequence[Job], most: int = 4) -> list:
+    """The first photographs that can be read; where they come from standard input, those of the package."""
+    from stylenorm.catalog import photos_folder
+    from stylenorm.data import find_images
+    from stylenorm.images import read_picture
+
+    found = []
+    for source in (job.source for job in jobs if job.source is not None):
+        with suppress(StylenormError):  # told when its turn comes
+            found.append(read_picture(source))
+        if len(found) == most:
+            break
+    return found or [read_picture(path) for path in find_images(photos_folder())[:most]]
 
 
 # ---- sheet, bench ------------------------------------------------------------------------------
@@ -271,6 +296,7 @@ def bench(
     paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
+    refine: Annotated[int, typer.Option(min=0, max=1000, metavar="STEPS", help="With --paintings: as --refine of stylize, beside the rest.")] = 0,
     each: Annotated[bool, typer.Option("--each", help="With --styles: every style on each photograph, not only the means.")] = False,
     new_style: Annotated[
         bool, typer.Option("--new-style", help="With --styles: how far train-style comes with their paintings.")
@@ -299,6 +325,8 @@ def bench(
         raise StylenormError("quality needs --photos and, beside them, --styles or --paintings or both")
     if each and (not styles or paintings):
         raise StylenormError("--each shows named styles one by one; it needs --photos and --styles, and no --paintings")
+    if refine and not paintings:
+        raise StylenormError("--refine is about styles of --paintings; give a folder of them")
     if new_style and (not styles or paintings or each):
         raise StylenormError("--new-style trains styles anew; it needs --photos and --styles, and neither --paintings nor --each")
     for folder in (photos, styles, paintings):
@@ -341,7 +369,7 @@ def bench(
     from stylenorm.bench import run_bench, run_quality
 
     if photos:
-        rows = run_quality(photos, styles, paintings, pictures, pairs, weights, device, peer, notice)
+        rows = run_quality(photos, styles, paintings, pictures, pairs, weights, device, peer, notice, refine)
         if as_json:
             return print(json.dumps(rows, indent=2))
         numbers = [(f"{r['content']:.2f}", f"{r['style']:.3f}", f"{r['total']:.2f}") for r in rows]

