@@ -24,9 +24,13 @@ class TrainConfig:
     file of VGG-16's features, "torchvision", or None for the shipped one. init: a network file to start from.
     names: which of ``styles`` to train, all of them if empty. grow: residual blocks that the network of ``init`` is to
     have at each resolution, no fewer than it has; empty for as many as it has; widen: channels, likewise. widths, blocks, norm and num_groups are
-    those of a network that starts from nothing.
+    those of a network that starts from nothing. encoder_width: hidden units of the style encoder, no fewer than that of
+    ``init`` has; None for as many as it has, or for 384.
+    steps: of the training. minutes: ends it by the clock instead, and the schedule follows the clock, so that the same
+    command makes the best of any machine; two such runs do not give the same weights.
     photo_scales: the range of short sides that photographs are scaled to before a square of ``size`` is cut.
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
+    recolored: share of the random paintings that get other colours, so that the encoder does not learn them by heart.
     named_share: share of the pictures that are painted in a named style.
     optimizer: what moves the generator's weights, "adam" or "muon" (`stylenorm.muon`); the rest is always Adam's.
     decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
@@ -45,12 +49,14 @@ class TrainConfig:
     init: str | None = None
     names: tuple[str, ...] = ()
     steps: int = 6000
+    minutes: float | None = None
     batch: int = 4
     size: int = 256
     photo_scales: tuple[int, int] = (272, 512)
     style_size: int = 512
     painting_size: int = 256
     painting_scales: tuple[int, int] = (256, 352)
+    recolored: float = 0.0
     named_share: float = 0.5
     learning_rate: float = 2e-3
     encoder_learning_rate: float = 1e-3
@@ -68,6 +74,7 @@ class TrainConfig:
     blocks: tuple[int, ...] = (0, 1, 2, 4)
     grow: tuple[int, ...] = ()
     widen: tuple[int, ...] = ()
+    encoder_width: int | None = None
     optimizer: str = "adam"
     seed: int = 0
     device: str = "auto"
@@ -86,11 +93,16 @@ class TrainConfig:
         for name in ("size", "painting_size", "style_size"):
             if getattr(self, name) < 64:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise StylenormError(f"minutes must be above 0, not {self.minutes}")
+        if self.encoder_width is not None and self.encoder_width < 1:
+            raise StylenormError(f"encoder_width must be at least 1, not {self.encoder_width}")
         for name, what in (("grow", "blocks"), ("widen", "widths")):
             if getattr(self, name) and not self.init:
                 raise StylenormError(f"{name} makes the network of init larger; without init, give {what}")
-        if not 0 <= self.named_share <= 1:
-            raise StylenormError(f"named_share must lie between 0 and 1, not {self.named_share}")
+        for name in ("named_share", "recolored"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise StylenormError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         for name in ("workers", "cache"):
             if (getattr(self, name) or 0) < 0:
                 raise StylenormError(f"{name} must be at least 0, not {getattr(self, name)}")

@@ -14,12 +14,13 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stylenorm.errors import ImageError, StylenormError
-from stylenorm.images import short_side, read_picture, to_tensor
+from stylenorm.images import short_side, read_picture
+from stylenorm.tensors import to_bytes
 
 SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .bmp .gif".split())
 
@@ -37,11 +38,16 @@ def find_images(folder: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Crop:
-    """A training picture: ``pixels`` (3, size, size) in [0, 1], its file, and the broken files passed over."""
+    """A training picture: ``data`` (3, size, size), bytes or floats in [0, 1], its file, and the broken files passed over."""
 
-    pixels: Tensor
+    data: Tensor
     name: str
     broken: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> Tensor:
+        """(3, size, size) in [0, 1]."""
+        return floats(self.data)
 
 
 class Decoded:
@@ -98,11 +104,14 @@ class RandomCrops(Dataset):
     cropped to ``size`` px and perhaps mirrored. So a run that stops at item i goes on at item i, however
     many workers load the pictures. A file that cannot be read is passed over for the next in order and named.
 
-    cache: bytes of memory for decoded pictures, see `Decoded`; changes nothing but the speed.
+    cache: bytes of memory for decoded pictures, see `Decoded`; changes nothing but the speed. recolored: the share
+    of the items that get other colours (`recolor`).
     """
 
-    def __init__(self, files: Sequence[Path], size: int, scales: tuple[int, int], seed: int, cache: int = 0) -> None:
-        self.files, self.size, self.seed = list(files), size, seed
+    def __init__(
+        self, files: Sequence[Path], size: int, scales: tuple[int, int], seed: int, cache: int = 0, recolored: float = 0.0
+    ) -> None:
+        self.files, self.size, self.seed, self.recolored = list(files), size, seed, recolored
         self.scales = (max(size, scales[0]), max(size, scales[1]))
         self.decoded = Decoded(self.files, cache)
 
@@ -131,7 +140,24 @@ class RandomCrops(Dataset):
         image = image.crop((x, y, x + self.size, y + self.size))
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return to_tensor(image)[0]
+        if self.recolored and rng.random() < self.recolored:
+            image = recolor(image, rng)
+        return to_bytes(image)
+
+
+def recolor(image: Image.Image, rng: random.Random) -> Image.Image:
+    """The same strokes in another palette: colours exchanged, each with a curve of its own, more or less vivid.
+
+    A few thousand paintings hold few of the palettes that there are; an encoder that sees each of them often learns
+    it by heart, unless it comes in other colours.
+    """
+    bands = list(image.split())
+    rng.shuffle(bands)
+    curved = []
+    for band in bands:
+        gamma, dark, light = 2 ** rng.uniform(-0.7, 0.7), rng.uniform(0, 0.15), rng.uniform(0.85, 1)
+        curved.append(band.point([round(255 * (dark + (light - dark) * (i / 255) ** gamma)) for i in range(256)]))
+    return ImageEnhance.Color(Image.merge("RGB", curved)).enhance(rng.uniform(0.4, 1.4))
 
 
 def _not_too_long(image: Image.Image, most: int = 8) -> Image.Image:
@@ -160,8 +186,9 @@ def held_out(files: Sequence[Path], percent: int = 4) -> tuple[list[Path], list[
 class Batch:
     """N photographs and what each is to look like.
 
-    photos: (N, 3, H, W). named: (N,) index of a named style, or -1. paintings: (M, 3, h, w), one for each -1,
-    in order. names: N files, or pairs of files, for messages. broken: complaints about files that were passed over.
+    photos: (N, 3, H, W), bytes where they come from files, a quarter of what floats would be to hand on from the
+    process that loads them; see `floats`. named: (N,) index of a named style, or -1. paintings: (M, 3, h, w), one for
+    each -1, in order. names: N files, or pairs of files, for messages. broken: complaints about files that were passed over.
     """
 
     photos: Tensor
@@ -205,12 +232,17 @@ def collate(items: Sequence[tuple[Crop, int, Crop | None]]) -> Batch:
     paintings = [p for _, _, p in items if p is not None]
     names = [c.name + (f" with {p.name}" if p else "") for c, _, p in items]
     return Batch(
-        photos=torch.stack([c.pixels for c, _, _ in items]),
+        photos=torch.stack([c.data for c, _, _ in items]),
         named=torch.tensor([k for _, k, _ in items]),
-        paintings=torch.stack([p.pixels for p in paintings]) if paintings else None,
+        paintings=torch.stack([p.data for p in paintings]) if paintings else None,
         names=names,
         broken=[b for c in [c for c, _, _ in items] + paintings for b in c.broken],
     )
+
+
+def floats(pixels: Tensor) -> Tensor:
+    """Bytes as floats in [0, 1], as `stylenorm.images.to_tensor` has them. Floats stay as they are."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
 class Share:

@@ -39,12 +39,27 @@ def grown(model, blocks: Sequence[int] = (), widths: Sequence[int] = (), gamma: 
     return bigger
 
 
+@torch.no_grad()
+def wider(encoder: StyleEncoder, hidden: int) -> StyleEncoder:
+    """A style encoder of ``hidden`` hidden units that predicts the same as ``encoder`` does, and has room to learn.
+
+    The new units see everything, and nothing listens to them yet. Raises `StylenormError` where it would have to shrink.
+    """
+    old, statistics = encoder.layers[0].out_features, len(encoder.mean)
+    if hidden < old:
+        raise StylenormError(f"an encoder {old} wide cannot grow to {hidden}")
+    bigger = StyleEncoder((encoder.total,), statistics, hidden)
+    own, wanted = encoder.state_dict(), bigger.state_dict()
+    bigger.load_state_dict({key: _enlarged(own[key], value) for key, value in wanted.items()})
+    return bigger
+
+
 def _enlarged(old: Tensor, fresh: Tensor) -> Tensor:
     """``old`` in the corner of ``fresh``: its channels read nothing new, and the new ones read everything."""
     if old.shape == fresh.shape:
         return old
     new = fresh.clone()
-    if old.dim() == 4:
+    if old.dim() > 1:
         new[: old.shape[0]] = 0
     new[tuple(slice(n) for n in old.shape)] = old
     return new

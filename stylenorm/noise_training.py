@@ -94,10 +94,9 @@ class NoiseTrainer(Trainer):
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Diversity and style loss of each picture, and zeros, (N,) all three."""
-        canvases = batch.photos.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        named, paintings = batch.named.to(self.device, non_blocking=True), batch.paintings
+        canvases, named, paintings = self._there(batch)
         if paintings is not None:  # each is looked at once for its pictures
-            paintings = paintings[::SEEDS].to(self.device, memory_format=torch.channels_last)
+            paintings = paintings[::SEEDS].contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "mps"):
             with torch.no_grad():
                 goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)

@@ -15,11 +15,15 @@ def need_rgb(*images: Image.Image) -> None:
 
 def to_tensor(rgb: Image.Image):
     """An "RGB" image -> a contiguous float32 tensor (1,3,H,W) in [0, 1]."""
+    return to_bytes(rgb)[None].float().div_(255)  # (1,3,H,W)
+
+
+def to_bytes(rgb: Image.Image):
+    """An "RGB" image -> a contiguous uint8 tensor (3,H,W)."""
     import torch
 
     need_rgb(rgb)
-    pixels = torch.from_numpy(np.array(rgb))  # (H,W,3), a copy: PIL's own memory is read-only
-    return pixels.permute(2, 0, 1)[None].contiguous().float().div_(255)  # (1,3,H,W)
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()  # a copy: PIL's own memory is read-only
 
 
 def to_image(tensor) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from stylenorm.checkpoint import save_network, save_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, held_out
+from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out
 from stylenorm.device import (
     Group,
     can_compile,
@@ -69,6 +70,7 @@ class Trainer:
         self.vgg = load_vgg(config.vgg, self.device)
         self._find_pictures()
         self.step = 0
+        self.seconds, self.started = 0.0, time.monotonic()  # how long the run has taken, with the parts before a --resume
         model, self.seen_before = self._new_model()
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
@@ -85,7 +87,9 @@ class Trainer:
         cache -= self._find_photos(cache)
         paintings = held_out(find_images(config.paintings))[0] if config.paintings else []
         self.paintings = (
-            RandomCrops(paintings, config.painting_size, config.painting_scales, config.seed + 1, cache) if paintings else None
+            RandomCrops(paintings, config.painting_size, config.painting_scales, config.seed + 1, cache, config.recolored)
+            if paintings
+            else None
         )
         self.named = (
             load_named(config.styles, config.names, config.style_size, self.vgg, self.device, self.SMALLER)
@@ -107,8 +111,9 @@ class Trainer:
     def _painter(self) -> nn.Module:
         """The model as the training step calls it: compiled, and averaging its gradients over the processes."""
         if self.config.compile == "on" or (self.config.compile == "auto" and can_compile(self.device)):
-            self.model.generator.compile()  # in place: names and values of the weights stay what they are
-            self.vgg.compile()
+            # In place: names and values of the weights stay what they are. A batch has only two numbers of paintings.
+            self.model.generator.compile(dynamic=False)
+            self.vgg.compile(dynamic=False)
         if self.group.size == 1:
             return self.model
         devices = [self.device] if self.device.type == "cuda" else None
@@ -123,29 +128,33 @@ class Trainer:
             return {"params": list(parameters), "peak": peak}
 
         weights = group(model.generator.parameters(), config.learning_rate)
-        others = [group(model.encoder.parameters(), config.encoder_learning_rate), group([model.rows], config.style_learning_rate)]
+        encoder = group(model.encoder.parameters(), config.encoder_learning_rate)
+        rows = group([model.rows], config.style_learning_rate)
         if config.optimizer == "adam":
-            return torch.optim.Adam([weights, *others], betas=BETAS)
+            return torch.optim.Adam([weights, encoder, rows], betas=BETAS)
         convolutions = group((p for p in weights["params"] if p.dim() == 4), config.learning_rate)
         biases = group((p for p in weights["params"] if p.dim() != 4), config.learning_rate)
-        return Together(Muon([convolutions]), torch.optim.Adam([biases, *others], betas=BETAS))
+        return Together(Muon([convolutions]), torch.optim.Adam([biases, encoder, rows], betas=BETAS))
+
+    def done(self, step: int) -> float:
+        """The share of the run that lies behind after ``step`` steps, or, with minutes, now."""
+        if self.config.minutes is None:
+            return step / self.config.steps
+        return min(1.0, self.seconds / (60 * self.config.minutes))
 
     def learning_rate(self, step: int) -> float:
         """The schedule, as a factor from 0 to 1: a linear warm-up, a plateau, a cosine."""
-        config = self.config
-        start = config.decay_start * config.steps
-        rise = min(1.0, (step + 1) / max(1, min(config.warmup, config.steps // 4)))
-        if step < start:
+        config, done = self.config, self.done(step)
+        warmup = config.warmup if config.minutes else min(config.warmup, config.steps // 4)
+        rise = min(1.0, (step + 1) / max(1, warmup))
+        start = config.decay_start
+        if done < start or start == 1:
             return rise
-        return rise * 0.5 * (1 + math.cos(math.pi * (step - start) / max(1.0, config.steps - start)))
+        return rise * 0.5 * (1 + math.cos(math.pi * (done - start) / (1 - start)))
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Content, style and structure loss of each picture, (N,) all three."""
-        photos = batch.photos.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        named = batch.named.to(self.device, non_blocking=True)
-        paintings = batch.paintings
-        if paintings is not None:
-            paintings = paintings.to(self.device, memory_format=torch.channels_last)
+        photos, named, paintings = self._there(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "mps"):
             with torch.no_grad():
                 target = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
@@ -155,6 +164,15 @@ class Trainer:
             content = content_loss(features[CONTENT_LAYER], target)
             style = style_loss(grams(features), goals)
         return content, style, structure_loss(painted, photos)
+
+    def _there(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Photographs, indices of named styles and paintings of ``batch`` on the device, pixels as floats."""
+
+        def moved(pixels: Tensor) -> Tensor:
+            return floats(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+
+        paintings = None if batch.paintings is None else moved(batch.paintings)
+        return moved(batch.photos), batch.named.to(self.device, non_blocking=True), paintings
 
     def train_step(self, batch: Batch) -> tuple[float, float]:
         config = self.config
@@ -166,8 +184,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        values = torch.stack([loss, norm, content.mean(), style.mean()]).detach()
-        loss, norm, content, style = self.group.mean(values).tolist()  # the one place where the GPU is waited for
+        seconds = loss.new_tensor(time.monotonic() - self.started)
+        values = torch.stack([loss, norm, content.mean(), style.mean(), seconds]).detach()
+        loss, norm, content, style, self.seconds = self.group.mean(values).tolist()  # the one place where the GPU is waited for
         self._require_finite("loss", loss, batch)
         self._require_finite("gradient", norm, batch)
         self.optimizer.step()
@@ -189,18 +208,22 @@ class Trainer:
     def _follow(self) -> None:
         """Exponential moving average of the weights, quick at first; this is what is exported."""
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        ours, theirs = self.average.state_dict(), self.model.state_dict()
-        for key, value in ours.items():
-            value.lerp_(theirs[key], 1 - decay) if value.is_floating_point() else value.copy_(theirs[key])
+        ours, theirs = (list(model.state_dict().values()) for model in (self.average, self.model))
+        pairs = [(a, b) for a, b in zip(ours, theirs) if a.is_floating_point()]
+        torch._foreach_lerp_(*map(list, zip(*pairs)), 1 - decay)
+        for a, b in zip(ours, theirs):
+            if not a.is_floating_point():
+                a.copy_(b)
 
     def batches(self) -> Iterator[Batch]:
         config = self.config
         group = self.group
         workers = loading_processes(self.device, group.size) if config.workers is None else config.workers
+        steps = config.steps if config.minutes is None else 2**40
         loader = DataLoader(
             self.pairs,
             config.batch // group.size,
-            sampler=Share(self.step * config.batch, config.steps * config.batch, config.batch, group.rank, group.size),
+            sampler=Share(self.step * config.batch, steps * config.batch, config.batch, group.rank, group.size),
             collate_fn=collate,
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
@@ -214,7 +237,9 @@ class Trainer:
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Path:
         """Train to the end and return the network file. Leaves checkpoints, curve and sheets as it goes."""
-        config, clock = self.config, Clock(self.step, self.config.steps)
+        config = self.config
+        clock = Clock()
+        self.started = time.monotonic() - self.seconds
         with deterministic(config.deterministic == "on"), self._logs() as logs:
             for batch in self.batches():
                 content, style = self._step_or_say_what_fits(batch)
@@ -226,22 +251,25 @@ class Trainer:
                     progress(record)
                 with writing(self.out):
                     self._leave_files(logs)
+                if self.done(self.step) >= 1:
+                    break
         with writing(self.out):
             return self.export(self.out)
 
     def _record(self, batch: Batch, content: float, style: float, clock: Clock) -> Progress:
-        config, gpu = self.config, None
-        if self.step == config.steps and self.device.type == "cuda" and self.group.first:
+        config, gpu, done = self.config, None, self.done(self.step)
+        left = (config.steps - self.step) / clock.speed() if config.minutes is None else 60 * config.minutes - self.seconds
+        if done >= 1 and self.device.type == "cuda" and self.group.first:
             gpu = torch.cuda.get_device_name(self.device)
         return Progress(
             step=self.step,
-            steps=config.steps,
+            steps=config.steps if config.minutes is None else round(self.step / done),
             content=content,
             style=style,
             total=config.content_weight * content + config.style_weight * style,
             learning_rate=self.optimizer.param_groups[0]["lr"],
             images_per_second=clock.speed() * config.batch,
-            seconds_left=(config.steps - self.step) / clock.speed(),
+            seconds_left=max(0.0, left),
             broken=tuple(batch.broken),
             gpu=gpu,
             peak_share=self._peak_share(batch, clock.late_speed(), gpu) if gpu else None,
@@ -254,7 +282,7 @@ class Trainer:
     def _leave_files(self, logs: Logs) -> None:
         if not self.group.first:
             return
-        last = self.step == self.config.steps
+        last = self.done(self.step) >= 1
         if last or self.step % self.config.checkpoint_every == 0:
             self.save_state()
         if last or self.step % self.config.sample_every == 0:
@@ -363,11 +391,11 @@ class Trainer:
 
     def save_state(self) -> None:
         """Everything that a resumed run needs, in one atomic file."""
-        save_state(*self._state(), step=self.step, seen_before=self.seen_before)
+        save_state(*self._state(), step=self.step, seen_before=self.seen_before, seconds=round(self.seconds))
 
     def _load_state(self) -> None:
         counts = load_state(*self._state())
-        self.step, self.seen_before = counts["step"], counts["seen_before"]
+        self.step, self.seen_before, self.seconds = counts["step"], counts["seen_before"], float(counts.get("seconds", 0))
 
     def _state(self) -> tuple:
         models = {"model": self.model, "average": self.average}

@@ -102,23 +102,20 @@ def _board(folder: Path, step: int, wanted: str):
 
 
 class Clock:
-    """Steps a second since step ``first``, and in the later half of the run, which knows of no warming up."""
+    """Steps a second since it was made, and in the later half of them, which knows of no warming up."""
 
-    def __init__(self, first: int, last: int) -> None:
-        self.steps, self.half = 0, max(1, (last - first) // 2)
-        self.started = self.middle = time.monotonic()
+    def __init__(self) -> None:
+        self.times = [time.monotonic()]
 
     def tick(self) -> None:
-        self.steps += 1
-        if self.steps == self.half:
-            self.middle = time.monotonic()
+        self.times.append(time.monotonic())
 
     def speed(self) -> float:
-        return self.steps / (time.monotonic() - self.started)
+        return (len(self.times) - 1) / (self.times[-1] - self.times[0])
 
     def late_speed(self) -> float:
-        late = self.steps - self.half
-        return late / (time.monotonic() - self.middle) if late > 0 else self.speed()
+        middle = (len(self.times) - 1) // 2
+        return (len(self.times) - 1 - middle) / (self.times[-1] - self.times[middle])
 
 
 @torch.no_grad()

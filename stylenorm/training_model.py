@@ -16,7 +16,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
-from stylenorm.growing import grown
+from stylenorm.growing import grown, wider
 from stylenorm.images import read_picture, to_tensor
 from stylenorm.perceptual import VGGFeatures, grams, resized_short_side, style_statistics
 from stylenorm.style import Style, StyleEncoder
@@ -152,6 +152,8 @@ def new_model(
     if not config.init:
         shape = GeneratorConfig(config.widths, config.blocks, config.norm, config.num_groups)
         model = StyledModel(shape, len(named.names))
+        if config.encoder_width:
+            model.encoder = StyleEncoder(shape.channels, hidden=config.encoder_width)
         _standardize(model.encoder, named, paintings, vgg)
         return model, 0
     network = load_network(config.init)
@@ -164,6 +166,8 @@ def new_model(
     _rows_from_files(model, Path(config.init).parent / "styles", named, network.hash)
     if config.grow or config.widen:
         model = grown(model, config.grow, config.widen)
+    if config.encoder_width:
+        model.encoder = wider(model.encoder, config.encoder_width)
     earlier = network.about.get("training")
     return model, int(earlier.get("images", 0)) if isinstance(earlier, dict) else 0
 

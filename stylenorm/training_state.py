@@ -17,7 +17,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.metadata import pack, read_metadata
 
 # Settings that make another run of it if they change.
-FIXED = ("batch", "seed", "size", "named_share", "norm", "num_groups", "widths", "blocks", "grow", "widen", "optimizer")
+FIXED = ("batch", "seed", "size", "named_share", "norm", "num_groups", "widths", "blocks", "grow", "widen", "encoder_width", "optimizer")
 
 
 def save_state(

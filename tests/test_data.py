@@ -1,6 +1,7 @@
 """The order of training pictures: seeded, whole epochs, independent of workers, and undisturbed by broken files."""
 
 import collections
+import random
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import make_photo
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from stylenorm.data import Pairs, RandomCrops, collate, find_images, held_out
+from stylenorm.data import Crop, Pairs, RandomCrops, collate, find_images, floats, held_out, recolor
 from stylenorm.errors import ImageError, StylenormError
 
 torch.set_num_threads(1)
@@ -242,13 +243,40 @@ def test_a_batch_keeps_everything_in_order(photos):
     items = [pairs[i] for i in range(10)]
     batch = collate(items)
     assert batch.photos.shape == (10, 3, 32, 32) and batch.named.tolist() == [k for _, k, _ in items]
-    assert torch.equal(batch.photos[7], items[7][0].pixels)
+    assert batch.photos.dtype == batch.paintings.dtype == torch.uint8
+    assert torch.equal(floats(batch.photos)[7], items[7][0].pixels)
     paintings = [p for _, _, p in items if p is not None]
-    assert torch.equal(batch.paintings, torch.stack([p.pixels for p in paintings]))
+    assert torch.equal(floats(batch.paintings), torch.stack([p.pixels for p in paintings]))
     assert len(batch.names) == 10
     for text, (photo, _, painting) in zip(batch.names, items):
         assert photo.name in text and (painting is None or painting.name in text)
     assert sum(photos[5].name in complaint for complaint in batch.broken) >= 1
+
+
+def test_a_batch_of_what_bytes_cannot_hold_stays_as_it_is():
+    noise = torch.rand(3, 8, 8)
+    photos = collate([(Crop(noise, "noise"), 0, None)] * 2).photos
+    assert torch.equal(photos[0], noise) and floats(photos) is photos
+
+
+def test_recolored_crops_keep_their_place_and_change_their_colours(photos):
+    plain, some, every = (RandomCrops(photos, 32, (32, 40), 3, recolored=share) for share in (0.0, 0.5, 1.0))
+    changed = [not torch.equal(plain[i].data, some[i].data) for i in range(40)]
+    assert 8 < sum(changed) < 32
+    assert all(torch.equal(some[i].data, RandomCrops(photos, 32, (32, 40), 3, recolored=0.5)[i].data) for i in range(4))
+    for i in range(12):
+        before, after = (x[i].pixels.mean(0).flatten() for x in (plain, every))
+        assert not torch.equal(before, after)
+    means = torch.stack([every[i].pixels.mean((1, 2)) - plain[i].pixels.mean((1, 2)) for i in range(40)])
+    assert means.abs().mean() > 0.03  # colours
+    assert 0 <= min(every[i].pixels.min() for i in range(12)) and max(every[i].pixels.max() for i in range(12)) <= 1
+
+
+def test_recolor_makes_one_colour_of_one_colour():
+    image, rng = Image.new("RGB", (4, 4)), random.Random(1)
+    image.paste((200, 40, 90), (0, 0, 2, 4))
+    colours = recolor(image, rng).getcolors()
+    assert len(colours) == 2 and sorted(count for count, _ in colours) == [8, 8]
 
 
 def test_a_batch_of_named_styles_has_no_paintings(photos):

@@ -33,7 +33,7 @@ from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Trainer, train
-from stylenorm.growing import grown
+from stylenorm.growing import grown, wider
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -602,6 +602,67 @@ def test_grown_blocks_learn_from_the_first_step(finished, pictures, tmp_path):
     assert all(torch.equal(v, same[k]) for k, v in again.model.generator.state_dict().items())  # nothing to grow
 
 
+@torch.no_grad()
+def test_a_wider_encoder_predicts_the_same_at_first(finished):
+    encoder, statistics = finished[0].model.encoder, torch.randn(3, 1920)
+    bigger = wider(encoder, 500)
+    assert bigger.layers[0].out_features == bigger.layers[2].out_features == 500
+    torch.testing.assert_close(bigger(statistics), encoder(statistics), atol=1e-5, rtol=0)
+    with pytest.raises(StylenormError, match="384 wide cannot grow to 100"):
+        wider(encoder, 100)
+
+
+def test_a_wider_encoder_learns_and_is_read_again(finished, pictures, tmp_path):
+    init = str(finished[0].out / "network.safetensors")
+    trainer = Trainer(tiny(pictures, tmp_path / "run", init=init, encoder_width=400, steps=2))
+    start = trainer.model.encoder.layers[-1].weight.clone()
+    encoder = load_network(trainer.run()).encoder
+    assert encoder.layers[0].out_features == 400 and not start[:, 384:].any()
+    assert (trainer.model.encoder.layers[-1].weight[:, 384:] != 0).any()
+    fresh = Trainer(tiny(pictures, tmp_path / "fresh", encoder_width=200)).model.encoder
+    assert fresh.layers[0].out_features == 200 and fresh.mean.any()
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Each step takes ten seconds of a clock that else stands still."""
+    now, losses = [100.0], Trainer.losses
+
+    def slowly(self, batch):
+        now[0] += 10
+        return losses(self, batch)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Trainer, "losses", slowly)
+    return now
+
+
+def test_minutes_end_a_run_by_the_clock(slow_steps, pictures, tmp_path):
+    config, records = tiny(pictures, tmp_path / "run", steps=2, minutes=1.0, decay_start=0.5, warmup=1), []
+    path = train(config, progress=records.append)
+    assert [r.seconds_left for r in records] == [50, 40, 30, 20, 10, 0]
+    rates = [r.learning_rate / config.learning_rate for r in records]
+    assert rates[:4] == [1, 1, 1, 1] and rates[4:] == pytest.approx([0.75, 0.25])
+    assert [r.steps for r in records] == [6] * 6  # what the clock lets expect
+    assert load_network(path).about["training"]["images"] == 6 * config.batch
+    again = Trainer(config, resume=True)
+    assert again.seconds == 60 and again.done(again.step) == 1
+
+
+def test_a_run_by_the_clock_goes_on_where_it_was(slow_steps, pictures, tmp_path):
+    config, records = tiny(pictures, tmp_path / "run", minutes=1.0, checkpoint_every=1), []
+
+    def stop(record):
+        if record.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=stop)
+    slow_steps[0] += 5000  # overnight
+    train(config, resume=True, progress=records.append)
+    assert [(r.step, r.seconds_left) for r in records] == [(3, 30), (4, 20), (5, 10), (6, 0)]
+
+
 @pytest.mark.parametrize("grow", [(0, 0, 0), (0, 0), (0, 0, 0, 1)])
 def test_a_network_does_not_shrink(grow, finished, config):
     init = str(finished[0].out / "network.safetensors")
@@ -942,7 +1003,7 @@ def test_the_share_of_the_peak_is_reported_for_a_known_gpu(finished, monkeypatch
 def test_a_clock_leaves_out_the_warming_up(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    clock = training.Clock(4, 12)
+    clock = training.Clock()
     for seconds in (10, 1, 1, 1, 2, 2, 2, 2):
         now[0] += seconds
         clock.tick()
