@@ -102,8 +102,12 @@ def can_compile(device: torch.device) -> bool:
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """For as long as the block lasts, CUDA computes the same bits in every run."""
-    before = torch.are_deterministic_algorithms_enabled()
+    """For as long as the block lasts, CUDA computes the same bits in every run, or else as fast as it can.
+
+    Pictures of a training run have one size, so cuDNN may try out which of its convolutions is the fastest.
+    """
+    before, tried = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = not wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -111,6 +115,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = tried
 
 
 # Dense bfloat16 with float32 sums, in FLOP/s, from NVIDIA's data sheets. The first row whose words are all in the name counts.
