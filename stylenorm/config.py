@@ -37,7 +37,7 @@ class TrainConfig:
     batch: photographs a step, of all processes together where torchrun starts several.
     workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
     for decoded photographs and paintings, if they fit; None is a quarter of the machine's.
-    compile: "on", "off" or "auto", which is on with CUDA. deterministic: "on" makes CUDA give the same bits in every
+    compile: "on", "off" or "auto", which is on with CUDA; it takes about a minute, and then a third less time a step. deterministic: "on" makes CUDA give the same bits in every
     run, more slowly; a CPU does so anyway. tensorboard: "on", "off" or "auto", which is on where it is installed.
     """
 
@@ -80,7 +80,7 @@ class TrainConfig:
     device: str = "auto"
     workers: int | None = None
     cache: int | None = None
-    compile: str = "off"
+    compile: str = "auto"
     deterministic: str = "off"
     tensorboard: str = "auto"
     checkpoint_every: int = 100
@@ -124,6 +124,7 @@ class GenerateConfig(TrainConfig):
 
     photos: str = field(default="", kw_only=True)
     steps: int = 1200
+    compile: str = "off"
     decay_start: float = 0.3
     diversity_weight: float = 0.5
     slope: float = 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,8 +97,9 @@ def loading_processes(device: torch.device, together: int = 1) -> int:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile pays: on CUDA with Triton, which makes the kernels."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    """Whether torch.compile pays: on CUDA with Triton, which makes the kernels, and the C compiler that it calls."""
+    compilers = [os.environ.get("CC"), "cc", "gcc", "clang"]
+    return device.type == "cuda" and find_spec("triton") is not None and any(shutil.which(c) for c in compilers if c)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import Decoded, Share, collate
-from stylenorm.device import Group
+from stylenorm.device import Group, can_compile
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
@@ -1008,6 +1008,16 @@ def test_a_clock_leaves_out_the_warming_up(monkeypatch):
         now[0] += seconds
         clock.tick()
     assert clock.late_speed() == 0.5 and clock.speed() == pytest.approx(8 / 21)
+
+
+@pytest.mark.parametrize(
+    "device, found, compiler, wanted",
+    [("cuda", True, True, True), ("cuda", False, True, False), ("cuda", True, False, False), ("cpu", True, True, False)],
+)
+def test_compiling_takes_a_gpu_triton_and_a_compiler(device, found, compiler, wanted, monkeypatch):
+    monkeypatch.setattr("stylenorm.device.find_spec", lambda name: object() if found else None)
+    monkeypatch.setattr("stylenorm.device.shutil.which", lambda name: "/usr/bin/cc" if compiler else None)
+    assert can_compile(torch.device(device)) is wanted
 
 
 @pytest.mark.slow
