@@ -137,14 +137,23 @@ def own_style(prefix: str) -> tuple[Picture, Files]:
     return painting, file
 
 
+def closer_box() -> gr.Checkbox:
+    return gr.Checkbox(
+        False,
+        label="Bring it nearer to the painting",
+        info="Refines the style on your photograph, which takes some seconds",
+        elem_id="closer",
+    )
+
+
 def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     """An uploaded painting or style file becomes the chosen style."""
     painting.upload(lambda: PAINTING, None, list_, api_visibility="private", show_progress="hidden", queue=False)
     file.upload(lambda: STYLE_FILE, None, list_, api_visibility="private", show_progress="hidden", queue=False)
 
 
-def wish_of(styles, painting, style_file, strength, keep_colors, size) -> Wish:
-    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size))
+def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False) -> Wish:
+    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer))
 
 
 def whole(size) -> int | None:

@@ -72,7 +72,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Wish:
-    """How a photograph is to be painted. styles: (name, weight), up to four. size: longer side in px, or None."""
+    """How a photograph is to be painted. styles: (name, weight), up to four. size: longer side in px, or None.
+
+    closer: the uploaded painting's style is refined on the photograph.
+    """
 
     styles: Sequence[tuple[str | None, float]]
     painting: str | None = None
@@ -80,6 +83,7 @@ class Wish:
     strength: float = 1.0
     keep_colors: bool = False
     size: int | None = None
+    closer: bool = False
 
 
 @dataclass
@@ -156,20 +160,24 @@ class Studio:
                 self.shelf.keep(before, self._thumbnails[key])
             return before, self._thumbnails[key]
 
-    def style(self, wish: Wish):
-        """What `Stylizer.stylize` takes for the wish."""
-        parts = [(self._named(name, wish), weight) for name, weight in wish.styles if name and weight > 0]
+    def style(self, wish: Wish, photo: str | Path | None = None):
+        """What `Stylizer.stylize` takes for the wish. photo: what a style is refined on, if that is wished for."""
+        parts = [(self._named(name, wish, photo), weight) for name, weight in wish.styles if name and weight > 0]
         if not parts:
             raise StyleError("choose a style, with a share above 0")
         if len(parts) > 4:
             raise StyleError("at most four styles can be blended")
         return self.stylizer.resolve(parts[0][0] if len(parts) == 1 else parts)
 
-    def _named(self, name: str, wish: Wish):
+    def _named(self, name: str, wish: Wish, photo: str | Path | None):
         if name == PAINTING:
             if not wish.painting:
                 raise StyleError("upload a painting first, or choose one of the styles")
-            return self._remembered("painting " + wish.painting, lambda: self.stylizer.style_from(self.read(wish.painting)))
+            predicted = self._remembered("painting " + wish.painting, lambda: self.stylizer.style_from(self.read(wish.painting)))
+            if not (wish.closer and photo):
+                return predicted
+            key = f"painting {wish.painting} on {photo}"
+            return self._remembered(key, lambda: self.stylizer.refine(predicted, self.read(wish.painting), [self.read(photo)]))
         if name == STYLE_FILE:
             if not wish.style_file:
                 raise StyleError("upload a style file first, or choose one of the styles")
@@ -233,7 +241,7 @@ class Studio:
     def preview(self, visitor: str, photo: str | None, wish: Wish, page: str = "stylize") -> tuple[Path, Path]:
         """(the photograph, its painting), at preview size."""
         before = self._start(visitor, photo, wish, page)
-        after = self._paint(before, wish, wish.size and min(wish.size, PREVIEW))
+        after = self._paint(before, wish, wish.size and min(wish.size, PREVIEW), before)
         after = self._save(after, Path(photo).stem, "painted")
         self.shelf.hold(visitor, f"{page} after", [after])
         return before, after
@@ -242,7 +250,8 @@ class Studio:
         """The painting at full size, as a file of ``format``, with the photograph's EXIF and colour profile."""
         check_format(format, quality)
         self._start(visitor, photo, wish, page, small=False)
-        image = self._paint(photo, wish, wish.size)
+        sample = self.small(photo) if wish.closer else None  # so that the file is what the preview showed
+        image = self._paint(photo, wish, wish.size, sample)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
         write_picture(image, target, format=format, quality=int(quality))
         self.shelf.hold(visitor, f"{page} file", [target])
@@ -259,12 +268,12 @@ class Studio:
         self.shelf.hold(visitor, f"{page} before", [before])
         return before
 
-    def _paint(self, photo: str | Path, wish: Wish, size: int | None):
+    def _paint(self, photo: str | Path, wish: Wish, size: int | None, sample: str | Path | None = None):
         picture = self.read(photo)
         self._check_size(picture, wish.size)
         return self.stylizer.stylize(
             picture,
-            self.style(wish),
+            self.style(wish, sample),
             strength=wish.strength,
             preserve_color=wish.keep_colors,
             size=size,

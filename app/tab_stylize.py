@@ -48,6 +48,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
             style = choosers.add(studio, "Style", studio.first(), elem_id="style")
             with gr.Accordion("Use your own painting as the style", open=False, elem_id="own"):
                 painting, style_file = page.own_style("own")
+                closer = page.closer_box()
             with gr.Accordion("Blend with up to three more styles", open=False, elem_id="blend"):
                 share = gr.Slider(0, 1, 1, step=0.05, label="Share of the first style")
                 more = []
@@ -81,7 +82,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     @page.plain
     def preview(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
-        painting=None, style_file=None, strength=1, keep_colors=False, size=None, request: gr.Request = None,
+        painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, request: gr.Request = None,
     ):  # fmt: skip
         """Paint a photograph at preview size (longer side at most 768 px).
 
@@ -91,7 +92,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         if not photo:
             return studio.example(), "This is an example. Add a photograph of your own to begin.", hidden
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer)
         started = time.perf_counter()
         pair = studio.preview(page.visitor(request), photo, wish)
         seconds = time.perf_counter() - started
@@ -100,25 +101,25 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     @page.plain
     def stylize(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
-        painting=None, style_file=None, strength=1, keep_colors=False, size=None, format="jpeg", quality=95,
+        painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, format="jpeg", quality=95,
         request: gr.Request = None,
     ):  # fmt: skip
         """Paint a photograph at full size and return the file, with the photograph's EXIF and colour profile.
 
         photo: the photograph. style, style_2...4: names from /styles, or ":painting" or ":file" for what is uploaded
         as painting or style_file; the shares say how much of each. strength: 0 is the photograph, 1 the painting.
-        size: longer side in pixels, 0 for the photograph's. format: "jpeg" or "png".
+        size: longer side in pixels, 0 for the photograph's. closer: refine the painting's style on the photograph. format: "jpeg" or "png".
         """
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer)
         started = time.perf_counter()
         path = studio.finish(page.visitor(request), photo, wish, format, quality)
         seconds = time.perf_counter() - started
         ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
         return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {ready}"
 
-    wish = [style, share, *more, painting, style_file, strength, keep_colors, size]
-    changes = [photo.change, style.change, keep_colors.change, size.change, strength.release, share.release, painting.change]
+    wish = [style, share, *more, painting, style_file, strength, keep_colors, size, closer]
+    changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strength.release, share.release, painting.change]
     changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [style_file.change]
     gr.on(
         changes, preview, [photo, *wish], [slider, status, file],

@@ -96,6 +96,19 @@ def test_a_painting_as_style(client, photo, tmp_path):
     assert "upload a painting" in refused(client, photo=handle_file(photo), style=":painting", api_name="/stylize").lower()
 
 
+def test_a_paintings_style_is_brought_nearer_on_the_photograph(client, photo, tmp_path):
+    painting = make_photo(tmp_path / "painting.jpg", (120, 90), 1)
+    asked = dict(photo=handle_file(photo), style=":painting", painting=handle_file(painting))
+    plain, closer = (
+        np.asarray(Image.open(saved(client.predict(**asked, closer=choice, format="png", api_name="/stylize")[0])), float)
+        for choice in (False, True)
+    )
+    assert np.abs(plain - closer).mean() > 0.5
+    (_, after), *_ = client.predict(**asked, closer=True, api_name="/preview")
+    shown = np.asarray(Image.open(after), float)  # a JPEG of the same
+    assert np.abs(shown - closer).mean() < np.abs(shown - plain).mean()
+
+
 def test_a_style_file(client, server, photo, tmp_path, other_weights):
     def with_file(path):
         return {"photo": handle_file(photo), "style": ":file", "style_file": handle_file(path), "api_name": "/stylize", "format": "png"}
