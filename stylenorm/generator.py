@@ -212,7 +212,8 @@ class Generator(nn.Module):
 
 def reflect(x: Tensor) -> Tensor:
     """(N, C, H, W) with its border of 1 reflected."""
-    if x.is_cpu and x.is_contiguous(memory_format=torch.channels_last) and not _traced():
+    wanted = x.is_cpu or torch.are_deterministic_algorithms_enabled()
+    if wanted and x.is_contiguous(memory_format=torch.channels_last) and not _traced():
         return _Reflect.apply(x)
     return F.pad(x, (1, 1, 1, 1), mode="reflect")
 
@@ -222,7 +223,11 @@ def _traced() -> bool:
 
 
 class _Reflect(torch.autograd.Function):
-    """`F.pad`'s "reflect" by 1 that stays channels-last. On a CPU PyTorch's own goes through the other format and back."""
+    """`F.pad`'s "reflect" by 1 that stays channels-last, and always adds up in the same order.
+
+    On a CPU PyTorch's own goes through the other format and back. On CUDA its gradient adds up in any order, and is
+    refused where every run is to give the same bits.
+    """
 
     @staticmethod
     def forward(x):

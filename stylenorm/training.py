@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -58,6 +59,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
         self.config, self.group = config, group
+        if config.deterministic == "on":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
         _check_shares(config, group)
         self.device = group.device(config.device)
         self.out = Path(config.out)
@@ -110,7 +113,8 @@ class Trainer:
 
     def _painter(self) -> nn.Module:
         """The model as the training step calls it: compiled, and averaging its gradients over the processes."""
-        if self.config.compile == "on" or (self.config.compile == "auto" and can_compile(self.device)):
+        config = self.config  # compiled kernels may add up in any order
+        if config.compile == "on" or (config.compile == "auto" and config.deterministic == "off" and can_compile(self.device)):
             # In place: names and values of the weights stay what they are. A batch has only two numbers of paintings.
             self.model.generator.compile(dynamic=False)
             self.vgg.compile(dynamic=False)

@@ -721,6 +721,13 @@ def test_a_gpu_trains_and_resumes(config):
     assert [r.step for r in records] == [5, 6]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_two_runs_on_a_gpu_are_the_same_where_that_is_wanted(config, tmp_path):
+    config = replace(config, device="cuda", steps=3, deterministic="on")
+    paths = [train(replace(config, out=str(tmp_path / name))) for name in ("one", "two")]
+    same_tensors(*paths)
+
+
 # ---- several processes -------------------------------------------------------------------------
 
 
