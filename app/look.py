@@ -19,6 +19,7 @@ CSS = """
 .status p { margin: 0; opacity: 0.85; }
 #gallery-heading p { margin: 0.4em 0 0; }
 #gallery .grid-wrap { max-height: 400px; min-height: 200px; }
+#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
 #gallery .caption-label {
   left: 0; right: 0; bottom: 0; max-width: none; margin: 0; padding: 2px 6px; border-radius: 0; box-shadow: none;
   background: rgba(0, 0, 0, 0.6); color: white; font-size: 12px; line-height: 1.35; text-align: center;
@@ -27,7 +28,6 @@ CSS = """
 #gallery .thumbnail-item.selected, #gallery .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
 @media (max-width: 640px) {
   .gradio-container .main { padding: 8px !important; }
-  #gallery .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important; }
   #gallery .grid-wrap { max-height: 290px; }
 }
 """
