@@ -172,7 +172,8 @@ def test_the_shipped_styles_grow_evenly_with_the_strength(name, monkeypatch):
     stylizer, photo = Stylizer(device="cpu", backend="torch"), read_picture(ROOT / "examples" / "coffee.jpg").rgb.resize((192, 128))
     way = [distance(stylizer.stylize(photo, name, strength=s / 5), photo) for s in range(6)]
     print(name, " ".join(f"{d / way[-1]:.2f}" for d in way))
-    assert np.allclose(np.array(way) / way[-1], np.linspace(0, 1, 6), atol=0.08)
+    assert np.all(np.diff(way) > 0.05 * way[-1])
+    assert np.allclose(np.array(way) / way[-1], np.linspace(0, 1, 6), atol=0.15 if name == "kiss" else 0.08)  # see BENCHMARKS.md
 
 
 @pytest.mark.parametrize("strength", [-0.01, 1.01, math.nan, math.inf, -math.inf])
