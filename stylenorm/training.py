@@ -223,7 +223,7 @@ class Trainer:
         config = self.config
         group = self.group
         workers = loading_processes(self.device, group.size) if config.workers is None else config.workers
-        steps = config.steps if config.minutes is None else 2**40
+        steps = config.steps if config.minutes is None else 2**40 if self.done(self.step) < 1 else self.step
         loader = DataLoader(
             self.pairs,
             config.batch // group.size,

@@ -647,6 +647,7 @@ def test_minutes_end_a_run_by_the_clock(slow_steps, pictures, tmp_path):
     assert load_network(path).about["training"]["images"] == 6 * config.batch
     again = Trainer(config, resume=True)
     assert again.seconds == 60 and again.done(again.step) == 1
+    assert list(again.batches()) == []  # nothing is left to do
 
 
 def test_a_run_by_the_clock_goes_on_where_it_was(slow_steps, pictures, tmp_path):
