@@ -58,6 +58,7 @@ SETTINGS = {
     "warmup": (LEARNING, "Steps until the full learning rate."),
     "decay_start": (LEARNING, "Share of the steps after which it falls."),
     "content_weight": (LEARNING, "Weight of the photograph's content in the loss."),
+    "content_weights": (LEARNING, "The same for single styles, times the other: NAME:NUMBER,..."),
     "style_weight": (LEARNING, "Weight of the painting's style in the loss."),
     "structure_weight": (LEARNING, "Weight of the photograph's light and dark in the loss."),
     "recolored": (PICTURES, "Share of these squares that get other colours, so that few paintings teach more."),

@@ -32,6 +32,7 @@ class TrainConfig:
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
     recolored: share of the random paintings that get other colours, so that the encoder does not learn them by heart.
     named_share: share of the pictures that are painted in a named style.
+    content_weights: of single named styles, as ("scream:4",), times content_weight: for a style that paints faces over.
     optimizer: what moves the generator's weights, "adam" or "muon" (`stylenorm.muon`); the rest is always Adam's.
     decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
     batch: photographs a step, of all processes together where torchrun starts several.
@@ -64,6 +65,7 @@ class TrainConfig:
     warmup: int = 50
     decay_start: float = 0.6
     content_weight: float = 1.0
+    content_weights: tuple[str, ...] = ()
     style_weight: float = 10.0
     structure_weight: float = 1.0
     ema: float = 0.999
@@ -103,12 +105,28 @@ class TrainConfig:
         for name in ("named_share", "recolored"):
             if not 0 <= getattr(self, name) <= 1:
                 raise StylenormError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for text in self.content_weights:
+            name, _ = weight_of(text)
+            if self.names and name not in self.names:
+                raise StylenormError(f"content_weights names {name!r}, which is not among the names to train")
         for name in ("workers", "cache"):
             if (getattr(self, name) or 0) < 0:
                 raise StylenormError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name, choices in SWITCHES.items():
             if getattr(self, name) not in choices:
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
+
+
+def weight_of(text: str) -> tuple[str, float]:
+    """A name and its weight, from "NAME:NUMBER"."""
+    name, _, number = text.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = -1.0
+    if not name or not 0 <= weight < float("inf"):
+        raise StylenormError(f"a style's content weight is given as NAME:NUMBER, such as scream:4, not as {text!r}")
+    return name, weight
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,12 @@ class StyleEncoder(nn.Module):
 
     ``encoder(statistics)``: (N, D) from `stylenorm.perceptual.style_statistics` to (N, 2, T), γ then β of all
     T channels. The statistics are standardized with ``mean`` and ``std``, measured over the training paintings.
+
+    What is no painting at all (noise, a checkerboard, small print) lies far outside of what the encoder has learned,
+    and its γ would be anything. Statistics farther from the mean than `FARTHEST` are drawn back to that distance.
     """
+
+    FARTHEST = 2.0  # root mean square of the standardized statistics; paintings have 0.5 to 1.9, a checkerboard 6
 
     def __init__(self, channels: Sequence[int], statistics: int = 1920, hidden: int = 384) -> None:
         super().__init__()
@@ -185,6 +190,9 @@ class StyleEncoder(nn.Module):
             self.layers[-1].bias.zero_()
 
     def forward(self, statistics: Tensor) -> Tensor:
-        flat = self.layers(((statistics - self.mean) / self.std).clamp(-5, 5)).unflatten(1, (2, self.total))
+        standard = ((statistics - self.mean) / self.std).clamp(-5, 5)
+        distance = standard.square().mean(1, keepdim=True).sqrt()
+        standard = standard * (self.FARTHEST / distance.clamp_min(self.FARTHEST))
+        flat = self.layers(standard).unflatten(1, (2, self.total))
         offset = flat.new_tensor([1.0, 0.0]).view(1, 2, 1)
         return flat + offset

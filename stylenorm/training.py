@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from stylenorm.checkpoint import save_network, save_style
-from stylenorm.config import TrainConfig
+from stylenorm.config import TrainConfig, weight_of
 from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out
 from stylenorm.device import (
     Group,
@@ -100,6 +100,16 @@ class Trainer:
             else NamedStyles([], {}, torch.zeros(0, 1920, device=self.device), [], self.SMALLER)
         )
         self.pairs = Pairs(self.photos, len(self.named.names), self.paintings, config.named_share)
+        self.content_weights = self._content_weights()
+
+    def _content_weights(self) -> Tensor:
+        """What the content of a picture counts by its style, (S + 1,): the last one, which -1 finds, is any painting's."""
+        weights = torch.ones(len(self.named.names) + 1)
+        for name, weight in map(weight_of, self.config.content_weights):
+            if name not in self.named.names:
+                raise StylenormError(f"content_weights names {name!r}; the styles are {', '.join(self.named.names) or 'none'}")
+            weights[self.named.names.index(name)] = weight
+        return weights.to(self.device)
 
     def _find_photos(self, cache: int) -> int:
         """Find what is to be painted on, keep up to ``cache`` bytes of it in memory, and return how many."""
@@ -183,7 +193,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self.learning_rate(self.step)
         content, style, structure = self.losses(batch)
-        weighted = config.content_weight * content + config.style_weight * style + config.structure_weight * structure
+        weights = config.content_weight * self.content_weights[batch.named]
+        weighted = weights * content + config.style_weight * style + config.structure_weight * structure
         loss = tempered(weighted).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

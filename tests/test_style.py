@@ -274,6 +274,17 @@ def test_the_encoder_standardizes_and_limits_what_it_reads():
     assert torch.equal(encoder(torch.full((1, 12), 1e30)), encoder(torch.full((1, 12), 1e20)))
 
 
+def test_the_encoder_draws_back_what_is_far_from_all_paintings():
+    torch.manual_seed(0)
+    encoder = StyleEncoder(CHANNELS, statistics=400, hidden=8)
+    direction = torch.randn(1, 400).clamp(-1.5, 1.5)
+    direction /= direction.square().mean().sqrt()
+    torch.testing.assert_close(encoder(2.4 * direction), encoder(2 * direction))  # below the limit of single numbers
+    assert not torch.equal(encoder(1.9 * direction), encoder(2 * direction))  # near ones are read as they are
+    both = encoder(torch.cat([direction, 2.4 * direction]))  # each row by itself
+    torch.testing.assert_close(both[:1], encoder(direction))
+
+
 def test_the_encoder_is_learned_whole():
     torch.manual_seed(0)
     encoder = StyleEncoder(CHANNELS, statistics=12, hidden=8)

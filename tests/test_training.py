@@ -25,7 +25,7 @@ from stylenorm import checkpoint, training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import Decoded, Share, collate
+from stylenorm.data import Batch, Decoded, Share, collate
 from stylenorm.device import Group, can_compile
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
@@ -193,6 +193,24 @@ def test_one_impossible_picture_does_not_outweigh_the_others():
     torch.testing.assert_close(x.grad, torch.tensor([2.0, 2.0, 2.0 / 30]))
     whatever = training.tempered(torch.tensor([math.inf, math.nan]))
     assert not whatever.isfinite().any()  # such a loss still stops the run
+
+
+def test_a_style_can_weigh_content_more_than_others(config):
+    def norms(*weights: str) -> list[float]:
+        """Of the gradient of pictures in the first style, in the second, and in any painting's."""
+        trainer = Trainer(replace(config, content_weights=weights, structure_weight=0.0, style_weight=0.0, clip=1e9))
+        trainer.optimizer.step = lambda: None  # so that all see the same weights
+        gradients = []
+        for named in ([0, 0], [1, 1], [-1, -1]):
+            seen = torch.Generator().manual_seed(1)
+            photos, paintings = torch.rand(2, 3, 64, 64, generator=seen), torch.rand(2, 3, 64, 64, generator=seen)
+            trainer.train_step(Batch(photos, torch.tensor(named), paintings if named[0] < 0 else None, ["a", "b"], []))
+            found = [p.grad.norm() for p in trainer.model.parameters() if p.grad is not None]
+            gradients.append(torch.stack(found).norm().item())
+        return gradients
+
+    ratios = [weighted / plain for weighted, plain in zip(norms("wave:3", "kiss:0.5"), norms())]
+    assert ratios == pytest.approx([0.5, 3, 1], rel=0.02)
 
 
 def test_everything_is_learned(finished):
@@ -460,6 +478,10 @@ def test_a_short_training_lowers_the_loss(pictures, tmp_path):
         ({"paintings": "{none}"}, "{none}"),
         ({"styles": None, "paintings": None}, "named styles"),
         ({"names": ("kiss", "scream")}, "'scream'"),
+        ({"content_weights": ("scream:2",)}, "'scream'"),
+        ({"content_weights": ("kiss",)}, "NAME:NUMBER"),
+        ({"content_weights": ("kiss:-1",)}, "NAME:NUMBER"),
+        ({"content_weights": ("kiss:2",), "names": ("wave",)}, "'kiss'"),
         ({"vgg": "{none}"}, "{none}"),
         ({"vgg": "{text}"}, "{text}"),
         ({"vgg": "{style}"}, "{style}"),
