@@ -36,7 +36,7 @@ REFINE_SIZE = 256  # px, side of the photographs' middles that a style is refine
 STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
 SMOOTHING = 0.8  # of films, the share of the past
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
-IN_STRIPS = 12  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
+IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
 
 Paint = Callable[[Pixels, Style], Pixels]
 
@@ -171,7 +171,10 @@ class Stylizer:
         wanted, size = self.resolve(style), options.get("size")
         photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
         self._check_regions(wanted, photos[0])
-        painted = map(Image.fromarray, self._backend.together(np.stack([np.asarray(p) for p in photos]), wanted))
+        beyond = self._margin(photos[0].size)
+        stack = np.stack([mirrored_beyond(np.asarray(p), beyond) for p in photos])
+        painted = self._backend.together(stack, self._style_beyond(wanted, beyond))
+        painted = map(Image.fromarray, np.ascontiguousarray(painted[:, beyond:, beyond:]))
         if options.get("preserve_color"):
             painted = map(recolored, painted, photos)
         return [rewrap(p, image, strip=options.get("strip", False)) for p, image in zip(pictures, painted)]
@@ -291,11 +294,42 @@ class Stylizer:
         return self._painted(photo, photo, style, strength, partial(self._whole, run=run), steady.settle)
 
     def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
-        painted = (run or self._backend)(np.asarray(photo), style)
+        beyond = self._margin(size_of(photo))
+        painted = (run or self._backend)(mirrored_beyond(np.asarray(photo), beyond), self._style_beyond(style, beyond))
+        painted = np.ascontiguousarray(painted[beyond:, beyond:])
         return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
 
     def _in_strips(self, photo: Pixels, style: Style) -> Pixels:
-        return paint_strips(self._network.generator, photo, style, self._device)
+        beyond = self._margin(size_of(photo))
+        larger = mirrored_beyond(np.asarray(photo), beyond)
+        if not isinstance(photo, np.ndarray):
+            larger = Image.fromarray(larger)
+        painted = paint_strips(self._network.generator, larger, self._style_beyond(style, beyond), self._device)
+        del larger
+        cut = np.ascontiguousarray(np.asarray(painted)[beyond:, beyond:])  # Pillow takes a large crop for an attack
+        return cut if isinstance(photo, np.ndarray) else Image.fromarray(cut)
+
+    def _margin(self, size: tuple[int, int]) -> int:
+        """Pixels that are painted beyond the upper and the left edge and cut off again.
+
+        The network draws a few coloured lines along an upper edge, as it has learned to know it by its reflection.
+        One stride, so that the grid of its maps stays where it is; none for a picture that is no larger itself.
+        """
+        stride = self._network.generator.config.stride
+        return stride if min(size) > stride else 0
+
+    def _style_beyond(self, style: Style, beyond: int) -> Style:
+        """``style`` for a picture with its margin: of one with regions every map is continued like the picture."""
+        if not beyond or not style.has_regions:
+            return style
+        generator = self._network.generator
+        side = 4 * generator.config.stride
+        shares = [h * beyond // side for h, _ in generator.region_sizes(side, side)]
+
+        def continued(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+            return [t if t.dim() == 2 else _mirrored_map(t, share) for t, share in zip(tensors, shares)]
+
+        return Style(tuple(continued(style.gammas)), tuple(continued(style.betas)), style.name, style.provenance, style.network)
 
     def _memory_needed(self, photo: Pixels) -> int:
         """Bytes to paint it at once."""
@@ -399,6 +433,17 @@ def _check_options(strength: float, **sides: int | None) -> None:
     for what, side in sides.items():
         if side is not None and not 16 <= side <= 30000:
             raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
+
+
+def mirrored_beyond(pixels: np.ndarray, margin: int) -> np.ndarray:
+    """(H, W, C) with ``margin`` more rows above and columns to the left, mirrored."""
+    return np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels
+
+
+def _mirrored_map(x: torch.Tensor, margin: int) -> torch.Tensor:
+    """The same of a map (N, C, h, w)."""
+    x = torch.cat([x[:, :, :margin].flip(2), x], 2)
+    return torch.cat([x[..., :margin].flip(3), x], 3)
 
 
 def _rgb(image) -> Image.Image:

@@ -308,6 +308,34 @@ def test_regions_paint_each_place_in_its_style(weights, image, backend, strength
     assert distance(stylizer.stylize(image, same, strength), a) < 2
 
 
+@pytest.mark.parametrize("size", [(37, 41), (64, 96), (9, 9)])
+def test_a_region_that_is_everywhere_is_the_style_itself(stylizer, size):
+    photo = Image.fromarray(np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8))
+    everywhere = stylizer.region_style([("red-hill", np.ones((2, 2))), ("blue-tree", np.zeros((2, 2)))], photo.size)
+    assert everywhere.has_regions
+    plain, painted = (np.asarray(stylizer.stylize(photo, s)).astype(int) for s in ("red-hill", everywhere))
+    assert np.abs(plain - painted).max() <= 1
+
+
+def test_regions_lie_where_their_masks_are(stylizer):
+    photo = Image.fromarray(np.random.default_rng(5).integers(0, 256, (96, 96, 3), dtype=np.uint8))
+    above = np.repeat([[1.0], [0.0]], 2, 1)
+    halves = stylizer.region_style([("red-hill", above), ("blue-tree", 1 - above)], photo.size)
+    painted, first, second = (np.asarray(stylizer.stylize(photo, s)).astype(float) for s in (halves, "red-hill", "blue-tree"))
+    upper, lower = slice(0, 32), slice(64, 96)
+    for rows, near, far in ((upper, first, second), (lower, second, first)):
+        assert np.abs(painted - near)[rows].mean() < np.abs(painted - far)[rows].mean() / 2
+
+
+@pytest.mark.parametrize("name", ["space-force", "udnie", "the-dance"])
+def test_no_lines_are_drawn_along_the_upper_edge(name):
+    """They were four pixels deep, of other colours, and three times as steep as the painting."""
+    photo = Image.open(ROOT / "examples" / "astronaut.jpg")
+    painted = np.asarray(Stylizer(device="cpu").stylize(photo, name)).astype(float)
+    steps = np.abs(np.diff(painted, axis=0)).mean((1, 2))
+    assert steps[:4].mean() < 1.4 * steps[4:40].mean()
+
+
 def test_masks_are_pictures_or_arrays_of_any_size_and_gaps_take_the_first_style(stylizer, image):
     small, large = Image.new("L", (6, 4), 255), np.zeros((200, 300))
     style = stylizer.region_style([("red-hill", small), ("blue-tree", large)], image.size)
