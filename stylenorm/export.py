@@ -31,6 +31,7 @@ class Portable(nn.Module):
 
     `Generator.forward` decides by the picture's size whether to pad it, and a tracer keeps the one decision it
     has seen. So the picture is padded here, without a decision, and the generator finds nothing left to pad.
+    As in `stylenorm.Stylizer.stylize`, a stride more is painted above and to the left, and cut off.
     """
 
     def __init__(self, generator: Generator) -> None:
@@ -40,10 +41,19 @@ class Portable(nn.Module):
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         height, width = content.shape[-2:]
         stride = self.generator.config.stride
-        x = mirrored(mirrored(content, -2, stride), -1, stride)
+        x = preceded(preceded(content, -2, stride), -1, stride)
+        x = mirrored(mirrored(x, -2, stride), -1, stride)
         pairs = Style.from_flat(style, self.generator.config.channels)
         y = self.generator(x, tuple(pairs))
-        return y.index_select(-2, torch.arange(height)).index_select(-1, torch.arange(width))
+        return y.index_select(-2, torch.arange(height) + stride).index_select(-1, torch.arange(width) + stride)
+
+
+def preceded(x: Tensor, axis: int, margin: int) -> Tensor:
+    """``margin`` more rows or columns before ``x``, mirrored as `numpy.pad`'s "symmetric" does it, in arithmetic alone."""
+    length = x.shape[axis]
+    period = 2 * length
+    index = (torch.arange(length + margin) - margin) % _as_tensor(period)
+    return x.index_select(axis, torch.minimum(index, period - 1 - index))
 
 
 def mirrored(x: Tensor, axis: int, stride: int) -> Tensor:
@@ -51,8 +61,12 @@ def mirrored(x: Tensor, axis: int, stride: int) -> Tensor:
     length = x.shape[axis]
     target = _most((length + stride - 1) // stride, 2) * stride
     period = _most(2 * (length - 1), 1)
-    index = torch.arange(target) % (period if isinstance(period, Tensor) else torch.scalar_tensor(period, dtype=torch.int64))
+    index = torch.arange(target) % _as_tensor(period)
     return x.index_select(axis, torch.minimum(index, period - index))
+
+
+def _as_tensor(number) -> Tensor:
+    return number if isinstance(number, Tensor) else torch.scalar_tensor(number, dtype=torch.int64)
 
 
 def _most(length, least: int):
@@ -97,17 +111,16 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
 
 
 def largest_difference(portable: Portable, run: Callable | None, style: np.ndarray | None) -> float | None:
-    """Between the generator and what was made of it, over two sizes; None if nothing here can run that."""
+    """Between ``portable`` and what was made of it, over two sizes; None if nothing here can run that."""
     if run is None:
         return None
-    generator = portable.generator
-    channels, stride = generator.config.channels, generator.config.stride
+    channels, stride = portable.generator.config.channels, portable.generator.config.stride
     flat = torch.ones(1, 2, sum(channels)) if style is None else torch.from_numpy(style)
     worst = 0.0
     for height, width in ((5 * stride + 3, 4 * stride - 5), (3 * stride, 7 * stride)):
         content = _example(height, width)
         with torch.inference_mode():
-            wanted = generator(content, tuple(Style.from_flat(flat, channels)))
+            wanted = portable(content, flat)
             worst = max(worst, float((run(content, flat) - wanted).abs().max()))
     return worst
 
