@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from stylenorm.fused import can_fuse, fused, fused_gradient, vmapped
+
 KINDS = ("batch", "layer", "instance", "group")
 SPATIAL = (-2, -1)
 
@@ -242,13 +244,18 @@ class _Renormalize(torch.autograd.Function):
 
     @staticmethod
     def forward(x, gamma, beta, dims, eps):
-        fused = _fused(x, gamma, beta, eps) if _can_fuse(x, gamma, beta, dims) else None
-        if fused is not None:
-            return *fused, None
+        quick = fused(x, gamma, beta, dims, eps) if can_fuse(x, gamma, beta, dims) else None
+        if quick is not None:
+            return *quick, None
         centred, mean, var, factor = _centre(x, dims)
         scale = torch.rsqrt(var + _scaled(eps, factor))
         # Autograd does not watch here; and on a CPU fresh memory costs more than the arithmetic.
-        y = centred.mul_(scale) if gamma is None else centred.mul_(gamma * scale).add_(beta)
+        if gamma is None:
+            y = centred.mul_(scale)
+        elif vmapped(gamma, beta):  # there are more of them than of x
+            y = torch.addcmul(beta, centred, gamma * scale)
+        else:
+            y = centred.mul_(gamma * scale).add_(beta)
         return y.to(x.dtype), mean, var, factor
 
     @staticmethod
@@ -256,6 +263,7 @@ class _Renormalize(torch.autograd.Function):
         x, gamma, beta, ctx.dims, ctx.eps = inputs
         y, *statistics = output
         ctx.beta_shape = None if beta is None else beta.shape
+        ctx.fused = can_fuse(x, gamma, beta, ctx.dims)
         ctx.save_for_backward(x, gamma, *statistics)
         ctx.mark_non_differentiable(*(t for t in statistics if t is not None))
 
@@ -263,8 +271,10 @@ class _Renormalize(torch.autograd.Function):
     def backward(ctx, dy, *_):
         x, gamma, mean, var, factor = ctx.saved_tensors
         again = torch.is_grad_enabled()  # for a second derivative, where the moments are functions of x
-        if x.dtype == torch.bfloat16 and factor is None and not again:
-            dx, dgamma, dbeta = _fused_gradient(dy, x, gamma, mean, var, ctx.eps)
+        if ctx.fused and factor is None and not again and not vmapped(dy):
+            dx, dgamma, dbeta = fused_gradient(dy, x, gamma, mean, var, ctx.dims, ctx.eps)
+            if gamma is None:
+                return dx, None, None, None, None
             return dx, dgamma.sum_to_size(gamma.shape), dbeta.sum_to_size(ctx.beta_shape), None, None
         if again:
             centred, mean, var, factor = _centre(x, ctx.dims)
@@ -296,46 +306,3 @@ class _Renormalize(torch.autograd.Function):
             slope, shift, tilt = slope * factor, shift * factor, tilt * factor
         dx = torch.addcmul(shift, h, slope, out=None if again else product).addcmul_(centred, tilt, value=-1)
         return dx.to(x.dtype), dgamma, dbeta, None, None
-
-
-def _can_fuse(x: Tensor, gamma: Tensor | None, beta: Tensor | None, dims: tuple[int, ...]) -> bool:
-    """Whether `_fused` takes it: instance norm of channels-last bfloat16 with a γ and β a channel, on a CPU."""
-    return (
-        x.dtype == torch.bfloat16
-        and x.is_cpu
-        and dims == (2, 3)
-        and gamma is not None
-        and gamma.shape[-2:] == beta.shape[-2:] == (1, 1)
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and x.shape[2] * x.shape[3] > 1
-    )
-
-
-def _fused(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor] | None:
-    """y, mean and var of instance norm by PyTorch's fused batch norm, sample by sample: a quarter of the passes over memory.
-
-    None where a variance is beyond float32, which `_centre` can do.
-    """
-    n, c, h, w = x.shape
-    gamma, beta = gamma.expand(n, c, 1, 1), beta.expand(n, c, 1, 1)
-    y, mean, var = torch.empty_like(x), x.new_zeros(n, c, dtype=torch.float32), x.new_ones(n, c, dtype=torch.float32)
-    for i in range(n):
-        one = x[i : i + 1]
-        y[i] = torch.native_batch_norm(one, gamma[i].flatten(), beta[i].flatten(), mean[i], var[i], True, 1.0, eps)[0][0]
-    if not torch.isfinite(var).all():
-        return None
-    var *= (h * w - 1) / (h * w)  # running statistics hold the unbiased one
-    return y, mean[..., None, None], var[..., None, None]
-
-
-def _fused_gradient(dy: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """dx, dγ and dβ (N, C, 1, 1) of what `_fused` returned."""
-    n, c = x.shape[:2]
-    gamma, r = gamma.expand(n, c, 1, 1), torch.rsqrt(var + eps)
-    dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
-    backward = torch.ops.aten.native_batch_norm_backward
-    for i in range(n):
-        one = (dy[i : i + 1], x[i : i + 1], gamma[i].flatten(), None, None, mean[i].flatten(), r[i].flatten())
-        d = backward(*one, True, eps, [True, True, True])
-        dx[i], dgamma[i, :, 0, 0], dbeta[i, :, 0, 0] = d[0][0], d[1], d[2]
-    return dx, dgamma, dbeta

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from stylenorm import functional, fused
 from stylenorm.functional import (
     EPSILON,
     KINDS,
@@ -105,34 +106,89 @@ def test_gradients_of_the_whole(kind, style):
     assert torch.autograd.gradgradcheck(run, inputs)
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 6, 7), (1, 16, 16, 16), (2, 3, 1, 9)])
-@pytest.mark.parametrize("rows", [1, None])
-def test_fused_instance_norm_is_the_same_as_the_written_out_one(shape, rows):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(3, 6, 6, 7), (1, 16, 16, 16), (2, 4, 1, 9)])
+@pytest.mark.parametrize("rows", [1, None, 0])
+def test_fused_norms_are_the_same_as_the_written_out_ones(shape, rows, kind, dtype):
     torch.manual_seed(4)
     n, c = rows or shape[0], shape[1]
-    x = (3 * torch.randn(shape) + 5).bfloat16()
-    gamma, beta, dy = torch.randn(n, c), torch.randn(n, c), torch.randn(shape).bfloat16()
+    x = (3 * torch.randn(shape) + 5).to(dtype)
+    pair, dy = [] if rows == 0 else [torch.randn(n, c), torch.randn(n, c)], torch.randn(shape).to(dtype)
     found = []
     for leaf in (x.to(memory_format=torch.channels_last), x.contiguous(), x.double()):
-        leaves = [t.clone().to(torch.float64 if leaf.dtype == torch.float64 else t.dtype) for t in (gamma, beta)]
+        leaves = [t.clone().to(torch.float64 if leaf.dtype == torch.float64 else t.dtype) for t in pair]
         leaves = [t.requires_grad_() for t in (leaf.clone(memory_format=torch.preserve_format), *leaves)]
-        y, mean, var = renormalize(*leaves)
+        y, mean, var = renormalize(*leaves, *([] if pair else [None, None]), kind, 2)
+        assert y.dtype == leaf.dtype
         slopes = torch.autograd.grad(y, leaves, dy.to(y.dtype))
         found.append([t.double() for t in (y, mean, var, *slopes)])
-    for fused, written, exact in zip(*found):
-        assert fused.shape == written.shape == exact.shape
-        for ours in (fused, written):  # bfloat16 has 8 bits
-            assert (ours - exact).abs().max() <= 2**-7 * exact.abs().max()
+    closeness = {torch.bfloat16: 2**-7, torch.float32: 2**-19}[dtype]  # bfloat16 has 8 bits, float32 has 24
+    for quick, written, exact in zip(*found):
+        assert quick.shape == written.shape == exact.shape
+        for ours in (quick, written):
+            assert (ours - exact).abs().max() <= closeness * exact.abs().max()
 
 
-def test_fused_instance_norm_leaves_what_is_beyond_float32_to_the_other():
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_last_maps_take_the_fused_kernels_and_stay_channels_last(kind, monkeypatch):
+    called = []
+    monkeypatch.setattr(functional, "fused", lambda *a: called.append("forward") or fused.fused(*a))
+    monkeypatch.setattr(functional, "fused_gradient", lambda *a: called.append("backward") or fused.fused_gradient(*a))
+    x = torch.randn(2, 4, 5, 6).to(memory_format=torch.channels_last).requires_grad_()
+    y = renormalize(x, torch.ones(1, 4), torch.zeros(1, 4), kind, 2)[0]
+    y.pow(3).sum().backward()
+    assert called == ["forward", "backward"]
+    assert all(t.is_contiguous(memory_format=torch.channels_last) for t in (y, x.grad))
+    plain = x.detach().contiguous().requires_grad_()
+    renormalize(plain, torch.ones(1, 4), torch.zeros(1, 4), kind, 2)[0].pow(3).sum().backward()
+    assert called == ["forward", "backward"]
+    torch.testing.assert_close(x.grad, plain.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fused_variance_of_a_nearly_constant_map(kind):
+    torch.manual_seed(6)
+    x = (1 + 1e-4 * torch.randn(2, 4, 9, 9)).to(memory_format=torch.channels_last)
+    for gamma in (torch.ones(1, 4), None):
+        found = renormalize(x, gamma, gamma, kind, 2)
+        for ours, exact in zip(found, renormalize(x.double(), gamma, gamma, kind, 2)):
+            torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)  # 1 / sqrt(eps) is 300
+        assert (found[2].double() - moments(x.double(), kind, 2)[1]).abs().max() < 1e-11
+        flat = renormalize(torch.ones_like(x), gamma, gamma, kind, 2)
+        assert (flat[2] == 0).all() and torch.isfinite(flat[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_fused_variance_of_a_large_map(dtype):
+    torch.manual_seed(9)
+    x = torch.randn(1, 2, 1024, 1023).to(dtype).to(memory_format=torch.channels_last)
+    exact = x.double().var((2, 3), correction=0, keepdim=True)
+    assert (renormalize(x, None, None)[2].double() - exact).abs().max() < 1e-5  # 5e-4 if added up one by one
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_second_derivatives_of_fused_norms(kind):
+    torch.manual_seed(7)
+    x = torch.randn(2, 4, 5, 6).to(memory_format=torch.channels_last).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    found = []
+    for leaf in (x, wide):
+        y = renormalize(leaf, torch.ones(1, 4), torch.ones(1, 4), kind, 2)[0]
+        (slope,) = torch.autograd.grad(y.pow(3).sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad(slope.pow(2).sum(), leaf)[0].double())
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fused_norms_leave_what_is_beyond_float32_to_the_others(kind):
     torch.manual_seed(5)
     x = torch.randn(2, 3, 8, 8)
-    gamma, beta = torch.rand(2, 3), torch.rand(2, 3)
+    gamma, beta = torch.rand(1, 3), torch.rand(1, 3)
     huge = (x * 1e30).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
-    y, _, var = renormalize(huge, gamma, beta)
+    y, _, var = renormalize(huge, gamma, beta, kind, 3)
     assert torch.isinf(var).all()
-    torch.testing.assert_close(y, renormalize((x * 1e30).bfloat16().contiguous(), gamma, beta)[0])
+    torch.testing.assert_close(y, renormalize((x * 1e30).bfloat16().contiguous(), gamma, beta, kind, 3)[0])
     y.sum().backward()
     assert torch.isfinite(huge.grad).all()
 
@@ -167,6 +223,22 @@ def test_function_transforms():
     leaf = x[0].clone().requires_grad_()
     renormalize(leaf, None, None)[0].pow(3).sum().backward()
     torch.testing.assert_close(slope, leaf.grad)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_function_transforms_of_channels_last_maps(kind):
+    torch.manual_seed(8)
+    many = torch.randn(3, 2, 4, 5, 5)
+    x, pairs = many[0].to(memory_format=torch.channels_last), torch.randn(3, 1, 4)
+
+    def run(x, pair=pairs[0]):
+        return renormalize(x, pair, pair, kind, 2)[0]
+
+    images = torch.stack([x.to(memory_format=torch.channels_last) for x in many])
+    torch.testing.assert_close(torch.func.vmap(run)(images), torch.stack([run(x) for x in many]))
+    torch.testing.assert_close(torch.func.vmap(run, (None, 0))(x, pairs), torch.stack([run(x, p) for p in pairs]))
+    jacobian = torch.func.jacrev(run)(x)
+    torch.testing.assert_close(jacobian, torch.autograd.functional.jacobian(run, x), rtol=1e-4, atol=1e-5)
 
 
 def test_modulate_by_region_and_by_sample():
