@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from stylenorm.backends import FLOAT32_BYTES, choose_backend
+from stylenorm.backends import FLOAT32_BYTES, Backend, choose_backend
 from stylenorm.bands import BAND, Pixels, in_bands, size_of
-from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
+from stylenorm.catalog import StyleEntry, network_file, photos_folder, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.flat import FlatBackend, own_share, side_by_side
 from stylenorm.generator import pad_to
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_tensor
@@ -131,7 +132,8 @@ class Stylizer:
         without it the result has the photograph's size. paint_at: longer side in px at which the network paints,
         whatever the result's: strokes are as large against the picture as in one of that size, and the
         photograph's finer detail is brought back (`stylenorm.detail`). notice: called with a sentence if the
-        picture is painted in strips, before that starts. strip: without the photograph's EXIF, so that nobody learns
+        picture is painted in strips, before that starts. A picture of next to one colour comes out in one colour
+        (`stylenorm.flat`). strip: without the photograph's EXIF, so that nobody learns
         from it when and where it was taken.
 
         Returns a PIL image, upright, with the photograph's transparency, colour profile and EXIF in its
@@ -171,10 +173,9 @@ class Stylizer:
         wanted, size = self.resolve(style), options.get("size")
         photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
         self._check_regions(wanted, photos[0])
-        beyond = self._margin(photos[0].size)
-        stack = np.stack([mirrored_beyond(np.asarray(p), beyond) for p in photos])
-        painted = self._backend.together(stack, self._style_beyond(wanted, beyond))
-        painted = map(Image.fromarray, np.ascontiguousarray(painted[:, beyond:, beyond:]))
+        alone = {i: self._whole(p, wanted) for i, p in enumerate(photos) if self._backend_for(p) is not self._backend}
+        together = iter(self._together([p for i, p in enumerate(photos) if i not in alone], wanted))
+        painted = [alone[i] if i in alone else next(together) for i in range(len(photos))]
         if options.get("preserve_color"):
             painted = map(recolored, painted, photos)
         return [rewrap(p, image, strip=options.get("strip", False)) for p, image in zip(pictures, painted)]
@@ -290,14 +291,28 @@ class Stylizer:
 
     def _frame(self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool) -> Image.Image:
         """A film's frame is painted at once: its moments are taken and given in the backend."""
-        run = partial(steady.run, self._backend)
+        run = partial(steady.run, self._backend_for(photo))
         return self._painted(photo, photo, style, strength, partial(self._whole, run=run), steady.settle)
 
     def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
         beyond = self._margin(size_of(photo))
-        painted = (run or self._backend)(mirrored_beyond(np.asarray(photo), beyond), self._style_beyond(style, beyond))
+        painted = (run or self._backend_for(photo))(mirrored_beyond(np.asarray(photo), beyond), self._style_beyond(style, beyond))
         painted = np.ascontiguousarray(painted[beyond:, beyond:])
         return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
+
+    def _together(self, photos: Sequence[Image.Image], style: Style) -> list[Image.Image]:
+        """Photographs of one size in one pass."""
+        if not photos:
+            return []
+        beyond = self._margin(photos[0].size)
+        stack = np.stack([mirrored_beyond(np.asarray(p), beyond) for p in photos])
+        painted = self._backend.together(stack, self._style_beyond(style, beyond))
+        return [Image.fromarray(p) for p in np.ascontiguousarray(painted[:, beyond:, beyond:])]
+
+    def _backend_for(self, photo: Pixels) -> Backend:
+        """The backend, and for a picture of next to one colour what makes sense of it: see `stylenorm.flat`."""
+        share = 1.0 if self._network.generator.config.norm == "batch" else own_share(photo)
+        return self._backend if share == 1 else FlatBackend(self._backend, share, _ordinary_photos)
 
     def _in_strips(self, photo: Pixels, style: Style) -> Pixels:
         beyond = self._margin(size_of(photo))
@@ -444,6 +459,12 @@ def _mirrored_map(x: torch.Tensor, margin: int) -> torch.Tensor:
     """The same of a map (N, C, h, w)."""
     x = torch.cat([x[:, :, :margin].flip(2), x], 2)
     return torch.cat([x[..., :margin].flip(3), x], 3)
+
+
+@lru_cache(1)
+def _ordinary_photos() -> np.ndarray:
+    """The photographs that come with the package, as one picture."""
+    return side_by_side([read_picture(path).rgb for path in sorted(photos_folder().glob("*.jpg"))])
 
 
 def _rgb(image) -> Image.Image:

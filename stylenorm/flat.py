@@ -1,0 +1,58 @@
+"""Pictures of next to one colour, which have no moments of their own to strip.
+
+Instance norm divides by the picture's own deviation, so that what it makes of a single colour is rounding errors, and
+of a black frame the sensor's noise. Such a picture is painted with the moments that ordinary photographs have in the
+same style, the more of them the flatter it is: black comes out dark, a blue sky blue, as far as the painting has blue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stylenorm.backends import Backend
+from stylenorm.bands import Pixels
+from stylenorm.style import Style
+
+PLAIN = 3.0  # levels of 255: the deviation from which on a picture has enough of its own
+SIDE = 256  # px of each photograph
+
+
+def own_share(pixels: Pixels) -> float:
+    """How much of its own moments a picture is painted with: 1 for all but nearly flat ones, 0 for a single colour."""
+    if isinstance(pixels, np.ndarray):  # of 16 bits
+        counts = np.stack([np.bincount((pixels[..., c] >> 8).ravel(), minlength=256) for c in range(3)])
+    else:
+        counts = np.array(pixels.histogram(), np.int64).reshape(3, 256)
+    levels, share = np.arange(256), counts / counts.sum(1, keepdims=True)
+    mean = share @ levels
+    deviation = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(1)).max()
+    return min(1.0, float(deviation) / PLAIN)
+
+
+def side_by_side(photos: list[Image.Image]) -> np.ndarray:
+    """(SIDE, SIDE n, 3): the middles of photographs as one picture, whose moments are those of all."""
+    squares = [ImageOps.fit(photo.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS) for photo in photos]
+    return np.concatenate([np.asarray(square) for square in squares], 1)
+
+
+class FlatBackend:
+    """``backend`` for one picture that strips ``share`` of its own moments and for the rest those of ``ordinary`` pixels."""
+
+    def __init__(self, backend: Backend, share: float, ordinary: Callable[[], np.ndarray]) -> None:
+        self.backend, self.share, self.ordinary = backend, share, ordinary
+
+    def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
+        return self.steered(picture, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[0]
+
+    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """As `Backend.steered`; what counts as the picture's own moments is the mixture."""
+        if style.has_regions:  # whose places are the picture's
+            return self.backend.steered(picture, style, given, share)
+        usual = self.backend.steered(self.ordinary(), style, np.zeros_like(given), 1.0)[1]
+        own_part = share * self.share
+        others = (share * (1 - self.share) * usual + (1 - share) * given) / max(1 - own_part, 1e-6)
+        painted, own = self.backend.steered(picture, style, others.astype(np.float32), own_part)
+        return painted, (usual + self.share * (own - usual)).astype(np.float32)

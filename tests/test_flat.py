@@ -1,0 +1,101 @@
+"""Pictures of next to one colour: what is painted of them, by every way that paints."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylenorm.engine import Stylizer
+from stylenorm.flat import own_share
+from stylenorm.images import read_picture
+
+torch.set_num_threads(1)
+BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (200, 30, 30), (40, 90, 200)
+
+
+@pytest.fixture(scope="module", params=["torch", "auto"])
+def stylizer(request) -> Stylizer:
+    return Stylizer(device="cpu", backend=request.param)
+
+
+def one_colour(color, size=(48, 40)) -> Image.Image:
+    return Image.new("RGB", size, color)
+
+
+def noisy(color, deviation: float) -> Image.Image:
+    noise = np.random.default_rng(0).normal(0, deviation, (64, 64, 3))
+    return Image.fromarray(np.clip(np.array(color) + noise + 0.5, 0, 255).astype(np.uint8))
+
+
+def values(image) -> np.ndarray:
+    return np.asarray(image).astype(float)
+
+
+@pytest.mark.parametrize("name", ["starry-night", "great-wave", "kiss", "udnie", "irises", "composition-vii"])
+def test_a_single_colour_becomes_a_single_colour_and_light_stays_lighter_than_dark(stylizer, name):
+    painted = {color: values(stylizer.stylize(one_colour(color), name)) for color in (BLACK, (128, 128, 128), WHITE)}
+    assert all(np.ptp(p, (0, 1)).max() <= 4 for p in painted.values())
+    dark, grey, light = (p.mean() for p in painted.values())
+    assert dark + 15 < grey < light - 15
+
+
+@pytest.mark.parametrize("name", ["starry-night", "irises", "scream"])
+def test_blue_is_bluer_than_red(stylizer, name):
+    blue, red = (values(stylizer.stylize(one_colour(c), name)).mean((0, 1)) for c in (BLUE, RED))
+    assert blue[2] - blue[0] > red[2] - red[0] + 30
+
+
+def test_noise_on_a_dark_frame_stays_noise(stylizer, monkeypatch):
+    faint = noisy((40, 40, 40), 0.6)
+    painted = values(stylizer.stylize(faint, "starry-night")).std((0, 1)).mean()
+    monkeypatch.setattr("stylenorm.engine.own_share", lambda pixels: 1.0)
+    assert painted < 0.5 * values(stylizer.stylize(faint, "starry-night")).std((0, 1)).mean()
+
+
+def test_ordinary_pictures_are_painted_as_ever(stylizer, monkeypatch):
+    photo = noisy((90, 120, 60), 9)
+    painted = values(stylizer.stylize(photo, "kiss"))
+    monkeypatch.setattr("stylenorm.engine.own_share", lambda pixels: 1.0)
+    assert (painted == values(stylizer.stylize(photo, "kiss"))).all()
+
+
+def test_there_is_no_step_where_a_picture_begins_to_be_flat(stylizer):
+    shares = [own_share(noisy((90, 120, 60), d)) for d in (0, 0.5, 1, 2, 2.9, 3.2, 40)]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    below, above = (values(stylizer.stylize(noisy((90, 120, 60), d), "kiss")).std() for d in (2.95, 3.1))
+    assert abs(below - above) < 0.35 * above
+
+
+def test_sixteen_bits_know_it_too(stylizer, tmp_path):
+    deep = np.full((40, 40), 3 * 2**13, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "grey.png")
+    painted = stylizer.stylize(tmp_path / "grey.png", "great-wave")
+    assert np.ptp(values(painted), (0, 1)).max() <= 4
+    assert own_share(np.zeros((4, 4, 3), np.uint16)) == 0
+    assert own_share((np.arange(4 * 4 * 3).reshape(4, 4, 3) * 1000).astype(np.uint16)) == 1
+
+
+def test_a_flat_picture_among_others_of_its_size(tmp_path):
+    stylizer = Stylizer(device="cpu", backend="torch")  # the one that paints several at once
+    noisy((90, 120, 60), 30).save(tmp_path / "a.png")
+    one_colour(BLUE, (64, 64)).save(tmp_path / "b.png")
+    pictures = [read_picture(tmp_path / n) for n in ("a.png", "b.png", "a.png")]
+    for alone, together in zip(pictures, stylizer.stylize_alike(pictures, "kiss")):
+        assert np.abs(values(stylizer.stylize(alone, "kiss")) - values(together)).max() <= 1
+
+
+def test_a_film_that_begins_in_black(stylizer):
+    stream = stylizer.stream("starry-night", smoothing=0.8)
+    scene = values(noisy((120, 120, 120), 40))
+    frames = [stream(Image.fromarray((scene * share).astype(np.uint8))) for share in (0, 0, 0.01, 0.5, 1)]
+    assert all(np.ptp(values(f), (0, 1)).max() <= 6 for f in frames[:2])
+    assert values(frames[0]).mean() < 80 and values(frames[-1]).std() > 20
+
+
+def test_half_strength_and_regions_work_on_one_colour(stylizer):
+    flat = one_colour(RED, (64, 48))
+    assert stylizer.stylize(flat, "kiss", strength=0.5).size == (64, 48)
+    half = np.zeros((48, 64))
+    half[:, 32:] = 1
+    regions = stylizer.region_style([("kiss", 1 - half), ("scream", half)], (64, 48))
+    assert stylizer.stylize(flat, regions).size == (64, 48)
