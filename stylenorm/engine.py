@@ -35,6 +35,7 @@ from stylenorm.tiling import disk_needed, paint_strips
 
 REFINE_SIZE = 256  # px, side of the photographs' middles that a style is refined on
 STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
+FLAT_SIDE = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips
 SMOOTHING = 0.8  # of films, the share of the past
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
@@ -132,9 +133,8 @@ class Stylizer:
         without it the result has the photograph's size. paint_at: longer side in px at which the network paints,
         whatever the result's: strokes are as large against the picture as in one of that size, and the
         photograph's finer detail is brought back (`stylenorm.detail`). notice: called with a sentence if the
-        picture is painted in strips, before that starts. A picture of next to one colour comes out in one colour
-        (`stylenorm.flat`). strip: without the photograph's EXIF, so that nobody learns
-        from it when and where it was taken.
+        picture is painted in strips, before that starts. strip: without the photograph's EXIF, so that nobody learns
+        from it when and where it was taken. A picture of next to one colour comes out in one (`stylenorm.flat`).
 
         Returns a PIL image, upright, with the photograph's transparency, colour profile and EXIF in its
         ``info``; `stylenorm.images.write_picture` writes them into the file. A photograph of 16 bits is painted
@@ -147,6 +147,8 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
+        if paint_at is None and max(photo.size) > FLAT_SIDE and not wanted.has_regions and own_share(photo) < 1:
+            paint_at = FLAT_SIDE
         small = photo if paint_at is None else fit(photo, paint_at)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)

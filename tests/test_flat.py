@@ -99,3 +99,12 @@ def test_half_strength_and_regions_work_on_one_colour(stylizer):
     half[:, 32:] = 1
     regions = stylizer.region_style([("kiss", 1 - half), ("scream", half)], (64, 48))
     assert stylizer.stylize(flat, regions).size == (64, 48)
+
+
+def test_a_flat_picture_too_large_for_the_memory(monkeypatch):
+    monkeypatch.setattr("stylenorm.engine.FLAT_SIDE", 64)
+    stylizer, notices = Stylizer(device="cpu", backend="torch", memory=0.005), []
+    painted = stylizer.stylize(one_colour(BLUE, (300, 200)), "starry-night", notice=notices.append)
+    assert painted.size == (300, 200) and not notices and np.ptp(values(painted), (0, 1)).max() <= 4
+    stylizer.stylize(noisy(BLUE, 30).resize((300, 200)), "starry-night", notice=notices.append)
+    assert len(notices) == 1
