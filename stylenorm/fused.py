@@ -29,9 +29,11 @@ def can_fuse(x: Tensor, gamma: Tensor | None, beta: Tensor | None, dims: tuple[i
 def vmapped(*tensors: Tensor) -> bool:
     """Whether one of them is inside of a torch.func.vmap, whose tensors know neither memory formats nor these kernels."""
     try:
-        return any(_maps(t).is_contiguous(memory_format=torch.channels_last) is None for t in tensors)
+        for t in tensors:
+            _maps(t).is_contiguous(memory_format=torch.channels_last)
     except RuntimeError:
         return True
+    return False
 
 
 def fused(
@@ -95,10 +97,8 @@ def _channel_moments(positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _joined(means: Tensor, variances: Tensor, dim: int, shares: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Moments of parts along ``dim`` to those of the whole; ``shares`` (of broadcasting shape) are even if not given."""
-    if shares is None:
-        mean = means.mean(dim, keepdim=True)
-        return mean, (variances + (means - mean).square()).mean(dim, keepdim=True)
+    """Moments of parts along ``dim`` to those of the whole; ``shares``, which broadcast against them, are even if not given."""
+    shares = 1 / means.shape[dim] if shares is None else shares
     mean = (shares * means).sum(dim, keepdim=True)
     return mean, (shares * (variances + (means - mean).square())).sum(dim, keepdim=True)
 
