@@ -147,7 +147,7 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
-        if paint_at is None and max(photo.size) > FLAT_SIDE and not wanted.has_regions and own_share(photo) < 1:
+        if (paint_at or max(photo.size)) > FLAT_SIDE and not wanted.has_regions and own_share(photo) < 1:
             paint_at = FLAT_SIDE
         small = photo if paint_at is None else fit(photo, paint_at)
         self._check_regions(wanted, small)
@@ -364,8 +364,8 @@ class Stylizer:
         most = self._memory if self._memory is not None else None if free is None else free / 2
         deep, size = isinstance(photo, np.ndarray), size_of(photo)
         pixels, need = math.prod(size), self._memory_needed(photo)
-        if most is None or need <= most:
-            return self._whole
+        if most is None or need <= most or (max(size) <= FLAT_SIDE and self._backend_for(photo) is not self._backend):
+            return self._whole  # strips know nothing of flat pictures, which are small by now
         least = pixels * IN_STRIPS * (2 if deep else 1)
         if self._device.type == "cpu" and free is not None and least > free:
             raise _too_large(size, name, least, free, "memory")

@@ -106,5 +106,15 @@ def test_a_flat_picture_too_large_for_the_memory(monkeypatch):
     stylizer, notices = Stylizer(device="cpu", backend="torch", memory=0.005), []
     painted = stylizer.stylize(one_colour(BLUE, (300, 200)), "starry-night", notice=notices.append)
     assert painted.size == (300, 200) and not notices and np.ptp(values(painted), (0, 1)).max() <= 4
+    asked = stylizer.stylize(one_colour(BLUE, (300, 200)), "starry-night", paint_at=250, notice=notices.append)
+    assert not notices and (values(asked) == values(painted)).all()
     stylizer.stylize(noisy(BLUE, 30).resize((300, 200)), "starry-night", notice=notices.append)
+    assert len(notices) == 1
+
+
+def test_a_flat_picture_is_not_painted_in_strips_whatever_the_memory():
+    stylizer, notices = Stylizer(device="cpu", backend="torch", memory=0), []
+    painted = stylizer.stylize(one_colour(BLUE, (96, 64)), "starry-night", notice=notices.append)
+    assert not notices and np.ptp(values(painted), (0, 1)).max() <= 4
+    stylizer.stylize(noisy(BLUE, 30).resize((96, 64)), "starry-night", notice=notices.append)
     assert len(notices) == 1
