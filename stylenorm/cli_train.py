@@ -236,7 +236,9 @@ def train_style(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the style.")],
     paintings: Annotated[list[Path], typer.Argument(metavar="PAINTING", help="A picture of the painting, or several of one style.")],
     photos: Annotated[Path | None, typer.Option(help="Folder of photographs to learn on, else the few that come along.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to train.")] = 250,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps to train; without --minutes either, 250, or as many as 4.5 minutes allow.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Train for so long, whatever the steps.")] = None,
     style_size: Annotated[int, typer.Option(min=64, max=2048, metavar="PX", help="Shorter side that the paintings are read at.")] = 512,
     title: Annotated[str | None, typer.Option(help="The painting's, kept in the style file.")] = None,

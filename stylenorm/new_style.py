@@ -31,6 +31,7 @@ from stylenorm.perceptual import (
 )
 from stylenorm.style import Style
 
+STEPS, MINUTES = 250, 4.5  # of a training that is told neither
 THUMBNAIL = 96  # px, longer side: about 3 kB in a file of a few
 
 
@@ -38,10 +39,11 @@ THUMBNAIL = 96  # px, longer side: about 3 kB in a file of a few
 class NewStyleConfig:
     """How to train one style. ``minutes`` ends the training by the clock, else ``steps`` does.
 
+    With neither it takes 250 steps, or 4.5 minutes where these are too many for the machine.
     style_size: short side in px at which the paintings are seen. size: side of the photographs' crops.
     """
 
-    steps: int = 250
+    steps: int | None = None
     minutes: float | None = None
     batch: int = 4
     size: int = 256
@@ -54,8 +56,15 @@ class NewStyleConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or (self.minutes is not None and self.minutes <= 0):
+        if (self.steps is not None and self.steps < 1) or self.batch < 1 or (self.minutes is not None and self.minutes <= 0):
             raise StylenormError("training a style needs at least one step of one picture, or some minutes")
+
+    def done(self, step: int, seconds: float) -> float:
+        """The share of the training that lies behind after ``step`` steps and so many seconds."""
+        neither = self.steps is None and self.minutes is None
+        by_clock = seconds / (60 * (self.minutes or MINUTES)) if self.minutes or neither else 0.0
+        by_steps = step / (self.steps or STEPS) if self.minutes is None else 0.0
+        return max(by_clock, by_steps)
 
 
 @dataclass(frozen=True)
@@ -150,11 +159,11 @@ class _Learning:
             photos = torch.stack([crops[first + i].pixels for i in range(config.batch)])
             content, style = self._move(photos.to(self.row.device, memory_format=torch.channels_last))
             elapsed = time.monotonic() - started
-            done = self.step / config.steps if config.minutes is None else elapsed / (60 * config.minutes)
+            done = config.done(self.step, elapsed)
             total = config.content_weight * content + config.style_weight * style
             if not math.isfinite(total):
                 raise StylenormError(f"the loss is not finite at step {self.step}; try a smaller learning rate")
-            left = elapsed * (1 - done) / done if config.minutes is None else 60 * config.minutes - elapsed
+            left = elapsed * (1 - done) / done
             yield StyleProgress(
                 self.step, round(self.step / done), content, style, total, max(0.0, left), self.style(name, digest)
             )

@@ -82,6 +82,18 @@ def test_minutes_end_it(weights, painting, photos, tmp_path):
     assert records and records[-1].seconds_left == 0
 
 
+def test_a_slow_machine_takes_fewer_steps_unless_told_otherwise(weights, painting, photos, tmp_path, monkeypatch):
+    small = {"batch": 1, "size": 64, "photo_scales": (64, 80), "style_size": 64}
+    monkeypatch.setattr("stylenorm.new_style.MINUTES", 1e-4)  # as if each step took a minute
+    for name, config, steps in (("a", NewStyleConfig(**small), 1), ("b", NewStyleConfig(steps=3, **small), 3)):
+        records = []
+        train_style(name, [painting], photos, weights, tmp_path, config, progress=records.append)
+        assert len(records) == steps and records[-1].seconds_left == 0
+    unhurried = NewStyleConfig()
+    assert [unhurried.done(step, 0) for step in (0, 125, 250)] == [0, 0.5, 1]
+    assert NewStyleConfig(minutes=2).done(10**6, 60) == 0.5
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "red-hill", "RED-HILL", ".hidden", "x" * 80, "dot."])
 def test_names_that_cannot_be(name, weights, painting, photos, tmp_path):
     with pytest.raises(StyleError) as told:
