@@ -364,8 +364,10 @@ class Stylizer:
         most = self._memory if self._memory is not None else None if free is None else free / 2
         deep, size = isinstance(photo, np.ndarray), size_of(photo)
         pixels, need = math.prod(size), self._memory_needed(photo)
-        if most is None or need <= most or (max(size) <= FLAT_SIDE and self._backend_for(photo) is not self._backend):
-            return self._whole  # strips know nothing of flat pictures, which are small by now
+        if most is None or need <= most:
+            return self._whole
+        if max(size) <= FLAT_SIDE and (free is None or need <= free) and self._backend_for(photo) is not self._backend:
+            return self._whole  # strips know nothing of flat pictures
         least = pixels * IN_STRIPS * (2 if deep else 1)
         if self._device.type == "cpu" and free is not None and least > free:
             raise _too_large(size, name, least, free, "memory")
