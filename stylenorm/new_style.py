@@ -40,16 +40,18 @@ class NewStyleConfig:
     """How to train one style. ``minutes`` ends the training by the clock, else ``steps`` does.
 
     With neither it takes 250 steps, or 4.5 minutes where these are too many for the machine.
-    style_size: short side in px at which the paintings are seen. size: side of the photographs' crops.
+    style_size: short side in px at which the paintings are seen. size: side of the squares cut from the photographs,
+    of which there are ``crops``: they come round again and again, and what VGG sees in them is kept (8 MB each at 512 px).
     """
 
     steps: int | None = None
     minutes: float | None = None
-    batch: int = 4
-    size: int = 256
-    photo_scales: tuple[int, int] = (272, 512)
+    batch: int = 1
+    size: int = 512
+    photo_scales: tuple[int, int] = (512, 576)
+    crops: int = 32
     style_size: int = 512
-    learning_rate: float = 1e-2
+    learning_rate: float = 0.1
     content_weight: float = 1.0
     style_weight: float = 10.0
     seed: int = 0
@@ -58,6 +60,8 @@ class NewStyleConfig:
     def __post_init__(self) -> None:
         if (self.steps is not None and self.steps < 1) or self.batch < 1 or (self.minutes is not None and self.minutes <= 0):
             raise StylenormError("training a style needs at least one step of one picture, or some minutes")
+        if self.crops < 1:
+            raise StylenormError(f"training a style needs at least one square of a photograph, not {self.crops}")
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the training that lies behind after ``step`` steps and so many seconds."""
@@ -147,6 +151,7 @@ class _Learning:
         self.average = row.detach().clone()
         self.optimizer = torch.optim.Adam([row], betas=(0.9, 0.99))
         self.step = 0
+        self.seen: dict[int, tuple[Tensor, Tensor]] = {}  # squares by number (3, size, size), and their contents
 
     def steps(self, crops: RandomCrops, name: str, digest: str):
         """Yield a `StyleProgress` after each step until the steps, or the minutes, are over."""
@@ -156,8 +161,8 @@ class _Learning:
             for group in self.optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1, (self.step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * done))
             first = self.step * config.batch
-            photos = torch.stack([crops[first + i].pixels for i in range(config.batch)])
-            content, style = self._move(photos.to(self.row.device, memory_format=torch.channels_last))
+            shown = [self._shown(crops, (first + i) % config.crops) for i in range(config.batch)]
+            content, style = self._move(*map(torch.stack, zip(*shown)))
             elapsed = time.monotonic() - started
             done = config.done(self.step, elapsed)
             total = config.content_weight * content + config.style_weight * style
@@ -168,11 +173,24 @@ class _Learning:
                 self.step, round(self.step / done), content, style, total, max(0.0, left), self.style(name, digest)
             )
 
-    def _move(self, photos: Tensor) -> tuple[float, float]:
-        config, device = self.config, self.row.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
-            with torch.no_grad():
-                target = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
+    def _shown(self, crops: RandomCrops, index: int) -> tuple[Tensor, Tensor]:
+        """A square of a photograph (3, size, size), and what its content is measured by (C, size/4, size/4)."""
+        if index not in self.seen:
+            photo = crops[index].pixels[None].to(self.row.device, memory_format=torch.channels_last)
+            with torch.no_grad(), self._autocast():
+                content = self.vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER]
+            self.seen[index] = photo[0], content[0]
+        return self.seen[index]
+
+    def _autocast(self) -> torch.autocast:
+        device = self.row.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=device != "mps")
+
+    def _move(self, photos: Tensor, target: Tensor) -> tuple[float, float]:
+        """A step on photographs (N, 3, H, W), whose contents are ``target`` (N, C, h, w): the means of both losses."""
+        config = self.config
+        photos = photos.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
             flat = self.row.expand(len(photos), -1, -1)
             seen = self.vgg(self.generator(photos, Style.from_flat(flat, self.generator.config.channels)))
             content = content_loss(seen[CONTENT_LAYER], target).mean()
