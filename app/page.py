@@ -141,7 +141,7 @@ def closer_box() -> gr.Checkbox:
     return gr.Checkbox(
         False,
         label="Bring it nearer to the painting",
-        info="Refines the style on your photograph, which takes some seconds",
+        info="Refines the style on your photograph, which takes 5 to 30 seconds",
         elem_id="closer",
     )
 

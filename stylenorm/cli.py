@@ -121,7 +121,7 @@ Examples:
   stylenorm stylize photo.jpg --style starry-night -o painted.jpg
   stylenorm stylize photo.jpg --style kiss:2,scream:1 -o painted.png
   stylenorm stylize photo.jpg --style-image my-painting.jpg -o painted.jpg
-  stylenorm stylize photo.jpg --style-image my-painting.jpg --refine 40 -o painted.jpg
+  stylenorm stylize photo.jpg --style-image my-painting.jpg --refine 20 -o painted.jpg
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
   stylenorm stylize panorama.jpg --style kiss --paint-at 2048 -o painted.jpg
   stylenorm stylize - --style kiss -o - < photo.jpg > painted.png
@@ -150,7 +150,7 @@ def stylize(
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
     refine: Annotated[
-        int, typer.Option(min=0, max=1000, metavar="STEPS", help="Move the style of --style-image nearer to it; 40 steps take seconds.")
+        int, typer.Option(min=0, max=1000, metavar="STEPS", help="Move the style of --style-image nearer to it; 20 steps take seconds.")
     ] = 0,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,

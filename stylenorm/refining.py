@@ -12,7 +12,7 @@ from stylenorm.perceptual import CONTENT_LAYER, VGGFeatures, content_loss, grams
 from stylenorm.style import Style
 
 STYLE_WEIGHT = 10.0  # against 1 for the content, as in training
-LEARNING_RATE = 0.1  # of Adam; γ and β are of size 1
+LEARNING_RATE = 0.3  # of Adam; γ and β are some units large
 WARMUP = 3  # steps
 
 

@@ -94,6 +94,19 @@ def test_a_slow_machine_takes_fewer_steps_unless_told_otherwise(weights, paintin
     assert NewStyleConfig(minutes=2).done(10**6, 60) == 0.5
 
 
+def test_squares_come_round_and_are_looked_at_once(weights, painting, photos, tmp_path, monkeypatch):
+    from stylenorm.data import RandomCrops
+
+    cut, crop = [], RandomCrops.__getitem__
+    monkeypatch.setattr(RandomCrops, "__getitem__", lambda self, index: cut.append(index) or crop(self, index))
+    config = NewStyleConfig(steps=5, batch=2, size=64, photo_scales=(64, 80), style_size=64, crops=3)
+    records = []
+    train_style("x", [painting], photos, weights, tmp_path, config, progress=records.append)
+    assert cut == [0, 1, 2] and len(records) == 5
+    with pytest.raises(StylenormError, match="at least one square"):
+        NewStyleConfig(crops=0)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "red-hill", "RED-HILL", ".hidden", "x" * 80, "dot."])
 def test_names_that_cannot_be(name, weights, painting, photos, tmp_path):
     with pytest.raises(StyleError) as told:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from stylenorm import Stylizer
 from stylenorm.cli import main
+from stylenorm.engine import REFINE_SIZES, _middle
 from stylenorm.errors import StyleError
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import score
@@ -23,7 +24,7 @@ def pictures(tmp_path_factory):
 
 
 def test_a_refined_style_is_nearer_and_the_network_stays(weights, pictures, monkeypatch):
-    monkeypatch.setattr("stylenorm.engine.REFINE_SIZE", 64)
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
     photos, painting = pictures
     stylizer, vgg = Stylizer(weights, "cpu", "torch"), VGGFeatures.from_file(SHIPPED)
     before = {k: v.clone() for k, v in stylizer._network.generator.state_dict().items()}
@@ -41,13 +42,24 @@ def test_a_refined_style_is_nearer_and_the_network_stays(weights, pictures, monk
 
 
 def test_it_depends_on_nothing_but_what_it_is_given(weights, pictures, monkeypatch):
-    monkeypatch.setattr("stylenorm.engine.REFINE_SIZE", 64)
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
     photos, painting = pictures
     one, two = Stylizer(weights, "cpu", "torch"), Stylizer(weights, "cpu")
     flats = [s.refine(s.style_from(painting, 64), painting, photos, 2, 64).flat() for s in (one, one, two)]
     assert torch.equal(flats[0], flats[1]) and torch.equal(flats[0], flats[2])
     other = one.refine(one.style_from(painting, 64), painting, photos[::-1], 2, 64).flat()
     assert not torch.equal(flats[0], other)
+
+
+@pytest.mark.parametrize("size, side", [((2000, 900), 512), ((300, 400), 300), ((512, 512), 512), ((20, 3000), 64)])
+def test_it_is_refined_on_the_middle_and_nothing_is_blown_up_but_tiny_pictures(size, side):
+    image = Image.new("RGB", size, "blue")
+    square = min(size)
+    image.paste("red", ((size[0] - square) // 2, (size[1] - square) // 2, (size[0] + square) // 2, (size[1] + square) // 2))
+    middle = _middle(image, *REFINE_SIZES)
+    assert middle.size == (side, side)
+    inner = middle.crop((12, 12, side - 12, side - 12))  # Lanczos looks a little beyond the edge
+    assert inner.getcolors() == [((side - 24) ** 2, (255, 0, 0))]
 
 
 def test_no_steps_and_no_photographs(weights, pictures):
@@ -61,7 +73,7 @@ def test_no_steps_and_no_photographs(weights, pictures):
 
 
 def test_the_command_line_refines_on_what_it_paints(weights, pictures, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("stylenorm.engine.REFINE_SIZE", 64)
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
     (photo, _), painting = pictures
     asked, refine = [], Stylizer.refine
     monkeypatch.setattr(Stylizer, "refine", lambda self, *a: asked.append(a) or refine(self, *a))
