@@ -235,7 +235,7 @@ Examples:
 def train_style(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the style.")],
     paintings: Annotated[list[Path], typer.Argument(metavar="PAINTING", help="A picture of the painting, or several of one style.")],
-    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to learn on, else the few that come along.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to cut 32 squares from, to learn on; else the few that come along.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to train; without --minutes either, 250, or as many as 4.5 minutes allow.")
     ] = None,
