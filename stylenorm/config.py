@@ -38,7 +38,7 @@ class TrainConfig:
     batch: photographs a step, of all processes together where torchrun starts several.
     workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
     for decoded photographs and paintings, if they fit; None is a quarter of the machine's.
-    compile: "on", "off" or "auto", which is on with CUDA; it takes about a minute, and then a third less time a step.
+    compile: "on", "off" or "auto", which is on with CUDA; it takes about a minute, and then a third to a half less time a step.
     deterministic: "on" makes CUDA give the same bits in every run, more slowly; a CPU does so anyway. tensorboard: "on", "off" or "auto", which is on where it is installed.
     """
 

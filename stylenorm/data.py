@@ -9,7 +9,7 @@ import random
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -196,6 +196,11 @@ class Batch:
     paintings: Tensor | None
     names: list[str]
     broken: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """The pictures in memory that a GPU can fetch them from by itself; torch's DataLoader calls this."""
+        paintings = None if self.paintings is None else self.paintings.pin_memory()
+        return replace(self, photos=self.photos.pin_memory(), paintings=paintings)
 
     def part(self, count: int, size: int) -> "Batch":
         """The first ``count`` photographs, cut to ``size`` px, with what they are to look like."""

@@ -102,6 +102,11 @@ def can_compile(device: torch.device) -> bool:
     return device.type == "cuda" and find_spec("triton") is not None and any(shutil.which(c) for c in compilers if c)
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute losses in bfloat16 where they may be, except on MPS, where not all that they need is there."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps")
+
+
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """For as long as the block lasts, CUDA computes the same bits in every run, or else as fast as it can.

@@ -16,7 +16,7 @@ from torch import Tensor
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import load_network, save_style
 from stylenorm.data import RandomCrops, find_images
-from stylenorm.device import choose_device, telling_memory
+from stylenorm.device import autocast, choose_device, telling_memory
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.images import fit, read_picture, to_tensor
 from stylenorm.perceptual import (
@@ -177,20 +177,16 @@ class _Learning:
         """A square of a photograph (3, size, size), and what its content is measured by (C, size/4, size/4)."""
         if index not in self.seen:
             photo = crops[index].pixels[None].to(self.row.device, memory_format=torch.channels_last)
-            with torch.no_grad(), self._autocast():
+            with torch.no_grad(), autocast(self.row.device):
                 content = self.vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER]
             self.seen[index] = photo[0], content[0]
         return self.seen[index]
-
-    def _autocast(self) -> torch.autocast:
-        device = self.row.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=device != "mps")
 
     def _move(self, photos: Tensor, target: Tensor) -> tuple[float, float]:
         """A step on photographs (N, 3, H, W), whose contents are ``target`` (N, C, h, w): the means of both losses."""
         config = self.config
         photos = photos.contiguous(memory_format=torch.channels_last)
-        with self._autocast():
+        with autocast(self.row.device):
             flat = self.row.expand(len(photos), -1, -1)
             seen = self.vgg(self.generator(photos, Style.from_flat(flat, self.generator.config.channels)))
             content = content_loss(seen[CONTENT_LAYER], target).mean()

@@ -14,7 +14,7 @@ from stylenorm.catalog import GENERATION, network_file, style_entries
 from stylenorm.checkpoint import save_network
 from stylenorm.config import GenerateConfig
 from stylenorm.data import Batch, Crop, Pairs, find_images
-from stylenorm.device import Group, joined, telling_memory
+from stylenorm.device import Group, autocast, joined, telling_memory
 from stylenorm.errors import StylenormError
 from stylenorm.metadata import read_metadata
 from stylenorm.noise import Noise
@@ -97,7 +97,7 @@ class NoiseTrainer(Trainer):
         canvases, named, paintings = self._there(batch)
         if paintings is not None:  # each is looked at once for its pictures
             paintings = paintings[::SEEDS].contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "mps"):
+        with autocast(self.device):
             with torch.no_grad():
                 goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)
                 goals = {layer: gram.repeat_interleave(SEEDS, 0) for layer, gram in goals.items()}

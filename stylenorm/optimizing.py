@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenorm.catalog import vgg_file
-from stylenorm.device import choose_device
+from stylenorm.device import autocast, choose_device
 from stylenorm.errors import StylenormError, WeightsError
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
@@ -65,7 +65,7 @@ def optimize(
     pixels = pixels.requires_grad_()
 
     def loss() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
+        with autocast(device):
             seen = vgg(pixels, [*config.style_layers, config.content_layer])
             style = style_loss(grams(seen, config.style_layers), goals)
             return (config.content_weight * content_loss(seen[config.content_layer], target) + config.style_weight * style).sum()

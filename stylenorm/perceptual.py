@@ -231,8 +231,9 @@ def structure_loss(painted: Tensor, photos: Tensor, cell: int = 16) -> Tensor:
     loss sees no farther than 40 px, so a network with a wide view may lay large patches of colour across a
     picture. This keeps light places light and dark ones dark, whatever the palette. From 0 to 2.
     """
-    weights = painted.new_tensor([0.299, 0.587, 0.114], dtype=torch.float32).view(1, 3, 1, 1)
-    light = [F.avg_pool2d((x.float() * weights).sum(1, keepdim=True), cell).flatten(1) for x in (painted, photos)]
+    light = []
+    for red, green, blue in (x.float().split(1, 1) for x in (painted, photos)):
+        light.append(F.avg_pool2d(0.299 * red + 0.587 * green + 0.114 * blue, cell).flatten(1))
     a, b = (x - x.mean(1, keepdim=True) for x in light)  # N, cells
     norm = (a.square().sum(1) * b.square().sum(1) + 1e-6).sqrt()
     return 1 - (a * b).sum(1) / norm

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stylenorm.device import autocast
 from stylenorm.generator import Generator
 from stylenorm.perceptual import CONTENT_LAYER, VGGFeatures, content_loss, grams, style_loss
 from stylenorm.style import Style
@@ -26,7 +27,7 @@ def refined(generator: Generator, vgg: VGGFeatures, style: Style, painting: Tens
     channels = generator.config.channels
     row = style.flat().detach().float().to(device).clone().requires_grad_()  # 1, 2, T
     optimizer = torch.optim.Adam([row], betas=(0.9, 0.99))
-    with torch.inference_mode(False), torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps"):
+    with torch.inference_mode(False), autocast(device):
         with torch.no_grad():
             goals = grams(vgg(painting))
             wanted = [vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER] for photo in photos]

@@ -194,5 +194,4 @@ class StyleEncoder(nn.Module):
         distance = standard.square().mean(1, keepdim=True).sqrt()
         standard = standard * (self.FARTHEST / distance.clamp_min(self.FARTHEST))
         flat = self.layers(standard).unflatten(1, (2, self.total))
-        offset = flat.new_tensor([1.0, 0.0]).view(1, 2, 1)
-        return flat + offset
+        return flat + (1 - torch.arange(2, device=flat.device))[:, None]  # 1 and 0, made where they are needed

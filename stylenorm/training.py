@@ -21,6 +21,7 @@ from stylenorm.config import TrainConfig, weight_of
 from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out
 from stylenorm.device import (
     Group,
+    autocast,
     can_compile,
     deterministic,
     joined,
@@ -109,7 +110,7 @@ class Trainer:
             if name not in self.named.names:
                 raise StylenormError(f"content_weights names {name!r}; the styles are {', '.join(self.named.names) or 'none'}")
             weights[self.named.names.index(name)] = weight
-        return weights.to(self.device)
+        return weights
 
     def _find_photos(self, cache: int) -> int:
         """Find what is to be painted on, keep up to ``cache`` bytes of it in memory, and return how many."""
@@ -126,7 +127,7 @@ class Trainer:
         config = self.config  # compiled kernels may add up in any order
         if config.compile == "on" or (config.compile == "auto" and config.deterministic == "off" and can_compile(self.device)):
             # In place: names and values of the weights stay what they are. A batch has only two numbers of paintings.
-            self.model.generator.compile(dynamic=False)
+            self.model.generator.compile_parts()
             self.vgg.compile(dynamic=False)
         if self.group.size == 1:
             return self.model
@@ -169,7 +170,7 @@ class Trainer:
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Content, style and structure loss of each picture, (N,) all three."""
         photos, named, paintings = self._there(batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type != "mps"):
+        with autocast(self.device):
             with torch.no_grad():
                 target = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
                 goals, statistics = self.named.goals(self.vgg, named, paintings)
@@ -180,44 +181,56 @@ class Trainer:
         return content, style, structure_loss(painted, photos)
 
     def _there(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Photographs, indices of named styles and paintings of ``batch`` on the device, pixels as floats."""
+        """Photographs and paintings of ``batch`` on the device, as floats, and between them the indices of the named styles.
+
+        Those stay in main memory: how many there are decides what is computed, and asking a GPU means waiting for it.
+        """
 
         def moved(pixels: Tensor) -> Tensor:
             return floats(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
         paintings = None if batch.paintings is None else moved(batch.paintings)
-        return moved(batch.photos), batch.named.to(self.device, non_blocking=True), paintings
+        return moved(batch.photos), batch.named, paintings
 
     def train_step(self, batch: Batch) -> tuple[float, float]:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self.learning_rate(self.step)
         content, style, structure = self.losses(batch)
-        weights = config.content_weight * self.content_weights[batch.named]
+        weights = config.content_weight * self.content_weights[batch.named].to(content.device, non_blocking=True)
         weighted = weights * content + config.style_weight * style + config.structure_weight * structure
         loss = tempered(weighted).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        seconds = loss.new_tensor(time.monotonic() - self.started)
-        values = torch.stack([loss, norm, content.mean(), style.mean(), seconds]).detach()
-        loss, norm, content, style, self.seconds = self.group.mean(values).tolist()  # the one place where the GPU is waited for
-        self._require_finite("loss", loss, batch)
-        self._require_finite("gradient", norm, batch)
+        seconds = torch.full_like(loss, time.monotonic() - self.started)
+        values = self.group.mean(torch.stack([loss, norm, content.mean(), style.mean(), seconds]).detach())
+        if self.device.type == "cuda":
+            # Reading a value means waiting for the GPU: once a step, when it has got all of its work. Weights that are
+            # spoiled by then end the run, and no file has them.
+            self._move()
+            content, style = self._read(values, batch, self.step)
+        else:
+            content, style = self._read(values, batch, self.step + 1)
+            self._move()
+        return content, style
+
+    def _move(self) -> None:
         self.optimizer.step()
         self.step += 1
         self._follow()
-        return content, style
 
-    def _require_finite(self, what: str, value: float, batch: Batch) -> None:
-        if math.isfinite(value):
-            return
-        styles = [f" with the style {self.named.names[k]}" if k >= 0 else "" for k in batch.named.tolist()]
-        pictures = self.group.all([n + s for n, s in zip(batch.names, styles)])
-        raise StylenormError(
-            f"the {what} is not finite at step {self.step + 1}, at {'; '.join(pictures)}; "
-            "go on from the last checkpoint with --resume and a smaller --learning-rate"
-        )
+    def _read(self, values: Tensor, batch: Batch, step: int) -> tuple[float, float]:
+        loss, norm, content, style, self.seconds = values.tolist()
+        for what, value in (("loss", loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                styles = [f" with the style {self.named.names[k]}" if k >= 0 else "" for k in batch.named.tolist()]
+                pictures = self.group.all([n + s for n, s in zip(batch.names, styles)])
+                raise StylenormError(
+                    f"the {what} is not finite at step {step}, at {'; '.join(pictures)}; "
+                    "go on from the last checkpoint with --resume and a smaller --learning-rate"
+                )
+        return content, style
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -394,7 +407,8 @@ class Trainer:
         flats = [self._style(i).flat() for i in range(len(self.named.names))]
         for i in range(2 if self.paintings else 0):
             painting = self.paintings[i].pixels[None].to(self.device)
-            flats.append(self.average.encoder(describe(self.vgg, painting)[1]))
+            with torch.compiler.set_stance("force_eager"):  # a batch of one is not what was compiled
+                flats.append(self.average.encoder(describe(self.vgg, painting)[1]))
         path = Path(folder) / "samples.png"
         draw_sheet(path, self.average.generator, crops, flats, self.named.names, photos, self.PAINTED_ON)
         draw_curve(Path(folder))

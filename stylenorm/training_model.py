@@ -36,12 +36,13 @@ class StyledModel(nn.Module):
         self.rows = nn.Parameter(torch.zeros(styles, 2, sum(config.channels)))
 
     def flat_styles(self, statistics: Tensor, named: Tensor) -> Tensor:
-        """Statistics (N, D) and style indices (N,), -1 for none, to (N, 2, T)."""
+        """Statistics (N, D) and style indices (N,), -1 for none, to (N, 2, T). Indices may be on any device."""
         with torch.autocast(statistics.device.type, enabled=False):
             flat = self.encoder(statistics.float())
             chosen = named >= 0
             if chosen.any():
-                flat = flat.index_put((chosen.nonzero()[:, 0],), self.rows[named[chosen]], accumulate=True)
+                places, rows = (t.to(flat.device, non_blocking=True) for t in (chosen.nonzero()[:, 0], named[chosen]))
+                flat = flat.index_put((places,), self.rows[rows], accumulate=True)
             return flat
 
     def forward(self, photos: Tensor, statistics: Tensor, named: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class NamedStyles:
         is_named = named >= 0
         parts_grams, parts_statistics = [], []
         if is_named.any():
-            index = named[is_named]
+            index = named[is_named].to(self.statistics.device, non_blocking=True)
             parts_grams.append({layer: table[index] for layer, table in self.grams.items()})
             parts_statistics.append(self.statistics[index])
         if paintings is not None:
@@ -76,6 +77,7 @@ class NamedStyles:
             parts_grams.append(table)
             parts_statistics.append(statistics)
         places = torch.cat([is_named.nonzero()[:, 0], (~is_named).nonzero()[:, 0]]).argsort()
+        places = places.to(self.statistics.device, non_blocking=True)
         goals = {layer: torch.cat([g[layer] for g in parts_grams])[places] for layer in parts_grams[0]}
         return goals, torch.cat(parts_statistics)[places]
 

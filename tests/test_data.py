@@ -11,6 +11,7 @@ import torch
 from conftest import make_photo
 from PIL import Image
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from stylenorm.data import Crop, Pairs, RandomCrops, collate, find_images, floats, held_out, recolor
 from stylenorm.errors import ImageError, StylenormError
@@ -277,6 +278,17 @@ def test_recolor_makes_one_colour_of_one_colour():
     image.paste((200, 40, 90), (0, 0, 2, 4))
     colours = recolor(image, rng).getcolors()
     assert len(colours) == 2 and sorted(count for count, _ in colours) == [8, 8]
+
+
+def test_a_gpu_can_fetch_the_pictures_of_a_batch_by_itself(photos, monkeypatch):
+    """What torch's DataLoader calls with pin_memory=True, which does nothing without a GPU."""
+    batch = collate([Pairs(crops_of(photos), 2, crops_of(photos, seed=1), 0.5)[i] for i in range(4)])
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
+    pinned = pin_memory(batch)
+    assert torch.equal(pinned.photos, batch.photos + 1) and torch.equal(pinned.paintings, batch.paintings + 1)
+    assert torch.equal(pinned.named, batch.named) and pinned.names == batch.names
+    alone = pin_memory(collate([Pairs(crops_of(photos), 2, None, 1)[0]]))
+    assert alone.paintings is None
 
 
 def test_a_batch_of_named_styles_has_no_paintings(photos):

@@ -1,15 +1,17 @@
 """The generator's contract: sizes, independence of neighbours, styles as the only door, a sane start."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
-from stylenorm.generator import Generator, GeneratorConfig, ResidualBlock, StyledConv, UnfoldingConv, pad_to, reflect
+from stylenorm.generator import Generator, GeneratorConfig, ResidualBlock, StyledConv, UnfoldingConv, joined_reflect, pad_to, reflect
 from stylenorm.layers import ConditionalNorm
 from stylenorm.style import Style, regions
 
@@ -41,8 +43,9 @@ def picture(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Ten
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("reflect", [reflect, joined_reflect], ids=["by itself", "for a compiler"])
 @pytest.mark.parametrize("size", [(2, 2), (3, 5), (7, 4)])
-def test_a_reflected_border_is_torchs_in_either_memory_format(size):
+def test_a_reflected_border_is_torchs_in_either_memory_format(size, reflect):
     torch.manual_seed(0)
     x = torch.rand(2, 3, *size, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     ours, theirs = reflect(x), F.pad(x, (1, 1, 1, 1), mode="reflect")
@@ -52,6 +55,20 @@ def test_a_reflected_border_is_torchs_in_either_memory_format(size):
     torch.testing.assert_close(mine, torchs)
     assert torch.autograd.gradcheck(reflect, x) and torch.autograd.gradgradcheck(reflect, x)
     assert torch.equal(reflect(x.contiguous()), theirs)
+
+
+def test_layers_of_one_shape_share_what_is_compiled(monkeypatch):
+    generator, content = generator_of(widths=(8, 12), blocks=(2, 3)), picture(12, 16)
+    given = style_of(generator)
+    wanted = generator(content, given)
+    torch._dynamo.reset()
+    counted = CompileCounter()  # of torch's own tests: it counts graphs and compiles nothing
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counted))
+    generator.compile_parts()
+    for _ in range(2):
+        torch.testing.assert_close(generator(content, given), wanted)
+    assert counted.frame_count == 2 + 2 + 1 + 1  # 2 on the way down, 5 blocks of two widths, 1 on the way up, the last
+    torch._dynamo.reset()
 
 
 # ---- sizes -------------------------------------------------------------------------------------
