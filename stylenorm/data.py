@@ -200,7 +200,7 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The pictures in memory that a GPU can fetch them from by itself; torch's DataLoader calls this."""
         paintings = None if self.paintings is None else self.paintings.pin_memory()
-        return replace(self, photos=self.photos.pin_memory(), paintings=paintings)
+        return replace(self, photos=self.photos.pin_memory(), named=self.named.pin_memory(), paintings=paintings)
 
     def part(self, count: int, size: int) -> "Batch":
         """The first ``count`` photographs, cut to ``size`` px, with what they are to look like."""

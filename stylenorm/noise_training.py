@@ -94,14 +94,15 @@ class NoiseTrainer(Trainer):
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Diversity and style loss of each picture, and zeros, (N,) all three."""
-        canvases, named, paintings = self._there(batch)
+        batch = self._there(batch)
+        named, paintings = batch.named, batch.paintings
         if paintings is not None:  # each is looked at once for its pictures
             paintings = paintings[::SEEDS].contiguous(memory_format=torch.channels_last)
         with autocast(self.device):
             with torch.no_grad():
                 goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)
                 goals = {layer: gram.repeat_interleave(SEEDS, 0) for layer, gram in goals.items()}
-            painted = self.painter(canvases, statistics.repeat_interleave(SEEDS, 0), named)
+            painted = self.painter(batch.photos, statistics.repeat_interleave(SEEDS, 0), named)
             features = self.vgg(painted)
             found = grams(features) | smaller_grams(self.vgg, painted, self.SMALLER)
             style = style_loss(found, goals)

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -110,7 +110,7 @@ class Trainer:
             if name not in self.named.names:
                 raise StylenormError(f"content_weights names {name!r}; the styles are {', '.join(self.named.names) or 'none'}")
             weights[self.named.names.index(name)] = weight
-        return weights
+        return weights.to(self.device)
 
     def _find_photos(self, cache: int) -> int:
         """Find what is to be painted on, keep up to ``cache`` bytes of it in memory, and return how many."""
@@ -132,8 +132,8 @@ class Trainer:
         if self.group.size == 1:
             return self.model
         devices = [self.device] if self.device.type == "cuda" else None
-        # A process whose share holds no named style has no gradient for the rows.
-        return DistributedDataParallel(self.model, devices, find_unused_parameters=True)
+        # Without named styles there are no rows, and nothing to wait for from them.
+        return DistributedDataParallel(self.model, devices, find_unused_parameters=not self.named.names)
 
     def _optimizer(self) -> torch.optim.Optimizer | Together:
         """Each group of parameters has its ``peak``, which the schedule is a share of."""
@@ -169,42 +169,46 @@ class Trainer:
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Content, style and structure loss of each picture, (N,) all three."""
-        photos, named, paintings = self._there(batch)
+        batch = self._there(batch)
+        photos, named = batch.photos, batch.named
         with autocast(self.device):
             with torch.no_grad():
                 target = self.vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
-                goals, statistics = self.named.goals(self.vgg, named, paintings)
+                goals, statistics = self.named.goals(self.vgg, named, batch.paintings)
             painted = self.painter(photos, statistics, named)
             features = self.vgg(painted)
             content = content_loss(features[CONTENT_LAYER], target)
             style = style_loss(grams(features), goals)
         return content, style, structure_loss(painted, photos)
 
-    def _there(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Photographs and paintings of ``batch`` on the device, as floats, and between them the indices of the named styles.
-
-        Those stay in main memory: how many there are decides what is computed, and asking a GPU means waiting for it.
-        """
+    def _there(self, batch: Batch) -> Batch:
+        """``batch`` on the device, its pictures as floats."""
 
         def moved(pixels: Tensor) -> Tensor:
             return floats(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
 
         paintings = None if batch.paintings is None else moved(batch.paintings)
-        return moved(batch.photos), batch.named, paintings
+        named = batch.named.to(self.device, non_blocking=True)
+        return replace(batch, photos=moved(batch.photos), named=named, paintings=paintings)
 
-    def train_step(self, batch: Batch) -> tuple[float, float]:
-        config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * self.learning_rate(self.step)
+    def gradients(self, batch: Batch) -> Tensor:
+        """Leave the gradients of the loss in the parameters; return the loss, their norm, content and style, (4,)."""
+        config, batch = self.config, self._there(batch)
         content, style, structure = self.losses(batch)
-        weights = config.content_weight * self.content_weights[batch.named].to(content.device, non_blocking=True)
+        weights = config.content_weight * self.content_weights[batch.named]
         weighted = weights * content + config.style_weight * style + config.structure_weight * structure
         loss = tempered(weighted).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        seconds = torch.full_like(loss, time.monotonic() - self.started)
-        values = self.group.mean(torch.stack([loss, norm, content.mean(), style.mean(), seconds]).detach())
+        return torch.stack([loss, norm, content.mean(), style.mean()]).detach()
+
+    def train_step(self, batch: Batch) -> tuple[float, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * self.learning_rate(self.step)
+        values = self.gradients(batch)
+        seconds = values.new_full((1,), time.monotonic() - self.started)
+        values = self.group.mean(torch.cat([values, seconds]))
         if self.device.type == "cuda":
             # Reading a value means waiting for the GPU: once a step, when it has got all of its work. Weights that are
             # spoiled by then end the run, and no file has them.

@@ -36,14 +36,13 @@ class StyledModel(nn.Module):
         self.rows = nn.Parameter(torch.zeros(styles, 2, sum(config.channels)))
 
     def flat_styles(self, statistics: Tensor, named: Tensor) -> Tensor:
-        """Statistics (N, D) and style indices (N,), -1 for none, to (N, 2, T). Indices may be on any device."""
+        """Statistics (N, D) and style indices (N,), -1 for none, to (N, 2, T)."""
         with torch.autocast(statistics.device.type, enabled=False):
             flat = self.encoder(statistics.float())
-            chosen = named >= 0
-            if chosen.any():
-                places, rows = (t.to(flat.device, non_blocking=True) for t in (chosen.nonzero()[:, 0], named[chosen]))
-                flat = flat.index_put((places,), self.rows[rows], accumulate=True)
-            return flat
+            if not len(self.rows):
+                return flat
+            is_named = (named >= 0)[:, None, None]
+            return flat + torch.where(is_named, self.rows[named.clamp_min(0)], 0.0)
 
     def forward(self, photos: Tensor, statistics: Tensor, named: Tensor) -> Tensor:
         flat = self.flat_styles(statistics, named)
@@ -66,20 +65,23 @@ class NamedStyles:
         named (N,): indices into the table, or -1 for the next of ``paintings`` (M, 3, H, W), of which there are as
         many as -1s, or None.
         """
+        described = describe(vgg, paintings, self.smaller) if paintings is not None else ({}, None)
+        goals = {layer: self._chosen(table, named, described[0].get(layer)) for layer, table in self.grams.items()}
+        return goals or described[0], self._chosen(self.statistics, named, described[1])
+
+    def _chosen(self, table: Tensor, named: Tensor, others: Tensor | None) -> Tensor:
+        """For each index its row of ``table`` (S, ...), and for each -1 the next of ``others`` (M, ...), in one (N, ...).
+
+        Everything has a size that is known beforehand: so nobody waits for a GPU to tell how many there are.
+        """
+        if not self.names:
+            return others
+        chosen = table[named.clamp_min(0)]
+        if others is None:
+            return chosen
         is_named = named >= 0
-        parts_grams, parts_statistics = [], []
-        if is_named.any():
-            index = named[is_named].to(self.statistics.device, non_blocking=True)
-            parts_grams.append({layer: table[index] for layer, table in self.grams.items()})
-            parts_statistics.append(self.statistics[index])
-        if paintings is not None:
-            table, statistics = describe(vgg, paintings, self.smaller)
-            parts_grams.append(table)
-            parts_statistics.append(statistics)
-        places = torch.cat([is_named.nonzero()[:, 0], (~is_named).nonzero()[:, 0]]).argsort()
-        places = places.to(self.statistics.device, non_blocking=True)
-        goals = {layer: torch.cat([g[layer] for g in parts_grams])[places] for layer in parts_grams[0]}
-        return goals, torch.cat(parts_statistics)[places]
+        place = ((~is_named).cumsum(0) - 1).clamp_min(0)
+        return torch.where(is_named.view(-1, *[1] * (table.dim() - 1)), chosen, others[place])
 
 
 def load_vgg(source: str | None, device: torch.device) -> VGGFeatures:

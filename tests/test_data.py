@@ -286,7 +286,7 @@ def test_a_gpu_can_fetch_the_pictures_of_a_batch_by_itself(photos, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self + 1)
     pinned = pin_memory(batch)
     assert torch.equal(pinned.photos, batch.photos + 1) and torch.equal(pinned.paintings, batch.paintings + 1)
-    assert torch.equal(pinned.named, batch.named) and pinned.names == batch.names
+    assert torch.equal(pinned.named, batch.named + 1) and pinned.names == batch.names
     alone = pin_memory(collate([Pairs(crops_of(photos), 2, None, 1)[0]]))
     assert alone.paintings is None
 
