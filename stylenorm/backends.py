@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylenorm.compat import openvino
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
 from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_length, reflected_index
@@ -89,9 +90,7 @@ class OpenVINOBackend:
     pixels_together = 0  # one after another is as quick
 
     def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
-        import openvino
-
-        core = self.core = openvino.Core()
+        core = self.core = openvino().Core()
         native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = precision == "bf16" or (precision == "auto" and native)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
@@ -159,13 +158,12 @@ class _Graph:
     """Walks a generator's modules in the order of its forward and writes down one operation for each step."""
 
     def __init__(self, generator: Generator, steered: bool) -> None:
+        openvino()
         import openvino.opset13 as ops
 
         self.ops, self.generator, self.steered = ops, generator, steered
 
     def model(self, dtype: type):
-        import openvino
-
         white = np.float32(np.iinfo(dtype).max)
 
         ops, generator = self.ops, self.generator
@@ -199,7 +197,7 @@ class _Graph:
         if self.steered:
             own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance
             results.append(ops.result(ops.concat(own, 1)))
-        return openvino.Model(results, inputs, "stylenorm")
+        return openvino().Model(results, inputs, "stylenorm")
 
     def columns(self, rows):
         """Of an input (1, 2, T): the two (1, C, 1, 1) of each normalization, in the generator's order."""

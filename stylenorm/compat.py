@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def torchvision():
     """Import torchvision, also where a CUDA build of it meets a CPU build of torch.
@@ -17,8 +20,6 @@ def torchvision():
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
-        import sys
-
         for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         library = torch.library.Library("torchvision", "DEF")
@@ -30,3 +31,24 @@ def torchvision():
 
 
 torchvision_libraries: list = []  # a Library that is collected takes its operators with it
+
+
+def openvino():
+    """Import OpenVINO without what it tells its makers.
+
+    Its import asks for a server of Google Analytics and leaves an id in the home folder, where the package
+    ``openvino_telemetry`` is installed, which comes with it. Without that package it uses a dummy of its own.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # None: not to be imported
+    import openvino
+
+    return openvino
+
+
+def onnxruntime():
+    """Import ONNX Runtime without what it tells its makers, and the id that it keeps in the home folder."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.checkpoint import load_network, load_style
+from stylenorm.compat import onnxruntime
 from stylenorm.drafts import write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator
@@ -173,10 +174,10 @@ def run_torch_export(data: bytes) -> Callable:
 
 def run_onnx(data: bytes) -> Callable | None:
     try:
-        import onnxruntime
+        runtime = onnxruntime()
     except ImportError:
         return None
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda *inputs: torch.from_numpy(session.run(None, dict(zip(("content", "style"), (t.numpy() for t in inputs))))[0])
 
 

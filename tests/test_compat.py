@@ -1,4 +1,4 @@
-"""torchvision, imported where its compiled operators do not load."""
+"""torchvision, imported where its compiled operators do not load; packages that would tell their makers of their use."""
 
 from __future__ import annotations
 
@@ -85,3 +85,41 @@ tv.transforms.functional.resize(torch.zeros(3, 32, 32), [16, 16], antialias=True
 """
     result = run(program)
     assert result.returncode == 0, result.stderr
+
+
+WATCHED = """
+import socket
+def refuse(host, *_, **__):
+    open("asked", "a").write(f"{host}\\n")
+    raise socket.gaierror("refused")
+socket.getaddrinfo = refuse
+import threading
+"""
+
+
+@pytest.mark.parametrize(
+    "package, use",
+    [
+        ("openvino", "from stylenorm.compat import openvino; openvino().Core()"),
+        ("onnxruntime", "from stylenorm.compat import onnxruntime; onnxruntime().InferenceSession(open('model', 'rb').read())"),
+    ],
+)
+def test_nobody_is_told_of_a_package_that_is_used(package, use, tmp_path):
+    """No address is looked up, and the home folder stays as it was."""
+    pytest.importorskip(package)
+    if package == "onnxruntime":
+        onnx = pytest.importorskip("onnx")
+        value = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", 1, [1])], [value("y", 1, [1])]
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+        (tmp_path / "model").write_bytes(model.SerializeToString())
+    home = tmp_path / "home"
+    home.mkdir()
+    moved = {"HOME": str(home), "USERPROFILE": str(home), "LOCALAPPDATA": str(home), "PYTHONPATH": str(ROOT)}
+    program = WATCHED + use + "\n[t.join(5) for t in threading.enumerate() if t is not threading.current_thread()]"
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=tmp_path, env=os.environ | moved, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "asked").exists() and list(home.rglob("*")) == []
