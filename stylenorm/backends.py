@@ -35,6 +35,13 @@ class Backend(Protocol):
         and the picture's own moments, alike, as each normalization met them.
         """
 
+    def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
+        """What `steered` strips, (2, T), where the moments are those of several pictures (N, H, W, 3) together.
+
+        Each normalization meets what those before it have made with common moments. So all of them fit together, and
+        a picture can be painted by them alone.
+        """
+
 
 class TorchBackend:
     """The generator as it is. bfloat16 on CUDA for pictures of 8 bits; float32 elsewhere."""
@@ -66,6 +73,21 @@ class TorchBackend:
         steer = None if config.norm == "batch" else mixed  # its moments are the same for every picture
         painted = self._paint(picture[None], style, steer)[0]
         return painted, torch.cat(own or list(given), 1).cpu().numpy()
+
+    def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
+        config, stripped = self.generator.config, []
+        given = torch.tensor(given, device=self.device).split(list(config.channels), 1)
+
+        def together(index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+            mean, var = moments(x, config.norm, config.num_groups)
+            var = var.mean(0) + mean.var(0, correction=0)  # within the pictures and between them
+            own = torch.stack([m.expand(x.shape[1], 1, 1).flatten() for m in (mean.mean(0), var)])
+            stripped.append(torch.lerp(given[index], own, share))
+            return tuple(stripped[-1][:, None, :, None, None])
+
+        if config.norm != "batch":
+            self._paint(pictures, style, together)
+        return torch.cat(stripped or list(given), 1).cpu().numpy()
 
     @torch.inference_mode()
     def _paint(self, pictures: np.ndarray, style: Style, steer) -> np.ndarray:
@@ -117,6 +139,9 @@ class OpenVINOBackend:
             return self.regional.steered(picture, style, given, share)
         painted, own = self._run(self._steered_graph(), picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(2, -1)
+
+    def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
+        return self.regional.pooled(pictures, style, given, share)
 
     def _steered_graph(self):
         with self.lock:

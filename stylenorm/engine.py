@@ -296,6 +296,11 @@ class Stylizer:
         run = partial(steady.run, self._backend_for(photo))
         return self._painted(photo, photo, style, strength, partial(self._whole, run=run), steady.settle)
 
+    def _pooled(self, frames: np.ndarray, style: Style) -> np.ndarray:
+        """The moments (2, T) of frames (N, H, W, 3) together, see `Backend.pooled`."""
+        backend = self._backend_for(Image.fromarray(frames.reshape(-1, *frames.shape[2:])))
+        return backend.pooled(frames, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
+
     def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
         beyond = self._margin(size_of(photo))
         painted = (run or self._backend_for(photo))(mirrored_beyond(np.asarray(photo), beyond), self._style_beyond(style, beyond))
@@ -416,7 +421,7 @@ class Stream:
     def __init__(self, stylizer: Stylizer, style: Style, strength: float, preserve_color: bool, size, steady: Steady) -> None:
         self._stylizer, self._style, self._strength, self._preserve_color, self._size = stylizer, style, strength, preserve_color, size
         self.steady = steady
-        self._pool = Pool()
+        self._pool = Pool(stylizer._pooled)
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
     def __call__(self, frame: Image.Image) -> Image.Image:

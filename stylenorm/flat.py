@@ -51,8 +51,18 @@ class FlatBackend:
         """As `Backend.steered`; what counts as the picture's own moments is the mixture."""
         if style.has_regions:  # whose places are the picture's
             return self.backend.steered(picture, style, given, share)
-        usual = self.backend.steered(self.ordinary(), style, np.zeros_like(given), 1.0)[1]
+        usual = self._usual(style)
         own_part = share * self.share
         others = (share * (1 - self.share) * usual + (1 - share) * given) / max(1 - own_part, 1e-6)
         painted, own = self.backend.steered(picture, style, others.astype(np.float32), own_part)
         return painted, (usual + self.share * (own - usual)).astype(np.float32)
+
+    def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
+        """As `Backend.pooled`, of pictures that are nearly flat all together."""
+        if style.has_regions:
+            return self.backend.pooled(pictures, style, given, share)
+        others = share * self._usual(style) + (1 - share) * given
+        return self.backend.pooled(pictures, style, others.astype(np.float32), share * self.share)
+
+    def _usual(self, style: Style) -> np.ndarray:
+        return self.backend.steered(self.ordinary(), style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[1]

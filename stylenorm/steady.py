@@ -14,7 +14,7 @@ Nothing is kept on the network: several streams may be painted at once, each wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
@@ -25,15 +25,26 @@ THUMBNAIL = 32  # px, side of what scene cuts are told by
 CUT = 18.0  # levels of 255 by which thumbnails differ on average after a cut, and
 CUT_RATIO = 3.0  # how many times the usual change that is
 SAME, OTHER = 4.0, 12.0  # levels: up to the first two places count as alike, from the second on as different
+TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
+SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
 MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, then refined
 
 
 class Pool:
-    """Moments of all frames, taken together: the mean over frames of the mean and of the mean square."""
+    """Moments of all frames, taken together.
 
-    def __init__(self) -> None:
+    together: what gives the moments (2, T) of frames (N, H, W, 3), as of one picture, in a style. As many frames as
+    `TOGETHER` allows are given to it, evenly chosen. Of larger frames, and without it, each is measured by itself, and
+    the mean over them is taken: of the means, and of the mean squares. That does well where they are much alike. But a
+    normalization then meets what those before it made by the moments of one frame, and would have to serve what they make
+    by those of all: the less alike the frames, and the smaller, the farther it is off, through forty of them.
+    """
+
+    def __init__(self, together: Callable[[np.ndarray, Style], np.ndarray] | None = None) -> None:
+        self._together = together
         self._sums: dict[str, np.ndarray] = {}
-        self._frames = 0
+        self._kept: dict[str, list[tuple[np.ndarray, Style]]] = {}  # every so many-th frame, as it was painted
+        self._frames, self._every = 0, 1
 
     def begin(self) -> None:
         """A frame begins."""
@@ -43,7 +54,9 @@ class Pool:
         """Paint with the frame's own moments, and take note of them. Called once or more for each frame."""
         painted, own = backend.steered(pixels, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
         mean, var = own.astype(np.float64)
-        self._add(f"moments {self._part}", np.stack([mean, var + mean * mean]))
+        name = f"moments {self._part}"
+        self._add(name, np.stack([mean, var + mean * mean]))
+        self._keep(name, pixels, style)
         self._part += 1
         return painted
 
@@ -55,13 +68,34 @@ class Pool:
         """What `Steady` takes for ``fixed``."""
         means = {name: total / self._frames for name, total in self._sums.items()}
         for name, value in means.items():
-            if name != "style":
+            kept = self._kept.get(name, [])
+            if self._together and len(kept) > 1 and len({pixels.shape for pixels, _ in kept}) == 1:
+                means[name] = self._together(np.stack([pixels for pixels, _ in kept]), _mean([style for _, style in kept]))
+            elif name != "style":
                 mean, square = value
                 means[name] = np.stack([mean, np.maximum(square - mean * mean, 0)])
         return {name: value.astype(np.float32) for name, value in means.items()}
 
     def _add(self, name: str, value: np.ndarray) -> None:
         self._sums[name] = self._sums.get(name, 0) + value
+
+    def _keep(self, name: str, pixels: np.ndarray, style: Style) -> None:
+        if (self._frames - 1) % self._every:
+            return
+        kept = self._kept.setdefault(name, [])
+        kept.append((pixels, style))
+        if name == "moments 0" and len(kept) * pixels.shape[0] * pixels.shape[1] > TOGETHER and len(kept) > 1:
+            self._every *= 2
+            for name in self._kept:
+                self._kept[name] = self._kept[name][::2]
+
+
+def _mean(styles: list[Style]) -> Style:
+    """Of styles that were predicted from a frame each. One with regions is the same for all."""
+    last = styles[-1]
+    if last.has_regions or all(style is last for style in styles):
+        return last
+    return Style.from_flat(sum(style.flat() for style in styles) / len(styles), last.channels, name=last.name, network=last.network)
 
 
 class Steady:
@@ -100,6 +134,7 @@ class Steady:
     def begin(self, pixels: np.ndarray) -> None:
         """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
         self._part, self._now, self._shift = 0, pixels, (0, 0)
+        self._small = min(pixels.shape[:2]) < SMALL * self.stride
         if self._before is None or not self.smoothing:
             return
         shift = motion(self._before, pixels) if self._before.shape == pixels.shape else None
@@ -110,8 +145,12 @@ class Steady:
         self._offset = (self._offset + self._shift) % self.stride
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
-        """Paint on the grid that moves along, with steady moments."""
-        if not self.smoothing and not self.fixed:
+        """Paint on the grid that moves along, with steady moments.
+
+        A small frame (`SMALL`) is painted by its own, on its own grid: with those of all frames each would be in another
+        of the painting's colours, and with its grid moved it is another picture.
+        """
+        if self._small or not (self.smoothing or self.fixed):
             return backend(pixels, style)
         name, empty = f"moments {self._part}", np.zeros((2, sum(style.channels)), np.float32)
         self._part += 1

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from stylenorm import StyleError, Stylizer
-from stylenorm.images import to_tensor
+from stylenorm import StyleError, Stylizer, steady
+from stylenorm.images import fit, to_tensor
 from stylenorm.steady import Pool, Steady, motion
 
+ROOT = Path(__file__).parent.parent
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Stylizer(ROOT / "weights", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +166,78 @@ def test_pooled_moments_are_those_of_all_frames_together(stylizer, photo):
     pooled = stream.pooled()["moments 0"]
     np.testing.assert_allclose(pooled[0, :count], mean.flatten(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(pooled[1, :count], var.flatten(), rtol=1e-3, atol=1e-5)
+
+
+def test_pooled_moments_are_what_batch_norm_would_strip_from_all_frames(stylizer, photo):
+    """torch's own batch norm, while it trains, at every layer; each frame painted alone comes out as it did among all."""
+    import torch.nn.functional as F
+
+    frames = np.stack([np.asarray(f) for f in pan(photo, 5, 9, 3)])
+    frames[1] //= 3  # unlike the others
+    generator, style = stylizer._network.generator, stylizer.style("red-hill")
+    met = []
+
+    def of_batch(index, x):
+        mean, var = torch.zeros(x.shape[1]), torch.zeros(x.shape[1])
+        F.batch_norm(x, mean, var, training=True, momentum=1.0)  # which counts one less in the variance
+        met.append(torch.stack([mean, var * (1 - x.shape[1] / x.numel())]))
+        return tuple(met[-1][:, None, :, None, None])
+
+    with torch.inference_mode():
+        wanted = generator(torch.from_numpy(frames).permute(0, 3, 1, 2) / 255, style, of_batch)
+    zeros = np.zeros((2, sum(style.channels)), np.float32)
+    pooled = stylizer._backend.pooled(frames, style, zeros, 1.0)
+    np.testing.assert_allclose(pooled, torch.cat(met, 1), rtol=1e-3, atol=1e-4)
+    for frame, painting in zip(frames, (wanted * 255 + 0.5).permute(0, 2, 3, 1)):
+        got = stylizer._backend.steered(frame, style, pooled, 0.0)[0]
+        np.testing.assert_allclose(got, painting.byte(), atol=2)
+    mixed = stylizer._backend.pooled(frames, style, pooled + 1, 0.0)
+    np.testing.assert_allclose(mixed, pooled + 1, rtol=1e-5, err_msg="a share of 0 is what was given")
+
+
+def test_of_a_long_survey_frames_are_kept_evenly_and_no_more_than_fit(monkeypatch):
+    class Fake:
+        def steered(self, pixels, style, given, share):
+            return pixels, np.zeros((2, 1), np.float32)
+
+    class Named:
+        channels, has_regions = (1,), False
+
+    seen = []
+    monkeypatch.setattr(steady, "TOGETHER", 5 * 4)
+    pool = Pool(lambda frames, style: seen.append(frames[:, 0, 0, 0].tolist()) or np.zeros((2, 1)))
+    style = Named()
+    for level in range(23):
+        pool.begin()
+        for _ in range(2):
+            pool.run(Fake(), np.full((2, 2, 3), level, np.uint8), style)
+    pool.pooled()
+    assert seen == [[0, 8, 16]] * 2
+
+
+@pytest.mark.parametrize("side, small", [(47, True), (48, False)])
+def test_a_small_frame_is_painted_by_its_own_moments(stylizer, side, small):
+    """Six positions of the deepest map: 48 px with a stride of 8."""
+    frame = np.zeros((side, 100, 3), np.uint8)
+    frame[10:30, 10:60] = 200
+    style = stylizer.style("red-hill")
+    fixed = {"moments 0": np.ones((2, sum(style.channels)), np.float32)}
+    stream = Steady(0.5, 8, fixed)
+    stream.begin(frame)
+    alone = np.array_equal(stream.run(stylizer._backend, frame, style), stylizer._backend(frame, style))
+    assert alone is small
+
+
+@pytest.mark.parametrize("side", [32, 320])
+def test_frames_of_a_fade_come_out_much_as_they_would_alone(shipped, side):
+    """With moments that did not fit together the small ones were of one colour, and the others in colours of their own."""
+    cat = fit(Image.open(ROOT / "examples" / "chelsea.jpg").convert("RGB"), side)
+    frames = [cat.point(lambda v, k=k: int(v * k)) for k in (1, 0.8, 0.6, 0.4)]
+    survey = shipped.stream("scream")
+    alone = [np.asarray(survey.survey(frame), np.float32) for frame in frames]
+    stream = shipped.stream("scream", fixed=survey.pooled())
+    apart = [np.abs(np.asarray(stream(frame)) - other).mean() for frame, other in zip(frames, alone)]
+    assert max(apart) < 50
 
 
 def test_with_fixed_moments_equal_frames_are_painted_alike_whatever_came_before(stylizer, photo, quick_own_style):
