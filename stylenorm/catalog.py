@@ -184,12 +184,17 @@ def style_thumbnail(entry: StyleEntry) -> bytes:
 
 def check_name(name: str, weights: str | Path | None = None, folder: str | Path | None = None) -> str:
     """``name`` if a style can be called that: a plain file name that is not taken. Else `StyleError`."""
-    if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")):
-        raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
+    check_spelling(name)
     taken = {e.name.casefold() for e in style_entries(weights)}
     if name.casefold() in taken or (folder is not None and (Path(folder) / f"{name}.safetensors").exists()):
         raise StyleError(f"there is a style named {name!r} already; choose another name, or remove that one first")
     return name
+
+
+def check_spelling(name: str) -> None:
+    """`StyleError` unless ``name`` is a plain file name, which --style can tell from several and from a weight."""
+    if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")):
+        raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
 
 
 def add_style(file: str | Path, name: str | None = None, weights: str | Path | None = None) -> StyleEntry:

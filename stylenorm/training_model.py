@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylenorm.catalog import check_spelling
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
 from stylenorm.images import read_picture, to_tensor
@@ -120,11 +121,16 @@ def smaller_grams(vgg: VGGFeatures, pictures: Tensor, smaller: tuple[int, ...]) 
 def load_named(
     folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device, smaller: tuple[int, ...] = ()
 ) -> NamedStyles:
-    files = {p.stem: p for p in find_images(folder)}
+    files = _by_name(folder)
     unknown = [n for n in names if n not in files]
     if unknown:
         raise StylenormError(f"{folder} has no painting named {unknown[0]!r}; it has {', '.join(files)}")
     chosen = list(names) or list(files)
+    for name in chosen:
+        try:
+            check_spelling(name)
+        except StyleError as error:
+            raise StyleError(f"{files[name]}: {error}") from None
     described = [describe(vgg, painting_tensor(files[n], size).to(device), smaller) for n in chosen]
     known = _provenance(Path(folder) / "styles.json")
     return NamedStyles(
@@ -134,6 +140,18 @@ def load_named(
         provenance=[known.get(n, {}) | {"file": files[n].name, "style_size": size} for n in chosen],
         smaller=smaller,
     )
+
+
+def _by_name(folder: str | Path) -> dict[str, Path]:
+    """Paintings by the names of their styles, which are files that no system may take for one."""
+    files: dict[str, Path] = {}
+    taken: dict[str, Path] = {}
+    for path in find_images(folder):
+        other = taken.setdefault(path.stem.casefold(), path)
+        if other is not path:
+            raise StylenormError(f"{other} and {path} would be styles of one name; rename one of them")
+        files[path.stem] = path
+    return files
 
 
 def _provenance(path: Path) -> dict[str, dict]:

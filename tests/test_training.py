@@ -469,6 +469,14 @@ def test_a_short_training_lowers_the_loss(pictures, tmp_path):
     assert sum(r.total for r in records[-6:]) < 0.75 * sum(r.total for r in records[:6])
 
 
+@pytest.mark.parametrize("names, told", [(("a,b.png",), "'a,b'"), (("-x.png",), "'-x'"), (("Hill.png", "hill.jpg"), "one name")])
+def test_paintings_whose_styles_nobody_could_choose_are_refused_before_training(names, told, config, tmp_path):
+    for name in names:
+        make_photo(tmp_path / "styles" / name, (70, 70), seed=1)
+    told = refused(lambda: Trainer(replace(config, styles=str(tmp_path / "styles"))), told, names[-1])
+    assert str(tmp_path / "styles") in told
+
+
 @pytest.mark.parametrize(
     "change, told",
     [
