@@ -50,11 +50,15 @@ PIXELS_AT_ONCE = 160_000_000  # decoded, painted or being written: about 1.3 GB
 
 @dataclass
 class Plan:
-    """What is to do, how many paintings are there already, and which got another name than their photograph."""
+    """What is to do, how many paintings are there already, and which got another name than their photograph.
+
+    strange: files with the name of a painting that no batch has noted. They are not painted over, and count as there.
+    """
 
     tasks: list[Task] = field(default_factory=list)
     there: int = 0
     renamed: list[tuple[str, str]] = field(default_factory=list)
+    strange: list[str] = field(default_factory=list)
 
     @property
     def paintings(self) -> int:
@@ -84,6 +88,7 @@ def make_plan(
         targets = [(look, f"{look.folder}/{name}".lstrip("/")) for look in looks]
         missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo))
         plan.there += len(targets) - len(missing)
+        plan.strange += [t for k, t in targets if (k, t) not in missing and (k.label, photo.name) not in manifest.done]
         if missing:
             plan.tasks.append(Task(photo, missing))
     folders = {os.path.dirname(f"{look.folder}/{name}".lstrip("/")) for look in looks for name in names.values()}

@@ -69,6 +69,9 @@ class Show:
             self.say(f"{name} becomes {output}, because another photograph has that name")
         if len(plan.renamed) > 10:
             self.say(f"and so do {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
+        if plan.strange:
+            told = "was there before" if len(plan.strange) == 1 else f"and {len(plan.strange) - 1} more were there before"
+            complain(f"{plan.strange[0]} {told}, and no batch has noted painting it; what is there stays, --overwrite replaces it")
         there = f", {plan.there} are there already" if plan.there else ""
         self.say(f"{len(tree.photos)} photographs, {total} paintings to do{there}")
 

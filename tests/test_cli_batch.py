@@ -126,6 +126,19 @@ def test_a_collision_is_told_and_both_survive(cli, photos, stylizer, tmp_path):
     assert (tmp_path / "out" / "a-png.jpg").read_bytes() == before and (tmp_path / "out" / "a.jpg").exists()
 
 
+def test_a_file_that_no_batch_has_painted_stays_and_is_told(cli, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    make_photo(tmp_path / "out" / "a.jpg", seed=9)
+    mine = (tmp_path / "out" / "a.jpg").read_bytes()
+    for _ in range(2):
+        result = cli()
+        assert "a.jpg was there before" in result.err and "--overwrite" in result.err and result.code == 0
+        assert (tmp_path / "out" / "a.jpg").read_bytes() == mine
+    result = cli("--overwrite")
+    assert result.err == "" and (tmp_path / "out" / "a.jpg").read_bytes() != mine
+    assert cli().err == ""
+
+
 def test_a_broken_photograph_is_named_and_makes_code_1(cli, photos, tmp_path):
     (photos / "b.png").write_bytes(b"no picture")
     result = cli()
