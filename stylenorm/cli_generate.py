@@ -19,7 +19,7 @@ from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import FORMAT, SUFFIX, Job, make_folder, weighted_file, weighted_names
+from stylenorm.jobs import FORMAT, SUFFIX, Job, identity, make_folder, spare, weighted_file, weighted_names
 from stylenorm.walking import MOVING, check_walk, write_walk
 
 app = verbs()
@@ -105,6 +105,9 @@ def generate(
     bound = bound_styles(layout, bind, style, style_image, weights) if layout or bind else None
     wanted = None if ends or bound else wanted_styles(style, style_image, weights)
     jobs = [walk_job(output, wh)] if ends else targets(output, count, seed, format)
+    styles = [near for near, _ in ends] if ends else [wanted] if wanted else []
+    read = [layout] if layout else [painting for made in styles for painting, _ in made.paintings]
+    spare({identity(path) for path in read}, *(job.target for job in jobs))
     make_folder(jobs)
     say = (lambda line: None) if quiet or as_json or output == "-" else print
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -54,8 +54,7 @@ def plan(photos: Sequence[str], output: str, format: str | None, paintings: Sequ
         )
     if format and known.get(target.suffix.lower(), format) != format:
         raise StylenormError(f"{output} says {known[target.suffix.lower()]} and --format says {format}; give one of them")
-    if identity(target) in inputs:
-        raise StylenormError(f"{output} is an input and would be overwritten; give another name with -o")
+    spare(inputs, target)
     if not target.absolute().parent.is_dir():
         raise StylenormError(f"there is no folder {target.parent}; make it first, or end -o in a slash")
     return [Job(sources[0], target, format)]
@@ -99,6 +98,13 @@ def free_name(folder: Path, source: Path | None, format: str | None, inputs: set
         target = next(numbered)
     taken.add(identity(target))
     return target
+
+
+def spare(inputs: Container[str], *targets: Path | None) -> None:
+    """Refuse to write over an input. inputs: their `identity`."""
+    for target in targets:
+        if target is not None and identity(target) in inputs:
+            raise StylenormError(f"{target} is an input and would be overwritten; give another name with -o")
 
 
 def identity(path: Path) -> str:

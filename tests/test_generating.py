@@ -266,6 +266,25 @@ def test_wrong_use_is_one_sentence(run, tmp_path, monkeypatch, words, told):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "out, words",
+    [
+        ("map.png", ["--layout", "map.png", "--bind", "#2040c0=red-hill"]),
+        ("map.png", ["--style-image", "map.png:2", "--size", 64]),
+        ("map.webp", ["--style-image", "map.webp", "--size", 64, "--from", 1, "--to", 2]),
+        (".", ["--style-image", "2.png", "--size", 64, "--count", 3]),
+    ],
+)
+def test_an_input_is_never_overwritten(run, tmp_path, monkeypatch, out, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("map.png", "map.webp", "2.png"):
+        halves().save(name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, _, err = run(*words, "-o", out)
+    assert code == 2 and "is an input and would be overwritten; give another name" in err and len(err.splitlines()) == 1
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
 def test_without_the_network_the_sentence_says_what_to_do(weights, capsys):
     assert main(["generate", "--weights", str(weights), "--style", "red-hill", "-o", "x.png"]) == 2
     assert "make it with stylenorm train-generate" in capsys.readouterr().err
