@@ -251,7 +251,7 @@ def sheet(
     weights: Weights = None,
 ) -> None:
     """Paint one photograph in every named style, on one labelled sheet."""
-    (job, *more) = plan([photo], output, None)
+    (job, *more) = plan([photo], output, None, stills=True)
     if more:
         raise StylenormError(f"{photo} is a folder; a sheet shows one photograph")
     if not style_entries(weights):

@@ -309,7 +309,7 @@ def optimize(
     weights: Weights = None,
 ) -> None:
     """The slow, best version: move the pixels themselves (Gatys et al. 2016). Takes minutes."""
-    (job, *more) = plan([photo], output, None, [(painting, 1.0)])
+    (job, *more) = plan([photo], output, None, [(painting, 1.0)], stills=True)
     if more:
         raise StylenormError(f"{photo} is a folder; give one photograph")
     if not painting.is_file():

@@ -30,8 +30,13 @@ class Job:
     format: str | None
 
 
-def plan(photos: Sequence[str], output: str, format: str | None, paintings: Sequence[tuple[Path, float]] = ()) -> list[Job]:
-    """What to read and where to write it, such that nothing is written over an input or over another result."""
+def plan(
+    photos: Sequence[str], output: str, format: str | None, paintings: Sequence[tuple[Path, float]] = (), stills: bool = False
+) -> list[Job]:
+    """What to read and where to write it, such that nothing is written over an input or over another result.
+
+    stills: for a verb that writes no animations.
+    """
     sources, many = find_photographs(photos)
     if output == "-":
         if many:
@@ -46,11 +51,12 @@ def plan(photos: Sequence[str], output: str, format: str | None, paintings: Sequ
         if many and target.suffix.lower() in FORMAT and not target.is_dir() and not output.endswith(("/", os.sep)):
             raise StylenormError(f"{len(sources)} photographs do not fit into the file {output}; give a folder")
         taken: set[str] = set()
-        return [Job(source, free_name(target, source, format, inputs, taken), format) for source in sources]
-    known = {**FORMAT, **ANIMATED}
+        return [Job(source, free_name(target, source, format, inputs, taken, stills), format) for source in sources]
+    known = FORMAT if stills else {**FORMAT, **ANIMATED}
     if target.suffix.lower() not in known and format is None:
         raise StylenormError(
-            f"{output} does not end in a format ({', '.join(known)}); add one, or give --format, or end a folder in a slash"
+            f"{output} does not end in a format ({', '.join(known)}); "
+            f"add one, {'' if stills else 'or give --format, '}or end a folder in a slash"
         )
     if format and known.get(target.suffix.lower(), format) != format:
         raise StylenormError(f"{output} says {known[target.suffix.lower()]} and --format says {format}; give one of them")
@@ -85,10 +91,12 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
     return sources, len(photos) > 1 or Path(photos[0]).is_dir()
 
 
-def free_name(folder: Path, source: Path | None, format: str | None, inputs: set[str], taken: set[str]) -> Path:
+def free_name(
+    folder: Path, source: Path | None, format: str | None, inputs: set[str], taken: set[str], stills: bool = False
+) -> Path:
     """The photograph's name in ``folder``, numbered if it is taken: a.jpg, a-2.jpg. From now on it is taken."""
     stem, suffix = (source.stem, source.suffix) if source else ("stdin", ".png")
-    moving = source is not None and suffix.lower() in ANIMATED and _frame_count(source) > 1
+    moving = not stills and source is not None and suffix.lower() in ANIMATED and _frame_count(source) > 1
     suffix = SUFFIX[format] if format else suffix if suffix.lower() in FORMAT or moving else ".png"
     target = folder / f"{stem}{suffix}"
     if identity(target) in inputs:

@@ -596,6 +596,16 @@ def test_sheet(cli, stylizer, photo, tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "sheet.png"), np.asarray(stylizer.sheet(photo, tile=48, columns=2)))
 
 
+def test_stills_are_all_that_a_sheet_and_optimize_write(cli, photo, tmp_path):
+    for words in (["sheet", photo], ["optimize", photo, make_photo(tmp_path / "painting.png")]):
+        result = cli(*words, "-o", tmp_path / "out.gif")
+        refused(result, "out.gif does not end in a format (.jpg, .jpeg, .png", "or end a folder in a slash")
+        assert ".gif," not in result.err and "--format" not in result.err
+    frames = [Image.new("RGB", (60, 44), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert plan([f"{tmp_path}/a.gif"], f"{tmp_path}/out/", None, stills=True)[0].target == tmp_path / "out" / "a.png"
+
+
 def test_sheet_of_a_broken_photograph(cli, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     result = cli("sheet", tmp_path / "broken.jpg", "-o", tmp_path / "sheet.png")
