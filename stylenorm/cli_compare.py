@@ -12,6 +12,7 @@ from stylenorm.catalog import require_compared_networks
 from stylenorm.cli_parts import AsJson, Backend, Device, verbs
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
+from stylenorm.jobs import make_folder, plan
 from stylenorm.progress import watching
 
 app = verbs()
@@ -39,10 +40,10 @@ Examples:
 """
 )
 def compare(
-    photo: Annotated[Path | None, typer.Argument(metavar="PHOTO", help="A photograph.")] = None,
+    photo: Annotated[str | None, typer.Argument(metavar="PHOTO", help="A photograph.")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="The picture to write; with --train, a folder.")
-    ] = Path("compare.png"),
+        str, typer.Option("--output", "-o", metavar="OUT", help="The picture to write; with --train, a folder.")
+    ] = "compare.png",
     style: Annotated[str | None, typer.Option("--style", "-s", metavar="NAME", help="A style that all the networks know.")] = None,
     change: Annotated[
         list[str] | None,
@@ -69,20 +70,29 @@ def compare(
     the same order. --train repeats that training and writes networks,
     plots and tables into OUT; stopped, the same command goes on.
     """
+    if not output:
+        raise StylenormError("-o is empty; give a file, or with --train a folder")
     if train:
-        return repeat(photo, output, photos, styles, names, steps, seeds, device, vgg, as_json)
+        return repeat(photo, Path(output), photos, styles, names, steps, seeds, device, vgg, as_json)
     if photo is None or style is None:
         raise StylenormError("give a photograph and --style NAME, or --train")
     if unknown := [name for name in change or () if name not in CHANGES]:
         raise StylenormError(f"there is no change {unknown[0]!r}; choose from {', '.join(CHANGES)}")
     require_compared_networks(networks)
+    if "-" in (photo, output):
+        raise StylenormError("compare reads a file and writes one; give their names in place of -")
+    (job, *more) = plan([photo], output, None, stills=True)
+    if more:
+        raise StylenormError(f"{photo} is a folder; give one photograph")
+    make_folder([job])
     from stylenorm.comparing import Comparison
     from stylenorm.images import write_picture
 
     comparison = Comparison(networks, device, backend)
-    write_picture(comparison.sheet(photo, style, tuple(change or ()), tile), output)
+    write_picture(comparison.sheet(job.source, style, tuple(change or ()), tile), job.target)
     kinds = list(comparison.stylizers)
-    print(json.dumps({"output": str(output), "style": style, "kinds": kinds}) if as_json else f"wrote {output}: {', '.join(kinds)}")
+    row = {"output": str(job.target), "style": style, "kinds": kinds}
+    print(json.dumps(row) if as_json else f"wrote {job.target}: {', '.join(kinds)}")
 
 
 def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int, device: str, vgg, as_json: bool) -> None:

@@ -168,8 +168,10 @@ def show(
     if output:
         write_thumbnail(style_thumbnail(entry), entry, output)
     if as_json:
-        return print(json.dumps(about, indent=2))
+        return print(json.dumps(about | ({"output": str(output)} if output else {}), indent=2))
     show_table(("what", "is"), [(key, shown(value)) for key, value in about.items()])
+    if output:
+        print(f"wrote {output}")
 
 
 def shown(value: object) -> str:

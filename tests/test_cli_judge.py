@@ -153,6 +153,9 @@ def test_a_style_is_shown_in_a_table_and_as_json(cli, friends, weights, tmp_path
     with Image.open(tmp_path / "thumb.png") as image:
         assert (image.format, image.size) == ("PNG", (96, 60)) and abs(image.convert("RGB").getpixel((9, 9))[0] - 200) < 4
     assert json.loads(cli("styles", "--weights", weights, "--json", "show", "red-hill").out)["artist"] == "Jānis Krāsa"
+    assert row["output"] == str(tmp_path / "thumb.png")
+    told = cli("styles", "show", "aunt-ada", "--weights", weights, "-o", tmp_path / "thumb.png").out
+    assert told.endswith(f"wrote {tmp_path / 'thumb.png'}\n")
     refused(cli("styles", "show", "red-hill", "--weights", weights, "-o", tmp_path / "no.png"), "no thumbnail")
     refused(cli("styles", "show", "red-hil", "--weights", weights), "did you mean red-hill")
 

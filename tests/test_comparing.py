@@ -105,6 +105,20 @@ def test_the_command_writes_the_sheet(networks, photo, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("photo.jpg", "photo.jpg is an input and would be overwritten"), ("x.gif", "does not end in a format"), ("", "-o is empty"),
+        ("none/x.png", "there is no folder none"), ("-", "in place of -"), (".", "would be overwritten"),
+    ],
+)  # fmt: skip
+def test_where_it_cannot_go_is_told_before_the_work(networks, photo, monkeypatch, capsys, out, told):
+    monkeypatch.chdir(photo.parent)
+    before = photo.read_bytes()
+    assert main(["compare", "photo.jpg", "--networks", str(networks), "--style", "no-such-style", "-o", out]) == 2
+    assert told in (error := capsys.readouterr().err) and error.count("\n") == 1 and photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["photo.jpg"], "--style NAME"),
