@@ -125,6 +125,9 @@ def batch(
     Ray cluster there is a worker a GPU, and one for every 4 cores elsewhere; IN,
     OUT and --weights must be in the same place on every machine.
     """
+    for name, folder in (("IN", photos), ("OUT", output)):
+        if not folder:  # which would be the folder that one is in
+            raise StylenormError(f"{name} is empty; give a folder")
     wanted = wanted_styles(style or (), style_image or (), weights)
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on

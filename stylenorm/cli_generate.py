@@ -210,6 +210,8 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
         if sys.stdout is None or sys.stdout.isatty():
             raise StylenormError("a picture is nothing for a terminal; send standard output to a file, or give -o FILE")
         return [Job(None, None, format or "png")]
+    if not output:
+        raise StylenormError("-o is empty; give a file or a folder")
     target = Path(output)
     if target.is_dir() or output.endswith("/") or count > 1:
         if target.suffix.lower() in FORMAT and not target.is_dir():

@@ -152,6 +152,8 @@ def train_with(
 ) -> None:
     """Run the training ``function`` (module, name) with a config of ``kind``, and tell how it ended and what to do next."""
     try:
+        if empty := [name for name in ("photos", "styles", "paintings", "out") if settings.get(name) == ""]:
+            raise StylenormError(f"--{empty[0]} is empty; give a folder")  # it would be the one that one is in
         config = parsed(settings, kind)
         check_inputs(config, resume)
         network, last = watched(config, function, resume, as_json)

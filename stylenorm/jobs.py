@@ -71,6 +71,8 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
     sources: list[Path | None] = []
     for name in photos:
         path = Path(name)
+        if not name:  # which would be the folder that one is in
+            raise StylenormError("a photograph's name is empty; give a file or a folder")
         if name == "-":
             if None in sources:
                 raise StylenormError("standard input can be read once; give - once")

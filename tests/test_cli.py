@@ -324,6 +324,15 @@ def test_a_missing_photograph_is_named_and_nothing_is_done(cli, photo, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(cli, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(cli("stylize", "", "--style", "red-hill", "-o", "out/"), "a photograph's name is empty")
+    refused(cli("stylize", photo, "", "--style", "red-hill", "-o", "out/"), "a photograph's name is empty")
+    refused(cli("train", "--photos", "", "--styles", tmp_path, "--out", "out"), "--photos is empty")
+    refused(cli("train", "--photos", tmp_path, "--styles", tmp_path, "--out", ""), "--out is empty")
+    assert list(tmp_path.iterdir()) == [photo]
+
+
 def test_a_missing_painting_is_named(cli, photo, tmp_path):
     refused(cli("stylize", photo, "--style-image", tmp_path / "no.jpg:2", "-o", tmp_path / "out.jpg"), str(tmp_path / "no.jpg"))
 

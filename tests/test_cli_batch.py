@@ -312,6 +312,14 @@ def test_a_place_that_cannot_be_used(cli, photos, tmp_path):
         refused(cli(), "another stylenorm batch")
 
 
+def test_an_empty_name_is_not_the_folder_one_is_in(photos, weights, monkeypatch, capsys):
+    monkeypatch.chdir(photos)
+    before = files(photos.parent)
+    for names, told in ((("", "../out"), "IN is empty"), ((photos, ""), "OUT is empty")):
+        assert main(["batch", *map(str, names), "--style", "red-hill", "--weights", str(weights)]) == 2
+        assert told in capsys.readouterr().err and files(photos.parent) == before
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(cli, photos, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)

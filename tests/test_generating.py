@@ -248,6 +248,7 @@ def test_the_command_writes_mp4(run, tmp_path):
         (["--style", "nobody", "-o", "x.png"], "no style is named 'nobody'"),
         (["--style", "red-hill", "--size", "7by9", "-o", "x.png"], "give it as in 1920x1080"),
         (["--style", "red-hill", "--size", "20", "-o", "x.png"], "64 px up"),
+        (["--style", "red-hill", "-o", ""], "-o is empty"),
         (["--style", "red-hill", "-o", "x.bmp"], "does not end in a format"),
         (["--style", "red-hill", "-o", "x.gif"], "is for a walk"),
         (["--style", "red-hill", "--count", "2", "-o", "x.png"], "2 pictures do not fit into the file"),
