@@ -22,7 +22,7 @@ from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import short_side, read_picture
 from stylenorm.tensors import to_bytes
 
-SUFFIXES = frozenset(".jpg .jpeg .png .webp .tif .tiff .bmp .gif".split())
+SUFFIXES = frozenset(".jpg .jpeg .jfif .jpe .png .webp .tif .tiff .bmp .gif".split())
 
 
 def find_images(folder: str | Path) -> list[Path]:

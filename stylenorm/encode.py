@@ -30,6 +30,8 @@ FORMATS = {
     ".avif": "avif",
     ".heic": "heic",
     ".heif": "heic",
+    ".jfif": "jpeg",
+    ".jpe": "jpeg",
 }
 LOSSY = ("jpeg", "webp", "avif", "heic")
 

@@ -130,6 +130,8 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(top, tmp_pat
         ("jpeg", ["a.gif", "a.png"], ["a.jpg", "a-png.jpg"]),
         ("jpeg", ["a-png.jpg", "a.jpg", "a.png"], ["a-png.jpg", "a.jpg", "a-png-2.jpg"]),
         ("jpeg", ["A.jpg", "a.png"], ["A.jpg", "a-png.jpg"]),  # one file where case does not count
+        ("keep", ["a.JFIF", "b.jpe", "c.psd", "d.j2k"], ["a.JFIF", "b.jpe", "c.png", "d.png"]),
+        ("jpeg", ["a.jfif", "a.jpg", "b.jpe"], ["a.jfif", "a.jpg", "b.jpe"]),
         ("keep", ["A.jpg", "a.jpg", "X/b.jpg", "x/b.jpg"], ["A.jpg", "a-jpg.jpg", "X/b.jpg", "x/b-jpg.jpg"]),
         ("keep", ["a\u0308.jpg", "\xe4.jpg"], ["a\u0308.jpg", "\xe4-jpg.jpg"]),  # ä in two ways
         ("jpeg", ["b.jpg/x.jpg", "b.png"], ["b.jpg/x.jpg", "b-png.jpg"]),  # a folder of that name

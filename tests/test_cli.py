@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -25,7 +26,7 @@ from stylenorm.cli import main
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import plan, weighted, weighted_file
+from stylenorm.jobs import PHOTOGRAPHS, plan, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
@@ -416,6 +417,19 @@ def test_a_folder_means_the_pictures_right_in_it(cli, tmp_path):
     result = cli("stylize", folder, "--style", "red-hill", "-o", tmp_path / "out", "--json")
     assert [Path(row["input"]).name for row in json.loads(result.out)] == ["a.jpg", "b.png"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png"]
+
+
+def test_a_folder_holds_every_kind_of_photograph_that_is_read(cli, tmp_path):
+    folder, skipped = tmp_path / "photos", {".heic", ".heif", ".hif", ".psd"}  # Pillow writes none of them
+    for suffix in sorted(PHOTOGRAPHS - skipped):
+        kind = {".jfif": "JPEG", ".jpe": "JPEG", ".pnm": "PPM"}.get(suffix)
+        make_photo(folder / f"{suffix[1:]}{suffix}", format=kind or Image.registered_extensions()[suffix])
+    (folder / "psd.PSD").write_bytes(b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 9, 8, 3) + bytes(14 + 3 * 8 * 9))
+    result = cli("stylize", folder, "--style", "red-hill", "-o", tmp_path / "out", "--json")
+    rows = json.loads(result.out)
+    assert result.code == 0 and len(rows) == len(PHOTOGRAPHS) - len(skipped) + 1
+    kinds = {path.name: Image.open(path).format for path in (tmp_path / "out").iterdir()}
+    assert kinds["jfif.jfif"] == kinds["jpe.jpe"] == "JPEG" and kinds["psd.png"] == kinds["j2k.png"] == "PNG"
 
 
 def test_one_photograph_goes_into_a_folder_that_is_there_or_ends_in_a_slash(cli, photo, tmp_path):

@@ -1063,7 +1063,7 @@ def test_images_of_every_mode_can_be_written(format, mode):
 
 
 def test_formats_and_targets_that_cannot_be_written(tmp_path):
-    path, listed = tmp_path / "a.bmp", "use .jpg, .jpeg, .png, .webp, .tif, .tiff, .avif, .heic, .heif"
+    path, listed = tmp_path / "a.bmp", "use .jpg, .jpeg, .png, .webp, .tif, .tiff, .avif, .heic, .heif, .jfif, .jpe"
     assert complaint(write_picture, smooth(), path) == f"{path}: no format ending in .bmp can be written; {listed}"
     assert "without a suffix" in complaint(write_picture, smooth(), tmp_path / "a")
     assert "name the format" in complaint(write_picture, smooth(), io.BytesIO())
