@@ -45,6 +45,10 @@ def plan(
             raise StylenormError("only one photograph can go to standard output; give a folder with -o")
         if sys.stdout is None or sys.stdout.isatty():
             raise StylenormError("a picture is nothing for a terminal; send standard output to a file, or give -o FILE")
+        if not stills and sources[0] and (format or "png") in ANIMATABLE.values() and _frame_count(sources[0]) > 1:
+            raise StylenormError(
+                f"{sources[0]} moves, and an animation is written to a file; give -o FILE, or --format jpeg for its first frame"
+            )
         return [Job(sources[0], None, format or "png")]
     if not output:
         raise StylenormError("-o is empty; give a file or a folder")
@@ -62,6 +66,8 @@ def plan(
         )
     if format and known.get(target.suffix.lower(), format) != format:
         raise StylenormError(f"{output} says {known[target.suffix.lower()]} and --format says {format}; give one of them")
+    if sources[0] is None and target.suffix.lower() in ANIMATED:
+        raise StylenormError(f"{output} is an animation, and one is read from a file; give that file's name in place of -")
     spare(inputs, target)
     if not target.absolute().parent.is_dir():
         raise StylenormError(f"there is no folder {target.parent}; make it first, or end -o in a slash")
@@ -135,7 +141,7 @@ def is_moving(job: Job) -> bool:
 def _frame_count(source: Path) -> int:
     from stylenorm.animation import frame_count  # takes Pillow, and wrong use is to be told without it
 
-    return frame_count(source)
+    return frame_count(source) if source.is_file() else 1  # a pipe gives its bytes once
 
 
 def make_folder(jobs: Sequence[Job]) -> None:

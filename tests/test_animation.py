@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +14,8 @@ from PIL import Image
 from stylenorm import ImageError, Stylizer
 from stylenorm.animation import changed, frame_count, frames, hundredths, indexed, paint_animation, shared_palette
 from stylenorm.cli import main
-from stylenorm.jobs import plan
+from stylenorm.errors import StylenormError
+from stylenorm.jobs import Job, is_moving, plan
 
 torch.set_num_threads(1)
 TIMES = [40, 90, 130, 70]
@@ -185,3 +190,25 @@ def test_a_still_gif_becomes_a_png_in_a_folder_and_a_moving_one_stays_a_gif(tmp_
     pictures()[0].save(tmp_path / "b.gif")
     jobs = plan([str(tmp_path / "a.gif"), str(tmp_path / "b.gif")], f"{tmp_path}/out/", None)
     assert [j.target.name for j in jobs] == ["a.gif", "b.png"]
+
+
+def test_an_animation_goes_from_file_to_file_and_this_is_told_at_once(tmp_path, monkeypatch):
+    gif = str(animation(tmp_path / "a.gif"))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    with pytest.raises(StylenormError, match="read from a file; give that file's name in place of -"):
+        plan(["-"], f"{tmp_path}/x.gif", None)
+    with pytest.raises(StylenormError, match="a.gif moves, .* give -o FILE, or --format jpeg"):
+        plan([gif], "-", None)
+    assert plan([gif], "-", "jpeg")[0].format == "jpeg" and plan([gif], "-", None, stills=True)[0].target is None
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names there")
+def test_a_pipe_is_not_emptied_to_count_its_frames(tmp_path):
+    pictures()[0].save(data := io.BytesIO(), "PNG")
+    read_end, write_end = os.pipe()
+    os.write(write_end, data.getvalue())
+    os.close(write_end)
+    assert not is_moving(Job(Path(f"/dev/fd/{read_end}"), tmp_path / "x.png", None))
+    assert os.read(read_end, 1 << 20) == data.getvalue()
+    os.close(read_end)
