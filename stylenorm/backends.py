@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stylenorm.compat import openvino
+from stylenorm.device import gpu_bfloat16
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
 from stylenorm.generator import Generator, ResidualBlock, StyledConv, padded_length, reflected_index
@@ -52,7 +53,7 @@ class TorchBackend:
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
         self.generator = generator.to(device, memory_format=torch.channels_last)
-        self.half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.half = gpu_bfloat16(device)
         self.name = f"torch on {device}, {'bfloat16' if self.half else 'float32'}"
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from stylenorm.animation import frame_count, write_animation
 from stylenorm.drafts import remove, write_draft
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, out_of_memory
 from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
@@ -108,7 +108,7 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
 
 def short_of_memory(error: BaseException) -> bool:
     """Whether painting failed for the photograph alone; of RuntimeErrors only want of memory is that."""
-    return not isinstance(error, RuntimeError) or "memory" in str(error)
+    return not isinstance(error, RuntimeError) or out_of_memory(error)
 
 
 def encoded(image, target: str, quality: int) -> bytes:

@@ -52,7 +52,7 @@ from stylenorm.cli_parts import (
     show_table,
     told,
 )
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError, out_of_memory
 from stylenorm.jobs import Job, is_moving, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
@@ -90,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        complain("this needs more memory than there is; give a smaller size, or close other programs")
+        return 2
 
 
 def hush() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import style_entries
-from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError, out_of_memory
 from stylenorm.jobs import Job
 
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="What to compute on.")]
@@ -121,7 +121,7 @@ def row_of(job: Job, work: Callable) -> dict[str, Any]:
     except (ImageError, OSError) as error:
         return row | {"error": str(error)}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if not out_of_memory(error):
             raise
         return row | {"error": f"{row['input']} needs more memory than there is; make it smaller"}
     seconds = round(time.perf_counter() - started, 3)

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, out_of_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -35,11 +35,6 @@ def choose_device(name: str) -> torch.device:
 # ---- memory and speed --------------------------------------------------------------------------
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
-
-
 @contextmanager
 def telling_memory(advice: str) -> Iterator[None]:
     """Where memory is short, one sentence with ``advice``, as a `StylenormError`."""
@@ -56,6 +51,8 @@ def machine_memory() -> int:
     known = [4 << 30]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    elif (told := _told_memory()) is not None:
+        known = [told.total]
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else ""
     return min(known + ([int(text)] if text.isdigit() else []))
@@ -66,15 +63,26 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type != "cpu":
+    if device.type not in ("cpu", "mps"):  # a Mac has one memory for both
         return None
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":") for line in file)
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return None
+        told = _told_memory()
+        return None if told is None else told.available
     return min(free, _left_to_container())
+
+
+def _told_memory():
+    """What psutil knows of main memory, which comes with this package where the system is not Linux; else None."""
+    try:
+        import psutil
+
+        return psutil.virtual_memory()
+    except Exception:  # noqa: BLE001: not there, or not for this system
+        return None
 
 
 def _left_to_container() -> float:
@@ -104,7 +112,17 @@ def can_compile(device: torch.device) -> bool:
 
 def autocast(device: torch.device) -> torch.autocast:
     """Compute losses in bfloat16 where they may be, except on MPS, where not all that they need is there."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "mps")
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" or gpu_bfloat16(device))
+
+
+def gpu_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` is a CUDA one that computes in bfloat16; older ones emulate it, slowly."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def cpu_bfloat16() -> bool:
+    """Whether oneDNN is there, which not every build of PyTorch has, and this processor computes in bfloat16."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Stylizer:
         self._device = choose_device(device)
         self._backend = choose_backend(backend, self._network.generator, self._device)
         self._lock = threading.Lock()
-        self._loaded: dict[str, Style] = {}
+        self._loaded: dict[tuple[Path, int], Style] = {}
         self._vgg: VGGFeatures | None = None
         self.styles: dict[str, StyleEntry] = {e.name: e for e in style_entries(self._file)}
 
@@ -79,9 +79,11 @@ class Stylizer:
         """A named style. An unknown name raises `StyleError`, with the nearest known ones."""
         if name not in self.styles:
             raise StyleError(unknown_style(name, self.styles))
-        if name not in self._loaded:
-            self._loaded[name] = load_style(self.styles[name].file, self._network.hash)
-        return self._loaded[name]
+        file = self.styles[name].file
+        state = file, _changed(file)  # one may be removed and another trained by its name
+        if state not in self._loaded:
+            self._loaded[state] = load_style(file, self._network.hash)
+        return self._loaded[state]
 
     @torch.inference_mode()
     def style_from(self, painting, size: int | None = None) -> Style:
@@ -163,7 +165,9 @@ class Stylizer:
         """How many pictures like this one `stylize_alike` had better be given at once."""
         plain = options.get("strength", 1.0) == 1 and options.get("paint_at") is None and picture.deep is None
         photo = picture.size if options.get("size") is None else fit(picture.rgb, options["size"]).size
-        return max(1, self._backend.pixels_together // math.prod(photo)) if plain else 1
+        if not plain or self._memory is not None:  # `stylize` keeps to that
+            return 1
+        return max(1, self._backend.pixels_together // math.prod(photo))
 
     def stylize_alike(self, pictures: Sequence[Picture], style, **options) -> list[Image.Image]:
         """The same as `stylize` of each of ``pictures``, which are as large as one another, in one pass of the network.
@@ -402,8 +406,9 @@ class Stylizer:
     def _features(self) -> VGGFeatures:
         with self._lock:
             if self._vgg is None:
-                vgg = VGGFeatures.from_file(vgg_file(self._file))
-                self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
+                with torch.inference_mode(False):  # gradients are to pass through it as well
+                    vgg = VGGFeatures.from_file(vgg_file(self._file))
+                    self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
             return self._vgg
 
 
@@ -449,6 +454,13 @@ class Stream:
             self._stylizer._check_regions(self._style, frame)
             self.size = frame.size
         return frame
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # reading it will tell
+        return 0
 
 
 def _check_options(strength: float, **sides: int | None) -> None:

@@ -15,3 +15,8 @@ class WeightsError(StylenormError):
 
 class StyleError(StylenormError):
     """A style that cannot be read or does not fit the network."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())

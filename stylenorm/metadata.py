@@ -28,7 +28,7 @@ def read_metadata(path: str | Path, kind: str | None = None) -> dict:
     header, size = _header(path)
     try:
         values = json.loads(header.get("__metadata__", {})[KEY])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise WeightsError(f"{path} is a safetensors file, but stylenorm did not write it") from None
     version = values.get("format_version") if isinstance(values, dict) else None
     if type(version) is int and version > FORMAT_VERSION:

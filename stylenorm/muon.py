@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from stylenorm.device import cpu_bfloat16
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic that drives singular values towards 1, from the source below
 
 
@@ -73,7 +75,7 @@ def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
 
 def _type_of_products(x: Tensor) -> torch.dtype:
     """bfloat16, which `torch.optim.Muon` takes as well, unless the processor would be slow in it."""
-    fast = x.is_cuda or (x.is_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    fast = x.is_cuda or (x.is_cpu and cpu_bfloat16())
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylenorm.device import cpu_bfloat16
 from stylenorm.errors import WeightsError
 
 MEAN = (0.48235, 0.45882, 0.40784)
@@ -115,7 +116,7 @@ def _fuses(x: Tensor) -> bool:
         x.is_cpu
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and cpu_bfloat16()
         and not torch.compiler.is_compiling()
     )
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from stylenorm.errors import StylenormError
 
@@ -26,7 +27,7 @@ def place(text: str) -> Path | UrlFolder:
         return Path(text)
     parts = urlsplit(text)
     if parts.scheme == "file":
-        return Path(unquote(parts.path))
+        return Path(url2pathname(parts.path))  # /C:/photos is C:\\photos on Windows
     return UrlFolder(text.rstrip("/"))
 
 

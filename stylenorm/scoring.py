@@ -118,14 +118,14 @@ def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     (2 μa μb + c1)(2 σab + c2) / ((μa² + μb² + c1)(σa² + σb² + c2)), all under a Gaussian window of ``window`` px,
     c1 = 0.01², c2 = 0.03², where the whole window lies inside (Wang et al. 2004).
     """
-    places = torch.arange(window, device=a.device, dtype=torch.float64) - window // 2
+    a, b = a.cpu().double(), b.cpu().double()  # variances are small differences of large numbers; MPS has no float64
+    places = torch.arange(window, dtype=torch.float64) - window // 2
     kernel = torch.exp(-places.square() / (2 * sigma**2))
     kernel = torch.outer(kernel, kernel).view(1, 1, window, window) / kernel.sum() ** 2
 
     def local(x: Tensor) -> Tensor:
         return F.conv2d(x, kernel)
 
-    a, b = a.double(), b.double()  # variances are small differences of large numbers
     mean_a, mean_b = local(a), local(b)
     var_a, var_b = local(a * a) - mean_a**2, local(b * b) - mean_b**2
     covariance = local(a * b) - mean_a * mean_b

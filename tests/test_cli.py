@@ -865,3 +865,15 @@ def test_a_folder_that_may_not_be_written(cli, photo, tmp_path):
     locked.mkdir()
     locked.chmod(0o500)
     refused(cli("stylize", photo, "--style", "red-hill", "-o", f"{locked}/new/"), str(locked))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_anywhere_is_one_sentence(cli, photo, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("stylenorm.cli.style_entries", fail)
+    refused(cli("sheet", photo, "-o", tmp_path / "s.png"), "more memory than there is")
+    monkeypatch.setattr("stylenorm.cli.style_entries", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli("sheet", photo, "-o", tmp_path / "s.png")

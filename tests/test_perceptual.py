@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch.autograd import gradcheck
 
+from stylenorm.device import cpu_bfloat16
 from stylenorm.errors import StylenormError
 from stylenorm.perceptual import (
     CONTENT_LAYER,
@@ -235,7 +236,7 @@ def test_the_gradient_of_a_gram_matrix(memory_format):
     torch.testing.assert_close(second, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16")
+@pytest.mark.skipif(not cpu_bfloat16(), reason="this processor has no bfloat16")
 def test_convolution_and_relu_in_one_are_the_same_bits(vgg, monkeypatch):
     torch.manual_seed(2)
     photo = torch.rand(1, 3, 32, 48).to(memory_format=torch.channels_last)
@@ -254,7 +255,7 @@ def test_convolution_and_relu_in_one_are_the_same_bits(vgg, monkeypatch):
     torch.testing.assert_close(one.grad, two.grad, rtol=0.01, atol=0.01 * two.grad.abs().max().item())
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16")
+@pytest.mark.skipif(not cpu_bfloat16(), reason="this processor has no bfloat16")
 def test_a_changed_weight_is_used_in_bfloat16_too(vgg):
     other = copy.deepcopy(vgg)
     photo = torch.rand(1, 3, 32, 32)
@@ -409,3 +410,14 @@ def test_the_short_side_becomes_what_was_asked_for(size, short, wanted):
 def test_a_copy_is_a_copy(random_state):
     vgg = VGGFeatures.from_state(random_state)
     assert torch.equal(copy.deepcopy(vgg)(torch.ones(1, 3, 8, 8))["relu4_3"], vgg(torch.ones(1, 3, 8, 8))["relu4_3"])
+
+
+def test_a_build_without_onednn_computes_as_well(monkeypatch):
+    """Those for Macs have none of its operators."""
+    torch.manual_seed(0)
+    vgg, x = VGGFeatures(), torch.rand(1, 3, 32, 32)
+    wanted = vgg(x)["relu4_3"]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(vgg(x)["relu4_3"].float(), wanted, rtol=0.1, atol=0.1 * wanted.max().item())

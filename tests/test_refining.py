@@ -1,5 +1,7 @@
 """A predicted style that is moved towards its painting: it gets nearer, and nothing else moves."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from conftest import make_photo
@@ -87,3 +89,12 @@ def test_the_command_line_refines_on_what_it_paints(weights, pictures, monkeypat
     capsys.readouterr()
     assert main([*base, "--style", "red-hill", "--refine", "4", "-o", str(tmp_path / "c.png")]) == 2
     assert "--style-image" in capsys.readouterr().err and not (tmp_path / "c.png").exists()
+
+
+def test_without_bfloat16_a_style_is_refined_as_well(weights, pictures, monkeypatch):
+    """As on a Mac's GPU: nothing is cast, so the gradient goes through the very weights that the prediction loaded."""
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
+    monkeypatch.setattr("stylenorm.refining.autocast", lambda device: nullcontext())
+    stylizer = Stylizer(weights, "cpu", "torch")
+    predicted = stylizer.style_from(pictures[1], 64)
+    assert not torch.equal(stylizer.refine(predicted, pictures[1], pictures[0], 1, 64).flat(), predicted.flat())
