@@ -53,7 +53,7 @@ def run_new_styles(
 
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            new = load_style(train_style("new", [found[name]], weights=weights, folder=folder, config=config))
+            new = load_style(train_style("benched anew", [found[name]], weights=weights, folder=folder, config=config))
         seconds = time.monotonic() - started
         predicted = total(stylizer.style_from(read_picture(found[name]).rgb, config.style_size))
         trained, full = total(new), total(name)

@@ -17,6 +17,8 @@ from stylenorm.metadata import read_metadata
 NETWORK = "network.safetensors"
 GENERATION = "generate.safetensors"
 VGG = "vgg16.safetensors"
+LONGEST_NAME = 200  # bytes in UTF-8: a file's name has 255
+RESERVED = frozenset(["con", "prn", "aux", "nul"] + [f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)])
 STYLE_NAME = re.compile(r"[\w][\w .-]{0,63}")
 
 
@@ -193,8 +195,10 @@ def check_name(name: str, weights: str | Path | None = None, folder: str | Path 
 
 def check_spelling(name: str) -> None:
     """`StyleError` unless ``name`` is a plain file name, which --style can tell from several and from a weight."""
-    if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")):
+    if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")) or len(name.encode()) > LONGEST_NAME:
         raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
+    if name.split(".")[0].casefold() in RESERVED:
+        raise StyleError(f"{name!r} cannot name a style, for Windows keeps that name for a device; choose another")
 
 
 def add_style(file: str | Path, name: str | None = None, weights: str | Path | None = None) -> StyleEntry:

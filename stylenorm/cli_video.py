@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 import threading
 import time
@@ -145,10 +144,10 @@ def paint(source, target, wanted, settings, options, style_size, crf, overwrite,
     from stylenorm.video_files import container_of, pixel_format, probe
 
     film, folder, started = probe(source), parts_folder(target), time.monotonic()
-    if overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
     stop = threading.Event()
     with Manifest(folder) as manifest:
+        if overwrite:  # only now, when no other run is painting into it
+            manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
         stylizer = load()
         stream = stylizer.stream(resolved(stylizer, wanted, style_size), **options)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -99,10 +100,10 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
     if difference is not None and not difference <= TOLERANCE:
         raise StylenormError(f"{target} was not written: it would differ from the original by {difference:.1e}; try another format")
     beside = target.with_suffix(".styles.npz")
-    np.savez(buffer := io.BytesIO(), **styles)
+    buffer = savez(styles)
     try:
         write_whole(target, data)
-        write_whole(beside, buffer.getvalue())
+        write_whole(beside, buffer)
     except OSError as error:
         raise StylenormError(f"{target} cannot be written ({error.strerror}); try another place") from None
     return {
@@ -179,6 +180,15 @@ def run_onnx(data: bytes) -> Callable | None:
         return None
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda *inputs: torch.from_numpy(session.run(None, dict(zip(("content", "style"), (t.numpy() for t in inputs))))[0])
+
+
+def savez(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """What `np.savez` writes, which cannot be told of an array that is called ``file``."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    return buffer.getvalue()
 
 
 WRITERS = {"onnx": write_onnx, "torchscript": write_torchscript, "torch-export": write_torch_export}

@@ -65,6 +65,7 @@ class NoiseTrainer(Trainer):
 
     PAINTED_ON = "noise"
     SMALLER = (2, 4)
+    LEAST = SEEDS
 
     def __init__(self, config: GenerateConfig, resume: bool = False, group: Group = Group()) -> None:
         init = network_file(config.init)

@@ -57,6 +57,7 @@ class Trainer:
 
     PAINTED_ON = "photograph"  # what the first column of a sample sheet shows
     SMALLER: tuple[int, ...] = ()  # see `stylenorm.training_model.describe`
+    LEAST = 1  # pictures that a batch holds, or a multiple of them
 
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
         self.config, self.group = config, group
@@ -88,6 +89,7 @@ class Trainer:
     def _find_pictures(self) -> None:
         config = self.config
         cache = machine_memory() // 4 if config.cache is None else config.cache * 10**6
+        cache //= self.group.size  # each process has its own
         cache -= self._find_photos(cache)
         paintings = held_out(find_images(config.paintings))[0] if config.paintings else []
         self.paintings = (
@@ -340,13 +342,16 @@ class Trainer:
         """The first of halved batches, then of halved sizes, that this device holds; tried out, without a step."""
         self.painter = self.model  # the other processes take no part in this
         count, size = len(batch.names), self.config.size
-        while count > 1 or size > 64:
-            count, size = (count // 2, size) if count > 1 else (1, max(64, size // 2))
+        weights = [p for p in self.model.parameters() if p.requires_grad]
+        while count > self.LEAST or size > 64:
+            half = count // 2 // self.LEAST * self.LEAST
+            count, size = (half, size) if half else (count, max(64, size // 2))
             self.optimizer.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             try:
-                sum(self.losses(batch.part(count, size))).mean().backward()
+                loss = sum(self.losses(batch.part(count, size))).mean()
+                torch.autograd.grad(loss, weights, allow_unused=True)  # calls no hook of DistributedDataParallel's
                 return count * self.group.size, size
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):

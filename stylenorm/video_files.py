@@ -141,7 +141,8 @@ def _decoded(container, film: Film | None) -> Iterator:
         except StopIteration:
             return
         except av.FFmpegError:  # the container itself is damaged from here on
-            film.broken += 1
+            if film:
+                film.broken += 1
             return
         if film and packet.pts is not None and packet.time_base:
             film.end = max(film.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import errno
 import logging
+import os
 import shutil
 
 import pytest
 import torch
 
-from stylenorm import catalog, checkpoint
+from stylenorm import Stylizer, catalog, checkpoint
 from stylenorm.catalog import (
     add_style,
     check_name,
@@ -171,3 +172,20 @@ def test_names_are_taken_whatever_their_case(weights):
             check_name(name, weights)
     assert check_name("red-hill 2", weights) == "red-hill 2"
     assert catalog.STYLE_NAME.fullmatch("jānis")
+
+
+@pytest.mark.parametrize("name", ["CON", "nul.b", "com1", "\U0001d400" * 60])
+def test_names_that_no_file_can_have_everywhere(name, weights):
+    refused(lambda: check_name(name, weights), "cannot name a style")
+
+
+def test_a_style_that_was_made_anew_by_its_name_is_the_new_one(weights, tmp_path):
+    """While a Stylizer, as the web app's, goes on."""
+    shutil.copytree(weights, tmp_path / "weights")
+    stylizer = Stylizer(tmp_path / "weights", "cpu", "torch")
+    before, file = stylizer.style("red-hill").flat(), tmp_path / "weights" / "styles" / "red-hill.safetensors"
+    assert stylizer.style("red-hill") is stylizer.style("red-hill")
+    other = stylizer.style("blue-tree")
+    save_style(file, Style(other.gammas, other.betas, "red-hill", other.provenance, other.network))
+    os.utime(file, ns=(1, 1))
+    assert torch.equal(stylizer.style("red-hill").flat(), other.flat()) and not torch.equal(other.flat(), before)

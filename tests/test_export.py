@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -216,3 +217,9 @@ def test_a_place_that_cannot_be_written(cli, small, tmp_path):
     (tmp_path / "x.pt").mkdir()
     result = cli("export", "--format", "torchscript", "-o", tmp_path / "x.pt", "--weights", small)
     assert result.code == 2 and "x.pt cannot be written" in result.err and os.listdir(tmp_path) == ["x.pt"]
+
+
+def test_a_style_may_be_called_as_an_argument_of_numpys():
+    arrays = {"file": np.arange(3.0), "allow_pickle": np.ones((2, 2), np.float32)}
+    read = np.load(io.BytesIO(export.savez(arrays)))
+    assert list(read) == list(arrays) and all(np.array_equal(read[name], array) for name, array in arrays.items())

@@ -367,3 +367,20 @@ def test_the_shipped_network_takes_the_shipped_styles_and_its_tiles_wrap():
         for axis in (0, 1):
             inside = np.abs(np.diff(tile, axis=axis)).mean()
             assert np.abs(tile.take(0, axis) - tile.take(-1, axis)).mean() <= inside
+
+
+def test_too_little_memory_tells_what_fits_in_pairs(trained, tmp_path):
+    from stylenorm.noise_training import NoiseTrainer
+
+    _, config, _ = trained
+    trainer = NoiseTrainer(GenerateConfig(str(tmp_path), **config | {"batch": 6, "size": 128, "steps": 1}))
+    real = trainer.losses
+
+    def short(batch):
+        if batch.photos[:, 0].numel() > 2 * 64**2:
+            raise MemoryError
+        return real(batch)
+
+    trainer.losses = short
+    with pytest.raises(StylenormError, match="a batch of 6 at 128 px .*--batch 2 --size 64 fits"):
+        trainer.run()

@@ -1066,3 +1066,33 @@ def test_a_compiled_run_has_the_losses_of_any_other(finished, config, tmp_path, 
         assert trainer.train_step(batch) == pytest.approx((theirs.content, theirs.style), rel=0.05)
     trainer.save_state()
     assert load_file(trainer.state_file).keys() == load_file(finished[0].out / "resume.safetensors").keys()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="tells what is mapped on Linux only")
+def test_a_run_that_goes_on_holds_its_file_no_more(finished, config, tmp_path):
+    """Windows lets nobody replace a file that is mapped, and the next checkpoint is to."""
+    shutil.copytree(finished[0].out, tmp_path / "run")
+    trainer = Trainer(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
+    assert trainer.step and str(tmp_path / "run") not in Path("/proc/self/maps").read_text()
+
+
+def test_of_the_memory_for_pictures_each_process_takes_its_share(config, monkeypatch):
+    monkeypatch.setattr(training, "DistributedDataParallel", lambda model, *_, **__: model)
+    alone, together = (Trainer(replace(config, batch=12, cache=1, out=f"{config.out}{n}"), group=Group(size=n)) for n in (1, 12))
+    assert alone.photos.decoded.size > 10**6 / 12 and together.photos.decoded.size == 0
+
+
+def test_memory_is_asked_of_psutil_where_there_is_no_proc(monkeypatch):
+    from types import SimpleNamespace
+
+    from stylenorm import device
+
+    def no_proc(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", no_proc)
+    told = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=5, total=9))
+    monkeypatch.setitem(sys.modules, "psutil", told)
+    assert [device.free_memory(torch.device(name)) for name in ("cpu", "mps", "xpu")] == [5, 5, None]
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert device.free_memory(torch.device("cpu")) is None

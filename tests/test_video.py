@@ -299,3 +299,28 @@ def test_without_pyav_it_says_what_to_install(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(StylenormError, match="stylenorm\\[video\\]"):
         probe(tmp_path / "in.mp4")
+
+
+def test_a_container_that_is_damaged_before_its_first_frame_has_none():
+    from types import SimpleNamespace
+
+    from stylenorm.video_files import _decoded
+
+    def damaged():
+        raise av.FFmpegError(1, "damaged")
+        yield
+
+    streams = SimpleNamespace(video=[None])
+    assert list(_decoded(SimpleNamespace(streams=streams, demux=damaged, start_time=0), None)) == []
+
+
+def test_overwriting_waits_for_whoever_is_at_it(cli, tmp_path):
+    from stylenorm.manifest import Manifest
+
+    source = film(tmp_path / "in.mp4", 2, sound=None)
+    folder = video.parts_folder(tmp_path / "out.mp4")
+    with Manifest(folder):
+        (folder / "00000.nut").write_bytes(b"theirs")
+        code, told = cli(source, tmp_path / "out.mp4", "--overwrite")
+        assert code == 2 and "another stylenorm" in told.err and (folder / "00000.nut").read_bytes() == b"theirs"
+    assert cli(source, tmp_path / "out.mp4", "--overwrite")[0] == 0 and len(shown(tmp_path / "out.mp4")[0]) == 2
