@@ -196,6 +196,7 @@ def stylize(
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         from stylenorm.engine import Stylizer
+        from stylenorm.tiffs import page_count
 
         stylizer = Stylizer(weights, device=device, backend=backend, memory=memory)
         predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
@@ -214,6 +215,8 @@ def stylize(
             if "error" in row:
                 complain(row["error"])
             else:
+                if not quiet and job.source and (pages := page_count(job.source)) > 1:
+                    complain(f"{job.source}: only the first of its {pages} pages is painted; save each as a file of its own")
                 say((f"{number}/{len(jobs)} " if len(jobs) > 1 else "") + told(row))
     if as_json:
         print(json.dumps(rows, indent=2))

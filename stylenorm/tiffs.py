@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -13,6 +16,7 @@ from stylenorm.exif import read_dpi
 from stylenorm.modes import scaled, white_of
 
 GREY, RGB, CLEAR = 1, 2, 2  # two kinds of photometric interpretation, and of an extra sample
+SMALL_OR_MASK = 1 | 4  # bits of a page's subfile type
 
 
 def misread(image: Image.Image) -> bool:
@@ -48,6 +52,42 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     stream.seek(0)
     image.info = {"exif": b"Exif\0\0" + stream.read()} | ({"icc_profile": profile} if profile else {})
     return image, deep
+
+
+def page_count(path: Path) -> int:
+    """Pages of a TIFF file, without thumbnails and masks; 1 for all else, a pipe included, whose bytes come once.
+
+    By hand, because tifffile goes round for ever where the last page names the first one as the next.
+    """
+    try:
+        if not path.is_file():
+            return 1
+        with open(path, "rb") as file:
+            return max(1, sum(not kind & SMALL_OR_MASK for kind in _page_kinds(file)))
+    except (OSError, OverflowError, struct.error):  # cut short or mere numbers; reading it tells
+        return 1
+
+
+def _page_kinds(file: BinaryIO) -> Iterator[int]:
+    """The subfile type (tag 254) of each page, 0 where it has none; nothing of a file that is no TIFF."""
+    head = file.read(8)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    big = order is not None and head[2:4] == struct.pack(order + "H", 43)
+    if order is None or not (big or head[2:4] == struct.pack(order + "H", 42)):
+        return
+    count, entry, offset = ("Q", 20, "Q") if big else ("H", 12, "I")
+
+    def number(kind: str) -> int:
+        return struct.unpack(order + kind, file.read(struct.calcsize(kind)))[0]
+
+    file.seek(8 if big else 4)
+    seen = set()
+    while (at := number(offset)) and at not in seen:
+        seen.add(at)
+        file.seek(at)
+        tags = file.read(min(number(count), 65535) * entry)
+        found = [tags[i : i + entry] for i in range(0, len(tags), entry) if tags[i : i + 2] == struct.pack(order + "H", 254)]
+        yield max(found[0][-8:] if big else found[0][-4:]) if found else 0  # a small number: one byte of these is not 0
 
 
 def _sixteen(samples: np.ndarray) -> np.ndarray:

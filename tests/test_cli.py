@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import make_photo
 from PIL import Image
 
@@ -226,6 +227,19 @@ def test_strips_are_told_in_one_line(cli, stylizer, photo, tmp_path):
     assert np.abs(pixels(out).astype(int) - np.asarray(stylizer.stylize(photo, "red-hill"))).max() <= 1
     assert "painting in strips" not in cli(*words[:-1], "1").out
     assert cli(*words, "--quiet").out == "" and len(json.loads(cli(*words, "--json").out)) == 1
+
+
+def test_that_a_tiff_has_more_pages_is_told_in_one_line(cli, photo, tmp_path):
+    pages = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "red")]
+    pages[0].save(several := tmp_path / "several.tif", save_all=True, append_images=pages[1:])
+    tifffile.imwrite(thumb := tmp_path / "thumb.tif", np.zeros((20, 20, 3), np.uint16), photometric="rgb")
+    tifffile.imwrite(thumb, np.zeros((5, 5, 3), np.uint8), photometric="rgb", append=True, subfiletype=1)
+    pages[0].save(moving := tmp_path / "moving.gif", save_all=True, append_images=pages[1:])
+    words = ("stylize", several, thumb, moving, photo, "--style", "red-hill", "-o", tmp_path / "out")
+    assert cli(*words).err == f"stylenorm: {several}: only the first of its 3 pages is painted; save each as a file of its own\n"
+    result = cli(*words, "--json")
+    assert len(json.loads(result.out)) == 4 and result.err.count("\n") == 1
+    assert cli(*words, "--quiet").err == ""
 
 
 def test_the_size_to_paint_at_is_not_for_animations(cli, photo, tmp_path):

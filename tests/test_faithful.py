@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, raw_png, raw_tiff, saved, smooth, turned
@@ -20,6 +21,7 @@ from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, r
 from stylenorm import Stylizer
 from stylenorm.cli import main
 from stylenorm.images import read_picture
+from stylenorm.tiffs import page_count
 
 exifread = pytest.importorskip("exifread")
 tifffile = pytest.importorskip("tifffile")
@@ -497,3 +499,21 @@ def test_odd_files_hold_the_pictures_that_they_should(tmp_path):
         if name == "a.psd":
             wanted = noise(8, 6).reshape(3, 6, 8).transpose(1, 2, 0)
         assert np.abs(found - np.asarray(wanted)).max() <= (9 if name.endswith("mpo") else 0), name
+
+
+def test_pages_are_counted_in_damaged_files_too(tmp_path):
+    for name, make in {**PAINTED, **REFUSED}.items():
+        (tmp_path / name).write_bytes(make())
+        assert page_count(tmp_path / name) == (3 if name == "pages.tif" else 1), name
+    for big in (False, True):
+        first = tiff(noise(), photometric="rgb", bigtiff=big)
+        with tifffile.TiffWriter(tmp_path / "more.tif", bigtiff=big, byteorder=">") as file:
+            for kind in (0, 1, 4, 0):
+                file.write(noise(channels=1) > 9, photometric=4 if kind == 4 else 1, subfiletype=kind, metadata=None)
+        assert page_count(tmp_path / "more.tif") == 2
+        at = (struct.unpack_from("<Q", first, 8) if big else struct.unpack_from("<I", first, 4))[0]
+        tags = struct.unpack_from("<Q" if big else "<H", first, at)[0]
+        circle = bytearray(first)
+        struct.pack_into("<Q" if big else "<I", circle, at + (8 + 20 * tags if big else 2 + 12 * tags), at)
+        (tmp_path / "circle.tif").write_bytes(circle)
+        assert page_count(tmp_path / "circle.tif") == 1
