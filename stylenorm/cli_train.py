@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import MISSING, fields
 from importlib import import_module
 from inspect import Parameter, Signature, signature
@@ -20,8 +20,9 @@ import typer
 from stylenorm.catalog import check_name, network_file, user_styles_folder
 from stylenorm.cli_parts import AsJson, Device, Weights, complain, do, told, verbs
 from stylenorm.config import SWITCHES, TrainConfig
+from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
-from stylenorm.jobs import make_folder, plan
+from stylenorm.jobs import identity, make_folder, plan
 from stylenorm.progress import duration, watching
 
 app = verbs()
@@ -260,6 +261,7 @@ def train_style(
     if photos and not photos.is_dir():
         raise StylenormError(f"--photos {photos} is not a folder; give a folder of pictures")
     check_name(name, weights, folder or user_styles_folder())
+    check_writable(folder or user_styles_folder())
     from stylenorm.new_style import NewStyleConfig
     from stylenorm.new_style import train_style as run
 
@@ -280,7 +282,24 @@ def train_style(
     except KeyboardInterrupt:
         complain("stopped; nothing was kept")
         raise typer.Exit(130) from None
-    print(json.dumps({"name": name, "file": str(file)}) if as_json else f"wrote {file}; use it with: --style {name}")
+    searched = {identity(place) for place in (user_styles_folder(), network_file(weights).parent / "styles")}
+    usage = f"use it with: --style {name}"
+    if identity(file.parent) not in searched:
+        usage = f"add it to your own with: stylenorm styles add {file}" + (f" --weights {weights}" if weights else "")
+    print(json.dumps({"name": name, "file": str(file)}) if as_json else f"wrote {file}; {usage}")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that no file can be made in, before minutes of work for it; what is not there yet is made."""
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        remove(write_draft(folder, b""))
+    except OSError as error:
+        raise StylenormError(f"no style can be written to {folder} ({error.strerror or error}); give another --folder") from None
+    with suppress(OSError):
+        for path in missing:  # a training that is stopped leaves nothing
+            path.rmdir()
 
 
 @app.command(

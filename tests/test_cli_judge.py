@@ -215,3 +215,18 @@ def test_a_network_is_no_painting_and_no_photograph(cli, weights, three, tmp_pat
     refused(cli("train-style", "x", network, "--weights", weights, "--device", "cpu"), "network.safetensors")
     refused(cli("train-style", "red-hill", three[1], "--weights", weights), "already")
     refused(cli("train-style", "x", three[1], "--photos", tmp_path / "none", "--weights", weights), "--photos")
+
+
+def test_train_style_tells_at_once_where_it_cannot_write_and_at_the_end_how_the_style_is_used(cli, weights, three, tmp_path, monkeypatch):
+    from stylenorm import new_style
+
+    trained = []
+    monkeypatch.setattr(new_style, "train_style", lambda name, *_, folder, **__: trained.append(name) or (folder or user_styles_folder()) / f"{name}.safetensors")
+    words = ("train-style", "fresh", three[1], "--weights", weights)
+    refused(cli(*words, "--folder", three[1] / "ts"), "no style can be written to", "give another --folder")
+    assert not trained
+    for folder in (user_styles_folder(), weights / "styles"):
+        assert cli(*words, "--folder", folder).out.endswith("use it with: --style fresh\n")
+    file = tmp_path / "new" / "ts" / "fresh.safetensors"
+    assert cli(*words, "--folder", file.parent).out.endswith(f"with: stylenorm styles add {file} --weights {weights}\n")
+    assert trained == ["fresh"] * 3 and not (tmp_path / "new").exists()
