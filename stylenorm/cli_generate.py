@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from stylenorm.catalog import generation_file, network_file, style_entries, unknown_style
+from stylenorm.catalog import generation_file, network_file, style_entries
 from stylenorm.cli_parts import AsJson, Device, Weights, show_table, verbs
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import FORMAT, SUFFIX, Job, identity, make_folder, spare, weighted_file, weighted_names
+from stylenorm.jobs import FORMAT, SUFFIX, Job, identity, make_folder, spare, style_named, weighted_file, weighted_names
 from stylenorm.walking import MOVING, check_walk, write_walk
 
 app = verbs()
@@ -181,10 +181,7 @@ def bound_styles(layout: Path | None, bind: str | None, style, style_image, weig
         raise StylenormError(f"there is no layout {layout}; check the name")
     found = bindings(bind)
     known = [entry.name for entry in style_entries(weights)]
-    for name in found.values():
-        if name not in known:
-            raise StyleError(unknown_style(name, known))
-    return {color_of(color): name for color, name in found.items()}
+    return {color_of(color): style_named(name, known) for color, name in found.items()}
 
 
 def read_layout(path: Path, bound: dict, soft: float):

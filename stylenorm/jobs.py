@@ -173,10 +173,15 @@ def weighted_names(texts: Sequence[str], weights: Path | None) -> list[tuple[str
     if texts and not parts:
         raise StyleError("--style is empty; give a name, as in --style starry-night")
     known = [entry.name for entry in style_entries(weights)] if parts else []
-    for name, _ in parts:
-        if name not in known:
-            raise StyleError(unknown_style(name, known))
-    return parts
+    return [(style_named(name.rstrip(), known), weight) for name, weight in parts]
+
+
+def style_named(name: str, known: Sequence[str]) -> str:
+    """The known style of this name, else the only one whose name differs in case alone."""
+    alike = [name] if name in known else [other for other in known if other.casefold() == name.casefold()]
+    if len(alike) != 1:
+        raise StyleError(unknown_style(name, known))
+    return alike[0]
 
 
 def weighted_file(text: str) -> tuple[Path, float]:

@@ -27,7 +27,7 @@ from stylenorm.cli import main
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import PHOTOGRAPHS, plan, weighted, weighted_file
+from stylenorm.jobs import PHOTOGRAPHS, plan, style_named, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
@@ -259,6 +259,7 @@ def test_the_size_to_paint_at_reaches_the_stylizer(cli, stylizer, photo, tmp_pat
         ["--style", "red-hill:3,blue-tree"],
         ["--style", "red-hill:3", "--style", "blue-tree:1"],
         ["-s", " red-hill:0.75 , blue-tree:.25"],
+        ["-s", "Red-Hill :3", "-s", "BLUE-TREE: 1"],
     ],
 )
 def test_styles_blend_by_weight(cli, stylizer, photo, tmp_path, words):
@@ -585,6 +586,13 @@ def test_a_reader_that_goes_away_is_no_drama(weights, unbuffered):
 )  # fmt: skip
 def test_weights_in_words(text, meaning):
     assert weighted(text) == meaning
+
+
+def test_case_does_not_count_in_a_style_s_name_where_one_alone_is_meant():
+    known = ["Kiss", "kiss", "scream"]
+    assert [style_named(name, known) for name in ("Kiss", "kiss", "Scream")] == ["Kiss", "kiss", "scream"]
+    with pytest.raises(StyleError, match="did you mean"):
+        style_named("KISS", known[:2] + ["KIss"])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no colons in file names there")

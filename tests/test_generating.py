@@ -221,7 +221,7 @@ def test_the_command_writes_pictures(run, tmp_path, painter):
 
 def test_the_command_writes_a_layout_in_its_proportions(run, tmp_path):
     halves().save(tmp_path / "map.png")
-    code, out, _ = run("--layout", tmp_path / "map.png", "--bind", "#2040c0=red-hill,#e0c020=blue-tree", "-o", tmp_path / "o.png")
+    code, out, _ = run("--layout", tmp_path / "map.png", "--bind", "#2040c0=red-hill,#e0c020=Blue-Tree", "-o", tmp_path / "o.png")
     assert code == 0 and Image.open(tmp_path / "o.png").size == (1024, 512)
 
 
