@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -136,6 +137,7 @@ def batch(
     source, target = place(photos), place(output)
     if ray is not None:
         check_ray(photos, output)
+        check_answers(ray)
         if workers is not None:
             raise StylenormError("--workers is of this machine alone; with --ray the cluster's GPUs and cores decide")
         source, target = source.absolute(), target.absolute()  # workers are somewhere else
@@ -189,6 +191,18 @@ def check_ray(*places: str) -> None:
     for text in places:
         if text.startswith("memory:"):
             raise StylenormError(f"{text} lies in one process; with --ray give a path or a URL that all machines see")
+
+
+def check_answers(address: str, seconds: float = 5) -> None:
+    """Refuse a HOST:PORT, or ray://HOST:PORT, where nothing listens: ray itself would wait for it without end."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return  # auto, local and the like
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise StylenormError(f"no Ray cluster answers at {address} ({told}); check --ray, or start one with ray start") from None
 
 
 def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path | None) -> list[Wanted]:

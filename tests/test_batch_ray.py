@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stylenorm import Stylizer, batch_ray
 from stylenorm.batch_ray import CORES, Brush, Crew, Worker, find_slots
 from stylenorm.batch_steps import Look, Task
 from stylenorm.cli import main
+from stylenorm.cli_batch import check_answers
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME
 from stylenorm.tree import Photo
@@ -202,4 +204,17 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(photos, weights, 
     monkeypatch.setattr("stylenorm.cli_batch.find_spec", lambda name: None)
     assert main(words(photos, tmp_path / "out", weights)) == 2
     assert 'pip install "stylenorm[ray]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nothing_answers_is_refused(photos, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("stylenorm.cli_batch.find_spec", lambda name: name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        check_answers(address), check_answers(f"ray://{address}")
+    check_answers("auto"), check_answers("local"), check_answers("anyscale://x:1")
+    for wrong in (address, f"ray://{address}", "127.0.0.1:99999"):
+        assert main([*words(photos, tmp_path / "out", weights), "--ray", wrong]) == 2
+        error = capsys.readouterr().err
+        assert f"no Ray cluster answers at {wrong}" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
