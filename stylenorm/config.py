@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from stylenorm.errors import StylenormError
@@ -89,6 +90,9 @@ class TrainConfig:
     sample_every: int = 250
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise StylenormError(f"{name} must be a finite number, not {value}")
         for name in ("steps", "batch", "checkpoint_every", "sample_every"):
             if getattr(self, name) < 1:
                 raise StylenormError(f"{name} must be at least 1, not {getattr(self, name)}")

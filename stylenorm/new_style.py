@@ -58,7 +58,8 @@ class NewStyleConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if (self.steps is not None and self.steps < 1) or self.batch < 1 or (self.minutes is not None and self.minutes <= 0):
+        unending = self.minutes is not None and not 0 < self.minutes < math.inf
+        if (self.steps is not None and self.steps < 1) or self.batch < 1 or unending:
             raise StylenormError("training a style needs at least one step of one picture, or some minutes")
         if self.crops < 1:
             raise StylenormError(f"training a style needs at least one square of a photograph, not {self.crops}")

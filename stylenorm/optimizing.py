@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ class OptimizeConfig:
             raise StylenormError(f"no method {self.method!r}; choose adam or lbfgs")
         if self.start not in ("content", "noise"):
             raise StylenormError(f"no start {self.start!r}; choose content or noise")
+        for name in ("learning_rate", "content_weight", "style_weight"):
+            if not math.isfinite(getattr(self, name)):
+                raise StylenormError(f"{name} must be a finite number, not {getattr(self, name)}")
         if self.steps < 1 or not self.style_layers:
             raise StylenormError("optimizing needs at least one step and one style layer")
         unknown = [n for n in (self.content_layer, *self.style_layers) if n not in LAYERS]

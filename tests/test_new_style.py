@@ -122,8 +122,9 @@ def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
         with pytest.raises(StylenormError) as told:
             train_style("x", paintings, folder, weights, tmp_path, QUICK)
         assert "\n" not in str(told.value)
-    with pytest.raises(StylenormError):
-        NewStyleConfig(steps=0)
+    for wrong in ({"steps": 0}, {"minutes": float("nan")}, {"minutes": float("inf")}):
+        with pytest.raises(StylenormError):
+            NewStyleConfig(**wrong)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])

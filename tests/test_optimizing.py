@@ -41,7 +41,7 @@ def test_files_keep_what_they_have(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "values", [{"steps": 0}, {"method": "sgd"}, {"start": "x"}, {"style_layers": ("relu9_1",)}, {"style_layers": ()}]
+    "values", [{"steps": 0}, {"method": "sgd"}, {"start": "x"}, {"style_layers": ("relu9_1",)}, {"style_layers": ()}, {"style_weight": float("nan")}]
 )
 def test_settings_that_cannot_be(values):
     with pytest.raises(StylenormError):

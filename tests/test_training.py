@@ -497,6 +497,8 @@ def test_paintings_whose_styles_nobody_could_choose_are_refused_before_training(
         ({"init": "{style}"}, "{style}"),
         ({"device": "cuda:77"}, "cuda:77"),
         ({"device": "abacus"}, "abacus"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, not nan"),
+        ({"style_weight": float("inf")}, "style_weight must be a finite number, not inf"),
         ({"workers": -1}, "workers"),
         ({"cache": -1}, "cache"),
         ({"compile": "maybe"}, "compile"),
