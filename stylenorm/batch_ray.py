@@ -167,6 +167,7 @@ class Crew:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address == "local":
             quiet["include_dashboard"] = False
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it would tell its makers
         try:
             if self.joined:
                 ray.init(self.address, **quiet)

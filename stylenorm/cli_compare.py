@@ -101,7 +101,7 @@ def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int,
     for option, folder in (("photos", photos), ("styles", styles)):
         if folder is None or not folder.is_dir():
             raise StylenormError(f"--train needs --{option}, a folder of pictures" + (f"; {folder} is none" if folder else ""))
-    if out.suffix or out.is_file():
+    if out.is_file() or (out.suffix and not out.is_dir()):
         raise StylenormError(f"with --train, -o is a folder for networks, plots and tables, and {out} looks like a file")
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())
     from stylenorm.compare_training import CompareConfig, compare_kinds, tables

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -210,7 +211,7 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
     if not output:
         raise StylenormError("-o is empty; give a file or a folder")
     target = Path(output)
-    if target.is_dir() or output.endswith("/") or count > 1:
+    if target.is_dir() or output.endswith(("/", os.sep)) or count > 1:
         if target.suffix.lower() in FORMAT and not target.is_dir():
             raise StylenormError(f"{count} pictures do not fit into the file {output}; give a folder")
         suffix = SUFFIX[format or "png"]
