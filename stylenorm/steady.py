@@ -25,6 +25,7 @@ THUMBNAIL = 32  # px, side of what scene cuts are told by
 CUT = 18.0  # levels of 255 by which thumbnails differ on average after a cut, and
 CUT_RATIO = 3.0  # how many times the usual change that is
 SAME, OTHER = 4.0, 12.0  # levels: up to the first two places count as alike, from the second on as different
+UNLIKE = 0.2  # of a channel's variance lies between frames: a fade has 0.9, a pan 0.1 at most
 TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
 SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
 MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, then refined
@@ -33,11 +34,13 @@ MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, 
 class Pool:
     """Moments of all frames, taken together.
 
-    together: what gives the moments (2, T) of frames (N, H, W, 3), as of one picture, in a style. As many frames as
-    `TOGETHER` allows are given to it, evenly chosen. Of larger frames, and without it, each is measured by itself, and
-    the mean over them is taken: of the means, and of the mean squares. That does well where they are much alike. But a
-    normalization then meets what those before it made by the moments of one frame, and would have to serve what they make
-    by those of all: the less alike the frames, and the smaller, the farther it is off, through forty of them.
+    Each frame is measured by itself, and the mean over them is taken: of the means, and of the mean squares. That does well
+    where they are alike. But a normalization then meets what those before it made by the moments of one frame, and has to
+    serve what they make by those of all: the less alike the frames, the farther it is off, through forty of them. So
+    frames that are not alike, in a fade for instance, are measured anew, by ``together``.
+
+    together: what gives the moments (2, T) of frames (N, H, W, 3), as of one picture, in a style. It takes several times
+    as long; as many frames as `TOGETHER` allows are given to it, evenly chosen.
     """
 
     def __init__(self, together: Callable[[np.ndarray, Style], np.ndarray] | None = None) -> None:
@@ -55,7 +58,7 @@ class Pool:
         painted, own = backend.steered(pixels, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
         mean, var = own.astype(np.float64)
         name = f"moments {self._part}"
-        self._add(name, np.stack([mean, var + mean * mean]))
+        self._add(name, np.stack([mean, mean * mean, var]))
         self._keep(name, pixels, style)
         self._part += 1
         return painted
@@ -67,13 +70,13 @@ class Pool:
     def pooled(self) -> dict[str, np.ndarray]:
         """What `Steady` takes for ``fixed``."""
         means = {name: total / self._frames for name, total in self._sums.items()}
-        for name, value in means.items():
-            kept = self._kept.get(name, [])
-            if self._together and len(kept) > 1 and len({pixels.shape for pixels, _ in kept}) == 1:
+        for name, kept in self._kept.items():
+            mean, square, within = means[name]
+            between = np.maximum(square - mean * mean, 0)
+            means[name] = np.stack([mean, between + within])
+            unlike = (between > UNLIKE * (between + within)).any() and len({pixels.shape for pixels, _ in kept}) == 1
+            if unlike and self._together and len(kept) > 1:
                 means[name] = self._together(np.stack([pixels for pixels, _ in kept]), _mean([style for _, style in kept]))
-            elif name != "style":
-                mean, square = value
-                means[name] = np.stack([mean, np.maximum(square - mean * mean, 0)])
         return {name: value.astype(np.float32) for name, value in means.items()}
 
     def _add(self, name: str, value: np.ndarray) -> None:

@@ -198,21 +198,22 @@ def test_pooled_moments_are_what_batch_norm_would_strip_from_all_frames(stylizer
 def test_of_a_long_survey_frames_are_kept_evenly_and_no_more_than_fit(monkeypatch):
     class Fake:
         def steered(self, pixels, style, given, share):
-            return pixels, np.zeros((2, 1), np.float32)
+            return pixels, np.array([[pixels.mean() * unlike], [1]], np.float32)
 
     class Named:
         channels, has_regions = (1,), False
 
-    seen = []
+    seen, unlike = [], 0.05
     monkeypatch.setattr(steady, "TOGETHER", 5 * 4)
-    pool = Pool(lambda frames, style: seen.append(frames[:, 0, 0, 0].tolist()) or np.zeros((2, 1)))
     style = Named()
-    for level in range(23):
-        pool.begin()
-        for _ in range(2):
-            pool.run(Fake(), np.full((2, 2, 3), level, np.uint8), style)
-    pool.pooled()
-    assert seen == [[0, 8, 16]] * 2
+    for unlike, wanted in ((0.05, []), (0.2, [[0, 8, 16]] * 2)):  # of the variance, 0.1 and 0.6 lies between the frames
+        pool = Pool(lambda frames, style: seen.append(frames[:, 0, 0, 0].tolist()) or np.zeros((2, 1)))
+        for level in range(23):
+            pool.begin()
+            for _ in range(2):
+                pool.run(Fake(), np.full((2, 2, 3), level, np.uint8), style)
+        pool.pooled()
+        assert seen == wanted
 
 
 @pytest.mark.parametrize("side, small", [(47, True), (48, False)])
