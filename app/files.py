@@ -2,14 +2,17 @@
 
 Gradio serves what lies in its temporary folder and nothing else, so that is where results are written. Each visitor
 has slots ("photo", "preview", ...). Holding a file in a slot lets go of what was there before, and a file that
-nobody holds is deleted: two hundred requests leave no more behind than one.
+nobody holds is deleted: two hundred requests leave no more behind than one. What came here and was never held, such as
+an upload that nothing was made of, is swept away when it is old.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +38,7 @@ class Shelf:
 
     def hold(self, visitor: str, slot: str, paths: Iterable[str | Path | None]) -> None:
         """``visitor`` now has ``paths`` in ``slot``, and what was there before is let go."""
-        paths = {Path(p) for p in paths if p is not None}
+        paths = {Path(p).resolve() for p in paths if p is not None}
         with self._lock:
             slots = self._held.setdefault(visitor, {})
             self._held.move_to_end(visitor)
@@ -48,7 +51,7 @@ class Shelf:
     def keep(self, *paths: str | Path) -> None:
         """Never delete these: examples and thumbnails."""
         with self._lock:
-            self._kept |= {Path(p) for p in paths}
+            self._kept |= {Path(p).resolve() for p in paths}
 
     def keep_present(self) -> None:
         """Never delete what lies here now."""
@@ -58,6 +61,17 @@ class Shelf:
         """``visitor`` closed the page."""
         with self._lock:
             self._delete(_all(self._held.pop(visitor, {})))
+
+    def sweep(self, seconds: float) -> None:
+        """Delete what has lain here for longer than that, and that nobody holds and nothing keeps."""
+        old, before = set(), time.time() - seconds
+        for folder, _, names in os.walk(self.folder):
+            for path in (Path(folder, name) for name in names):
+                with contextlib.suppress(OSError):  # it is gone already
+                    if path.lstat().st_ctime < before:  # a file that was moved here keeps the time it was written at
+                        old.add(path)
+        with self._lock:
+            self._delete(old)
 
     def size(self) -> int:
         """Bytes that lie here."""

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 AUTH = "STYLENORM_APP_AUTH"
 MEGAPIXELS, UPLOAD_MB = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB"
-DELETE = (600, 3600)  # every ten minutes, what is older than an hour and no longer wanted
+SWEEP, OLD = 600, 3600  # seconds: how often the folder is swept, and how old what goes then is
 QUEUED = 32  # requests that wait at most; the next one is told to come back
 
 
@@ -52,7 +53,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
     weights = Path(weights) if weights is not None else weights_folder()
     studio = Studio(Stylizer(weights), Shelf(folder), weights, limits or allowed(), notice=gr.Info)
     choosers = Choosers()
-    with Page(title="stylenorm: photographs into paintings", analytics_enabled=False, delete_cache=DELETE) as page:
+    with Page(title="stylenorm: photographs into paintings", analytics_enabled=False) as page:
         gr.Markdown("# stylenorm\nTurn a photograph into a painting.", elem_id="heading")
         with gr.Tabs():
             with gr.Tab("Stylize"):
@@ -122,6 +123,7 @@ def launch(
         max_threads=8,
     )
     threading.Thread(target=warm_up, args=(page.studio,), daemon=True).start()  # so that the first visitor need not wait
+    threading.Thread(target=keep_tidy, args=(page,), daemon=True).start()
     if not quiet:
         print(f"stylenorm is at {page.local_url}" + (f" and {page.share_url}" if page.share_url else ""), flush=True)
         print(f"It paints on: {page.studio.stylizer.describe()}. Stop it with Ctrl-C.", flush=True)
@@ -136,6 +138,13 @@ def launch(
 def warm_up(studio: "Studio") -> None:
     studio.example()
     studio.gallery()
+
+
+def keep_tidy(page: "gr.Blocks") -> None:
+    """Sweep while the page is served. Gradio's ``delete_cache`` would go by age alone, and take what the page still shows."""
+    while page.is_running:
+        page.studio.shelf.sweep(OLD)
+        time.sleep(SWEEP)
 
 
 def allowed() -> "Limits":

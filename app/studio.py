@@ -99,6 +99,7 @@ class Studio:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._thumbnails: dict[tuple, Path] = {}
+        self._examples: dict[tuple, tuple[Path, Path]] = {}
         self._small: OrderedDict[str, Path] = OrderedDict()
         self._own: OrderedDict[str, object] = OrderedDict()
         self.long_job = threading.Semaphore(1)  # folders and trainings take turns, and leave room for single pictures
@@ -132,9 +133,8 @@ class Studio:
         found = []
         with self._lock:
             for label, name in self.labels(short=True).items():
-                file = self.stylizer.styles[name].file
-                key = (name, file.stat().st_mtime_ns) if file.exists() else (name, 0)
-                if key not in self._thumbnails:
+                key = self._version(name)
+                if key not in self._thumbnails or not self._thumbnails[key].is_file():
                     photo = photo or self.stylizer.stylize(example_photo(), name, strength=0, size=2 * THUMBNAIL)
                     target = self.shelf.new(f"{name}.jpg")
                     write_picture(self.stylizer.stylize(photo, name), target, quality=88)
@@ -142,6 +142,11 @@ class Studio:
                     self._thumbnails[key] = target
                 found.append((str(self._thumbnails[key]), label))
         return found
+
+    def _version(self, name: str) -> tuple[str, int]:
+        """Another one for a style that was trained anew under the same name."""
+        file = self.stylizer.styles[name].file
+        return name, file.stat().st_mtime_ns if file.exists() else 0
 
     def first(self) -> str | None:
         """The style that is chosen when the page opens."""
@@ -152,13 +157,15 @@ class Studio:
         name = self.first()
         if name is None:
             return None
-        before = self.small(str(example_photo()))
         with self._lock:
-            key = ("example", name)
-            if key not in self._thumbnails:
-                self._thumbnails[key] = self._save(self.stylizer.stylize(before, name), "example", "painted")
-                self.shelf.keep(before, self._thumbnails[key])
-            return before, self._thumbnails[key]
+            key = self._version(name)
+            pair = self._examples.get(key)
+            if pair is None or not all(path.is_file() for path in pair):
+                before = self._save(self._small_image(self.read(example_photo())), "example", "preview")
+                pair = before, self._save(self.stylizer.stylize(before, name), "example", "painted")
+                self.shelf.keep(*pair)
+                self._examples[key] = pair
+            return pair
 
     def style(self, wish: Wish, photo: str | Path | None = None):
         """What `Stylizer.stylize` takes for the wish. photo: what a style is refined on, if that is wished for."""

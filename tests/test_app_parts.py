@@ -64,6 +64,44 @@ def test_a_shelf_deletes_nothing_outside_and_forgets_old_visitors(tmp_path, monk
     assert outside.exists()
 
 
+def test_a_sweep_takes_what_is_old_and_what_nobody_wants(tmp_path):
+    shelf = Shelf(tmp_path / "shelf")
+    (tmp_path / "link").symlink_to(shelf.folder)  # another way to write the same folder
+    old, held, kept = (shelf.new(name) for name in ("old", "held", "kept"))
+    for path in (old, held, kept):
+        path.write_text("x")
+    shelf.hold("ada", "folder photo", [tmp_path / "link" / held.relative_to(shelf.folder)])
+    shelf.keep(kept)
+    shelf.sweep(60)
+    assert old.exists()
+    shelf.sweep(-60)  # a minute from now
+    assert not old.parent.exists() and held.exists() and kept.exists()
+
+
+def test_the_page_is_swept_while_it_is_served(weights, tmp_path, monkeypatch):
+    from app import main
+
+    with monkeypatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        page = main.build(weights, tmp_path / "page")
+    assert not page.delete_cache  # which goes by age alone
+    shown = [*page.studio.example(), *(Path(path) for path, _ in page.studio.gallery())]
+    upload = page.studio.shelf.new("upload.jpg")
+    upload.write_text("x")
+    monkeypatch.setattr(main, "OLD", -60)
+    page.is_running = True
+    monkeypatch.setattr(main.time, "sleep", lambda _: setattr(page, "is_running", False))
+    main.keep_tidy(page)
+    assert not upload.exists() and all(path.is_file() for path in shown)
+
+
+def test_what_the_page_shows_is_made_again_where_it_is_gone(weights, tmp_path):
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights)
+    for path in (*studio.example(), *(Path(path) for path, _ in studio.gallery())):
+        path.unlink()
+    assert all(Path(path).is_file() for path in (*studio.example(), *(path for path, _ in studio.gallery())))
+
+
 @pytest.mark.parametrize(
     "name, expected",
     [
