@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import HTTPException
 from gradio import component_meta
-from gradio.components.image_editor import EditorDataBlobs
+from gradio.components.base import server
+from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
 
 # Gradio writes type stubs beside the source of each component, for editors; an installed package may be read-only.
 component_meta.create_or_modify_pyi = lambda *_: None
 
 MOST_DRAWINGS = 16  # that wait in memory, of all visitors together
+MOST_LAYERS = 16  # of one drawing; ours have one
 
 
 class Page(gr.Blocks):
@@ -59,14 +63,32 @@ class Files(gr.File):
 
 
 class Drawing(gr.ImageEditor):
-    """Hands over the layers that were drawn, as bytes or paths, undecoded. Forgets drawings nobody sent off."""
+    """Hands over the layers that were drawn, as bytes or paths, undecoded. Forgets drawings nobody sent off.
+
+    most_bytes: of all parts of one drawing, and of all drawings that wait here.
+    """
 
     is_template = True
+    most_bytes = 200_000_000
 
     @functools.wraps(gr.ImageEditor.__init__)  # Gradio tells the browser about the arguments in the signature
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.blob_storage = Recent(MOST_DRAWINGS)
+        self._lock = threading.Lock()
+
+    @server  # what the browser may call
+    def accept_blobs(self, data: AcceptBlobs) -> None:
+        """One part of a drawing. Gradio's own makes as many layers as it is told to, and keeps whatever comes."""
+        index = data.data["index"] or "null"
+        if index != "null" and index not in map(str, range(MOST_LAYERS)):
+            raise HTTPException(400, f"a drawing has at most {MOST_LAYERS} layers")
+        with self._lock:  # parts come at the same time, and the first two would each begin the drawing
+            if weight(self.blob_storage.get(data.data["id"])) + len(data.files[0][1]) > self.most_bytes:
+                raise HTTPException(413, f"a drawing has at most {self.most_bytes / 1e6:g} MB; make it smaller")
+            super().accept_blobs(data)
+            while sum(map(weight, list(self.blob_storage.values()))) > self.most_bytes:
+                self.blob_storage.popitem(last=False)
 
     def preprocess(self, payload) -> list[bytes | Path]:
         if payload is None:
@@ -74,6 +96,11 @@ class Drawing(gr.ImageEditor):
         if payload.id is not None:
             payload = self.blob_storage.pop(payload.id, None) or EditorDataBlobs(background=None, layers=[], composite=None)
         return [Path(layer.path) if hasattr(layer, "path") else layer for layer in payload.layers if layer is not None]
+
+
+def weight(drawing: EditorDataBlobs | None) -> int:
+    """Bytes of all of its parts."""
+    return sum(len(part) for part in (drawing.background, drawing.composite, *drawing.layers) if part) if drawing else 0
 
 
 class Recent(OrderedDict):

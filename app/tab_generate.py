@@ -33,6 +33,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
                     brush=gr.Brush(colors=list(COLORS.values()), default_color=COLORS["gold"], default_size=50, color_mode="fixed"),
                     canvas_size=(480, 320), height=400, elem_id="generate-drawing", buttons=[], interactive=True,
                 )  # fmt: skip
+                drawing.most_bytes = studio.limits.file_bytes
                 with gr.Row():
                     bound = [
                         choosers.add(studio, f"Style of {color}", None, elem_id=f"generate-{color}", min_width=160) for color in COLORS

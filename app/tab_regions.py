@@ -35,6 +35,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 buttons=[],
                 interactive=True,
             )
+            drawing.most_bytes = studio.limits.file_bytes
         with gr.Column(scale=6, min_width=320):
             slider = gr.ImageSlider(
                 label="Photograph and painting: move the line",

@@ -145,6 +145,33 @@ def test_zips_are_not_trusted(tmp_path, monkeypatch):
         items([])
 
 
+def test_a_drawing_that_waits_is_bounded(tmp_path, monkeypatch):
+    from fastapi import HTTPException
+    from gradio.data_classes import DataWithFiles  # as it comes over the network
+
+    from app.parts import Drawing
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    drawing = Drawing()
+    drawing.most_bytes = 100
+    assert drawing.server_fns == [drawing.accept_blobs]  # what the browser may call
+
+    def send(id: str, index: str, size: int, type: str = "layer") -> None:
+        drawing.accept_blobs(DataWithFiles(data={"type": type, "index": index, "id": id}, files=[("blob", bytes(size))]))
+
+    for index in ("60000000", "16", "-1", "x"):
+        with pytest.raises(HTTPException, match="at most 16 layers"):
+            send("a", index, 1)
+    assert not drawing.blob_storage
+    send("a", "0", 60)
+    send("a", "null", 40, "composite")
+    with pytest.raises(HTTPException, match="at most 0.0001 MB"):
+        send("a", "1", 1)
+    assert [len(layer) for layer in drawing.blob_storage["a"].layers] == [60]
+    send("b", "15", 1)
+    assert list(drawing.blob_storage) == ["b"]  # all of them together are bounded, too, and the oldest goes
+
+
 def test_watching_a_training():
     class Update:
         def __init__(self, step):
