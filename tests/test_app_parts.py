@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import struct
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -143,6 +145,42 @@ def test_zips_are_not_trusted(tmp_path, monkeypatch):
         items([tmp_path / "z.zip"])
     with pytest.raises(StylenormError, match="no picture"):
         items([])
+
+
+def test_a_zip_that_lists_too_much_is_not_read(tmp_path):
+    count = 60_000
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0x21, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, count * len(entry), 0, 0)  # it says that there is one
+    (tmp_path / "z.zip").write_bytes(count * entry + end)
+    tracemalloc.start()
+    with pytest.raises(StylenormError, match="z.zip lists too many files"):
+        items([tmp_path / "z.zip"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
+
+
+def test_a_zip_is_read_once_for_all_of_its_members(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            for number in range(3):
+                archive.writestr(f"{name}{number}.png", f"{name}{number}")
+    found = items([tmp_path / "a.zip", tmp_path / "b.zip"])
+    times, read = [], zipfile.ZipFile._RealGetContents
+    monkeypatch.setattr(zipfile.ZipFile, "_RealGetContents", lambda self: (times.append(1), read(self)))
+    assert [item.read() for item in found] == [b"a0", b"a1", b"a2", b"b0", b"b1", b"b2"]
+    assert len(times) == 2
+
+
+def test_messages_about_zips_do_not_name_the_servers_folder(tmp_path):
+    for name in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr("p.png", "p")
+    found = items([tmp_path / "a.zip", tmp_path / "b.zip"])
+    (tmp_path / "a.zip").unlink()
+    with pytest.raises(ImageError) as error:
+        found[0].read()
+    assert str(error.value) == "p.png cannot be unpacked (No such file or directory); make the zip again"
 
 
 def test_a_drawing_that_waits_is_bounded(tmp_path, monkeypatch):
