@@ -256,8 +256,7 @@ class Studio:
     def finish(self, visitor: str, photo: str | None, wish: Wish, format: str, quality: int, page: str = "stylize") -> Path:
         """The painting at full size, as a file of ``format``, with the photograph's EXIF and colour profile."""
         check_format(format, quality)
-        self._start(visitor, photo, wish, page, small=False)
-        sample = self.small(photo) if wish.closer else None  # so that the file is what the preview showed
+        sample = self._start(visitor, photo, wish, page, small=wish.closer)  # so that the file is what the preview showed
         image = self._paint(photo, wish, wish.size, sample)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
         write_picture(image, target, format=format, quality=int(quality))
@@ -387,7 +386,7 @@ class Studio:
         shown = [(before, "The photograph")]
         for kind, image in self._comparison.paint(before, style).items():
             shown.append((self._save(image, Path(photo).stem, kind), f"{COMPARED[kind][0]}: {COMPARED[kind][1]}"))
-        self.shelf.hold(visitor, "compare after", [path for path, _ in shown[1:]])
+        self.shelf.hold(visitor, "compare after", [path for path, _ in shown])
         return shown
 
     @cached_property

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("gradio")
-from app_helpers import ROOT  # noqa: E402
+from app_helpers import ROOT, app_weights  # noqa: E402
 from conftest import make_photo  # noqa: E402
 
 from app.archive import Results, items, safe_name  # noqa: E402
@@ -247,6 +247,17 @@ def test_watching_a_training():
 def test_curves_are_thinned():
     curve = [(i, 0, 0) for i in range(1001)]
     assert len(thinned(curve)) < 250 and thinned(curve)[-1][0] == 1000 and thinned(curve[:3]) == curve[:3]
+
+
+def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, monkeypatch):
+    monkeypatch.setattr(Stylizer, "refine", lambda self, style, *_: style)
+    weights, shelf = app_weights(tmp_path / "weights"), Shelf(tmp_path / "shelf")
+    studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
+    photo, painting = (str(make_photo(shelf.new(f"{name}.jpg"))) for name in ("photo", "painting"))
+    studio.finish("ada", photo, Wish([(":painting", 1)], painting, closer=True), "jpeg", 90)
+    studio.compare("ada", photo, "red-hill", "half contrast")
+    shelf.leave("ada")
+    assert shelf.size() == 0
 
 
 @pytest.mark.parametrize("memory, lines", [(0, 1), (4, 0)])
