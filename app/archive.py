@@ -74,11 +74,12 @@ def members(file: Path, opened: Opened) -> list[zipfile.ZipInfo]:
     try:
         with file.open("rb") as stream:
             end = zipfile._EndRecData(stream)  # what `ZipFile` goes by, before it reads the whole list
-        if end and end[zipfile._ECD_SIZE] > MOST_LISTED:
-            raise StylenormError(f"{file.name} lists too many files; paint them in several parts")
-        infos = opened.zip(file).infolist()
+        short = not end or end[zipfile._ECD_SIZE] <= MOST_LISTED
+        infos = opened.zip(file).infolist() if short else []
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise StylenormError(f"{file.name} is a damaged zip ({reason(error)}); make it again") from None
+    if not short:
+        raise StylenormError(f"{file.name} lists too many files; paint them in several parts")
     return [info for info in infos if is_picture(info)]
 
 

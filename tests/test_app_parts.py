@@ -153,7 +153,7 @@ def test_a_zip_that_lists_too_much_is_not_read(tmp_path):
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, count * len(entry), 0, 0)  # it says that there is one
     (tmp_path / "z.zip").write_bytes(count * entry + end)
     tracemalloc.start()
-    with pytest.raises(StylenormError, match="z.zip lists too many files"):
+    with pytest.raises(StylenormError, match="^z.zip lists too many files"):
         items([tmp_path / "z.zip"])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -255,6 +255,9 @@ def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, m
     studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
     photo, painting = (str(make_photo(shelf.new(f"{name}.jpg"))) for name in ("photo", "painting"))
     studio.finish("ada", photo, Wish([(":painting", 1)], painting, closer=True), "jpeg", 90)
+    shelf.leave("ada")
+    assert shelf.size() == 0
+    photo = str(make_photo(shelf.new("other.jpg")))
     studio.compare("ada", photo, "red-hill", "half contrast")
     shelf.leave("ada")
     assert shelf.size() == 0
