@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -54,6 +55,8 @@ COMPARED = {
         "each channel over all pictures of the training at once: a bright and a dark photograph keep their difference.",
     ),
 }
+
+log = logging.getLogger("stylenorm.app")
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,13 @@ class Studio:
         return [{k: v for k, v in e.to_dict().items() if k != "file"} for e in self.stylizer.styles.values()]
 
     def gallery(self) -> list[tuple[str, str]]:
-        """(thumbnail, title) of every style: its real output on one example photograph."""
+        """(thumbnail, title) of every style that can be read: its real output on one example photograph."""
         photo = None
         found = []
         with self._lock:
             for label, name in self.labels(short=True).items():
+                if not self._sound(name):
+                    continue
                 key = self._version(name)
                 if key not in self._thumbnails or not self._thumbnails[key].is_file():
                     photo = photo or self.stylizer.stylize(example_photo(), name, strength=0, size=2 * THUMBNAIL)
@@ -142,6 +147,16 @@ class Studio:
                     self._thumbnails[key] = target
                 found.append((str(self._thumbnails[key]), label))
         return found
+
+    def _sound(self, name: str) -> bool:
+        """Whether the style can be read. A damaged one is logged, and in no list until `reload` looks at it again."""
+        try:
+            self.stylizer.style(name)
+        except (StylenormError, OSError) as error:
+            log.warning("the style %r is left out: %s", name, error)
+            self.stylizer.styles = {n: entry for n, entry in self.stylizer.styles.items() if n != name}
+            return False
+        return True
 
     def _version(self, name: str) -> tuple[str, int]:
         """Another one for a style that was trained anew under the same name."""
@@ -154,7 +169,8 @@ class Studio:
 
     def example(self) -> tuple[Path, Path] | None:
         """(a photograph, its painting), for a page on which nothing has happened yet."""
-        name = self.first()
+        while (name := self.first()) is not None and not self._sound(name):
+            pass
         if name is None:
             return None
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import struct
 import threading
 import time
@@ -247,6 +248,21 @@ def test_watching_a_training():
 def test_curves_are_thinned():
     curve = [(i, 0, 0) for i in range(1001)]
     assert len(thinned(curve)) < 250 and thinned(curve)[-1][0] == 1000 and thinned(curve[:3]) == curve[:3]
+
+
+def test_a_damaged_style_is_left_out_and_the_rest_is_shown(weights, tmp_path, caplog):
+    weights = shutil.copytree(weights, tmp_path / "weights", symlinks=True)
+    file = weights / "styles" / "blue-tree.safetensors"
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-5] + bytes([sound[-5] ^ 1]) + sound[-4:])  # its header can be read
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights)
+    assert studio.first() == "blue-tree" and studio.example() and "'blue-tree' is left out" in caplog.text
+    studio.reload()
+    assert [label for _, label in studio.gallery()] == ["Red Hill", "tall-grass"]
+    assert "blue-tree" not in dict(studio.choices()).values()
+    file.write_bytes(sound)
+    studio.reload()
+    assert len(studio.gallery()) == 3
 
 
 def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, monkeypatch):
