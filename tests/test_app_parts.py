@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import struct
 import threading
@@ -263,6 +264,17 @@ def test_a_damaged_style_is_left_out_and_the_rest_is_shown(weights, tmp_path, ca
     file.write_bytes(sound)
     studio.reload()
     assert len(studio.gallery()) == 3
+
+
+def test_a_style_that_was_trained_anew_by_the_same_name_is_shown_anew(weights, tmp_path):
+    weights = shutil.copytree(weights, tmp_path / "weights", symlinks=True)
+    file = weights / "styles" / "blue-tree.safetensors"
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights)
+    before, example = dict(map(reversed, studio.gallery())), studio.example()
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000))
+    studio.reload()
+    after = dict(map(reversed, studio.gallery()))
+    assert {label for label in after if after[label] != before[label]} == {"Blue Tree"} and studio.example() != example
 
 
 def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, monkeypatch):
