@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MOST_VISITORS = 200  # held at a time; the one that has been silent for longest goes first
+SILENT = 24 * 3600  # seconds; who says nothing for so long is gone: a program does not tell when it leaves
 
 
 class Shelf:
@@ -28,6 +29,7 @@ class Shelf:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._held: OrderedDict[str, dict[str, set[Path]]] = OrderedDict()
+        self._heard: dict[str, float] = {}
         self._kept: set[Path] = set()
 
     def new(self, name: str) -> Path:
@@ -41,12 +43,18 @@ class Shelf:
         paths = {Path(p).resolve() for p in paths if p is not None}
         with self._lock:
             slots = self._held.setdefault(visitor, {})
-            self._held.move_to_end(visitor)
+            self._hear(visitor)
             before, slots[slot] = slots.get(slot, set()), paths
             gone = before - paths
             while len(self._held) > MOST_VISITORS:
-                gone |= _all(self._held.popitem(last=False)[1])
+                gone |= self._forget(next(iter(self._held)))
             self._delete(gone)
+
+    def stay(self, visitor: str) -> None:
+        """``visitor`` has work going on here, and counts as heard, unless the page was closed."""
+        with self._lock:
+            if visitor in self._held:
+                self._hear(visitor)
 
     def keep(self, *paths: str | Path) -> None:
         """Never delete these: examples and thumbnails."""
@@ -60,10 +68,10 @@ class Shelf:
     def leave(self, visitor: str) -> None:
         """``visitor`` closed the page."""
         with self._lock:
-            self._delete(_all(self._held.pop(visitor, {})))
+            self._delete(self._forget(visitor))
 
     def sweep(self, seconds: float) -> None:
-        """Delete what has lain here for longer than that, and that nobody holds and nothing keeps."""
+        """Delete what has lain here for longer than that, and that nobody holds and nothing keeps; forget the silent."""
         old, before = set(), time.time() - seconds
         for folder, _, names in os.walk(self.folder):
             for path in (Path(folder, name) for name in names):
@@ -71,11 +79,21 @@ class Shelf:
                     if path.lstat().st_ctime < before:  # a file that was moved here keeps the time it was written at
                         old.add(path)
         with self._lock:
+            for visitor in [v for v, heard in self._heard.items() if time.monotonic() - heard > SILENT]:
+                old |= self._forget(visitor)
             self._delete(old)
 
     def size(self) -> int:
         """Bytes that lie here."""
         return sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+
+    def _hear(self, visitor: str) -> None:
+        self._held.move_to_end(visitor)
+        self._heard[visitor] = time.monotonic()
+
+    def _forget(self, visitor: str) -> set[Path]:
+        self._heard.pop(visitor, None)
+        return _all(self._held.pop(visitor, {}))
 
     def _delete(self, paths: set[Path]) -> None:
         wanted = self._kept.union(*(_all(slots) for slots in self._held.values()))

@@ -361,6 +361,7 @@ class Studio:
         yield 0, len(work), None, rows, None
         with Results(target, format) as results:
             for number, item in enumerate(work, 1):
+                self.shelf.stay(visitor)
                 try:
                     picture = self.read(item.read(), item.name)
                     self._check_size(picture, wish.size)

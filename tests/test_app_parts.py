@@ -82,6 +82,19 @@ def test_a_sweep_takes_what_is_old_and_what_nobody_wants(tmp_path):
     assert not old.parent.exists() and held.exists() and kept.exists()
 
 
+def test_a_sweep_forgets_the_silent_but_not_those_at_work(tmp_path, monkeypatch):
+    shelf, files = Shelf(tmp_path), {}
+    for visitor in ("ada", "bob"):
+        files[visitor] = shelf.new("x")
+        files[visitor].write_text("x")
+        shelf.hold(visitor, "photo", [files[visitor]])
+    monkeypatch.setattr("app.files.time.monotonic", lambda now=time.monotonic() + 25 * 3600: now)
+    shelf.stay("bob")
+    shelf.stay("eve")  # who left
+    shelf.sweep(3600)
+    assert not files["ada"].exists() and files["bob"].exists()
+
+
 def test_the_page_is_swept_while_it_is_served(weights, tmp_path, monkeypatch):
     from app import main
 
