@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -19,6 +18,7 @@ from torch import Tensor
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
+from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, part
 from stylenorm.style import Style, StyleEncoder
 
 
@@ -37,11 +37,7 @@ def network_hash(generator: Generator) -> str:
 
     A style means something to one set of generator weights alone; this is how the two recognise one another.
     """
-    digest = hashlib.sha256(json.dumps(generator.config.to_dict(), sort_keys=True).encode())
-    for key, value in sorted(generator.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(_stored(key, value).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return generator_hash(generator.config.to_dict(), {k: _stored(k, v).numpy() for k, v in generator.state_dict().items()})
 
 
 def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder | None, **about) -> str:
@@ -54,7 +50,7 @@ def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder |
     if not all(torch.isfinite(t).all() for t in tensors.values()):
         raise WeightsError(f"the network for {path} has weights that are not finite in float16; it was not written")
     values = {"config": generator.config.to_dict(), "encoder": settings, "hash": network_hash(generator), "about": about}
-    write_tensors(path, tensors, pack("network", **values, checksum=_checksum(tensors)))
+    write_tensors(path, tensors, pack("network", **values, checksum=checksum(_arrays(tensors))))
     return values["hash"]
 
 
@@ -74,10 +70,11 @@ def load_network(path: str | Path) -> Network:
         generator.load_state_dict(_part(tensors, "generator."), assign=True)
         if encoder is not None:
             encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
+        whole = intact(_arrays(tensors), values)
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{path} does not hold the network that it describes ({_first_line(error)})") from None
+        raise WeightsError(f"{path} does not hold the network that it describes ({first_line(error)})") from None
     digest = network_hash(generator)
-    if digest != values.get("hash") or not _intact(tensors, values):
+    if digest != values.get("hash") or not whole:
         raise WeightsError(f"{path} is damaged: its weights do not match their hash; fetch it again")
     return Network(generator.eval(), encoder.eval() if encoder else None, digest, values.get("about", {}))
 
@@ -91,7 +88,7 @@ def save_style(path: str | Path, style: Style) -> None:
         raise StyleError(f"the style {style.name!r} is not one row of numbers that are finite in float16")
     tensors = {"gamma": flat[0, 0], "beta": flat[0, 1]}
     values = {"name": style.name, "network": style.network, "channels": list(style.channels), "about": dict(style.provenance)}
-    write_tensors(path, tensors, pack("style", **values, checksum=_checksum(tensors)))
+    write_tensors(path, tensors, pack("style", **values, checksum=checksum(_arrays(tensors))))
 
 
 def load_style(path: str | Path, network: str | None = None) -> Style:
@@ -105,13 +102,13 @@ def load_style(path: str | Path, network: str | None = None) -> Style:
         flat = torch.stack([tensors["gamma"].float(), tensors["beta"].float()])[None]
         if not torch.isfinite(flat).all():
             raise ValueError("not finite")
-        if not _intact(tensors, values):
+        if not intact(_arrays(tensors), values):
             raise ValueError("its numbers do not match their checksum")
         return Style.from_flat(
             flat, channels, name=values["name"], provenance=values.get("about", {}), network=values["network"]
         )
     except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise WeightsError(f"{path} does not hold the style that it describes ({_first_line(error)})") from None
+        raise WeightsError(f"{path} does not hold the style that it describes ({first_line(error)})") from None
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -143,7 +140,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged ({_first_line(error)}); fetch it again") from None
+        raise damaged(path, error) from None
 
 
 def _stored(key: str, value: Tensor) -> Tensor:
@@ -152,23 +149,9 @@ def _stored(key: str, value: Tensor) -> Tensor:
     return value.half() if value.is_floating_point() and "running_" not in key else value
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """16 hexadecimal digits of everything in a file, the encoder included, so that a flipped bit does not pass."""
-    digest = hashlib.sha256()
-    for key, value in sorted(tensors.items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)} ".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def _intact(tensors: Mapping[str, Tensor], values: Mapping[str, object]) -> bool:
-    return values.get("checksum") in (None, _checksum(tensors))  # the first files had none
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {k: v.detach().cpu().numpy() for k, v in tensors.items()}
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    return {k: v.float() if v.is_floating_point() else v for k, v in part.items()}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return {k: v.float() if v.is_floating_point() else v for k, v in part(tensors, prefix).items()}

@@ -195,10 +195,16 @@ def stylize(
 
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
-        from stylenorm.engine import Stylizer
+        from stylenorm.plain import plain_stylizer
         from stylenorm.tiffs import page_count
 
-        stylizer = Stylizer(weights, device=device, backend=backend, memory=memory)
+        def with_torch():
+            from stylenorm.engine import Stylizer
+
+            return Stylizer(weights, device=device, backend=backend, memory=memory)
+
+        plain = not kept and strength == 1 and paint_at is None and not any(map(is_moving, jobs))
+        stylizer = (plain_stylizer(weights, device, backend, memory, with_torch) if plain else None) or with_torch()
         predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
         if refine:
             shown = refined_on(jobs)

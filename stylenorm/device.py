@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -10,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from stylenorm.errors import StylenormError, out_of_memory
+from stylenorm.machine import free_main_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -46,54 +45,12 @@ def telling_memory(advice: str) -> Iterator[None]:
         raise StylenormError(f"this needs more memory than there is; {advice}") from None
 
 
-def machine_memory() -> int:
-    """Bytes of main memory that this machine, or the container on it, has; 4 GiB where nothing tells."""
-    known = [4 << 30]
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    elif (told := _told_memory()) is not None:
-        known = [told.total]
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else ""
-    return min(known + ([int(text)] if text.isdigit() else []))
-
-
 def free_memory(device: torch.device) -> int | None:
     """Bytes of memory that can be taken on ``device`` without swapping; None where the system does not tell."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type not in ("cpu", "mps"):  # a Mac has one memory for both
-        return None
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":") for line in file)
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        told = _told_memory()
-        return None if told is None else told.available
-    return min(free, _left_to_container())
-
-
-def _told_memory():
-    """What psutil knows of main memory, which comes with this package where the system is not Linux; else None."""
-    try:
-        import psutil
-
-        return psutil.virtual_memory()
-    except Exception:  # noqa: BLE001: not there, or not for this system
-        return None
-
-
-def _left_to_container() -> float:
-    """Bytes that the container, if this is one, lets us take: its limit less what is taken and cannot be given back."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - taken + int(stat["inactive_file"]))
-    except (OSError, KeyError, ValueError):  # "max" is no number
-        return math.inf
+    return free_main_memory() if device.type in ("cpu", "mps") else None  # a Mac has one memory for both
 
 
 def loading_processes(device: torch.device, together: int = 1) -> int:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from stylenorm.backends import FLOAT32_BYTES, Backend, choose_backend
+from stylenorm.backends import Backend, choose_backend
 from stylenorm.bands import BAND, Pixels, in_bands, size_of
 from stylenorm.catalog import StyleEntry, network_file, photos_folder, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_style
@@ -22,9 +22,11 @@ from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.flat import FlatBackend, own_share, side_by_side
 from stylenorm.generator import pad_to
+from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_tensor
 from stylenorm.perceptual import VGGFeatures, short_side_shape, style_statistics
+from stylenorm.plain import AROUND, check_options, margin_of, mirrored_beyond
 from stylenorm.plots import sheet
 from stylenorm.refining import refined
 from stylenorm.steady import Pool, Steady
@@ -37,7 +39,6 @@ REFINE_SIZES = 64, 512  # px, smallest and largest side of the photographs' midd
 STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
 FLAT_SIDE = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips
 SMOOTHING = 0.8  # of films, the share of the past
-AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
 
 Paint = Callable[[Pixels, Style], Pixels]
@@ -142,7 +143,7 @@ class Stylizer:
         ``info``; `stylenorm.images.write_picture` writes them into the file. A photograph of 16 bits is painted
         in 16 bits, which are there as well, for PNG and TIFF.
         """
-        _check_options(strength, size=size, paint_at=paint_at)
+        check_options(strength, size=size, paint_at=paint_at)
         wanted = self.resolve(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
@@ -200,7 +201,7 @@ class Stylizer:
         The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
-        _check_options(strength, size=size)
+        check_options(strength, size=size)
         if not 0 <= smoothing < 1:
             raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {smoothing}")
         steady = Steady(smoothing, self._network.generator.config.stride, fixed)
@@ -306,7 +307,7 @@ class Stylizer:
         return backend.pooled(frames, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
 
     def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
-        beyond = self._margin(size_of(photo))
+        beyond = margin_of(size_of(photo), self._network.generator.config.stride)
         painted = (run or self._backend_for(photo))(mirrored_beyond(np.asarray(photo), beyond), self._style_beyond(style, beyond))
         painted = np.ascontiguousarray(painted[beyond:, beyond:])
         return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
@@ -315,7 +316,7 @@ class Stylizer:
         """Photographs of one size in one pass."""
         if not photos:
             return []
-        beyond = self._margin(photos[0].size)
+        beyond = margin_of(photos[0].size, self._network.generator.config.stride)
         stack = np.stack([mirrored_beyond(np.asarray(p), beyond) for p in photos])
         painted = self._backend.together(stack, self._style_beyond(style, beyond))
         return [Image.fromarray(p) for p in np.ascontiguousarray(painted[:, beyond:, beyond:])]
@@ -326,7 +327,7 @@ class Stylizer:
         return self._backend if share == 1 else FlatBackend(self._backend, share, _ordinary_photos)
 
     def _in_strips(self, photo: Pixels, style: Style) -> Pixels:
-        beyond = self._margin(size_of(photo))
+        beyond = margin_of(size_of(photo), self._network.generator.config.stride)
         larger = mirrored_beyond(np.asarray(photo), beyond)
         if not isinstance(photo, np.ndarray):
             larger = Image.fromarray(larger)
@@ -334,15 +335,6 @@ class Stylizer:
         del larger
         cut = np.ascontiguousarray(np.asarray(painted)[beyond:, beyond:])  # Pillow takes a large crop for an attack
         return cut if isinstance(photo, np.ndarray) else Image.fromarray(cut)
-
-    def _margin(self, size: tuple[int, int]) -> int:
-        """Pixels that are painted beyond the upper and the left edge and cut off again.
-
-        The network draws a few coloured lines along an upper edge, as it has learned to know it by its reflection.
-        One stride, so that the grid of its maps stays where it is; none for a picture that is no larger itself.
-        """
-        stride = self._network.generator.config.stride
-        return stride if min(size) > stride else 0
 
     def _style_beyond(self, style: Style, beyond: int) -> Style:
         """``style`` for a picture with its margin: of one with regions every map is continued like the picture."""
@@ -461,19 +453,6 @@ def _changed(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError:  # reading it will tell
         return 0
-
-
-def _check_options(strength: float, **sides: int | None) -> None:
-    if not 0 <= strength <= 1:
-        raise StyleError(f"strength must lie between 0 and 1, not {strength}")
-    for what, side in sides.items():
-        if side is not None and not 16 <= side <= 30000:
-            raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
-
-
-def mirrored_beyond(pixels: np.ndarray, margin: int) -> np.ndarray:
-    """(H, W, C) with ``margin`` more rows above and columns to the left, mirrored."""
-    return np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels
 
 
 def _mirrored_map(x: torch.Tensor, margin: int) -> torch.Tensor:

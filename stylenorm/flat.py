@@ -8,13 +8,16 @@ same style, the more of them the flatter it is: black comes out dark, a blue sky
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from stylenorm.backends import Backend
 from stylenorm.bands import Pixels
-from stylenorm.style import Style
+
+if TYPE_CHECKING:  # which would import torch
+    from stylenorm.backends import Backend
+    from stylenorm.style import Style
 
 PLAIN = 3.0  # levels of 255: the deviation from which on a picture has enough of its own
 SIDE = 256  # px of each photograph

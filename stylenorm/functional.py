@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from stylenorm.architecture import EPSILON, KINDS
 from stylenorm.fused import can_fuse, fused, fused_gradient, vmapped
 
-KINDS = ("batch", "layer", "instance", "group")
 SPATIAL = (-2, -1)
 
 
@@ -34,10 +34,6 @@ def minimum_epsilon(dtype: torch.dtype, gradient: float = 1.0) -> float:
     info = torch.finfo(dtype)
     slope = (max(1.0, gradient / 2) / info.max) ** (2 / 3)
     return max(info.tiny, slope) * (1 + 8 * info.eps)
-
-
-# torch's value, which float32 statistics allow with twenty orders of magnitude to spare
-EPSILON = max(1e-5, minimum_epsilon(torch.float32))
 
 
 def moments(

@@ -3,80 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylenorm.errors import StylenormError
-from stylenorm.functional import KINDS
+from stylenorm.architecture import GeneratorConfig, padded_length
 from stylenorm.layers import ConditionalNorm
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 Moments = tuple[Tensor, Tensor]  # mean, variance
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """What it takes to build a `Generator`.
-
-    widths: channels at 1/2, 1/4, 1/8, ... of the picture's resolution.
-    blocks: residual blocks at each of those resolutions. The deep ones are what sees a painting's large forms.
-    norm: "instance", "layer", "group" or "batch", the kind of every normalization.
-    num_groups: groups of the "group" kind; must divide every width.
-    """
-
-    widths: tuple[int, ...] = (24, 48, 96, 160)
-    blocks: tuple[int, ...] = (0, 1, 2, 4)
-    norm: str = "instance"
-    num_groups: int = 8
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
-        object.__setattr__(self, "blocks", tuple(int(b) for b in self.blocks))
-        if len(self.widths) != len(self.blocks) or len(self.widths) < 2:
-            raise StylenormError("a generator needs at least two widths, and one number of blocks for each width")
-        if min(self.widths) < 1 or min(self.blocks) < 0:
-            raise StylenormError("a generator's widths must be positive, and its blocks not negative")
-        if self.norm not in KINDS:
-            raise StylenormError(f"no norm {self.norm!r}; choose one of {', '.join(KINDS)}")
-        if self.norm == "group" and (self.num_groups < 1 or any(w % self.num_groups for w in self.widths)):
-            raise StylenormError(f"{self.num_groups} groups do not divide every width of {self.widths}")
-
-    @property
-    def stride(self) -> int:
-        """Pixels of the picture for one position of the deepest feature map."""
-        return 2 ** len(self.widths)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Channels of each normalization, in the order in which `Generator` uses them."""
-        down = list(self.widths)
-        deep = [self.widths[-1]] * (2 * self.blocks[-1])
-        up = [w for w, b in zip(self.widths[-2::-1], self.blocks[-2::-1]) for _ in range(1 + 2 * b)]
-        return tuple(down + deep + up)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `Generator` calls the layer of each normalization, in the order of `channels`."""
-        levels = len(self.widths) - 1
-        names = ["stem"] + [f"down.{i}" for i in range(levels)]
-        names += [f"deep.{i}.{half}" for i in range(self.blocks[-1]) for half in ("first", "second")]
-        for level, blocks in enumerate(self.blocks[-2::-1]):
-            names += [f"up.{level}"] + [f"wide.{level}.{i}.{half}" for i in range(blocks) for half in ("first", "second")]
-        return tuple(names)
-
-    def to_dict(self) -> dict:
-        return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "GeneratorConfig":
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise StylenormError(f"unknown generator settings: {', '.join(sorted(unknown))}")
-        return cls(**values)
 
 
 class StyledConv(nn.Module):
@@ -286,11 +223,6 @@ class _Reflect(torch.autograd.Function):
         dx[..., 1] += rows[..., 0]
         dx[..., -2] += rows[..., -1]
         return dx
-
-
-def padded_length(length: int, stride: int) -> int:
-    """The next multiple of ``stride``, and at least two of them: a map of one position has nothing to reflect."""
-    return max(-(-length // stride), 2) * stride
 
 
 def pad_to(x: Tensor, stride: int) -> Tensor:

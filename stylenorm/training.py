@@ -26,12 +26,12 @@ from stylenorm.device import (
     deterministic,
     joined,
     loading_processes,
-    machine_memory,
     out_of_memory,
     peak_flops,
     telling_memory,
 )
 from stylenorm.errors import ImageError, StylenormError
+from stylenorm.machine import machine_memory
 from stylenorm.muon import Muon, Together
 from stylenorm.perceptual import CONTENT_LAYER, content_loss, grams, structure_loss, style_loss
 from stylenorm.style import Style

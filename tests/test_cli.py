@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -186,6 +187,18 @@ def test_stylizing_imports_no_torchvision_gradio_or_matplotlib(weights, photo, t
     command = ["stylize", photo, "--style", "red-hill", "--weights", weights, "--backend", backend, "--device", "cpu"]
     sheet = ["sheet", photo, "--weights", weights, "--backend", backend, "--device", "cpu", "-o", tmp_path / "sheet.png"]
     imports([*command, "-o", tmp_path / "out.jpg"], sheet, code=0, absent=("torchvision", "gradio", "matplotlib", "pandas"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+def test_a_named_style_on_a_cpu_takes_no_torch(weights, photo, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for seed in (1, 2):
+        make_photo(folder / f"{seed}.jpg", seed=seed)
+    common = ["--weights", weights, "--device", "cpu"]
+    one = ["stylize", photo, "--style", "red-hill:2,blue-tree", "--preserve-color", "--size", "50", "-o", tmp_path / "out.png"]
+    several = ["stylize", folder, "--style", "red-hill", "--backend", "openvino", "-o", tmp_path / "out"]
+    imports([*one, *common], [*several, *common], code=0, absent=("torch", "torchvision"))
 
 
 # ---- stylize: one photograph -------------------------------------------------------------------

@@ -1,0 +1,226 @@
+"""A generator in OpenVINO, from its configuration and weights as arrays. Without torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from stylenorm.architecture import EPSILON, GeneratorConfig, padded_length
+from stylenorm.compat import openvino
+
+FLOAT32_BYTES = 220  # a pixel, measured, see BENCHMARKS.md
+
+Weights = Mapping[str, np.ndarray]  # by the names that a `Generator` gives them
+
+
+class CompiledGraph:
+    """The graph on the CPU, in bfloat16 where the processor computes in it.
+
+    It takes uint8 pixels and gives uint8 pixels, so that scaling and reordering run in it, too, and γ and β are an
+    input, so one compiled graph serves every style, blend and picture size. Pictures of 16 bits have a graph of their
+    own in float32, compiled when the first one comes.
+    """
+
+    def __init__(self, config: GeneratorConfig, weights: Weights, threads: int | None = None, precision: str = "auto") -> None:
+        self.config, self.weights = config, weights
+        self.core = openvino().Core()
+        native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        half = precision == "bf16" or (precision == "auto" and native)
+        self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
+        if threads:
+            self.settings["INFERENCE_NUM_THREADS"] = threads
+        self.compiled = self._compile()
+        self.deep = self.steered = None
+        self.lock = threading.Lock()
+        self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
+        self.name = f"OpenVINO on cpu, {'bfloat16' if half else 'float32'}"
+
+    def __call__(self, picture: np.ndarray, style: np.ndarray) -> np.ndarray:
+        """picture: uint8 or uint16 (H, W, 3), and so the painting. style: float32 (1, 2, T)."""
+        return self._run(self.compiled if picture.dtype == np.uint8 else self._deep(), picture, style)[0]
+
+    def steer(self, picture: np.ndarray, style: np.ndarray, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """As `stylenorm.backends.Backend.steered`."""
+        painted, own = self._run(self._steered(), picture, style, given[None], np.array([share], np.float32))
+        return painted, own.reshape(2, -1)
+
+    def _compile(self, dtype: type = np.uint8, steered: bool = False, **settings):
+        return self.core.compile_model(openvino_graph(self.config, self.weights, dtype, steered), "CPU", self.settings | settings)
+
+    def _deep(self):
+        with self.lock:
+            self.deep = self.deep or self._compile(np.uint16, INFERENCE_PRECISION_HINT="f32")
+            return self.deep
+
+    def _steered(self):
+        with self.lock:
+            self.steered = self.steered or self._compile(steered=True)
+            return self.steered
+
+    def _run(self, compiled, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
+        height, width = picture.shape[:2]
+        padded = picture
+        for axis, length in enumerate((height, width)):
+            target = padded_length(length, self.config.stride)
+            if target != length:
+                padded = padded.take(_reflected_index(length, target), axis)
+        request = compiled.create_infer_request()  # one a call: several threads may paint at once
+        found = request.infer([np.ascontiguousarray(padded)[None], style, *more])
+        out, *rest = (found[port] for port in compiled.outputs)
+        return [out[0, :height, :width].copy(), *(r.copy() for r in rest)]
+
+
+def _reflected_index(length: int, target: int) -> np.ndarray:
+    """As `stylenorm.generator.reflected_index`."""
+    period = max(2 * (length - 1), 1)
+    index = np.arange(target) % period
+    return np.minimum(index, period - index) if length > 1 else np.zeros_like(index)
+
+
+def openvino_graph(config: GeneratorConfig, weights: Weights, dtype: type = np.uint8, steered: bool = False):
+    """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) and (1, 2, T) float32 to (1, H, W, 3).
+
+    dtype: of the pixels in and out, uint8 or uint16. H and W must be multiples of the generator's stride. A test
+    holds it against the generator itself. steered adds the inputs and the output of `Backend.steered`: given
+    (1, 2, T) and share (1,), and own (1, 2 T, 1, 1).
+    """
+    return _Graph(config, weights, steered).model(dtype)
+
+
+class _Graph:
+    """Goes the way of a generator's forward and writes down one operation for each step."""
+
+    def __init__(self, config: GeneratorConfig, weights: Weights, steered: bool) -> None:
+        openvino()
+        import openvino.opset13 as ops
+
+        self.ops, self.config, self.steered = ops, config, steered
+        self.weights = {k: np.ascontiguousarray(v, np.float32) for k, v in weights.items()}
+        self.names = iter(config.names)
+
+    def model(self, dtype: type):
+        white = np.float32(np.iinfo(dtype).max)
+
+        ops, config = self.ops, self.config
+        image = ops.parameter([1, -1, -1, 3], dtype, name="image")
+        total = sum(config.channels)
+        style = ops.parameter([1, 2, total], np.float32, name="style")
+        inputs = [image, style]
+        self.pairs = self.columns(style)
+        if self.steered:
+            given, self.share = ops.parameter([1, 2, total], np.float32, name="given"), ops.parameter([1], np.float32, name="share")
+            inputs += [given, self.share]
+            self.given, self.own = self.columns(given), []
+
+        x = ops.transpose(ops.convert(image, "f32"), np.array([0, 3, 1, 2]))
+        x = ops.space_to_depth(ops.multiply(x, np.float32(1 / white)), "depth_first", 2)
+        x = self.relu(self.styled(x))
+        skips = []
+        for _ in config.widths[1:]:
+            skips.append(x)
+            x = self.relu(self.styled(x, stride=2))
+        for _ in range(config.blocks[-1]):
+            x = self.residual(x)
+        for blocks in config.blocks[-2::-1]:
+            x = self.relu(ops.add(self.styled(self.double(x)), skips.pop()))
+            for _ in range(blocks):
+                x = self.residual(x)
+        x = self.convolution(x, *_folded(self.weights["out.weight"], self.weights["out.bias"]))
+        x = ops.depth_to_space(ops.sigmoid(x), "depth_first", 2)
+        x = ops.transpose(ops.add(ops.multiply(x, white), np.float32(0.5)), np.array([0, 2, 3, 1]))
+        results = [ops.result(ops.convert(x, "u8" if dtype == np.uint8 else "u16"))]
+        if self.steered:
+            own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance
+            results.append(ops.result(ops.concat(own, 1)))
+        return openvino().Model(results, inputs, "stylenorm")
+
+    def columns(self, rows):
+        """Of an input (1, 2, T): the two (1, C, 1, 1) of each normalization, in the generator's order."""
+        channels = self.config.channels
+        whole = self.ops.reshape(rows, np.array([1, 2 * sum(channels), 1, 1]), False)
+        parts = self.ops.variadic_split(whole, 1, np.array(channels * 2, np.int64))
+        return iter([(parts.output(i), parts.output(len(channels) + i)) for i in range(len(channels))])
+
+    def relu(self, x):
+        return self.ops.relu(x)
+
+    def double(self, x):
+        return self.ops.interpolate(
+            x,
+            np.array([2.0, 2.0], np.float32),
+            "linear_onnx",
+            "scales",
+            coordinate_transformation_mode="half_pixel",
+            axes=np.array([2, 3]),
+        )
+
+    def residual(self, x):
+        return self.ops.add(x, self.styled(self.relu(self.styled(x))))
+
+    def convolution(self, x, weight: np.ndarray, bias: np.ndarray | None = None, stride: int = 1):
+        ops = self.ops
+        one = np.array([0, 0, 1, 1])
+        x = ops.pad(x, one, one, "reflect")
+        # Given as an array, it would become a list of Python numbers on the way.
+        x = ops.convolution(x, ops.constant(weight), [stride, stride], [0, 0], [0, 0], [1, 1])
+        return x if bias is None else ops.add(x, bias.reshape(1, -1, 1, 1))
+
+    def styled(self, x, stride: int = 1):
+        (gamma, beta), name = next(self.pairs), next(self.names)
+        weight = self.weights[f"{name}.conv.weight"]
+        x = self.convolution(x, weight, stride=stride)
+        x = (self.stripped if self.steered else self.normalized)(x, f"{name}.norm", len(weight))
+        return self.ops.add(self.ops.multiply(x, gamma), beta)
+
+    def stripped(self, x, name: str, channels: int):
+        """The normalization with moments that are partly given, partly the map's own."""
+        ops, given = self.ops, next(self.given)
+        if self.config.norm == "batch":
+            self.own.append(given)
+            return self.normalized(x, name, channels)
+        own = self.moments(x, channels)
+        self.own.append(own)
+        mean, var = (ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own))
+        scale = ops.power(ops.add(var, np.float32(EPSILON)), np.float32(-0.5))
+        return ops.multiply(ops.subtract(x, mean), scale)
+
+    def moments(self, x, channels: int):
+        """Mean and variance as (1, C, 1, 1), whichever channels share them."""
+        ops = self.ops
+        space = np.array([2, 3])
+        groups = {"instance": channels, "layer": 1, "group": self.config.num_groups}[self.config.norm]
+
+        def shared(t):  # (1, C, 1, 1) averaged over the channels of a group
+            if groups == channels:
+                return t
+            t = ops.reduce_mean(ops.reshape(t, np.array([1, groups, -1, 1]), False), np.array([2]), True)
+            t = ops.broadcast(t, np.array([1, groups, channels // groups, 1]))
+            return ops.reshape(t, np.array([1, channels, 1, 1]), False)
+
+        mean = shared(ops.reduce_mean(x, space, True))
+        centred = ops.subtract(x, mean)
+        return mean, shared(ops.reduce_mean(ops.multiply(centred, centred), space, True))
+
+    def normalized(self, x, name: str, channels: int):
+        ops, kind, groups = self.ops, self.config.norm, self.config.num_groups
+        if kind == "batch":
+            scale = 1 / np.sqrt(self.weights[f"{name}.running_var"] + np.float32(EPSILON))
+            shift = -self.weights[f"{name}.running_mean"] * scale
+            return ops.add(ops.multiply(x, scale.reshape(1, -1, 1, 1)), shift.reshape(1, -1, 1, 1))
+        if kind == "group":
+            shape = ops.shape_of(x)
+            x = ops.reshape(x, np.array([0, groups, -1]), True)
+            return ops.reshape(ops.mvn(x, np.array([2]), True, EPSILON, "inside_sqrt"), shape, False)
+        axes = {"instance": [2, 3], "layer": [1, 2, 3]}[kind]
+        return ops.mvn(x, np.array(axes), True, EPSILON, "inside_sqrt")
+
+
+def _folded(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `stylenorm.generator.UnfoldingConv.folded`."""
+    count = np.arange(5)
+    position = (count + count[:2, None]) // 2
+    taps = (position[:, None] == count[:3, None]).astype(np.float32)
+    folded = np.einsum("dckl,pik,qjl->dpqcij", weight, taps, taps)
+    return folded.reshape(-1, *folded.shape[3:]), bias.repeat(4)

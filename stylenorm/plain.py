@@ -1,0 +1,151 @@
+"""What is asked for most, without torch: importing that takes longer than painting a photograph in a named style.
+
+Also what `stylenorm.engine` has in common with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stylenorm.architecture import GeneratorConfig
+from stylenorm.catalog import network_file, style_entries
+from stylenorm.errors import StyleError, WeightsError
+from stylenorm.flat import own_share
+from stylenorm.graph import CompiledGraph
+from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
+from stylenorm.machine import free_main_memory, may_have_gpu
+from stylenorm.metadata import read_metadata
+from stylenorm.stored import generator_hash, intact, part, read_arrays
+
+AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
+
+
+@dataclass(frozen=True)
+class PlainStyle:
+    """Named styles with their weights. flat: (1, 2, T) float32, γ, then β."""
+
+    name: str
+    flat: np.ndarray
+    parts: Sequence[tuple[str, float]]
+
+
+class PlainStylizer:
+    """`stylenorm.engine.Stylizer` for named styles, the network in OpenVINO on the CPU.
+
+    Paints the same picture. One that it cannot (of 16 bits, of next to one colour, or larger than half of the free
+    memory) it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
+
+    Raises whatever is wrong with the network file, not always in one sentence: `plain_stylizer` takes care of that.
+    """
+
+    def __init__(self, weights: str | Path | None, memory: float | None, stylizer: Callable) -> None:
+        file = network_file(weights)
+        values, arrays = read_metadata(file, "network"), read_arrays(file)
+        self._config = GeneratorConfig.from_dict(values["config"])
+        generator = part(arrays, "generator.")
+        self._hash = generator_hash(self._config.to_dict(), generator)
+        if self._hash != values.get("hash") or not intact(arrays, values):
+            raise WeightsError(f"{file} is damaged")
+        self._graph = CompiledGraph(self._config, generator)
+        self._memory = None if memory is None else memory * 1e9
+        self._files = {entry.name: entry.file for entry in style_entries(file)}
+        self._stylizer, self._made = stylizer, None
+
+    def resolve(self, parts: Sequence[tuple[str, float]]):
+        """What `stylize` takes for (name, weight) pairs, as `stylenorm.style.blend` has it."""
+        try:
+            total = sum(weight for _, weight in parts)
+            shares = [(name, self._row(name), weight / total) for name, weight in parts if weight > 0]
+        except (KeyError, ValueError, TypeError):  # told by who reads it with more care
+            return self._full().resolve(parts)
+        if len(shares) == 1:
+            return PlainStyle(shares[0][0], shares[0][1], parts)
+        name = "+".join(f"{name}:{share:.2g}" for name, _, share in shares)
+        return PlainStyle(name, sum(row * share for _, row, share in shares), parts)
+
+    def stylize(
+        self,
+        image,
+        style,
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        size: int | None = None,
+        strip: bool = False,
+        paint_at: int | None = None,
+        notice: Callable[[str], None] | None = None,
+    ) -> Image.Image:
+        """As `Stylizer.stylize`; style is what `resolve` gave."""
+        check_options(strength, size=size, paint_at=paint_at)
+        picture = image if isinstance(image, Picture) else read_picture(image)
+        photo = picture.rgb if size is None else fit(picture.rgb, size)
+        if not self._is_plain(style, picture, photo, strength, paint_at):
+            full = self._full()
+            wanted = full.resolve(style.parts) if isinstance(style, PlainStyle) else style
+            return full.stylize(picture, wanted, strength, preserve_color, size, strip, paint_at, notice)
+        beyond = margin_of(photo.size, self._config.stride)
+        painted = self._graph(mirrored_beyond(np.asarray(photo), beyond), style.flat)[beyond:, beyond:]
+        painted = Image.fromarray(np.ascontiguousarray(painted))
+        return rewrap(picture, recolored(painted, photo) if preserve_color else painted, strip=strip)
+
+    def _is_plain(self, style, picture: Picture, photo: Image.Image, strength: float, paint_at: int | None) -> bool:
+        if not isinstance(style, PlainStyle) or picture.deep is not None or strength < 1 or paint_at is not None:
+            return False
+        free = free_main_memory()
+        most = self._memory if self._memory is not None else math.inf if free is None else free / 2
+        needs = math.prod(photo.size) * (self._graph.bytes_per_pixel + AROUND)
+        return needs <= most and (self._config.norm == "batch" or own_share(photo) == 1)
+
+    def _full(self):
+        self._made = self._made or self._stylizer()
+        return self._made
+
+    def _row(self, name: str) -> np.ndarray:
+        file = self._files[name]
+        values, arrays = read_metadata(file, "style"), read_arrays(file)
+        row = np.stack([arrays["gamma"], arrays["beta"]])[None].astype(np.float32)
+        if row.shape != (1, 2, sum(self._config.channels)) or not np.isfinite(row).all() or not intact(arrays, values):
+            raise ValueError(file)
+        return row
+
+
+def plain_stylizer(
+    weights: str | Path | None, device: str, backend: str, memory: float | None, stylizer: Callable
+) -> PlainStylizer | None:
+    """A `PlainStylizer` where `Stylizer` with these arguments would paint by OpenVINO on the CPU, else None."""
+    if device not in ("auto", "cpu") or backend not in ("auto", "openvino") or find_spec("openvino") is None:
+        return None
+    if device == "auto" and may_have_gpu():
+        return None
+    try:
+        return PlainStylizer(weights, memory, stylizer)
+    except (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError):
+        return None  # `Stylizer` says in one sentence what is wrong
+
+
+def check_options(strength: float, **sides: int | None) -> None:
+    if not 0 <= strength <= 1:
+        raise StyleError(f"strength must lie between 0 and 1, not {strength}")
+    for what, side in sides.items():
+        if side is not None and not 16 <= side <= 30000:
+            raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
+
+
+def margin_of(size: tuple[int, int], stride: int) -> int:
+    """Pixels that are painted beyond the upper and the left edge and cut off again.
+
+    The network draws a few coloured lines along an upper edge, as it has learned to know it by its reflection.
+    One stride, so that the grid of its maps stays where it is; none for a picture that is no larger itself.
+    """
+    return stride if min(size) > stride else 0
+
+
+def mirrored_beyond(pixels: np.ndarray, margin: int) -> np.ndarray:
+    """(H, W, C) with ``margin`` more rows above and columns to the left, mirrored."""
+    return np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels

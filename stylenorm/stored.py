@@ -1,0 +1,56 @@
+"""The arrays in a safetensors file, and the digests that vouch for them. Without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from stylenorm.errors import WeightsError
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(str(path))
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: str | Path, error: BaseException) -> WeightsError:
+    return WeightsError(f"{path} is damaged ({first_line(error)}); fetch it again")
+
+
+def generator_hash(config: Mapping[str, object], weights: Mapping[str, np.ndarray]) -> str:
+    """16 hexadecimal digits of a generator's configuration and of its weights as they are stored."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for key, value in sorted(weights.items()):
+        digest.update(key.encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """16 hexadecimal digits of everything in a file, the encoder included, so that a flipped bit does not pass."""
+    digest = hashlib.sha256()
+    for key, value in sorted(arrays.items()):
+        digest.update(f"{key} torch.{value.dtype} {value.shape} ".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def intact(arrays: Mapping[str, np.ndarray], values: Mapping[str, object]) -> bool:
+    """Whether ``arrays`` are those that the file's metadata ``values`` were written for."""
+    return values.get("checksum") in (None, checksum(arrays))  # the first files had none
+
+
+def part(tensors: Mapping, prefix: str) -> dict:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,159 @@
+"""What paints without torch, held against the `Stylizer` that it stands for."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TINY, make_photo, make_weights
+from PIL import Image
+
+from stylenorm import machine, plain
+from stylenorm.engine import Stylizer
+from stylenorm.errors import StyleError, StylenormError
+from stylenorm.plain import PlainStyle, plain_stylizer
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+
+
+class Counted:
+    """Gives a `Stylizer` and counts how often it is asked."""
+
+    def __init__(self, weights, **options) -> None:
+        self.weights, self.options, self.count = weights, options, 0
+
+    def __call__(self) -> Stylizer:
+        self.count += 1
+        return Stylizer(self.weights, device="cpu", **self.options)
+
+
+def plain_of(weights, memory=None) -> tuple[plain.PlainStylizer, Counted]:
+    full = Counted(weights, memory=memory)
+    return plain_stylizer(weights, "cpu", "auto", memory, full), full
+
+
+def same(a: Image.Image, b: Image.Image) -> bool:
+    alike = a.info.keys() == b.info.keys() and all(np.array_equal(a.info[k], b.info[k]) for k in a.info)
+    return alike and a.mode == b.mode and np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def half_transparent(path, size=(60, 44)):
+    image = Image.open(make_photo(path.with_suffix(".jpg"), size))
+    image.putalpha(Image.linear_gradient("L").resize(size))
+    image.save(path, dpi=(72, 72))
+    return path
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "layer", "group"])
+@pytest.mark.parametrize("size", [(60, 44), (64, 64), (5, 90)])
+def test_it_paints_what_the_stylizer_paints(tmp_path, norm, size):
+    weights = make_weights(tmp_path / norm, 3, replace(TINY, norm=norm))
+    photo, (ours, full) = make_photo(tmp_path / "photo.jpg", size), plain_of(weights)
+    for parts in ([("red-hill", 1.0)], [("red-hill", 2.0), ("blue-tree", 0.7), ("tall-grass", 0.0)]):
+        wanted = ours.resolve(parts)
+        assert isinstance(wanted, PlainStyle) and wanted.name == full().resolve(parts).name
+        assert same(ours.stylize(photo, wanted), Stylizer(weights, device="cpu").stylize(photo, parts))
+    assert ours._made is None
+
+
+@pytest.mark.parametrize("options", [{"preserve_color": True}, {"size": 40}, {"size": 100, "preserve_color": True}, {"strip": True}])
+def test_options_and_what_a_file_holds_beside_its_colours(weights, tmp_path, options):
+    ours, full = plain_of(weights)
+    exif = Image.Exif()
+    exif[0x010E] = "a lake"
+    for photo in (half_transparent(tmp_path / "half.png"), make_photo(tmp_path / "lake.jpg", exif=exif)):
+        painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), **options)
+        assert same(painted, Stylizer(weights, device="cpu").stylize(photo, "red-hill", **options))
+    assert not full.count
+
+
+def test_what_it_cannot_paint_the_stylizer_paints(weights, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
+    one_colour = Image.new("RGB", (50, 40), (30, 90, 200))
+    photo = Image.open(make_photo(tmp_path / "photo.jpg"))
+    for image, options in ((deep, {}), (one_colour, {}), (photo, {"strength": 0.5}), (photo, {"paint_at": 32})):
+        ours, full = plain_of(weights)
+        wanted = ours.resolve([("red-hill", 1.0), ("blue-tree", 1.0)])
+        painted = [ours.stylize(image, wanted, **options) for _ in range(2)]
+        assert full.count == 1
+        assert same(painted[1], full().stylize(image, {"red-hill": 1, "blue-tree": 1}, **options))
+
+
+def test_where_memory_is_short_the_stylizer_paints_in_strips(weights, photo, monkeypatch):
+    told = []
+    for memory, free in ((0.0, 10**12), (None, 1000)):
+        ours, full = plain_of(weights, memory)
+        monkeypatch.setattr(plain, "free_main_memory", lambda: free)
+        painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), notice=told.append)
+        assert full.count == 1 and painted.size == (60, 44)
+    assert "strips" in told[0]
+
+
+@pytest.mark.parametrize("options", [{"strength": 1.5}, {"size": 3}, {"paint_at": 10**6}])
+def test_wrong_options_are_told_alike(weights, photo, options):
+    ours, _ = plain_of(weights)
+    with pytest.raises(StyleError) as first:
+        ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), **options)
+    with pytest.raises(StyleError) as second:
+        Stylizer(weights, device="cpu").stylize(photo, "red-hill", **options)
+    assert str(first.value) == str(second.value)
+
+
+def test_it_leaves_other_devices_and_backends_to_the_stylizer(weights, monkeypatch):
+    for device, backend in (("cuda", "auto"), ("mps", "auto"), ("cpu", "torch")):
+        assert plain_stylizer(weights, device, backend, None, None) is None
+    for gpu in (True, False):
+        monkeypatch.setattr(plain, "may_have_gpu", lambda: gpu)
+        assert (plain_stylizer(weights, "auto", "openvino", None, None) is None) == gpu
+    monkeypatch.setattr(plain, "find_spec", lambda name: None)
+    assert plain_stylizer(weights, "cpu", "auto", None, None) is None
+
+
+def test_a_damaged_network_is_left_to_who_says_so(weights, tmp_path):
+    data = bytearray((weights / "network.safetensors").read_bytes())
+    for name, damaged in {"cut": data[:-9], "flipped": data[:-1] + bytes([data[-1] ^ 1]), "none": b"", "text": b"x" * 999}.items():
+        (tmp_path / name).write_bytes(damaged)
+        assert plain_stylizer(tmp_path / name, "cpu", "auto", None, None) is None
+    assert plain_stylizer(weights / "styles" / "red-hill.safetensors", "cpu", "auto", None, None) is None
+    assert plain_stylizer(tmp_path / "nowhere", "cpu", "auto", None, None) is None
+
+
+def test_a_damaged_style_is_told_in_a_sentence(tmp_path):
+    weights = make_weights(tmp_path / "w", 4)
+    file = weights / "styles" / "red-hill.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    ours, full = plain_of(weights)
+    with pytest.raises(StylenormError, match="red-hill"):
+        ours.resolve([("red-hill", 1.0)])
+    assert full.count == 1
+
+
+@pytest.mark.parametrize(
+    "platform, build, devices, expected",
+    [
+        ("linux", "None", (), False),
+        ("linux", "'12.8'", (), False),
+        ("linux", "'12.8'", ("nvidiactl",), True),
+        ("linux", "'12.8'", ("dxg",), True),
+        ("linux", "None", ("nvidiactl",), False),
+        ("win32", "'12.8'", (), True),
+        ("win32", "None", (), False),
+        ("darwin", "None", (), True),
+    ],
+)
+def test_a_gpu_is_ruled_out_only_where_torch_could_not_find_one(tmp_path, monkeypatch, platform, build, devices, expected):
+    (tmp_path / "version.py").write_text(f"cuda: Optional[str] = {build}\nhip: Optional[str] = None\nxpu: Optional[str] = 'x'\n")
+    monkeypatch.setattr(sys, "platform", platform)
+    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
+    monkeypatch.setattr(machine, "find_spec", lambda name: spec)
+    monkeypatch.setattr(machine.os.path, "exists", lambda path: path in {f"/dev/{name}" for name in devices})
+    assert machine.may_have_gpu() == expected
+
+
+def test_this_machine_agrees_with_torch():
+    import torch
+
+    assert machine.may_have_gpu() or not torch.cuda.is_available()
