@@ -18,7 +18,7 @@ RUN = 4096  # positions whose squares the kernel adds up one by one, in float32
 
 def can_fuse(x: Tensor, gamma: Tensor | None, beta: Tensor | None, dims: tuple[int, ...]) -> bool:
     """Whether `fused` takes it: channels-last on a CPU, a γ and β a channel, for "batch" the same ones for all samples."""
-    if not x.is_cpu or x.dtype not in DTYPES or dims not in (BATCH, INSTANCE, LAYER, GROUP):
+    if not x.is_cpu or x.numel() == 0 or x.dtype not in DTYPES or dims not in (BATCH, INSTANCE, LAYER, GROUP):
         return False
     pair = () if gamma is None else (gamma, beta)
     if any(t.shape[-2:] != (1, 1) or (dims == BATCH and t.shape[0] != 1) for t in pair) or vmapped(x, *pair):

@@ -87,6 +87,8 @@ class _Norm(nn.Module):
                 step = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         elif step is None:
             return  # torch.nn.InstanceNorm2d knows no cumulative average, nor does it count
+        if x.numel() == 0:
+            return  # an empty batch has no moments
         for running, now in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
             running.mul_(1 - step).add_(now.mean((0, 2, 3)).to(running.dtype) * step)
 

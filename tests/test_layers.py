@@ -123,6 +123,19 @@ def test_refuses_what_torch_refuses(kind, n, c, size, training):
             close(ours.train(training)(x), expected, 1e-5)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_batch_gives_an_empty_result_and_moves_no_running_moments(kind, layout):
+    for tracked in (True, False):
+        for training in (True, False):
+            ours, theirs = pairs(4, track_running_stats=tracked)[kind]()
+            x = torch.randn(0, 4, 3, 3).to(memory_format=layout)
+            if kind != "instance":  # torch finds no first sample there
+                agree(ours.train(training), theirs.train(training), x, 0)
+            ours.train(training)(x).sum().backward()
+            assert ours.weight.grad.abs().max() == 0 and all(b.isfinite().all() for b in ours.buffers())
+
+
 def test_eps_defaults_are_torchs():
     for kind in KINDS:
         ours, theirs = pairs(4)[kind]()
