@@ -13,7 +13,7 @@ Moments = tuple[Tensor, Tensor]
 class _Norm(nn.Module):
     """What the layers share: whose moments to strip, and running ones where they are kept. Maps are N, C, H, W."""
 
-    _version = 2  # torch.nn's, whose loader would otherwise look for a state dict without num_batches_tracked
+    _version = 2  # torch.nn's: a state dict of an earlier one, or of none, may lack num_batches_tracked
 
     def __init__(
         self,
@@ -52,6 +52,12 @@ class _Norm(nn.Module):
     def extra_repr(self) -> str:
         groups = f", num_groups={self.num_groups}" if self.kind == "group" else ""
         return f"{self.num_features}, kind={self.kind}{groups}, eps={self.eps}"
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *rest) -> None:
+        count = self.num_batches_tracked
+        if count is not None and (local_metadata.get("version") or 1) < 2:
+            state_dict.setdefault(prefix + "num_batches_tracked", torch.tensor(0) if count.is_meta else count)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def _restyle(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, moments: Moments | None) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.num_features:

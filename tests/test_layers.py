@@ -105,6 +105,19 @@ def test_state_dicts_pass_both_ways(kind):
                 assert torch.equal(value, source.state_dict()[name]) and value.dtype == source.state_dict()[name].dtype
 
 
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+def test_a_state_dict_from_before_batches_were_counted_loads_as_it_does_in_torch(kind):
+    made = [nn.Sequential(layer) for layer in pairs(4, track_running_stats=True)[kind]()]
+    old = {name: torch.rand(4) for name in made[1].state_dict() if not name.endswith("num_batches_tracked")}
+    for network in made:
+        network.load_state_dict(old)
+    assert all(torch.equal(a, b) for a, b in zip(*(network.state_dict().values() for network in made)))
+    new = {name: value for name, value in made[1].state_dict().items() if not name.endswith("running_var")}
+    for network in made:
+        with pytest.raises(RuntimeError, match="running_var"):
+            network.load_state_dict(new)
+
+
 @pytest.mark.parametrize("n, c, size", [(1, 1, 1), (1, 4, 1), (2, 4, 1), (1, 2, 1), (2, 1, 1), (1, 4, 2)])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [True, False])
