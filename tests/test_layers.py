@@ -133,7 +133,7 @@ def test_refuses_what_torch_refuses(kind, n, c, size, training):
             with pytest.raises(ValueError, match="more than 1 value per channel"):
                 ours.train(training)(x)
         else:
-            close(ours.train(training)(x), expected, 1e-5)
+            close(ours.train(training)(x), expected, 1e-4)  # of one value torch leaves its rounding, times 1 / sqrt(eps)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
