@@ -60,7 +60,11 @@ def moments(
 
 
 def normalize(x: Tensor, mean: Tensor, var: Tensor, eps: float = EPSILON) -> Tensor:
-    """``(x - mean) / sqrt(var + eps)`` with moments that broadcast against ``x``; shape and dtype of ``x``."""
+    """``(x - mean) / sqrt(var + eps)`` with moments that broadcast against ``x``; shape and dtype of ``x``.
+
+    Raises:
+        ValueError: ``x`` is not of floating point.
+    """
     return inject(x, mean, var, None, None, eps)
 
 
@@ -71,8 +75,9 @@ def modulate(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     sample serve the whole batch.
 
     Raises:
-        ValueError: ``gamma`` or ``beta`` does not fit ``x``.
+        ValueError: ``gamma`` or ``beta`` does not fit ``x``, or ``x`` is not of floating point.
     """
+    _require_floats(x)
     return torch.addcmul(per_channel(beta, x), widen(x), per_channel(gamma, x)).to(x.dtype)
 
 
@@ -84,8 +89,9 @@ def inject(
     ``gamma`` and ``beta`` may be None, for 1 and 0.
 
     Raises:
-        ValueError: ``gamma`` or ``beta`` does not fit ``x``.
+        ValueError: ``gamma`` or ``beta`` does not fit ``x``, or ``x`` is not of floating point.
     """
+    _require_floats(x)
     wide = widen(x)
     centred, scale = wide - mean.to(wide.dtype), torch.rsqrt(var.to(wide.dtype) + eps)
     if gamma is None or beta is None:
@@ -113,8 +119,10 @@ def renormalize(
     format of ``x``, and mean and var as `moments` does but without a gradient, for running statistics.
 
     Raises:
-        ValueError: unknown ``kind``, ``num_groups`` that does not divide C, ``gamma`` that does not fit ``x``.
+        ValueError: unknown ``kind``, ``num_groups`` that does not divide C, ``gamma`` that does not fit ``x``, or ``x``
+            is not of floating point.
     """
+    _require_floats(x)
     view, dims = _split(x, kind, num_groups)
     if gamma is None or beta is None:
         gamma = beta = None
@@ -136,13 +144,18 @@ def adain(content: Tensor, style: Tensor, eps: float = EPSILON) -> Tensor:
     moments are those of each channel of each sample. Returns the shape and dtype of ``content``.
 
     Raises:
-        ValueError: channels or samples of ``style`` do not fit ``content``.
+        ValueError: channels or samples of ``style`` do not fit ``content``, or ``content`` is not of floating point.
     """
     _, mean, var, factor = _centre(style, SPATIAL)
     sigma = torch.sqrt(var + _scaled(eps, factor))
     if factor is not None:
         mean, sigma = mean / factor, sigma / factor
     return renormalize(content, sigma, mean, eps=eps)[0]
+
+
+def _require_floats(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"a map of {x.dtype} cannot be normalized, which takes floating point; convert it with .float()")
 
 
 def widen(x: Tensor) -> Tensor:

@@ -113,7 +113,8 @@ class BatchNorm2d(_Norm):
     all others, broadcast against x. Statistics are float32, float64 for float64 x; y has the dtype of x.
 
     Raises:
-        ValueError: x is not (N, C, H, W), or holds one value per channel when batch moments are wanted.
+        ValueError: x is not (N, C, H, W) or not of floating point, or holds one value per channel when batch moments are
+            wanted.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class InstanceNorm2d(_Norm):
     leaves them as they are, as in torch.nn.
 
     Raises:
-        ValueError: x is not (N, C, H, W), or is 1 x 1 when its own moments are wanted.
+        ValueError: x is not (N, C, H, W) or not of floating point, or is 1 x 1 when its own moments are wanted.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class LayerNorm2d(_Norm):
     and state dict. It is not `torch.nn.LayerNorm`, whose weight has the shape of all that is normalized.
 
     Raises:
-        ValueError: x is not (N, C, H, W), or holds a single value.
+        ValueError: x is not (N, C, H, W) or not of floating point, or holds a single value.
     """
 
     def __init__(
@@ -182,8 +183,8 @@ class GroupNorm(_Norm):
     As `LayerNorm2d` for each of ``num_groups`` runs of C / ``num_groups`` neighbouring channels.
 
     Raises:
-        ValueError: ``num_groups`` does not divide ``num_channels``; x is not (N, C, H, W), or holds a single
-            value in each group.
+        ValueError: ``num_groups`` does not divide ``num_channels``; x is not (N, C, H, W) or not of floating point, or
+            holds a single value in each group.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class ConditionalNorm(_Norm):
 
     Raises:
         ValueError: unknown ``kind``, ``num_groups`` that does not divide C; x, gamma or beta of another shape; x
-            with one value per channel (see `_Norm._require_values`) when its moments are wanted.
+            not of floating point, or with one value per channel (see `_Norm._require_values`) when its moments are wanted.
     """
 
     def __init__(

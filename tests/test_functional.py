@@ -17,6 +17,7 @@ from stylenorm.functional import (
     normalize,
     renormalize,
 )
+from stylenorm.layers import BatchNorm2d, ConditionalNorm
 
 torch.set_num_threads(1)
 
@@ -264,6 +265,26 @@ def test_errors():
     ):
         with pytest.raises(ValueError):
             call()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_what_has_no_fractions_is_refused_where_the_result_would_be_of_its_dtype(dtype):
+    x = (torch.arange(50).view(1, 2, 5, 5) * 5).to(dtype)
+    ones = torch.ones(1, 2)
+    for call in (
+        lambda: normalize(x, torch.zeros(1), torch.ones(1)),
+        lambda: modulate(x, ones, ones),
+        lambda: inject(x, torch.zeros(1), torch.ones(1), ones, ones),
+        lambda: renormalize(x, ones, ones),
+        lambda: adain(x, torch.rand(1, 2, 4, 4)),
+        lambda: BatchNorm2d(2)(x),
+        lambda: BatchNorm2d(2).eval()(x),
+        lambda: ConditionalNorm(2)(x, ones, ones),
+    ):
+        with pytest.raises(ValueError, match="floating point"):
+            call()
+    if dtype != torch.complex64:
+        torch.testing.assert_close(moments(x), moments(x.float()))
 
 
 # adain
