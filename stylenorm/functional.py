@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from stylenorm.architecture import EPSILON, KINDS
 from stylenorm.fused import can_fuse, fused, fused_gradient, vmapped
@@ -128,9 +129,9 @@ def renormalize(
         gamma = beta = None
     else:
         gamma, beta = (_split(per_channel(t, x), kind, num_groups)[0] for t in (gamma, beta))
-    # A compiler derives and fuses the gradient itself, and an exporter wants none.
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    y, *statistics = (_renormalize if traced else _Renormalize.apply)(view, gamma, beta, dims, eps)
+    # A compiler derives and fuses the gradient itself, an exporter wants none, and forward mode has another one.
+    plain = torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0
+    y, *statistics = (_renormalize if plain else _Renormalize.apply)(view, gamma, beta, dims, eps)
     mean, var = _unscale(*(_join(t, view) for t in statistics))
     return y.flatten(1, 2) if kind == "group" else y, mean.detach(), var.detach()
 

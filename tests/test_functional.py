@@ -242,6 +242,26 @@ def test_function_transforms_of_channels_last_maps(kind):
     torch.testing.assert_close(jacobian, torch.autograd.functional.jacobian(run, x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_mode_derivatives(kind, layout):
+    torch.manual_seed(10)
+    x, dx = (torch.randn(2, 4, 3, 2, dtype=torch.float64).to(memory_format=layout) for _ in range(2))
+    pair, dpair = (torch.randn(2, 1, 4, dtype=torch.float64) for _ in range(2))
+
+    def run(x, pair):
+        return renormalize(x, *pair, kind, 2)[0]
+
+    _, tangent = torch.func.jvp(run, (x, pair), (dx, dpair))
+    ahead, behind = (run(x + s * dx, pair + s * dpair) for s in (1e-6, -1e-6))
+    torch.testing.assert_close(tangent, (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-6)
+
+    def loss(x):
+        return run(x, pair).pow(3).sum()
+
+    torch.testing.assert_close(torch.func.hessian(loss)(x), torch.autograd.functional.hessian(loss, x))
+
+
 def test_modulate_by_region_and_by_sample():
     x = torch.randn(2, 3, 4, 5)
     gamma, beta = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
