@@ -82,6 +82,10 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
     format: "onnx", "torchscript" or "torch-export". The result is read back and compared with the original at
     sizes that it was not traced at; one that differs by more than 1e-4 is not written.
     """
+    beside = target.with_suffix(".styles.npz")
+    for file in (target, beside):
+        if file.is_dir():
+            raise StylenormError(f"{file} cannot be written (it is a folder); try another place")
     network = load_network(network_file(weights))
     entries = style_entries(weights)
     styles = {e.name: load_style(e.file, network.hash).flat().numpy() for e in entries}
@@ -99,13 +103,11 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
         difference = largest_difference(portable, READERS[format](data), next(iter(styles.values()), None))
     if difference is not None and not difference <= TOLERANCE:
         raise StylenormError(f"{target} was not written: it would differ from the original by {difference:.1e}; try another format")
-    beside = target.with_suffix(".styles.npz")
-    buffer = savez(styles)
-    try:
-        write_whole(target, data)
-        write_whole(beside, buffer)
-    except OSError as error:
-        raise StylenormError(f"{target} cannot be written ({error.strerror}); try another place") from None
+    for file, content in ((beside, savez(styles)), (target, data)):
+        try:
+            write_whole(file, content)
+        except OSError as error:
+            raise StylenormError(f"{file} cannot be written ({error.strerror}); try another place") from None
     return {
         "file": str(target), "format": format, "bytes": len(data), "network": network.hash,
         "styles": str(beside), "count": len(styles), "difference": difference,

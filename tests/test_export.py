@@ -219,6 +219,13 @@ def test_a_place_that_cannot_be_written(cli, small, tmp_path):
     assert result.code == 2 and "x.pt cannot be written" in result.err and os.listdir(tmp_path) == ["x.pt"]
 
 
+def test_where_the_styles_cannot_be_written_no_network_is_and_that_is_told_before_the_work(cli, small, tmp_path, monkeypatch):
+    (tmp_path / "x.styles.npz").mkdir()
+    monkeypatch.setitem(export.WRITERS, "torchscript", None)
+    result = cli("export", "--format", "torchscript", "-o", tmp_path / "x.pt", "--weights", small)
+    assert result.code == 2 and "x.styles.npz cannot be written" in result.err and os.listdir(tmp_path) == ["x.styles.npz"]
+
+
 def test_a_style_may_be_called_as_an_argument_of_numpys():
     arrays = {"file": np.arange(3.0), "allow_pickle": np.ones((2, 2), np.float32)}
     read = np.load(io.BytesIO(export.savez(arrays)))
