@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -34,11 +35,16 @@ class Portable(nn.Module):
     `Generator.forward` decides by the picture's size whether to pad it, and a tracer keeps the one decision it
     has seen. So the picture is padded here, without a decision, and the generator finds nothing left to pad.
     As in `stylenorm.Stylizer.stylize`, a stride more is painted above and to the left, and cut off.
+
+    A tracer also keeps the device of each tensor that is made on the way, so that none is made on a device by name.
     """
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
-        self.generator = generator
+        self.generator = copy.deepcopy(generator)
+        weight, bias = (nn.Parameter(t.detach(), requires_grad=False) for t in generator.out.folded())
+        self.generator.out = nn.Conv2d(weight.shape[1], len(weight), 3)
+        self.generator.out.weight, self.generator.out.bias = weight, bias
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         height, width = content.shape[-2:]
@@ -47,14 +53,19 @@ class Portable(nn.Module):
         x = mirrored(mirrored(x, -2, stride), -1, stride)
         pairs = Style.from_flat(style, self.generator.config.channels)
         y = self.generator(x, tuple(pairs))
-        return y.index_select(-2, torch.arange(height) + stride).index_select(-1, torch.arange(width) + stride)
+        return y.index_select(-2, counted(y, height) + stride).index_select(-1, counted(y, width) + stride)
+
+
+def counted(x: Tensor, length) -> Tensor:
+    """0 to ``length`` - 1 on the device of ``x``."""
+    return x.new_ones(length, dtype=torch.int64).cumsum(0) - 1
 
 
 def preceded(x: Tensor, axis: int, margin: int) -> Tensor:
     """``margin`` more rows or columns before ``x``, mirrored as `numpy.pad`'s "symmetric" does it, in arithmetic alone."""
     length = x.shape[axis]
     period = 2 * length
-    index = (torch.arange(length + margin) - margin) % _as_tensor(period)
+    index = (counted(x, length + margin) - margin) % _as_tensor(period)
     return x.index_select(axis, torch.minimum(index, period - 1 - index))
 
 
@@ -63,7 +74,7 @@ def mirrored(x: Tensor, axis: int, stride: int) -> Tensor:
     length = x.shape[axis]
     target = _most((length + stride - 1) // stride, 2) * stride
     period = _most(2 * (length - 1), 1)
-    index = torch.arange(target) % _as_tensor(period)
+    index = counted(x, target) % _as_tensor(period)
     return x.index_select(axis, torch.minimum(index, period - index))
 
 

@@ -169,6 +169,10 @@ def check_kind(kind: str, format: str) -> None:
     assert export.largest_difference(portable, run, style.numpy()) < 1e-5
 
 
+def test_torchscript_runs_on_the_device_that_it_is_moved_to(exported):
+    assert ": Device" not in str(torch.jit.load(str(exported("torchscript"))).inlined_graph)
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 9, 15, 16, 17, 100])
 def test_padding_is_the_generators(length):
     x = torch.rand(1, 2, length, 3)
