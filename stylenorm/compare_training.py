@@ -53,7 +53,7 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     """Train what is missing, judge it, and write what came of it into ``config.training.out``; return the report.
 
     runs/KIND-SEED/ holds each run, KIND/ the first seed's network and styles without its encoder. compare.json is
-    the report: ``{"runs": [...], "training": {...}}``, a run being kind, seed, images, content, style, total (means
+    the report: ``{"runs": [...], "training": {...}}``, a run being kind, seed, content, style, total (means
     over styles and unseen photographs), moved and neighbours (see `moved`, `moved_by_neighbours`). losses.png,
     scores.png and changes.png draw it, tables.md writes it down. Stopped at any time, the same call goes on.
 
