@@ -15,6 +15,7 @@ import torch
 from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig
+from stylenorm.data import find_images
 from stylenorm.drafts import write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
@@ -60,6 +61,9 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     tell: called with kind, seed and `Progress` after each step.
     """
     out = Path(config.training.out)
+    found = len(find_images(config.training.photos))
+    if found < 3:
+        raise StylenormError(f"networks are judged on at least 3 photographs, and {config.training.photos} has {found}; give more")
     runs = [
         _run(config, kind, seed, tell)
         for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
@@ -104,12 +108,13 @@ def judge_network(path: Path, training: TrainConfig, count: int) -> dict:
     network = load_network(path)
     styles = [load_style(entry.file, network.hash) for entry in stylizer.styles.values()]
     files = unseen_pictures(training.photos, max(3, count // 2 * 2 + 1))
-    photos = torch.cat([to_tensor(square(file, JUDGED_SIZE)) for file in files])
+    others = [file for file in find_images(training.photos) if file not in files][: max(0, 3 - len(files))]  # as neighbours alone
+    photos = torch.cat([to_tensor(square(file, JUDGED_SIZE)) for file in files + others])
     return {
         "content": mean(s.content for s in scores),
         "style": mean(s.style for s in scores),
         "total": mean(s.total for s in scores),
-        "moved": moved(network.generator, styles, photos[:8]),
+        "moved": moved(network.generator, styles, photos[: min(8, len(files))]),
         "neighbours": _neighbours(network, styles[0], photos),
     }
 

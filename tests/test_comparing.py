@@ -2,21 +2,23 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import PAINTINGS, TINY, make_photo, make_weights
 from PIL import Image
 
-from stylenorm import StyleError, StylenormError, WeightsError
+from stylenorm import StyleError, StylenormError, WeightsError, compare_training
 from stylenorm.catalog import compared_networks
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.cli import main
 from stylenorm.cli_compare import CHANGES as OPTIONS
 from stylenorm.cli_compare import small
-from stylenorm.compare_training import CompareConfig, compare_kinds, spread, tables
+from stylenorm.compare_training import CompareConfig, compare_kinds, judge_network, spread, tables
 from stylenorm.comparing import CHANGES, TITLES, Comparison, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig
+from stylenorm.data import find_images
 from stylenorm.generator import Generator
 from stylenorm.style import Style
 
@@ -181,6 +183,26 @@ def test_training_is_the_same_for_all_kinds_and_goes_on_where_it_was_stopped(pic
     assert Comparison(tmp_path, backend="torch").styles == ["kiss"]
     with pytest.raises(StylenormError, match="other settings"):
         compare_kinds(replace(config, training=replace(config.training, steps=4)))
+
+
+def test_where_few_photographs_are_unseen_others_are_the_neighbours(networks, pictures, tmp_path, monkeypatch):
+    seen = find_images(pictures / "photos")
+    monkeypatch.setattr(compare_training, "JUDGED_SIZE", 64)
+    monkeypatch.setattr(compare_training, "score_named", lambda *a: {"": SimpleNamespace(content=1.0, style=1.0, total=1.0)})
+    for count in (1, 2, 4):
+        monkeypatch.setattr(compare_training, "unseen_pictures", lambda *a, count=count: seen[:count])
+        run = judge_network(networks / "batch" / "network.safetensors", tiny(pictures, tmp_path).training, 3)
+        assert run["neighbours"]["training"] > 0 and run["neighbours"]["inference"] < 1e-3
+
+
+def test_fewer_than_three_photographs_are_refused_before_the_training(pictures, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        make_photo(tmp_path / "photos" / f"{i}.jpg", (90, 80), i)
+    config = tiny(pictures, tmp_path / "out")
+    with pytest.raises(StylenormError, match="at least 3 photographs, and .* has 2"):
+        compare_kinds(replace(config, training=replace(config.training, photos=str(tmp_path / "photos"))))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_tables_hold_mean_and_spread():
