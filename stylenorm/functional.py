@@ -95,7 +95,8 @@ def inject(
     _require_floats(x)
     wide = widen(x)
     centred, scale = wide - mean.to(wide.dtype), torch.rsqrt(var.to(wide.dtype) + eps)
-    if gamma is None or beta is None:
+    gamma, beta = _both(gamma, beta)
+    if gamma is None:
         return (centred * scale).to(x.dtype)
     return torch.addcmul(per_channel(beta, x), centred, per_channel(gamma, x) * scale).to(x.dtype)
 
@@ -125,9 +126,8 @@ def renormalize(
     """
     _require_floats(x)
     view, dims = _split(x, kind, num_groups)
-    if gamma is None or beta is None:
-        gamma = beta = None
-    else:
+    gamma, beta = _both(gamma, beta)
+    if gamma is not None:
         gamma, beta = (_split(per_channel(t, x), kind, num_groups)[0] for t in (gamma, beta))
     # A compiler derives and fuses the gradient itself, an exporter wants none, and forward mode has another one.
     plain = torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0
@@ -152,6 +152,15 @@ def adain(content: Tensor, style: Tensor, eps: float = EPSILON) -> Tensor:
     if factor is not None:
         mean, sigma = mean / factor, sigma / factor
     return renormalize(content, sigma, mean, eps=eps)[0]
+
+
+def _both(gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The one that is missing of the two as 1 or 0; None where both are."""
+    if gamma is None and beta is not None:
+        gamma = torch.ones_like(beta)
+    if beta is None and gamma is not None:
+        beta = torch.zeros_like(gamma)
+    return gamma, beta
 
 
 def _require_floats(x: Tensor) -> None:

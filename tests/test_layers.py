@@ -71,6 +71,23 @@ def test_equals_torch(kind, shape, layout, dtype):
             agree(ours.eval(), theirs.eval(), LAYOUTS[layout](torch.randn(shape, dtype=dtype)), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("missing", ["weight", "bias"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_or_a_bias_alone_equals_torch(kind, missing, layout):
+    if missing == "weight" and kind in ("layer", "group"):
+        pytest.skip("torch has no gradient there")
+    torch.manual_seed(16)
+    made = pairs(4, track_running_stats=True)[kind]()
+    nn.init.normal_(made[1].weight)
+    nn.init.normal_(made[1].bias)
+    made[0].load_state_dict(made[1].state_dict())
+    for layer in made:
+        setattr(layer, missing, None)
+    for training in (True, False):
+        agree(*(layer.train(training) for layer in made), torch.randn(2, 4, 5, 3).to(memory_format=layout), 1e-5)
+
+
 @pytest.mark.parametrize("momentum", [0.1, 0.7, 1.0, 0.0, None])
 @pytest.mark.parametrize("kind", ["batch", "instance"])
 def test_running_statistics_equal_torch(kind, momentum):
