@@ -177,7 +177,7 @@ def held_out(files: Sequence[Path], percent: int = 4) -> tuple[list[Path], list[
     """
     if len(files) < 100:
         return list(files), []
-    out = [p for p in files if int(hashlib.sha1(p.name.encode()).hexdigest(), 16) % 100 < percent]
+    out = [p for p in files if int(hashlib.sha1(p.name.encode(errors="surrogatepass")).hexdigest(), 16) % 100 < percent]
     judged = set(out)
     return [p for p in files if p not in judged] or list(files), out
 

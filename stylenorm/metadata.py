@@ -15,7 +15,8 @@ KINDS = ("network", "style", "resume")
 
 def pack(kind: str, **values) -> dict[str, str]:
     """The metadata to hand to safetensors: one JSON object under one key."""
-    return {KEY: json.dumps({"kind": kind, "format_version": FORMAT_VERSION} | values, ensure_ascii=False)}
+    text = json.dumps({"kind": kind, "format_version": FORMAT_VERSION} | values, ensure_ascii=False)
+    return {KEY: text.encode(errors="backslashreplace").decode()}  # of a file's name that is no UTF-8
 
 
 def read_metadata(path: str | Path, kind: str | None = None) -> dict:

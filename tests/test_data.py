@@ -201,6 +201,12 @@ def test_the_split_is_whole_stable_and_in_order():
     assert [int(p.stem) for p in judged] == [23, 32, 43, 73, 87, 105, 124, 161, 199]
 
 
+def test_names_that_are_no_utf8_are_split_as_others_are():
+    files = [Path(f"caf\udce9{i}.jpg") for i in range(300)]
+    kept, out = held_out(files)
+    assert sorted(kept + out) == sorted(files) and 3 < len(out) < 30
+
+
 def test_many_files_are_split_in_no_time():
     files = [Path(f"{i:06d}.jpg") for i in range(20000)]
     start = time.process_time()

@@ -69,6 +69,16 @@ def test_the_network_file_is_left_alone(weights, painting, photos, tmp_path):
     assert (weights / "network.safetensors").read_bytes() == before
 
 
+def test_a_painting_whose_name_is_no_utf8_gives_a_style(weights, painting, photos, tmp_path):
+    try:
+        odd = painting.rename(tmp_path / "caf\udce9.jpg")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    quick = NewStyleConfig(steps=1, size=64, photo_scales=(64, 80), style_size=64)
+    file = train_style("odd", [odd], photos, weights, tmp_path, quick)
+    assert read_metadata(file, "style")["about"]["paintings"] == [odd.name]
+
+
 def test_stopping_leaves_nothing(weights, painting, photos, tmp_path):
     with pytest.raises(Cancelled):
         train_style("x", [painting], photos, weights, tmp_path / "styles", QUICK, should_stop=lambda: True)
