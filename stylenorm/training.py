@@ -424,8 +424,13 @@ class Trainer:
         return path
 
     def _unseen(self) -> Sequence[Crop]:
-        """Squares of photographs that are not trained on, where there are such: an endless dataset."""
-        return RandomCrops(self.unseen or self.photos.files, self.config.size, (self.config.size,) * 2, 0)
+        """Squares of photographs that are not trained on, where there are such and one can be read: an endless dataset."""
+        crops = RandomCrops(self.unseen or self.photos.files, self.config.size, (self.config.size,) * 2, 0)
+        try:
+            crops[0]
+        except ImageError:
+            crops.files = self.photos.files
+        return crops
 
     def save_state(self) -> None:
         """Everything that a resumed run needs, in one atomic file."""

@@ -25,7 +25,7 @@ from stylenorm import checkpoint, training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import Batch, Decoded, Share, collate
+from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
 from stylenorm.device import Group, can_compile
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
@@ -553,6 +553,18 @@ def test_broken_photographs_do_not_stop_the_samples(tmp_path, config):
         (tmp_path / "mixed" / f"a{i}.jpg").write_bytes(b"no")
     make_photo(tmp_path / "mixed" / "z.png", (70, 70))
     train(replace(config, photos=str(tmp_path / "mixed"), steps=1))
+    assert (Path(config.out) / "samples.png").exists()
+
+
+def test_held_out_photographs_that_are_all_broken_do_not_stop_the_samples(tmp_path, config):
+    for i in range(100):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        (tmp_path / "many" / f"a{i}.jpg").write_bytes(b"no")
+    kept, unseen = held_out(find_images(tmp_path / "many"))
+    for path in kept[:3]:
+        make_photo(path, (70, 70))
+    assert unseen
+    train(replace(config, photos=str(tmp_path / "many"), steps=1))
     assert (Path(config.out) / "samples.png").exists()
 
 
