@@ -93,27 +93,32 @@ class TrainConfig:
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise StylenormError(f"{name} must be a finite number, not {value}")
+            if name.endswith(("_rate", "_weight")) and value < 0:  # which would lead away from what it weighs
+                raise StylenormError(f"{name} must be at least 0, not {value}")
         for name in ("steps", "batch", "checkpoint_every", "sample_every"):
             if getattr(self, name) < 1:
                 raise StylenormError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("size", "painting_size", "style_size"):
             if getattr(self, name) < 64:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
-        if self.minutes is not None and self.minutes <= 0:
-            raise StylenormError(f"minutes must be above 0, not {self.minutes}")
+        for name in ("minutes", "clip"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise StylenormError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise StylenormError(f"seed must lie between -2^63 and 2^63 - 1, not at {self.seed}")
         if self.encoder_width is not None and self.encoder_width < 1:
             raise StylenormError(f"encoder_width must be at least 1, not {self.encoder_width}")
         for name, what in (("grow", "blocks"), ("widen", "widths")):
             if getattr(self, name) and not self.init:
                 raise StylenormError(f"{name} makes the network of init larger; without init, give {what}")
-        for name in ("named_share", "recolored"):
+        for name in ("named_share", "recolored", "decay_start", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise StylenormError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         for text in self.content_weights:
             name, _ = weight_of(text)
             if self.names and name not in self.names:
                 raise StylenormError(f"content_weights names {name!r}, which is not among the names to train")
-        for name in ("workers", "cache"):
+        for name in ("workers", "cache", "warmup"):
             if (getattr(self, name) or 0) < 0:
                 raise StylenormError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name, choices in SWITCHES.items():
