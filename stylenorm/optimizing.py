@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stylenorm.catalog import vgg_file
 from stylenorm.device import autocast, choose_device
-from stylenorm.errors import StylenormError, WeightsError
+from stylenorm.errors import ImageError, StylenormError, WeightsError
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
 
@@ -125,9 +125,12 @@ def optimize_file(
     picture = photo if isinstance(photo, Picture) else read_picture(photo)
     style = short_side(read_picture(painting).rgb, style_size)
     last = max((config.content_layer, *config.style_layers), key=LAYERS.index)
+    content, least = fit(picture.rgb, size), 2 ** (int(last[4]) - 1)  # VGG-16 halves it before each of its later blocks
+    if min(content.size) < least:
+        raise ImageError(f"the photograph is too narrow: {content.width} x {content.height} px at this size; cut it, or give a larger --size")
     where = choose_device(device)
     features = _features(vgg or vgg_file(weights), last).to(where, memory_format=torch.channels_last)
-    return rewrap(picture, optimize(features, fit(picture.rgb, size), style, config, progress))
+    return rewrap(picture, optimize(features, content, style, config, progress))
 
 
 def _features(path: str | Path, last: str) -> VGGFeatures:

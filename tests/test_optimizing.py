@@ -40,6 +40,14 @@ def test_files_keep_what_they_have(tmp_path):
     assert image.size == (80, 48) and round(image.info["dpi"][0]) == 300
 
 
+def test_a_photograph_too_narrow_for_the_features_is_one_sentence(tmp_path):
+    thin = make_photo(tmp_path / "a.png", (200, 7))
+    with pytest.raises(StylenormError, match="too narrow: 200 x 7 px"):
+        optimize_file(thin, thin, 200, 64, OptimizeConfig(1))
+    shallow = OptimizeConfig(1, content_layer="relu3_3", style_layers=("relu1_1",))
+    assert optimize_file(thin, thin, 200, 64, shallow).size == (200, 7)
+
+
 @pytest.mark.parametrize(
     "values", [{"steps": 0}, {"method": "sgd"}, {"start": "x"}, {"style_layers": ("relu9_1",)}, {"style_layers": ()}, {"style_weight": float("nan")}]
 )
