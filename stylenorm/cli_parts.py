@@ -16,12 +16,21 @@ from stylenorm.catalog import style_entries
 from stylenorm.errors import ImageError, StyleError, StylenormError, out_of_memory
 from stylenorm.jobs import Job
 
+
+def path(text: str | Path) -> Path:
+    """The parser of options that name a folder; --help shows its name."""
+    if not str(text):  # which would be the folder that one is in
+        raise typer.BadParameter("it is empty; give a folder")
+    return Path(text)
+
+
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="What to compute on.")]
 Backend = Annotated[
     Literal["auto", "torch", "openvino"], typer.Option(help="auto: OpenVINO on a CPU where it is installed, else torch.")
 ]
 Weights = Annotated[
-    Path | None, typer.Option(help="A folder with network.safetensors and styles/, or a network file; else the shipped ones.")
+    Path | None,
+    typer.Option(parser=path, help="A folder with network.safetensors and styles/, or a network file; else the shipped ones."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

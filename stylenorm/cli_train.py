@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from stylenorm.catalog import check_name, network_file, user_styles_folder
-from stylenorm.cli_parts import AsJson, Device, Weights, complain, do, told, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, complain, do, path, told, verbs
 from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
@@ -153,8 +153,9 @@ def train_with(
 ) -> None:
     """Run the training ``function`` (module, name) with a config of ``kind``, and tell how it ended and what to do next."""
     try:
-        if empty := [name for name in ("photos", "styles", "paintings", "out") if settings.get(name) == ""]:
-            raise StylenormError(f"--{empty[0]} is empty; give a folder")  # it would be the one that one is in
+        if empty := [name for name in ("photos", "styles", "paintings", "out", "init", "vgg") if settings.get(name) == ""]:
+            what = "file" if empty[0] in ("init", "vgg") else "folder"  # it would be the one that one is in
+            raise StylenormError(f"--{empty[0]} is empty; give a {what}")
         config = parsed(settings, kind)
         check_inputs(config, resume)
         network, last = watched(config, function, resume, as_json)
@@ -238,7 +239,7 @@ Examples:
 def train_style(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the style.")],
     paintings: Annotated[list[Path], typer.Argument(metavar="PAINTING", help="A picture of the painting, or several of one style.")],
-    photos: Annotated[Path | None, typer.Option(help="Folder of photographs to cut 32 squares from, to learn on; else the few that come along.")] = None,
+    photos: Annotated[Path | None, typer.Option(parser=path, help="Folder of photographs to cut 32 squares from, to learn on; else the few that come along.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to train; without --minutes either, 250, or as many as 4.5 minutes allow.")
     ] = None,
@@ -248,7 +249,7 @@ def train_style(
     artist: Annotated[str | None, typer.Option(help="The painter's name, kept in the style file.")] = None,
     year: Annotated[int | None, typer.Option(help="The painting's, kept in the style file.")] = None,
     licence: Annotated[str | None, typer.Option(help="The painting's, kept in the style file.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the style file goes, else your own styles.")] = None,
+    folder: Annotated[Path | None, typer.Option(parser=path, help="Where the style file goes, else your own styles.")] = None,
     device: Device = "auto",
     weights: Weights = None,
     as_json: AsJson = False,

@@ -359,6 +359,20 @@ def test_an_empty_name_is_not_the_folder_one_is_in(cli, photo, tmp_path, monkeyp
     refused(cli("stylize", photo, "", "--style", "red-hill", "-o", "out/"), "a photograph's name is empty")
     refused(cli("train", "--photos", "", "--styles", tmp_path, "--out", "out"), "--photos is empty")
     refused(cli("train", "--photos", tmp_path, "--styles", tmp_path, "--out", ""), "--out is empty")
+    refused(cli("train", "--photos", tmp_path, "--styles", tmp_path, "--out", "out", "--init", ""), "--init is empty")
+    for words in (
+        ("train-style", "fresh", photo, "--photos"),
+        ("train-style", "fresh", photo, "--folder"),
+        ("bench", "--styles", tmp_path, "--photos"),
+        ("bench", "--photos", tmp_path, "--styles"),
+        ("bench", "--photos", tmp_path, "--paintings"),
+        ("compare", photo, "--style", "udnie", "--networks"),
+        ("compare", "--train", "--photos", tmp_path, "--styles"),
+        ("compare", "--train", "--styles", tmp_path, "--photos"),
+        ("lab", "momentum", "--out"),
+        ("styles", "--weights"),
+    ):
+        refused(cli(*words, ""), f"{words[-1]}': it is empty; give a folder")
     assert list(tmp_path.iterdir()) == [photo]
 
 
