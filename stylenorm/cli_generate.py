@@ -202,6 +202,8 @@ def layout_size(layout, size: str | None, wh: tuple[int, int]) -> tuple[int, int
 
 def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]:
     """Where each picture goes."""
+    if seed + count > SEEDS:
+        raise StylenormError(f"the last of {count} pictures would have the seed {seed + count - 1}; seeds end at 2^63 - 1")
     if output == "-":
         if count > 1:
             raise StylenormError("only one picture can go to standard output; give a folder with -o")
@@ -220,6 +222,8 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
         raise StylenormError(f"{output} is for a walk; give --from and --to, or another name")
     if target.suffix.lower() not in FORMAT and format is None:
         raise StylenormError(f"{output} does not end in a format ({', '.join(FORMAT)}); add one, or give --format")
+    if format and FORMAT.get(target.suffix.lower(), format) != format:
+        raise StylenormError(f"{output} says {FORMAT[target.suffix.lower()]} and --format says {format}; give one of them")
     if not target.absolute().parent.is_dir():
         raise StylenormError(f"there is no folder {target.parent}; make it first")
     return [Job(None, target, format)]
