@@ -98,7 +98,7 @@ def _board(folder: Path, step: int, wanted: str):
         if wanted == "auto":
             return None
         raise StylenormError("TensorBoard is not installed; pip install tensorboard, or leave --tensorboard out") from None
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 class Clock:

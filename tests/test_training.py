@@ -1029,6 +1029,22 @@ def test_tensorboard_shows_what_the_table_shows_and_the_sheet(config):
         assert shown.step == 4 and (shown.width, shown.height) == sheet.size
 
 
+def test_tensorboard_forgets_a_run_that_left_no_checkpoint(config):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def stop(record):
+        if record.step == 3:
+            raise KeyboardInterrupt
+
+    config = replace(config, tensorboard="on", steps=4, checkpoint_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=stop)
+    train(config)
+    events = accumulator.EventAccumulator(str(Path(config.out) / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("total")] == [1, 2, 3, 4]
+
+
 def test_tensorboard_that_is_not_installed_matters_only_if_asked_for(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
