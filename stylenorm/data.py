@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stylenorm.errors import ImageError, StylenormError
+from stylenorm.formats import PHOTOGRAPHS
 from stylenorm.images import short_side, read_picture
 from stylenorm.tensors import to_bytes
-
-SUFFIXES = frozenset(".jpg .jpeg .jfif .jpe .png .webp .tif .tiff .bmp .gif".split())
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -30,9 +29,9 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")]
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file() and not p.name.startswith(".")]
     if not found:
-        raise StylenormError(f"{folder} holds no picture ({', '.join(sorted(SUFFIXES))})")
+        raise StylenormError(f"{folder} holds no picture; JPEG, PNG, WebP, TIFF, AVIF, HEIC and more are read")
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
 
 

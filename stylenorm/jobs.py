@@ -12,15 +12,10 @@ from pathlib import Path
 
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.formats import ANIMATABLE, ANIMATED
+from stylenorm.formats import ANIMATABLE, ANIMATED, FORMAT, PHOTOGRAPHS
 
-# What is written, by the name that --format takes, and what a folder of photographs is searched for.
+# What is written, by the name that --format takes.
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heic": ".heic"}
-FORMAT = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
-FORMAT |= {".avif": "avif", ".heic": "heic", ".heif": "heic", ".jfif": "jpeg", ".jpe": "jpeg"}
-PHOTOGRAPHS = frozenset(FORMAT) | set(  # icons and textures can be read as well, but are no photographs
-    ".apng .bmp .gif .hif .j2c .j2k .jp2 .jpc .jpf .jpx .mpo .pbm .pcx .pgm .pnm .ppm .psd .qoi .sgi".split()
-)
 
 
 @dataclass(frozen=True)

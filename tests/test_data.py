@@ -33,7 +33,7 @@ def crops_of(files, seed=0, size=32, scales=(32, 48)) -> RandomCrops:
 
 
 def test_pictures_are_found_below_a_folder_in_an_order_of_their_own(tmp_path):
-    names = ["b.JPG", "a.png", "sub/c.jpeg", "sub/deep/d.webp", "a/z.tiff", "A.tif", "ä.bmp", "e.jfif", "f.JPE"]
+    names = ["b.JPG", "a.png", "sub/c.jpeg", "sub/deep/d.webp", "a/z.tiff", "A.tif", "ä.bmp", "e.jfif", "f.JPE", "g.avif", "h.HEIC", "i.jp2"]
     for name in reversed(names):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
