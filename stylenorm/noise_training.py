@@ -63,6 +63,7 @@ class NoiseTrainer(Trainer):
     Style is judged at the picture's size and at smaller ones (Snelgrove 2017).
     """
 
+    FILE = GENERATION
     PAINTED_ON = "noise"
     SMALLER = (2, 4)
     LEAST = SEEDS
@@ -112,7 +113,7 @@ class NoiseTrainer(Trainer):
     @torch.no_grad()
     def export(self, folder: Path) -> Path:
         """Write the averaged network into ``folder``, with the hash of the network whose styles it takes."""
-        path = Path(folder) / GENERATION
+        path = Path(folder) / self.FILE
         if self.group.first:
             save_network(path, self.average.generator, None, training=self._about(), styles_of=self.styles_of)
         return path

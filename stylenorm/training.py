@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from stylenorm.catalog import NETWORK
 from stylenorm.checkpoint import save_network, save_style
 from stylenorm.config import TrainConfig, weight_of
 from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out
@@ -31,6 +32,7 @@ from stylenorm.device import (
     telling_memory,
 )
 from stylenorm.errors import ImageError, StylenormError
+from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
 from stylenorm.muon import Muon, Together
 from stylenorm.perceptual import CONTENT_LAYER, content_loss, grams, structure_loss, style_loss
@@ -55,6 +57,7 @@ class Trainer:
     batch, and their gradients are averaged (torch's DistributedDataParallel); the first one writes the files.
     """
 
+    FILE = NETWORK  # what it writes, in ``out``
     PAINTED_ON = "photograph"  # what the first column of a sample sheet shows
     SMALLER: tuple[int, ...] = ()  # see `stylenorm.training_model.describe`
     LEAST = 1  # pictures that a batch holds, or a multiple of them
@@ -66,6 +69,8 @@ class Trainer:
         _check_shares(config, group)
         self.device = group.device(config.device)
         self.out = Path(config.out)
+        if config.init and identity(Path(config.init)) == identity(self.out / self.FILE):
+            raise StylenormError(f"{config.init}, which --init starts from, would be overwritten; give another --out")
         self.state_file = self.out / "resume.safetensors"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -385,7 +390,7 @@ class Trainer:
     @torch.no_grad()
     def export(self, folder: Path) -> Path:
         """Write the averaged network and its named styles into ``folder``; return the network file."""
-        model, path = self.average, Path(folder) / "network.safetensors"
+        model, path = self.average, Path(folder) / self.FILE
         if not self.group.first:
             return path
         digest = save_network(path, model.generator, model.encoder, training=self._about(), styles=self.named.names)

@@ -579,6 +579,15 @@ def test_held_out_photographs_that_are_all_broken_do_not_stop_the_samples(tmp_pa
 # ---- going on from a network -------------------------------------------------------------------
 
 
+def test_the_network_that_a_run_starts_from_is_never_overwritten(finished, config, tmp_path):
+    shutil.copytree(finished[0].out, tmp_path / "mine")
+    (tmp_path / "mine" / "resume.safetensors").unlink()
+    network = tmp_path / "mine" / "network.safetensors"
+    before = network.read_bytes()
+    refused(lambda: train(replace(config, init=str(network), out=str(tmp_path / "mine"))), str(network), "another --out")
+    assert network.read_bytes() == before
+
+
 def test_init_goes_on_from_the_network_its_encoder_and_its_rows(finished, pictures, tmp_path):
     first = finished[0].out
     make_photo(tmp_path / "styles" / "fresh.png", (70, 80), seed=9)
