@@ -24,12 +24,17 @@ from stylenorm.images import short_side, read_picture
 from stylenorm.tensors import to_bytes
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """Every picture below ``folder``, judged by its suffix, sorted by its path below it."""
+def find_images(folder: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Every picture below ``folder``, judged by its suffix, sorted by its path below it, but those in ``out``."""
     folder = Path(folder)
     if not folder.is_dir():
         raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
     found = [p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file() and not p.name.startswith(".")]
+    if out is not None and Path(out).resolve().is_relative_to(folder.resolve()):
+        own = folder / Path(out).resolve().relative_to(folder.resolve())
+        if own == folder:
+            raise StylenormError(f"{folder} is where the pictures are; give another --out")
+        found = [p for p in found if own not in p.parents]
     if not found:
         raise StylenormError(f"{folder} holds no picture; JPEG, PNG, WebP, TIFF, AVIF, HEIC and more are read")
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix())

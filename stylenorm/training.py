@@ -96,14 +96,14 @@ class Trainer:
         cache = machine_memory() // 4 if config.cache is None else config.cache * 10**6
         cache //= self.group.size  # each process has its own
         cache -= self._find_photos(cache)
-        paintings = held_out(find_images(config.paintings))[0] if config.paintings else []
+        paintings = held_out(find_images(config.paintings, self.out))[0] if config.paintings else []
         self.paintings = (
             RandomCrops(paintings, config.painting_size, config.painting_scales, config.seed + 1, cache, config.recolored)
             if paintings
             else None
         )
         self.named = (
-            load_named(config.styles, config.names, config.style_size, self.vgg, self.device, self.SMALLER)
+            load_named(config.styles, config.names, config.style_size, self.vgg, self.device, self.SMALLER, self.out)
             if config.styles
             else NamedStyles([], {}, torch.zeros(0, 1920, device=self.device), [], self.SMALLER)
         )
@@ -122,7 +122,7 @@ class Trainer:
     def _find_photos(self, cache: int) -> int:
         """Find what is to be painted on, keep up to ``cache`` bytes of it in memory, and return how many."""
         config = self.config
-        photos, self.unseen = held_out(find_images(config.photos))
+        photos, self.unseen = held_out(find_images(config.photos, self.out))
         self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed, cache)
         return self.photos.decoded.size
 

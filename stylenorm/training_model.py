@@ -119,9 +119,10 @@ def smaller_grams(vgg: VGGFeatures, pictures: Tensor, smaller: tuple[int, ...]) 
 
 
 def load_named(
-    folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device, smaller: tuple[int, ...] = ()
+    folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device, smaller: tuple[int, ...] = (),
+    out: str | Path | None = None,
 ) -> NamedStyles:
-    files = _by_name(folder)
+    files = _by_name(folder, out)
     unknown = [n for n in names if n not in files]
     if unknown:
         raise StylenormError(f"{folder} has no painting named {unknown[0]!r}; it has {', '.join(files)}")
@@ -142,11 +143,11 @@ def load_named(
     )
 
 
-def _by_name(folder: str | Path) -> dict[str, Path]:
+def _by_name(folder: str | Path, out: str | Path | None) -> dict[str, Path]:
     """Paintings by the names of their styles, which are files that no system may take for one."""
     files: dict[str, Path] = {}
     taken: dict[str, Path] = {}
-    for path in find_images(folder):
+    for path in find_images(folder, out):
         other = taken.setdefault(path.stem.casefold(), path)
         if other is not path:
             raise StylenormError(f"{other} and {path} would be styles of one name; rename one of them")

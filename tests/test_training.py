@@ -311,6 +311,16 @@ def test_killed_and_resumed_is_as_if_never_interrupted(finished, pictures, tmp_p
     ]
 
 
+def test_a_run_beside_its_pictures_does_not_learn_from_its_own_sheets(pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "all")
+    config = tiny(tmp_path / "all", tmp_path / "all" / "styles" / "run", photos=str(tmp_path / "all"), steps=2)
+    trainer = Trainer(config)
+    trainer.run()
+    again = Trainer(config, resume=True)
+    assert again.photos.files == trainer.photos.files and again.named.names == ["kiss", "wave"]
+    refused(lambda: Trainer(replace(config, out=config.styles)), config.styles, "give another --out")
+
+
 def test_resuming_a_finished_run_changes_nothing(finished, tmp_path, pictures):
     trainer, _, _ = finished
     shutil.copytree(trainer.out, tmp_path / "run")
