@@ -126,7 +126,7 @@ def load_named(
     unknown = [n for n in names if n not in files]
     if unknown:
         raise StylenormError(f"{folder} has no painting named {unknown[0]!r}; it has {', '.join(files)}")
-    chosen = list(names) or list(files)
+    chosen = list(dict.fromkeys(names)) or list(files)
     for name in chosen:
         try:
             check_spelling(name)

@@ -558,6 +558,10 @@ def test_nothing_but_broken_photographs_is_one_sentence(workers, tmp_path, confi
     assert len(told) < 300
 
 
+def test_a_painting_named_twice_is_one_style(config):
+    assert Trainer(replace(config, names=("wave", "kiss", "wave"))).named.names == ["wave", "kiss"]
+
+
 def test_a_broken_named_painting_is_named(tmp_path, config):
     make_photo(tmp_path / "styles" / "kiss.png")
     (tmp_path / "styles" / "bad.png").write_bytes(b"no")
