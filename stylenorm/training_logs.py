@@ -59,7 +59,7 @@ class Logs:
         path, rows = folder / "loss.csv", []
         if step and path.exists():
             with open(path, newline="") as file:
-                rows = [r for r in csv.DictReader(file) if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
+                rows = [r for r in csv.DictReader(file) if all(r.values()) and r.get("step", "").isdigit() and int(r["step"]) <= step]
         with _whole(path) as temporary, open(temporary, "w", newline="") as file:
             table = csv.DictWriter(file, self.FIELDS)
             table.writeheader()

@@ -385,10 +385,11 @@ def test_a_damaged_checkpoint_is_named(content, finished, config):
     refused(lambda: Trainer(config, resume=True), "resume.safetensors")
 
 
-def test_a_torn_table_does_not_stop_a_run_from_resuming(finished, tmp_path):
+@pytest.mark.parametrize("torn", ["10,0.4", "1", "1,0.4"])
+def test_a_torn_table_does_not_stop_a_run_from_resuming(torn, finished, tmp_path):
     shutil.copytree(finished[0].out, tmp_path / "run")
     with open(tmp_path / "run" / "loss.csv", "a") as file:
-        file.write("9,0.5,0.1,1.5,0.001,3\n10,0.4")
+        file.write(f"9,0.5,0.1,1.5,0.001,3\n{torn}")
     train(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
     assert [int(r["step"]) for r in log(tmp_path / "run")] == list(range(1, 9))
 
