@@ -70,7 +70,10 @@ class NoiseTrainer(Trainer):
 
     def __init__(self, config: GenerateConfig, resume: bool = False, group: Group = Group()) -> None:
         init = network_file(config.init)
-        self.styles_of = read_metadata(init, "network")["hash"]
+        told = read_metadata(init, "network")
+        if told.get("about", {}).get("styles_of"):  # a result of this training
+            raise StylenormError(f"{init} paints noise in the styles of another network; give --init that one")
+        self.styles_of = told["hash"]
         names = config.names
         if config.styles and not names:
             there = {path.stem for path in find_images(config.styles)}

@@ -328,6 +328,15 @@ def test_training_keeps_the_styles_and_moves_the_network(trained, weights):
     assert (out / "loss.csv").read_text().count("\n") == 3 and Image.open(out / "samples.png").width > 64
 
 
+def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained, tmp_path):
+    from stylenorm.noise_training import train_generate
+
+    out, config, _ = trained
+    with pytest.raises(StylenormError, match="styles of another network; give --init that one"):
+        train_generate(GenerateConfig(str(tmp_path / "run"), **config | {"init": str(out / "generate.safetensors")}))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_training_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
     from stylenorm.noise_training import train_generate
