@@ -178,5 +178,9 @@ def joined(device: str) -> Iterator[Group]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield group
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):
+            raise
+        raise StylenormError("another process of this training has ended; torchrun tells which; go on from the last checkpoint with --resume") from None
     finally:
         dist.destroy_process_group()

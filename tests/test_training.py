@@ -26,7 +26,7 @@ from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
-from stylenorm.device import Group, can_compile
+from stylenorm.device import Group, can_compile, joined
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
@@ -872,6 +872,24 @@ def test_two_processes_train_as_one_with_the_joint_batch(pictures, tmp_path):
 def test_of_two_processes_one_tells_what_is_wrong(pictures, tmp_path):
     done = torchrun("train", *words_of(tiny(pictures, tmp_path / "run", batch=3)))
     assert done.returncode != 0 and done.stderr.count("stylenorm: a batch of 3") == 1, done.stderr
+
+
+@pytest.mark.parametrize("told", ["[/gloo/transport/tcp/pair.cc:537] Connection reset by peer", "mat1 and mat2"])
+def test_that_another_process_has_died_is_one_sentence(told, monkeypatch):
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "here", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda *_: None)
+
+    def fail():
+        with joined("cpu"):
+            raise RuntimeError(told)
+
+    if "gloo" in told:
+        refused(fail, "another process of this training has ended", "--resume")
+    else:
+        with pytest.raises(RuntimeError, match="mat1"):
+            fail()
 
 
 def test_what_several_processes_cannot_train_is_one_sentence(config):
