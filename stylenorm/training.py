@@ -82,6 +82,8 @@ class Trainer:
         self.step = 0
         self.seconds, self.started = 0.0, time.monotonic()  # how long the run has taken, with the parts before a --resume
         model, self.seen_before = self._new_model()
+        if group.size > 1 and model.generator.config.norm == "batch":  # be it that of --init
+            raise StylenormError("batch norm looks at the whole batch and trains in one process; choose another --norm, or leave torchrun out")
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = self._optimizer()
@@ -465,12 +467,10 @@ def _fused_convolution_flops(x_shape, weight_shape, *_, out_shape=None, **__) ->
 
 
 def _check_shares(config: TrainConfig, group: Group) -> None:
-    """What cannot be trained by several processes as it would be by one."""
+    """A batch that cannot be trained by several processes as it would be by one."""
     if config.batch % group.size:
         more = -(-config.batch // group.size) * group.size
         raise StylenormError(f"a batch of {config.batch} cannot be shared evenly by {group.size} processes; give --batch {more}")
-    if group.size > 1 and config.norm == "batch":
-        raise StylenormError("--norm batch looks at the whole batch and trains in one process; choose another --norm, or leave torchrun out")
 
 
 def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progress], None] | None = None) -> Path:

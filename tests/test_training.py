@@ -892,7 +892,10 @@ def test_that_another_process_has_died_is_one_sentence(told, monkeypatch):
             fail()
 
 
-def test_what_several_processes_cannot_train_is_one_sentence(config):
+def test_what_several_processes_cannot_train_is_one_sentence(config, tmp_path):
+    torch.manual_seed(0)
+    save_network(tmp_path / "from.safetensors", Generator(GeneratorConfig((8, 8), (0, 0), "batch")), None)
+    refused(lambda: Trainer(replace(config, init=str(tmp_path / "from.safetensors")), group=Group(1, 2)), "--norm")
     refused(lambda: Trainer(replace(config, batch=3), group=Group(0, 2)), "--batch 4")
     refused(lambda: Trainer(replace(config, norm="batch"), group=Group(1, 2)), "--norm")
 
