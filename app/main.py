@@ -100,6 +100,7 @@ def launch(
     auth = credentials()
     page = page or build(weights, **options)
 
+    from .files import MOST_VISITORS
     from .look import CSS, HEAD, THEME
 
     page.launch(
@@ -121,6 +122,7 @@ def launch(
         enable_monitoring=False,
         inbrowser=False,
         max_threads=8,
+        state_session_capacity=MOST_VISITORS,  # each takes 300 kB, and Gradio keeps 10,000
     )
     threading.Thread(target=warm_up, args=(page.studio,), daemon=True).start()  # so that the first visitor need not wait
     threading.Thread(target=keep_tidy, args=(page,), daemon=True).start()

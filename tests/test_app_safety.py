@@ -182,6 +182,22 @@ def test_a_few_requests_leave_no_files_behind(server, client, tmp_path):
     assert disk < 100_000  # four photographs, previews and results are more than three times that
 
 
+def test_visitors_by_the_hundred_leave_no_memory_behind(server):
+    import httpx
+
+    def visit(number: int) -> None:
+        call = {"session_hash": f"visitor{number}", "component_id": 1, "fn_name": "nothing", "data": None}
+        assert client.post(f"{server.url}gradio_api/component_server", json=call).status_code == 404
+
+    with httpx.Client() as client:
+        for number in range(300):
+            visit(number)
+        memory = server.memory()
+        for number in range(300, 1000):
+            visit(number)
+    assert server.memory() - memory < 50e6  # Gradio keeps 300 kB for each
+
+
 @pytest.mark.slow
 def test_two_hundred_requests_leave_nothing_behind(server, client, tmp_path):
     memory, disk = grown(server, client, tmp_path, 200, before=100)  # until then allocators take what they will keep
