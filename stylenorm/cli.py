@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
@@ -54,7 +55,8 @@ from stylenorm.cli_parts import (
     told,
 )
 from stylenorm.errors import StyleError, StylenormError, out_of_memory
-from stylenorm.jobs import Job, is_moving, make_folder, plan, weighted_file, weighted_names
+from stylenorm.formats import ANIMATABLE
+from stylenorm.jobs import FORMAT, Job, is_moving, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -197,7 +199,6 @@ def stylize(
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         from stylenorm.plain import plain_stylizer
-        from stylenorm.tiffs import page_count
 
         def with_torch():
             from stylenorm.engine import Stylizer
@@ -217,18 +218,29 @@ def stylize(
             if is_moving(job):
                 row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality, strip)
             else:
-                row = do(job, lambda picture: stylizer.stylize(picture, wanted, **still, **options), quality)
+                look = (lambda source: None) if quiet else partial(tell_of_the_rest, job)
+                row = do(job, lambda picture: stylizer.stylize(picture, wanted, **still, **options), quality, look)
             rows.append(row := row | {"style": wanted.name})
             if "error" in row:
                 complain(row["error"])
             else:
-                if not quiet and job.source and (pages := page_count(job.source)) > 1:
-                    complain(f"{job.source}: only the first of its {pages} pages is painted; save each as a file of its own")
                 say((f"{number}/{len(jobs)} " if len(jobs) > 1 else "") + told(row))
     if as_json:
         print(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
+
+
+def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
+    """Say so where a file, or what came through a pipe, holds more than the picture that is painted."""
+    from stylenorm.animation import frame_count
+    from stylenorm.tiffs import page_count
+
+    if (pages := page_count(source)) > 1:
+        complain(f"{job.named}: only the first of its {pages} pages is painted; save each as a file of its own")
+    written = job.format or FORMAT[job.target.suffix.lower()]
+    if isinstance(source, bytes) and written in ANIMATABLE.values() and (frames := frame_count(source)) > 1:
+        complain(f"{job.named}: only the first of its {frames} frames is painted; give it as a file to paint all")
 
 
 def refined_on(jobs: Sequence[Job], most: int = 4) -> list:

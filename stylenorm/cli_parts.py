@@ -94,12 +94,18 @@ def complain(message: object) -> None:
     print("stylenorm:", " ".join(str(message).split()), file=sys.stderr)
 
 
-def do(job: Job, work: Callable, quality: int = 95) -> dict[str, Any]:
-    """Read the job's photograph, do ``work`` on it, write the result; what came of it as a row of --json."""
+def do(job: Job, work: Callable, quality: int = 95, look: Callable = lambda source: None) -> dict[str, Any]:
+    """Read the job's photograph, do ``work`` on it, write the result; what came of it as a row of --json.
+
+    look: called with what it was read from, a path or the bytes of a pipe.
+    """
     from stylenorm.images import read_picture, write_picture
 
     def photograph():
-        picture = read_picture(job.source) if job.source else read_picture(sys.stdin.buffer, name="standard input")
+        source = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes() if job.source.is_fifo() else job.source
+        picture = read_picture(source, name=job.named)
+        look(source)
+        del source
         image = work(picture)
         if job.target is None:
             write_picture(image, buffer := BytesIO(), format=job.format, quality=quality)

@@ -26,6 +26,11 @@ class Job:
     target: Path | None
     format: str | None
 
+    @property
+    def named(self) -> str:
+        """What messages call the photograph."""
+        return str(self.source or "standard input")
+
 
 def plan(
     photos: Sequence[str], output: str, format: str | None, paintings: Sequence[tuple[Path, float]] = (), stills: bool = False
@@ -61,8 +66,8 @@ def plan(
         )
     if format and known.get(target.suffix.lower(), format) != format:
         raise StylenormError(f"{output} says {known[target.suffix.lower()]} and --format says {format}; give one of them")
-    if sources[0] is None and target.suffix.lower() in ANIMATED:
-        raise StylenormError(f"{output} is an animation, and one is read from a file; give that file's name in place of -")
+    if (sources[0] is None or sources[0].is_fifo()) and target.suffix.lower() in ANIMATED:
+        raise StylenormError(f"{output} is an animation, and one is read from a file; give that file's name in place of {photos[0]}")
     spare(inputs, target)
     if not target.absolute().parent.is_dir():
         raise StylenormError(f"there is no folder {target.parent}; make it first, or end -o in a slash")

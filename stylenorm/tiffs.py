@@ -54,15 +54,15 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     return image, deep
 
 
-def page_count(path: Path) -> int:
+def page_count(source: Path | bytes) -> int:
     """Pages of a TIFF file, without thumbnails and masks; 1 for all else, a pipe included, whose bytes come once.
 
     By hand, because tifffile goes round for ever where the last page names the first one as the next.
     """
     try:
-        if not path.is_file():
+        if isinstance(source, Path) and not source.is_file():
             return 1
-        with open(path, "rb") as file:
+        with open(source, "rb") if isinstance(source, Path) else BytesIO(source) as file:
             return max(1, sum(not kind & SMALL_OR_MASK for kind in _page_kinds(file)))
     except (OSError, OverflowError, struct.error):  # cut short or mere numbers; reading it tells
         return 1

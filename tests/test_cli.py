@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import fields
 from io import BytesIO
@@ -253,6 +254,24 @@ def test_that_a_tiff_has_more_pages_is_told_in_one_line(cli, photo, tmp_path):
     result = cli(*words, "--json")
     assert len(json.loads(result.out)) == 4 and result.err.count("\n") == 1
     assert cli(*words, "--quiet").err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+def test_what_a_pipe_holds_more_of_is_told(cli, photo, tmp_path, monkeypatch):
+    pages = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "red")]
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for name, word in (("several.tif", "pages"), ("moving.gif", "frames"), ("moving.png", "frames"), ("one.png", None)):
+        pages[0].save(file := tmp_path / name, save_all=True, append_images=pages[1:] if word else [])
+        for source in ("-", pipe):
+            words = ("stylize", source, "--style", "red-hill", "-o", tmp_path / "out.png")
+            thread = threading.Thread(target=pipe.write_bytes, args=[file.read_bytes()], daemon=True)
+            thread.start() if source == pipe else monkeypatch.setattr("sys.stdin", open(file))
+            result = cli(*words)
+            assert result.code == 0 and result.err.count("\n") == bool(word), result
+            assert word is None or f"only the first of its 3 {word} is painted" in result.err
+    monkeypatch.setattr("sys.stdin", open(file))
+    assert cli("stylize", "-", "--style", "red-hill", "-o", tmp_path / "out.jpg").err == ""
+    refused(cli("stylize", pipe, "--style", "red-hill", "-o", tmp_path / "out.gif"), f"in place of {pipe}")
 
 
 def test_the_size_to_paint_at_is_not_for_animations(cli, photo, tmp_path):
