@@ -244,13 +244,13 @@ def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
 
 
 def refined_on(jobs: Sequence[Job], most: int = 4) -> list:
-    """The first photographs that can be read; where they come from standard input, those of the package."""
+    """The first photographs that can be read; where they come through pipes, those of the package."""
     from stylenorm.catalog import photos_folder
     from stylenorm.data import find_images
     from stylenorm.images import read_picture
 
     found = []
-    for source in (job.source for job in jobs if job.source is not None):
+    for source in (job.source for job in jobs if job.source is not None and not job.source.is_fifo()):
         with suppress(StylenormError):  # told when its turn comes
             found.append(read_picture(source))
         if len(found) == most:

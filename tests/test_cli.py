@@ -274,6 +274,13 @@ def test_what_a_pipe_holds_more_of_is_told(cli, photo, tmp_path, monkeypatch):
     refused(cli("stylize", pipe, "--style", "red-hill", "-o", tmp_path / "out.gif"), f"in place of {pipe}")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+def test_a_pipe_is_not_emptied_to_refine_on_it(cli, photo, tmp_path):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    threading.Thread(target=pipe.write_bytes, args=[photo.read_bytes()], daemon=True).start()
+    assert cli("stylize", pipe, "--style-image", photo, "--style-size", "64", "--refine", "1", "-o", tmp_path / "out.png").code == 0
+
+
 def test_the_size_to_paint_at_is_not_for_animations(cli, photo, tmp_path):
     result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.gif", "--paint-at", "30")
     assert result.code == 2 and "--paint-at" in result.err and not (tmp_path / "out.gif").exists()
