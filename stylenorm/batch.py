@@ -52,13 +52,15 @@ PIXELS_AT_ONCE = 160_000_000  # decoded, painted or being written: about 1.3 GB
 class Plan:
     """What is to do, how many paintings are there already, and which got another name than their photograph.
 
-    strange: files with the name of a painting that no batch has noted. They are not painted over, and count as there.
+    strange: files with the name of a painting that no batch has noted. others: paintings, each with the photograph, of
+    another folder, that it was made of. They are not painted over, and count as there.
     """
 
     tasks: list[Task] = field(default_factory=list)
     there: int = 0
     renamed: list[tuple[str, str]] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def paintings(self) -> int:
@@ -77,7 +79,8 @@ def make_plan(
     """Which paintings are missing. again: all of them are, whatever is there.
 
     One is there if its file is, unless its photograph has changed since. After a batch that replaces what was
-    there, only files that it has noted count.
+    there, only files that it has noted count. What was made of another folder's photograph, which is still in place,
+    is there as well.
     """
     plan, known = Plan(), _earlier_names(manifest, looks)
     names = output_names(photos, format, known, _moving(photos, known) if format == "keep" else ())
@@ -86,7 +89,7 @@ def make_plan(
         if Path(name).stem != Path(photo.name).stem:
             plan.renamed.append((photo.name, name))
         targets = [(look, f"{look.folder}/{name}".lstrip("/")) for look in looks]
-        missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo))
+        missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo, plan))
         plan.there += len(targets) - len(missing)
         plan.strange += [t for k, t in targets if (k, t) not in missing and (k.label, photo.name) not in manifest.done]
         if missing:
@@ -123,7 +126,7 @@ def _frames(path: Path | UrlFile) -> int:
         return 1
 
 
-def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo) -> bool:
+def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo, plan: Plan) -> bool:
     line = manifest.done.get((look.label, photo.name))
     try:
         if not target.stat().st_size:
@@ -133,7 +136,19 @@ def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo) -> boo
     if line is None:
         return not manifest.replacing
     same = (line["input_bytes"], line["input_changed"]) == (photo.size, photo.changed)
-    return same or line.get("input_sha256") == _hash_of(photo.path)
+    if same or line.get("input_sha256") == _hash_of(photo.path):
+        return True
+    if other := _is_another(photo, line.get("source")):
+        plan.others.append((line["output"], line["source"]))
+    return other
+
+
+def _is_another(photo: Photo, source: str | None) -> bool:
+    """Whether a photograph of this name in another folder is still where it was when it was painted."""
+    try:
+        return isinstance(photo.path, Path) and bool(source) and not os.path.samefile(source, photo.path)
+    except OSError:  # it was moved, perhaps to here
+        return False
 
 
 def _hash_of(path: Path) -> str | None:

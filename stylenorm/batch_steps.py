@@ -148,6 +148,7 @@ def done_line(photo: Photo, look: Look, target: str, facts: dict, size: tuple[in
         "kind": "done",
         "style": look.label,
         "input": photo.name,
+        "source": str(photo.path.absolute()),
         "output": target,
         **facts,
         "output_sha256": hashlib.sha256(data).hexdigest(),

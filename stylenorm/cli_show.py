@@ -72,6 +72,9 @@ class Show:
         if plan.strange:
             told = "was there before" if len(plan.strange) == 1 else f"and {len(plan.strange) - 1} more were there before"
             complain(f"{plan.strange[0]} {told}, and no batch has noted painting it; what is there stays, --overwrite replaces it")
+        if plan.others:
+            (name, source), more = plan.others[0], f", and {len(plan.others) - 1} more are of another folder's" if plan.others[1:] else ""
+            complain(f"{name} is the painting of {source}{more}; what is there stays: give another folder, or --overwrite to replace it")
         there = f", {plan.there} are there already" if plan.there else ""
         self.say(f"{len(tree.photos)} photographs, {total} paintings to do{there}")
 

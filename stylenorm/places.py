@@ -79,6 +79,9 @@ class UrlFile:
     def __str__(self) -> str:
         return f"{self.folder}/{self.name}"
 
+    def absolute(self) -> UrlFile:
+        return self
+
     @property
     def suffix(self) -> str:
         return posixpath.splitext(self.name)[1]

@@ -35,8 +35,8 @@ def cli(capsys, weights, monkeypatch, tmp_path):
     """Runs `stylenorm batch` from in/ to out/ on the small weights; gives its exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*words, out="out", style=("--style", "red-hill"), verb="batch") -> SimpleNamespace:
-        front = [verb, tmp_path / "in", tmp_path / out, *style, "--backend", "torch", "--device", "cpu"]
+    def run(*words, out="out", style=("--style", "red-hill"), verb="batch", top="in") -> SimpleNamespace:
+        front = [verb, tmp_path / top, tmp_path / out, *style, "--backend", "torch", "--device", "cpu"]
         code = main([str(w) for w in (*front, "--weights", weights, *words)])
         out, err = capsys.readouterr()
         return SimpleNamespace(code=code, out=out, err=err)
@@ -111,6 +111,21 @@ def test_each_style_has_its_folder(cli, photos, stylizer, tmp_path):
     np.testing.assert_allclose(pixels(out / "red-hill-0.75+blue-tree-0.25" / "a.png").astype(int), np.asarray(blend).astype(int), atol=1)
     painted = stylizer.stylize(photos / "a.jpg", stylizer.style_from(tmp_path / "my painting.jpg", size=64))
     np.testing.assert_allclose(pixels(out / "my painting" / "a.png").astype(int), np.asarray(painted).astype(int), atol=1)
+
+
+def test_a_second_folder_does_not_replace_the_paintings_of_the_first(cli, photos, tmp_path):
+    cli()
+    painted = (tmp_path / "out" / "a.jpg").read_bytes()
+    second = tmp_path / "second"
+    for i, name in enumerate(("a.jpg", "b.png", "new.jpg")):
+        make_photo(second / name, seed=7 + i)
+    result = cli(top="second")
+    assert result.code == 0 and result.err.count("\n") == 1 and "3 photographs, 1 paintings to do, 2 are there" in result.out, result
+    assert f"a.jpg is the painting of {photos / 'a.jpg'}, and 1 more" in result.err
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == painted and (tmp_path / "out" / "new.jpg").is_file()
+    assert cli().err == ""
+    photos.rename(tmp_path / "gone")
+    assert cli(top="second").err == "" and (tmp_path / "out" / "a.jpg").read_bytes() != painted, "as of a folder that was moved"
 
 
 def test_a_collision_is_told_and_both_survive(cli, photos, stylizer, tmp_path):
