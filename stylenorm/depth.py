@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.bands import BAND, Pixels
-from stylenorm.modes import eight_bit, scaled, white_of
+from stylenorm.modes import eight_bit, range_of, scaled
 
 # Pillow unpacks the high byte of a sample. Told the other byte order, it unpacks the low one.
 OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
@@ -77,7 +77,7 @@ def deep_grey(image: Image.Image) -> np.ndarray | None:
         return None
     values = np.asarray(image)
     key = image.info.get("transparency")
-    deep = coloured(scaled(values, *white_of(values, image.mode), 65535))
+    deep = coloured(scaled(values, *range_of(image, values), 65535))
     if not isinstance(key, int):
         return deep
     return np.dstack([deep, np.where(values == key, 0, 65535).astype(np.uint16)])

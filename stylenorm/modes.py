@@ -44,11 +44,17 @@ def split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def split_deep(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The same for one channel of 16 or 32 bits."""
     values = np.asarray(image)
-    base = Image.fromarray(eight_bit(values, *white_of(values, image.mode)))
+    base = Image.fromarray(eight_bit(values, *range_of(image, values)))
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return base, None
     return base, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+
+
+def range_of(image: Image.Image, values: np.ndarray) -> tuple[float, float]:
+    """`white_of` the image's values; a TIFF may count the other way, which Pillow sees to in 8 bits alone."""
+    black, white = white_of(values, image.mode)
+    return (white, black) if image.format == "TIFF" and image.tag_v2.get(262) == 0 else (black, white)
 
 
 def white_of(values: np.ndarray, mode: str) -> tuple[float, float]:
@@ -76,7 +82,7 @@ def scaled(values: np.ndarray, black: float, white: float, top: int) -> np.ndarr
     """The same to 0..top: uint8 if that is 255, else uint16."""
     if values.dtype.itemsize == 2 and values.dtype.kind == "u":
         return scaled(np.arange(65536), black, white, top)[values]  # an eighth of the memory
-    unit = (values.astype(np.float64) - black) / max(white - black, 1e-12)
+    unit = (values.astype(np.float64) - black) / (white - black or 1e-12)
     levels = np.rint(np.nan_to_num(unit, posinf=1).clip(0, 1) * top)
     return levels.astype(np.uint8 if top == 255 else np.uint16)
 

@@ -124,6 +124,15 @@ def test_planes_are_read_and_not_taken_for_eight_bits(channels, order):
     assert np.abs(np.asarray(packed.rgb).astype(int) - np.rint(deep[..., :3] / 257)).max() <= 1
 
 
+def test_where_white_is_0_no_negative_is_read():
+    deep = samples(1)
+    picture = read_picture(as_tiff(deep, photometric="miniswhite"))
+    np.testing.assert_array_equal(picture.deep, np.repeat(65535 - deep, 3, 2))
+    assert np.abs(np.asarray(picture.rgb).astype(int) - np.rint((65535 - deep) / 257)).max() == 0
+    floats = as_tiff(deep / np.float32(65535), photometric="miniswhite")
+    assert np.abs(read_picture(floats).deep.astype(int) - (65535 - deep)).max() <= 1
+
+
 def test_premultiplied_colours_are_divided():
     deep = samples(4)
     drawn = deep.copy()
