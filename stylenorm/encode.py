@@ -196,7 +196,8 @@ def _options(info: dict, format: str, quality: int) -> dict:
 
 def _store(data: bytes, path: str, name: str) -> None:
     """Write the file under another name in its folder, then rename it: whole or not at all."""
-    path = os.path.realpath(path)  # a link stays a link
+    through = os.path.exists(path) and not os.path.isfile(path)  # a device or a pipe: no renaming, and no real path either
+    path = os.path.abspath(path) if through else os.path.realpath(path)  # a link stays a link
     folder = os.path.dirname(path)
     if os.path.isdir(path):
         raise ImageError(f"{name} is a folder; name a file in it")
@@ -204,7 +205,7 @@ def _store(data: bytes, path: str, name: str) -> None:
         raise ImageError(f"{name} cannot be written: there is no folder {printable(folder)}")
     draft = os.path.join(folder, f".stylenorm-{secrets.token_hex(6)}.tmp")
     try:
-        if os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe: no renaming
+        if through:
             return _write_through(data, path)
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise PermissionError

@@ -1132,6 +1132,15 @@ def test_a_file_too_large_for_the_disk_leaves_the_old_one(tmp_path):
     assert os.listdir(tmp_path) == ["a.png"] and path.read_bytes() == before
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no names there")
+def test_a_pipe_of_the_shell_is_written_to():
+    read_end, write_end = os.pipe()
+    write_picture(Image.new("RGB", (4, 4)), f"/dev/fd/{write_end}", format="png")
+    os.close(write_end)
+    with open(read_end, "rb") as file:
+        assert Image.open(io.BytesIO(file.read())).size == (4, 4)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     path, received = tmp_path / "pipe.png", []
