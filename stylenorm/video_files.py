@@ -110,7 +110,8 @@ def probe(path: Path) -> Film:
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        length = container.duration / 1_000_000 if container.duration else None
+        late = container.start_time or 0 if "matroska" in container.format.name else 0  # which tells the end for the length
+        length = max(0, container.duration - late) / 1_000_000 if container.duration else None
         frames = stream.frames or (round(length * rate) if length else None)
         tags = {name: int(getattr(frame, name, 2)) for name in ("color_primaries", "color_trc")}  # 2: not told
         tags |= {"colorspace": _matrix_of_color(frame)}

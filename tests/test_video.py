@@ -270,6 +270,13 @@ def test_trouble_in_words():
     assert whole.trouble == "a.mp4 is cut short: it ends at 4.0 s of 9.0 s; what was readable is painted"
 
 
+def test_a_film_that_begins_late_is_not_called_cut_short(cli, tmp_path):
+    source = film(tmp_path / "in.mkv", 4, stamps=[5000, 5100, 5200, 5300], sound=None)
+    code, told = cli(source, tmp_path / "out.mkv")
+    assert code == 0 and told.err == "" and "about 4 frames" in told.out, told
+    assert shown(tmp_path / "out.mkv")[0] == shown(source)[0]
+
+
 def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
     source = film(tmp_path / "in.mp4", 2, sound=None)
     (tmp_path / "text.mp4").write_text("no film")
