@@ -23,12 +23,19 @@ MOST_LAYERS = 16  # of one drawing; ours have one
 
 
 class Page(gr.Blocks):
-    """Refuses addresses where files belong; Gradio would fetch them for the visitor."""
+    """Refuses addresses where files belong, which Gradio would fetch for the visitor, and says what it refuses in a sentence."""
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         if any(has_address(value) for value in inputs):
             raise gr.Error("files have to be uploaded; addresses are not opened", print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        try:
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except ValueError:  # about what was sent; the server has nothing to log
+            sentence = "Something is empty or of another kind than it should be. Look through what you chose."
+            raise gr.Error(sentence, title="That did not work", print_exception=False) from None
 
 
 def has_address(value: Any) -> bool:

@@ -65,6 +65,22 @@ def test_what_is_no_picture_gets_a_sentence(client, tmp_path, content, name, exp
     assert expected in text and name.split(".")[1] in text
 
 
+@pytest.mark.parametrize(
+    "options, expected",
+    [({"strength": None}, "empty or of another kind"), ({"quality": "x"}, "of another kind"), ({"strength": 7}, "greater than maximum")],
+)
+def test_what_is_no_number_gets_a_sentence(client, server, photo, options, expected):
+    before = len(server.lines)
+    assert expected in refused(client, photo=handle_file(photo), style="red-hill", **options, api_name="/stylize")
+    assert server.lines[before:] == []
+
+
+def test_a_mask_that_is_none_gets_a_sentence(client, photo):
+    for mask in ([], "x", {"layers": 5}):
+        text = refused(client, photo=handle_file(photo), mask=mask, inside="red-hill", outside="red-hill", api_name="/regions")
+        assert "of another kind" in text
+
+
 def test_formats_are_told_by_content(client, tmp_path):
     make_photo(tmp_path / "a.png", (40, 30))
     path = (tmp_path / "a.png").rename(tmp_path / "really-a-png.jpg")
