@@ -23,6 +23,7 @@ from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
 from stylenorm.places import UrlFolder
+from stylenorm.tiffs import page_count
 from stylenorm.tree import Photo
 
 NO_MORE_ROOM = {errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -77,6 +78,7 @@ def read_photo(task: Task) -> tuple[Picture | Moving, dict]:
     data = photo.path.read_bytes()
     facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
     picture = _moving(task, data) or read_picture(data, name=str(photo.path))
+    facts |= {"pages": pages} if (pages := page_count(data)) > 1 else {}
     return picture, facts | {"input_changed": photo.changed, "read_seconds": since(started)}
 
 

@@ -106,6 +106,8 @@ class Show:
     def line(self, line: dict) -> None:
         if line["kind"] == "done":
             self.done += 1
+            if not self.quiet and "pages" in line:
+                complain(f"{line['input']}: only the first of its {line['pages']} pages is painted; save each as a file of its own")
         else:
             self.failed += 1
             complain(line["error"])

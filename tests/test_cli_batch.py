@@ -128,6 +128,14 @@ def test_a_second_folder_does_not_replace_the_paintings_of_the_first(cli, photos
     assert cli(top="second").err == "" and (tmp_path / "out" / "a.jpg").read_bytes() != painted, "as of a folder that was moved"
 
 
+def test_that_a_tiff_has_more_pages_is_told(cli, photos, tmp_path):
+    page = Image.new("RGB", (20, 20), "red")
+    page.save(photos / "scan.tif", save_all=True, append_images=[page, page])
+    assert cli().err == "stylenorm: scan.tif: only the first of its 3 pages is painted; save each as a file of its own\n"
+    assert {line["input"]: line["pages"] for line in manifest(tmp_path / "out") if "pages" in line} == {"scan.tif": 3}
+    assert cli().err == "" and cli("--quiet", out="again").err == ""
+
+
 def test_a_collision_is_told_and_both_survive(cli, photos, stylizer, tmp_path):
     make_photo(photos / "a.png", seed=8)
     assert "a.png becomes a-png.jpg" in cli("--format", "jpeg").out
