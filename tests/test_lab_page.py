@@ -134,7 +134,7 @@ def test_every_part_of_a_plot_is_drawn():
         (["lab", "--list", "--json", "shift"], 0, '"shift": '),
         (["lab", "gradent-noise"], 2, "no experiment is named 'gradent-noise'; did you mean gradient-noise"),
         (["lab", "--out", __file__], 2, "is a file; give a folder"),
-        (["lab", "--out", ""], 2, "--out is empty; give a folder"),
+        (["lab", "--out", ""], 2, "it is empty; give a folder"),
         (["lab", "--out", __file__ + "/lab"], 2, "cannot be written to (Not a directory); give another folder"),
         (["lab", "--seed", "-1"], 2, "--seed"),
     ],
