@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 
 def torchvision():
@@ -44,6 +45,22 @@ def openvino():
     import openvino
 
     return openvino
+
+
+def openvino_core():
+    """The one OpenVINO Core of this process.
+
+    Each Core gives the thread that makes it another stack for signal handlers, and takes it away when it goes. Of two
+    that go in the order in which they came, the thread is left with one that is no more, and dies at the next signal,
+    a Ctrl-C or the end of a subprocess.
+    """
+    with making_core:
+        if not cores:
+            cores.append(openvino().Core())
+        return cores[0]
+
+
+making_core, cores = threading.Lock(), []
 
 
 def onnxruntime():

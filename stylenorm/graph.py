@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from stylenorm.architecture import EPSILON, GeneratorConfig, padded_length
-from stylenorm.compat import openvino
+from stylenorm.compat import openvino, openvino_core
 
 FLOAT32_BYTES = 220  # a pixel, measured, see BENCHMARKS.md
 
@@ -25,7 +25,7 @@ class CompiledGraph:
 
     def __init__(self, config: GeneratorConfig, weights: Weights, threads: int | None = None, precision: str = "auto") -> None:
         self.config, self.weights = config, weights
-        self.core = openvino().Core()
+        self.core = openvino_core()
         native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         half = precision == "bf16" or (precision == "auto" and native)
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}

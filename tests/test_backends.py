@@ -2,6 +2,8 @@
 
 import builtins
 import importlib.util
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -132,6 +134,25 @@ def test_a_result_stays_when_the_next_one_comes():
     kept = first.copy()
     backend(picture(16, 16, 2), style_of(generator, 5))
     assert np.array_equal(first, kept)
+
+
+SIGNALLED = """
+import os, signal
+from stylenorm.backends import OpenVINOBackend
+from stylenorm.generator import Generator, GeneratorConfig
+made = [OpenVINOBackend(Generator(GeneratorConfig((8, 8), (0, 0)))) for _ in range(2)]
+while made:
+    del made[0]
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_signals_are_heard_when_networks_have_come_and_gone():
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", SIGNALLED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 @needs_openvino
