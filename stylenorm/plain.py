@@ -50,8 +50,7 @@ class PlainStylizer:
         values, arrays = read_metadata(file, "network"), read_arrays(file)
         self._config = GeneratorConfig.from_dict(values["config"])
         generator = part(arrays, "generator.")
-        self._hash = generator_hash(self._config.to_dict(), generator)
-        if self._hash != values.get("hash") or not intact(arrays, values):
+        if generator_hash(self._config.to_dict(), generator) != values.get("hash") or not intact(arrays, values):
             raise WeightsError(f"{file} is damaged")
         self._graph = CompiledGraph(self._config, generator)
         self._memory = None if memory is None else memory * 1e9
@@ -70,32 +69,23 @@ class PlainStylizer:
         name = "+".join(f"{name}:{share:.2g}" for name, _, share in shares)
         return PlainStyle(name, sum(row * share for _, row, share in shares), parts)
 
-    def stylize(
-        self,
-        image,
-        style,
-        strength: float = 1.0,
-        preserve_color: bool = False,
-        size: int | None = None,
-        strip: bool = False,
-        paint_at: int | None = None,
-        notice: Callable[[str], None] | None = None,
-    ) -> Image.Image:
-        """As `Stylizer.stylize`; style is what `resolve` gave."""
-        check_options(strength, size=size, paint_at=paint_at)
+    def stylize(self, image, style, preserve_color: bool = False, size: int | None = None, strip: bool = False, **others):
+        """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` gave."""
+        check_options(1.0, size=size)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        if not self._is_plain(style, picture, photo, strength, paint_at):
+        if not self._is_plain(style, picture, photo, others):
             full = self._full()
             wanted = full.resolve(style.parts) if isinstance(style, PlainStyle) else style
-            return full.stylize(picture, wanted, strength, preserve_color, size, strip, paint_at, notice)
+            return full.stylize(picture, wanted, preserve_color=preserve_color, size=size, strip=strip, **others)
         beyond = margin_of(photo.size, self._config.stride)
         painted = self._graph(mirrored_beyond(np.asarray(photo), beyond), style.flat)[beyond:, beyond:]
         painted = Image.fromarray(np.ascontiguousarray(painted))
         return rewrap(picture, recolored(painted, photo) if preserve_color else painted, strip=strip)
 
-    def _is_plain(self, style, picture: Picture, photo: Image.Image, strength: float, paint_at: int | None) -> bool:
-        if not isinstance(style, PlainStyle) or picture.deep is not None or strength < 1 or paint_at is not None:
+    def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
+        usual = {"strength": 1.0, "paint_at": None, "notice": others.get("notice")}
+        if not isinstance(style, PlainStyle) or picture.deep is not None or not others.items() <= usual.items():
             return False
         free = free_main_memory()
         most = self._memory if self._memory is not None else math.inf if free is None else free / 2

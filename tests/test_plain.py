@@ -100,6 +100,12 @@ def test_wrong_options_are_told_alike(weights, photo, options):
     assert str(first.value) == str(second.value)
 
 
+def test_an_option_that_there_is_not_is_refused(weights, photo):
+    ours, _ = plain_of(weights)
+    with pytest.raises(TypeError, match="colour"):
+        ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), colour=True)
+
+
 def test_it_leaves_other_devices_and_backends_to_the_stylizer(weights, monkeypatch):
     for device, backend in (("cuda", "auto"), ("mps", "auto"), ("cpu", "torch")):
         assert plain_stylizer(weights, device, backend, None, None) is None
