@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from stylenorm.errors import StylenormError
 
@@ -27,6 +26,8 @@ def place(text: str) -> Path | UrlFolder:
         return Path(text)
     parts = urlsplit(text)
     if parts.scheme == "file":
+        from urllib.request import url2pathname  # takes half as long to import as the command line
+
         return Path(url2pathname(parts.path))  # /C:/photos is C:\\photos on Windows
     return UrlFolder(text.rstrip("/"))
 

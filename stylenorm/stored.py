@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from stylenorm.errors import WeightsError
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
+    """Those whose names begin with ``prefix``; the others are not read."""
     try:
-        return load_file(str(path))
+        with safe_open(str(path), "np") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise damaged(path, error) from None
 

@@ -1,6 +1,7 @@
 """What paints without torch, held against the `Stylizer` that it stands for."""
 
 import importlib.util
+import json
 import sys
 from dataclasses import replace
 
@@ -123,6 +124,11 @@ def test_a_damaged_network_is_left_to_who_says_so(weights, tmp_path):
         assert plain_stylizer(tmp_path / name, "cpu", "auto", None, None) is None
     assert plain_stylizer(weights / "styles" / "red-hill.safetensors", "cpu", "auto", None, None) is None
     assert plain_stylizer(tmp_path / "nowhere", "cpu", "auto", None, None) is None
+    header = int.from_bytes(data[:8], "little")
+    encoder = next(about for name, about in json.loads(data[8 : 8 + header]).items() if name.startswith("encoder."))
+    data[8 + header + encoder["data_offsets"][0]] ^= 1
+    (tmp_path / "encoder").write_bytes(data)
+    assert plain_stylizer(tmp_path / "encoder", "cpu", "auto", None, None) is not None, "it has no use for that"
 
 
 def test_a_damaged_style_is_told_in_a_sentence(tmp_path):
