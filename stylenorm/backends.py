@@ -12,7 +12,7 @@ from stylenorm.device import gpu_bfloat16
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
 from stylenorm.generator import Generator
-from stylenorm.graph import FLOAT32_BYTES, CompiledGraph
+from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, Ranges
 from stylenorm.style import Style
 
 
@@ -103,10 +103,12 @@ class OpenVINOBackend:
 
     pixels_together = 0  # one after another is as quick
 
-    def __init__(self, generator: Generator, threads: int | None = None, precision: str = "auto") -> None:
+    def __init__(
+        self, generator: Generator, threads: int | None = None, precision: str = "auto", ranges: Ranges | None = None
+    ) -> None:
         self.regional = TorchBackend(generator, torch.device("cpu"))
         weights = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
-        self.graph = CompiledGraph(generator.config, weights, threads, precision)
+        self.graph = CompiledGraph(generator.config, weights, threads, precision, ranges)
         self.name, self.bytes_per_pixel = self.graph.name, self.graph.bytes_per_pixel
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
@@ -125,17 +127,17 @@ def _row(style: Style) -> np.ndarray:
     return style.flat().float().cpu().numpy()
 
 
-def choose_backend(name: str, generator: Generator, device: torch.device) -> Backend:
-    """"auto" is OpenVINO on a CPU where it is installed, else torch."""
-    if name not in ("auto", "torch", "openvino"):
-        raise StylenormError(f"no backend {name!r}; choose auto, torch or openvino")
-    if name == "openvino" and device.type != "cpu":
-        raise StylenormError(f"the openvino backend computes on the cpu, not on {device}; use --backend torch there")
+def choose_backend(name: str, generator: Generator, device: torch.device, ranges: Ranges | None = None) -> Backend:
+    """"auto" is OpenVINO on a CPU where it is installed, else torch. ranges: see `stylenorm.graph.CompiledGraph`."""
+    if name not in (*PRECISIONS, "torch"):
+        raise StylenormError(f"no backend {name!r}; choose auto, torch, openvino or openvino-int8")
+    if name not in ("auto", "torch") and device.type != "cpu":
+        raise StylenormError(f"the {name} backend computes on the cpu, not on {device}; use --backend torch there")
     if name == "torch" or device.type != "cpu":
         return TorchBackend(generator, device)
     try:
-        return OpenVINOBackend(generator)
+        return OpenVINOBackend(generator, precision=PRECISIONS[name], ranges=ranges)
     except ImportError:
-        if name == "openvino":
+        if name != "auto":
             raise StylenormError("openvino is not installed; pip install openvino, or use --backend torch") from None
         return TorchBackend(generator, device)

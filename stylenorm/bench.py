@@ -100,7 +100,7 @@ def quality_row(what: str, size: int, score: Score) -> dict:
 
 def stylize_rows(sizes, repeats, weights, device, peer, progress) -> list[dict]:
     backends, trouble = {}, None
-    for name in ("openvino", "torch"):
+    for name in ("openvino-int8", "openvino", "torch"):
         try:
             stylizer = Stylizer(weights, device, name)
             backends[stylizer.describe()] = stylizer

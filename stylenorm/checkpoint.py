@@ -18,7 +18,7 @@ from torch import Tensor
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
-from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, part
+from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, part, ranges_file, read_ranges
 from stylenorm.style import Style, StyleEncoder
 
 
@@ -77,6 +77,21 @@ def load_network(path: str | Path) -> Network:
     if digest != values.get("hash") or not whole:
         raise WeightsError(f"{path} is damaged: its weights do not match their hash; fetch it again")
     return Network(generator.eval(), encoder.eval() if encoder else None, digest, values.get("about", {}))
+
+
+def save_ranges(network: str | Path, digest: str, ranges: Mapping[str, Tensor]) -> None:
+    """Write what `stylenorm.ranges.measured_ranges` found beside its network file. digest: the network's hash.
+
+    Not where it is not finite in float16: that network is not for 8 bits.
+    """
+    tensors = {name: value.half() for name, value in ranges.items()}
+    if all(torch.isfinite(value).all() for value in tensors.values()):
+        write_tensors(ranges_file(Path(network)), tensors, pack("ranges", network=digest, checksum=checksum(_arrays(tensors))))
+
+
+def load_ranges(path: str | Path, network: Network) -> dict[str, np.ndarray] | None:
+    """What was measured for a network file, or None."""
+    return read_ranges(Path(path), network.hash, {k: v.numpy() for k, v in network.generator.state_dict().items()})
 
 
 def save_style(path: str | Path, style: Style) -> None:

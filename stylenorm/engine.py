@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from stylenorm.backends import Backend, choose_backend
 from stylenorm.bands import BAND, Pixels, in_bands, size_of
 from stylenorm.catalog import StyleEntry, network_file, photos_folder, style_entries, unknown_style, vgg_file
-from stylenorm.checkpoint import load_network, load_style
+from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import ImageError, StyleError, StylenormError
@@ -49,7 +49,7 @@ class Stylizer:
 
     weights: a folder with network.safetensors and styles/, or a network file; by default the shipped ones.
     device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
-    backend: "auto" (OpenVINO on a CPU, torch elsewhere), "torch" or "openvino".
+    backend: "auto" (OpenVINO on a CPU, torch elsewhere), "torch", "openvino" or "openvino-int8": see `stylenorm.graph`.
     memory: GB that painting a picture may take; by default half of what is free at that time. A picture that
     would take more is painted in strips, with temporary files, in float32: see `stylenorm.tiling`.
 
@@ -66,7 +66,7 @@ class Stylizer:
         self._file = network_file(weights)
         self._network = load_network(self._file)
         self._device = choose_device(device)
-        self._backend = choose_backend(backend, self._network.generator, self._device)
+        self._backend = choose_backend(backend, self._network.generator, self._device, load_ranges(self._file, self._network))
         self._lock = threading.Lock()
         self._loaded: dict[tuple[Path, int], Style] = {}
         self._vgg: VGGFeatures | None = None

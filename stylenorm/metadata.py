@@ -10,7 +10,7 @@ from stylenorm.errors import WeightsError
 
 FORMAT_VERSION = 1
 KEY = "stylenorm"
-KINDS = ("network", "style", "resume")
+KINDS = ("network", "style", "resume", "ranges")
 
 
 def pack(kind: str, **values) -> dict[str, str]:

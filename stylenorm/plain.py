@@ -18,11 +18,11 @@ from stylenorm.architecture import GeneratorConfig
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.errors import StyleError, WeightsError
 from stylenorm.flat import own_share
-from stylenorm.graph import CompiledGraph
+from stylenorm.graph import PRECISIONS, CompiledGraph
 from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
-from stylenorm.stored import generator_hash, intact, part, read_arrays
+from stylenorm.stored import generator_hash, intact, part, read_arrays, read_ranges
 
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
@@ -45,14 +45,15 @@ class PlainStylizer:
     Raises whatever is wrong with the network file, not always in one sentence: `plain_stylizer` takes care of that.
     """
 
-    def __init__(self, weights: str | Path | None, memory: float | None, stylizer: Callable) -> None:
+    def __init__(self, weights: str | Path | None, backend: str, memory: float | None, stylizer: Callable) -> None:
         file = network_file(weights)
         values = read_metadata(file, "network")
         self._config = GeneratorConfig.from_dict(values["config"])
         generator = part(read_arrays(file, "generator."), "generator.")  # the encoder's two thirds are of no use here
         if generator_hash(self._config.to_dict(), generator) != values.get("hash"):
             raise WeightsError(f"{file} is damaged")
-        self._graph = CompiledGraph(self._config, generator)
+        ranges = read_ranges(file, values["hash"], generator)
+        self._graph = CompiledGraph(self._config, generator, precision=PRECISIONS[backend], ranges=ranges)
         self._memory = None if memory is None else memory * 1e9
         self._files = {entry.name: entry.file for entry in style_entries(file)}
         self._stylizer, self._made = stylizer, None
@@ -109,12 +110,12 @@ def plain_stylizer(
     weights: str | Path | None, device: str, backend: str, memory: float | None, stylizer: Callable
 ) -> PlainStylizer | None:
     """A `PlainStylizer` where `Stylizer` with these arguments would paint by OpenVINO on the CPU, else None."""
-    if device not in ("auto", "cpu") or backend not in ("auto", "openvino") or find_spec("openvino") is None:
+    if device not in ("auto", "cpu") or backend not in PRECISIONS or find_spec("openvino") is None:
         return None
     if device == "auto" and may_have_gpu():
         return None
     try:
-        return PlainStylizer(weights, memory, stylizer)
+        return PlainStylizer(weights, backend, memory, stylizer)
     except (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError):
         return None  # `Stylizer` says in one sentence what is wrong
 

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from stylenorm.errors import WeightsError
+from stylenorm.metadata import read_metadata
 
 
 def read_arrays(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
@@ -47,6 +48,29 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
 def intact(arrays: Mapping[str, np.ndarray], values: Mapping[str, object]) -> bool:
     """Whether ``arrays`` are those that the file's metadata ``values`` were written for."""
     return values.get("checksum") in (None, checksum(arrays))  # the first files had none
+
+
+def ranges_file(network: Path) -> Path:
+    """Beside a network file, what `stylenorm.ranges` has measured for it; it need not be there."""
+    return network.with_name(f"{network.stem}.ranges.safetensors")
+
+
+def read_ranges(network: Path, digest: str, generator: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+    """What `stylenorm.ranges.measured_ranges` found for a network file, or None where that was not measured.
+
+    digest: the network's hash. generator: its weights by their names. Raises `WeightsError` for a damaged file.
+    """
+    path = ranges_file(network)
+    if not path.is_file():
+        return None
+    values = read_metadata(path, "ranges")
+    if values.get("network") != digest:
+        return None
+    arrays = read_arrays(path)
+    wanted = {name.removesuffix(".weight").removesuffix(".conv"): w.shape[1] for name, w in generator.items() if w.ndim == 4}
+    if not intact(arrays, values) or {name: value.size for name, value in arrays.items()} != wanted:
+        raise damaged(path, ValueError("not what was measured for its network"))
+    return {name: value.astype(np.float32) for name, value in arrays.items()}
 
 
 def part(tensors: Mapping, prefix: str) -> dict:

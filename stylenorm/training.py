@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from stylenorm.catalog import NETWORK
-from stylenorm.checkpoint import save_network, save_style
+from stylenorm.checkpoint import save_network, save_ranges, save_style
 from stylenorm.config import TrainConfig, weight_of
 from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out
 from stylenorm.device import (
@@ -36,6 +37,7 @@ from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
 from stylenorm.muon import Muon, Together
 from stylenorm.perceptual import CONTENT_LAYER, content_loss, grams, structure_loss, style_loss
+from stylenorm.ranges import measured_ranges
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
 from stylenorm.training_model import NamedStyles, StyledModel, describe, load_named, load_vgg, new_model, painting_tensor
@@ -48,6 +50,7 @@ __all__ = [
 
 BETAS = (0.9, 0.99)  # Adam's
 LARGEST = 30.0  # twice what an unchanged photograph has with most paintings
+EXAMPLES, EXAMPLE_SIZE = 8, 256  # photographs, and as many paintings, that ranges are measured on; px of the photographs
 
 
 class Trainer:
@@ -398,7 +401,19 @@ class Trainer:
         digest = save_network(path, model.generator, model.encoder, training=self._about(), styles=self.named.names)
         for index, name in enumerate(self.named.names):
             save_style(path.parent / "styles" / f"{name}.safetensors", self._style(index, digest))
+        save_ranges(path, digest, measured_ranges(model.generator, self._examples()))
         return path
+
+    def _examples(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Photographs and rows to measure a network's ranges on: each named style, then paintings and the photographs' own."""
+        with torch.compiler.set_stance("force_eager"):  # a batch of one is not what was compiled
+            crops = self._unseen()
+            photos = [crops[i].pixels[None].to(self.device) for i in range(EXAMPLES)]
+            named = [self._style(i).flat() for i in range(len(self.named.names))]
+            pictures = [self.paintings[i].pixels[None].to(self.device) for i in range(EXAMPLES)] if self.paintings else []
+            predicted = (self.average.encoder(describe(self.vgg, x)[1]) for x in pictures + photos)
+            for i, row in enumerate(chain(named, predicted)):
+                yield photos[i % EXAMPLES][..., :EXAMPLE_SIZE, :EXAMPLE_SIZE], row
 
     def _about(self) -> dict[str, object]:
         """How it was trained, for the files: without the names of folders."""

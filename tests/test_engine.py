@@ -166,7 +166,7 @@ def test_what_gains_nothing_together_goes_alone(stylizer, weights, tmp_path):
     assert Stylizer(weights, "cpu", "openvino").together(small) == 1
 
 
-@pytest.mark.parametrize("name", ["starry-night", "scream", "kiss"])
+@pytest.mark.parametrize("name", ["kiss", *(pytest.param(n, marks=pytest.mark.slow) for n in ("starry-night", "scream"))])
 def test_the_shipped_styles_grow_evenly_with_the_strength(name, monkeypatch):
     monkeypatch.setattr(engine, "STYLE_SIZE", 384)
     stylizer, photo = Stylizer(device="cpu", backend="torch"), read_picture(ROOT / "examples" / "coffee.jpg").rgb.resize((192, 128))

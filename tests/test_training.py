@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from stylenorm import checkpoint, training
 from stylenorm.catalog import style_entries
-from stylenorm.checkpoint import load_network, load_style, save_network, save_style
+from stylenorm.checkpoint import load_network, load_ranges, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
 from stylenorm.device import Group, can_compile, joined
@@ -112,9 +112,10 @@ def log(folder: Path) -> list[dict]:
 def test_a_run_leaves_a_network_its_styles_a_curve_and_a_sheet(finished):
     trainer, records, _ = finished
     assert sorted(p.name for p in trainer.out.iterdir()) == [
-        "loss.csv", "loss.png", "network.safetensors", "resume.safetensors", "samples.png", "styles"
+        "loss.csv", "loss.png", "network.ranges.safetensors", "network.safetensors", "resume.safetensors", "samples.png", "styles"
     ]  # fmt: skip
     network = load_network(trainer.out / "network.safetensors")
+    assert load_ranges(trainer.out / "network.safetensors", network).keys() == {*network.generator.config.names, "out"}
     assert network.generator.config == GeneratorConfig((8, 8, 16), (0, 0, 1))
     assert network.about["training"]["step"] == 8 and network.about["training"]["images"] == 16
     assert network.about["training"]["batch"] == 2 and not any(str(trainer.out.parent) in str(v) for v in network.about["training"].values())
@@ -1037,7 +1038,7 @@ def test_a_disk_that_fills_while_pictures_are_drawn_leaves_no_half_of_one(place,
 
     monkeypatch.setattr(*((plots, "loss_curve") if place == "loss_curve" else (encode, "_write_new")), full)
     refused(Trainer(replace(config, steps=2)).run, "No space left")
-    whole = {"loss.csv", "network.safetensors", "resume.safetensors", "styles"}
+    whole = {"loss.csv", "network.safetensors", "network.ranges.safetensors", "resume.safetensors", "styles"}
     assert {p.name for p in Path(config.out).iterdir()} == whole | ({"samples.png"} if place == "loss_curve" else set())
 
 
