@@ -6,6 +6,7 @@ what a batch asks of a path: ``read_bytes``, ``write_bytes``, ``stat().st_size``
 
 from __future__ import annotations
 
+import errno
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,12 +93,14 @@ class UrlFile:
         return posixpath.join(self.folder.path, self.name)
 
     def read_bytes(self) -> bytes:
-        return self.folder.files.cat_file(self.where)
+        with _as_a_path_fails(self):
+            return self.folder.files.cat_file(self.where)
 
     def write_bytes(self, data: bytes) -> None:
         """Put the file there; in an object store it is there whole or not at all."""
-        self.folder.files.makedirs(posixpath.dirname(self.where), exist_ok=True)
-        self.folder.files.pipe_file(self.where, data)
+        with _as_a_path_fails(self):
+            self.folder.files.makedirs(posixpath.dirname(self.where), exist_ok=True)
+            self.folder.files.pipe_file(self.where, data)
 
     def stat(self) -> SimpleNamespace:
         """What was there when the folder was listed first."""
@@ -115,8 +118,19 @@ def _reached(url: str) -> Iterator[None]:
         raise StylenormError(f"the folder {url} does not exist; check the name") from None
     except ImportError as error:  # which package it takes is in there
         raise StylenormError(f"{url} cannot be opened: {error}; pip install that") from None
-    except (OSError, ValueError) as error:
-        raise StylenormError(f"{url} cannot be opened: {error}") from None
+    except Exception as error:  # clients of object stores have errors of their own, which are no OSError
+        raise StylenormError(f"{url} cannot be opened: {str(error) or type(error).__name__}") from None
+
+
+@contextmanager
+def _as_a_path_fails(file: UrlFile) -> Iterator[None]:
+    """Whatever goes wrong is an OSError with the file's name, as it is of a `pathlib.Path`."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # as in `_reached`
+        raise OSError(errno.EIO, str(error) or type(error).__name__, str(file)) from error
 
 
 def _changed(info: dict) -> int:

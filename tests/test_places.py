@@ -13,7 +13,7 @@ from conftest import make_photo
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME
-from stylenorm.places import UrlFolder, place
+from stylenorm.places import UrlFile, UrlFolder, place
 
 NAMES = ("a.jpg", "b.png", "trip/c.jpg", "trip/ä — 猫.webp")
 
@@ -115,3 +115,29 @@ def test_a_drive_that_is_gone_is_told(monkeypatch):
     monkeypatch.setattr(type(folder.files), "find", lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host")))
     with pytest.raises(StylenormError, match="memory://x cannot be opened: no route"):
         list(folder.listed())
+
+
+class Refused(Exception):
+    """As botocore's and aiohttp's errors, no OSError."""
+
+
+def refusing(*words):
+    def call(*_, **__):
+        raise Refused(*words)
+
+    return call
+
+
+def test_an_object_stores_own_errors_are_one_sentence(memory, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(memory), "find", refusing("Unable to locate credentials"))
+    code, out, told = batch("memory://in", tmp_path / "out")
+    assert (code, out, told) == (2, "", "stylenorm: memory://in cannot be opened: Unable to locate credentials\n")
+
+
+def test_a_file_that_an_object_store_refuses_fails_as_one_on_a_disk(memory, monkeypatch):
+    for method, call in (("cat_file", UrlFile.read_bytes), ("pipe_file", lambda file: file.write_bytes(b"1"))):
+        for words, told in ((("403, forbidden",), "403, forbidden"), ((), "Refused")):
+            monkeypatch.setattr(type(memory), method, refusing(*words))
+            with pytest.raises(OSError) as found:
+                call(place("memory://in") / "b.png")
+            assert (found.value.filename, found.value.strerror) == ("memory://in/b.png", told)
