@@ -40,7 +40,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.formats import ANIMATED
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
-from stylenorm.places import UrlFile, UrlFolder
+from stylenorm.places import UrlFile, UrlFolder, exists
 from stylenorm.tree import Photo, check_targets, output_names
 
 __all__ = ["Look", "NoRoom", "Plan", "Task", "default_workers", "differences", "make_plan", "now", "paint_all"]
@@ -145,8 +145,12 @@ def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo, plan: 
 
 def _is_another(photo: Photo, source: str | None) -> bool:
     """Whether a photograph of this name in another folder is still where it was when it was painted."""
+    if not source or source == str(photo.path.absolute()):
+        return False
+    if isinstance(photo.path, UrlFile) or "://" in source:
+        return exists(source)
     try:
-        return isinstance(photo.path, Path) and bool(source) and not os.path.samefile(source, photo.path)
+        return not os.path.samefile(source, photo.path)
     except OSError:  # it was moved, perhaps to here
         return False
 

@@ -33,6 +33,15 @@ def place(text: str) -> Path | UrlFolder:
     return UrlFolder(text.rstrip("/"))
 
 
+def exists(text: str) -> bool:
+    """Whether there is something at a path or a URL."""
+    with _reached(text):
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(text)
+        return files.exists(path)
+
+
 class UrlFolder:
     """A folder at a URL, or what goes for one in an object store. Raises `StylenormError` if it cannot be reached."""
 

@@ -10,10 +10,12 @@ import fsspec
 import pytest
 from conftest import make_photo
 
+from stylenorm.batch import _is_another
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME
 from stylenorm.places import UrlFile, UrlFolder, place
+from stylenorm.tree import Photo
 
 NAMES = ("a.jpg", "b.png", "trip/c.jpg", "trip/ä — 猫.webp")
 
@@ -76,6 +78,17 @@ def test_it_goes_on_where_it_was(memory, batch, tmp_path):
     assert "2 paintings to do, 2 are there already" in batch("memory://in", "memory://out")[1]
     code, _, told = batch("memory://in", "memory://out", "--quality", "50")
     assert code == 2 and "quality 95 instead of 50" in told
+
+
+def test_a_photograph_of_another_folder_is_another_as_long_as_it_is_there(memory, tmp_path):
+    """Whichever of the two lies at a URL."""
+    fill(memory, tmp_path)
+    local, there = Photo(tmp_path / "a.jpg", "a.jpg", 1, 1), Photo(place("memory://in") / "a.jpg", "a.jpg", 1, 1)
+    others = [(there, "memory://in/b.png"), (there, str(tmp_path / "a.jpg")), (local, "memory://in/a.jpg")]
+    assert [_is_another(photo, source) for photo, source in others] == [True] * 3
+    moved = [(there, "memory://gone/a.jpg"), (there, str(tmp_path / "gone.jpg")), (local, "memory://gone/a.jpg")]
+    same = [(there, "memory://in/a.jpg"), (local, str(tmp_path / "a.jpg")), (there, None)]
+    assert [_is_another(photo, source) for photo, source in moved + same] == [False] * 6
 
 
 def test_a_broken_file_is_named_and_the_rest_goes_on(memory, batch, tmp_path):
