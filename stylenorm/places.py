@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import errno
 import posixpath
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 from stylenorm.errors import StylenormError
 
 CHANGED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")  # as the file systems call it
+turns: WeakKeyDictionary = WeakKeyDictionary()  # locks of file systems that take one request at a time
 
 
 def place(text: str) -> Path | UrlFolder:
@@ -52,6 +55,8 @@ class UrlFolder:
             import fsspec
 
             self.files, self.path = fsspec.core.url_to_fs(url)
+        # FTP has one connection, of which threads would take each other's answers. The asynchronous ones sort them.
+        self.turn = nullcontext() if self.files.async_impl else turns.setdefault(self.files, threading.Lock())
 
     def __str__(self) -> str:
         return self.url
@@ -102,12 +107,12 @@ class UrlFile:
         return posixpath.join(self.folder.path, self.name)
 
     def read_bytes(self) -> bytes:
-        with _as_a_path_fails(self):
+        with _as_of_a_path(self):
             return self.folder.files.cat_file(self.where)
 
     def write_bytes(self, data: bytes) -> None:
         """Put the file there; in an object store it is there whole or not at all."""
-        with _as_a_path_fails(self):
+        with _as_of_a_path(self):
             self.folder.files.makedirs(posixpath.dirname(self.where), exist_ok=True)
             self.folder.files.pipe_file(self.where, data)
 
@@ -132,10 +137,11 @@ def _reached(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def _as_a_path_fails(file: UrlFile) -> Iterator[None]:
-    """Whatever goes wrong is an OSError with the file's name, as it is of a `pathlib.Path`."""
+def _as_of_a_path(file: UrlFile) -> Iterator[None]:
+    """For several threads, and whatever goes wrong is an OSError with the file's name, as it is of a `pathlib.Path`."""
     try:
-        yield
+        with file.folder.turn:
+            yield
     except (OSError, MemoryError):
         raise
     except Exception as error:  # as in `_reached`

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -154,3 +157,22 @@ def test_a_file_that_an_object_store_refuses_fails_as_one_on_a_disk(memory, monk
             with pytest.raises(OSError) as found:
                 call(place("memory://in") / "b.png")
             assert (found.value.filename, found.value.strerror) == ("memory://in/b.png", told)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_file_system_of_one_connection_is_asked_one_thing_at_a_time(memory, monkeypatch, asynchronous):
+    inside, met, met_there = threading.Semaphore(2), [], threading.Barrier(2)
+
+    def ask(*_, **__) -> bytes:
+        if asynchronous:
+            met_there.wait(60)
+        inside.acquire(), met.append(inside._value), time.sleep(0.001), inside.release()
+        return b""
+
+    for method in ("cat_file", "pipe_file"):
+        monkeypatch.setattr(type(memory), method, ask)
+    monkeypatch.setattr(type(memory), "async_impl", asynchronous)
+    photo, painting = place("memory://in") / "a.jpg", place("memory://out") / "a.jpg"
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda n: painting.write_bytes(b"") if n % 2 else photo.read_bytes(), range(8)))
+    assert asynchronous or set(met) == {1}
