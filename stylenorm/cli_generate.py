@@ -123,7 +123,7 @@ def generate(
             made = wanted.resolved(painter, style_size) if wanted else list(bound.values())
             laid = read_layout(layout, bound, soft) if bound else None
             for number, job in enumerate(jobs):
-                wish = {"style": made, "size": layout_size(laid, size, wh), "seed": seed + number, "seamless": seamless, "layout": laid}
+                wish = {"style": made, "size": layout_size(laid, size, wh, seamless), "seed": seed + number, "seamless": seamless, "layout": laid}
                 rows.append(painted(painter, job, wish, quality))
                 say(told(rows[-1]))
     if ends:
@@ -192,12 +192,16 @@ def read_layout(path: Path, bound: dict, soft: float):
     return Layout.of(read_picture(path).rgb, list(bound), soft)
 
 
-def layout_size(layout, size: str | None, wh: tuple[int, int]) -> tuple[int, int]:
-    """Without --size a picture has its layout's proportions."""
+def layout_size(layout, size: str | None, wh: tuple[int, int], seamless: bool) -> tuple[int, int]:
+    """Without --size a picture has its layout's proportions, the nearest ones where its sides must be multiples of 16."""
     if layout is None or size is not None:
         return wh
-    h, w = layout.index.shape
-    return tuple(max(64, round(wh[0] * n / max(h, w) / 16) * 16) for n in (w, h))
+    sides = layout.index.shape[::-1]
+    scale = max(wh[0] / max(sides), 64 / min(sides))
+    if not seamless:
+        return tuple(round(n * scale) for n in sides)
+    scale = round(min(sides) * scale / 16) * 16 / min(sides)  # rounding distorts the shorter side most
+    return tuple(round(n * scale / 16) * 16 for n in sides)
 
 
 def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]:

@@ -16,6 +16,7 @@ from stylenorm import generating
 from stylenorm.bench_generate import run_generate
 from stylenorm.checkpoint import load_network
 from stylenorm.cli import main
+from stylenorm.cli_generate import layout_size
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import GenerateConfig
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
@@ -223,6 +224,22 @@ def test_the_command_writes_a_layout_in_its_proportions(run, tmp_path):
     halves().save(tmp_path / "map.png")
     code, out, _ = run("--layout", tmp_path / "map.png", "--bind", "#2040c0=red-hill,#e0c020=Blue-Tree", "-o", tmp_path / "o.png")
     assert code == 0 and Image.open(tmp_path / "o.png").size == (1024, 512)
+
+
+@pytest.mark.parametrize(
+    "sides, plain, seamless",
+    [
+        ((600, 300), (1024, 512), (1024, 512)),
+        ((1500, 200), (1024, 137), (1088, 144)),
+        ((70, 1000), (72, 1024), (64, 912)),
+        ((1000, 10), (6400, 64), (6400, 64)),
+    ],
+)
+def test_the_size_that_follows_from_a_layout_fits_it(sides, plain, seamless):
+    layout = Layout(np.zeros(sides[::-1], np.uint8))
+    for wrapped, size in ((False, plain), (True, seamless)):
+        assert layout_size(layout, None, (1024, 1024), wrapped) == size
+        layout.check_size(*size)
 
 
 @pytest.mark.parametrize("suffix, format", [(".gif", "GIF"), (".webp", "WEBP")])
