@@ -13,7 +13,8 @@ from PIL import Image
 from stylenorm.drafts import write_whole
 from stylenorm.errors import ImageError, StylenormError
 
-MOVING = (".gif", ".webp", ".mp4")
+LONGEST_SIDE = {".gif": 65535, ".webp": 16383, ".mp4": 16384}  # px, that the format or its encoder takes
+MOVING = tuple(LONGEST_SIDE)
 
 
 def check_walk(path: Path, size: tuple[int, int]) -> None:
@@ -23,6 +24,8 @@ def check_walk(path: Path, size: tuple[int, int]) -> None:
         raise StylenormError(f"{path} does not end in a format for walks ({', '.join(MOVING)}); add one")
     if suffix == ".mp4" and find_spec("av") is None:
         raise StylenormError('MP4 takes PyAV; pip install "stylenorm[video]", or write a .webp or .gif')
+    if max(size) > LONGEST_SIDE[suffix]:
+        raise ImageError(f"a walk in {suffix} holds at most {LONGEST_SIDE[suffix]} pixels a side; give a smaller --size")
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):
         raise ImageError(f"an MP4 has even sides, not {size[0]} x {size[1]}")
 

@@ -274,6 +274,7 @@ def test_the_command_writes_mp4(run, tmp_path):
         (["--from", "red-hill", "-o", "x.gif"], "give both --from and --to"),
         (["--from", "red-hill", "--to", "blue-tree", "-o", "x.png"], "format for walks"),
         (["--style", "red-hill", "--from", "1", "--to", "blue-tree", "-o", "x.gif"], "are seeds"),
+        (["--from", "red-hill", "--to", "blue-tree", "--size", "16384x64", "-o", "x.webp"], "at most 16383 pixels a side"),
         (["--layout", "none.png", "--bind", "#000000=red-hill", "-o", "x.png"], "there is no layout none.png"),
         (["--bind", "#000000=red-hill", "-o", "x.png"], "both --layout MAP and --bind"),
         (["--style", "red-hill", "--network", "none.safetensors", "-o", "x.png"], "does not exist"),
