@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import logging
+import math
 import os
 import shutil
 import signal
@@ -150,16 +151,18 @@ def keep_tidy(page: "gr.Blocks") -> None:
 
 
 def allowed() -> "Limits":
-    """Limits of uploads, as the operator set them. Raises `StylenormError` where that is not a number."""
+    """Limits of uploads, as the operator set them. Raises `StylenormError` where that is not a finite number above 0."""
     from .library import StylenormError
     from .studio import Limits
 
     try:
         megapixels = float(os.environ.get(MEGAPIXELS) or Limits.megapixels)
-        file_bytes = int(float(os.environ.get(UPLOAD_MB) or Limits.file_bytes / 1e6) * 1e6)
+        megabytes = float(os.environ.get(UPLOAD_MB) or Limits.file_bytes / 1e6)
     except ValueError:
-        raise StylenormError(f"{MEGAPIXELS} and {UPLOAD_MB} must be numbers") from None
-    return Limits(megapixels=megapixels, file_bytes=file_bytes)
+        megapixels = megabytes = math.nan
+    if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
+        raise StylenormError(f"{MEGAPIXELS} and {UPLOAD_MB} must be numbers above 0; leave them out for the usual limits")
+    return Limits(megapixels=megapixels, file_bytes=int(megabytes * 1e6))
 
 
 def credentials() -> list[tuple[str, str]] | None:

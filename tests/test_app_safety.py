@@ -248,3 +248,15 @@ def test_a_wrong_password_setting_stops_the_app(weights, tmp_path, monkeypatch):
     monkeypatch.setenv("STYLENORM_APP_AUTH", "only-a-name")
     with pytest.raises(StylenormError, match="user:password"):
         launch(weights=weights)
+
+
+@pytest.mark.parametrize("name", ["STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB"])
+def test_limits_are_numbers_above_0(monkeypatch, name):
+    from app.main import allowed
+
+    for text in ("inf", "nan", "0", "-5", "many"):
+        monkeypatch.setenv(name, text)
+        with pytest.raises(StylenormError, match="must be numbers above 0"):
+            allowed()
+    monkeypatch.setenv(name, "1.5")
+    assert 1.5e6 in (allowed().pixels, allowed().file_bytes)
