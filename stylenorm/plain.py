@@ -62,6 +62,8 @@ class PlainStylizer:
         """What `stylize` takes for (name, weight) pairs, as `stylenorm.style.blend` has it."""
         try:
             total = sum(weight for _, weight in parts)
+            if not 0 < total < math.inf:
+                raise ValueError(total)
             shares = [(name, self._row(name), weight / total) for name, weight in parts if weight > 0]
         except (KeyError, ValueError, TypeError):  # told by who reads it with more care
             return self._full().resolve(parts)

@@ -101,6 +101,12 @@ def test_wrong_options_are_told_alike(weights, photo, options):
     assert str(first.value) == str(second.value)
 
 
+def test_weights_that_are_no_blend_are_told_alike(weights):
+    for weight in (0.0, 1e308):
+        with pytest.raises(StyleError, match="weights of a blend must be finite"):
+            plain_of(weights)[0].resolve([("red-hill", weight), ("blue-tree", weight)])
+
+
 def test_an_option_that_there_is_not_is_refused(weights, photo):
     ours, _ = plain_of(weights)
     with pytest.raises(TypeError, match="colour"):
