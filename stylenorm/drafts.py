@@ -24,7 +24,8 @@ def write_draft(folder: str | Path, data: bytes) -> Path:
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Write or replace a file. A run that is killed leaves the old one, or none."""
+    """Write or replace a file; a link stays one. A run that is killed leaves the old one, or none."""
+    path = os.path.realpath(path)
     draft = write_draft(Path(path).parent, data)
     try:
         os.replace(draft, path)
@@ -34,8 +35,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def draft_of(path: str | Path) -> Iterator[Path]:
-    """Yields another name, in the folder of ``path`` and with its suffix, to write to; afterwards that becomes ``path``."""
-    path = Path(path)
+    """Yields another name, in the folder of ``path`` and with its suffix, to write to; afterwards that becomes ``path``, or what it links to."""
+    path = Path(os.path.realpath(path))
     draft = path.with_name(f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}{path.suffix}")
     try:
         yield draft

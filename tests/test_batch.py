@@ -18,7 +18,7 @@ from stylenorm import batch as batch_module
 from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
 from stylenorm.batch import Alike, Look, differences, make_plan, paint_all
-from stylenorm.drafts import PREFIX, SUFFIX, remove_drafts, write_draft, write_whole
+from stylenorm.drafts import PREFIX, SUFFIX, draft_of, remove_drafts, write_draft, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.tree import Photo, check_targets, find_tree, output_names
@@ -187,6 +187,17 @@ def test_drafts_leave_nothing_behind(tmp_path, monkeypatch):
         with pytest.raises(OSError):
             write_whole(tmp_path / "a", b"newer")
     assert (tmp_path / "a").read_bytes() == b"new" and len(os.listdir(tmp_path)) == 1
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
+    write_whole(tmp_path / "link", b"whole")
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"whole"
+    with draft_of(tmp_path / "link") as draft:
+        draft.write_bytes(b"written")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"written"
+    assert os.listdir(tmp_path / "elsewhere") == ["file"]
 
 
 def test_stale_drafts_are_removed_and_nothing_else(tmp_path):
