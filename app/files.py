@@ -2,8 +2,9 @@
 
 Gradio serves what lies in its temporary folder and nothing else, so that is where results are written. Each visitor
 has slots ("photo", "preview", ...). Holding a file in a slot lets go of what was there before, and a file that
-nobody holds is deleted: two hundred requests leave no more behind than one. What came here and was never held, such as
-an upload that nothing was made of, is swept away when it is old.
+nobody holds is deleted: two hundred requests leave no more behind than one. Of a program that sends its requests all at
+once, what is in a slot waits for the other ones: they may be about the same photograph, and a result is yet to be fetched.
+What came here and was never held, such as an upload that nothing was made of, is swept away when it is old.
 """
 
 from __future__ import annotations
@@ -14,21 +15,37 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MOST_VISITORS = 200  # held at a time; the one that has been silent for longest goes first
 SILENT = 24 * 3600  # seconds; who says nothing for so long is gone: a program does not tell when it leaves
+MOST_AT_ONCE = 40  # holds that wait for others in a slot: more than requests wait in the queue and are at work
+
+
+@dataclass
+class Slot:
+    """What is held, the latest last, and whether the visitor had other requests waiting or at work when it came."""
+
+    holds: list[set[Path]] = field(default_factory=list)
+    crowded: bool = False
+
+    def let_go(self, keep: int = 1) -> set[Path]:
+        """Forget all but the latest, and return it."""
+        gone = set().union(*self.holds[:-keep])
+        del self.holds[:-keep]
+        return gone
 
 
 class Shelf:
-    """Safe to use from several threads at once."""
+    """Safe to use from several threads at once. crowded: whether a visitor has several requests waiting or at work."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).resolve()
+    def __init__(self, folder: str | Path, crowded: Callable[[str], bool] = lambda visitor: False) -> None:
+        self.folder, self.crowded = Path(folder).resolve(), crowded
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, dict[str, set[Path]]] = OrderedDict()
+        self._held: OrderedDict[str, dict[str, Slot]] = OrderedDict()
         self._heard: dict[str, float] = {}
         self._kept: set[Path] = set()
 
@@ -39,13 +56,14 @@ class Shelf:
         return folder / name
 
     def hold(self, visitor: str, slot: str, paths: Iterable[str | Path | None]) -> None:
-        """``visitor`` now has ``paths`` in ``slot``, and what was there before is let go."""
-        paths = {Path(p).resolve() for p in paths if p is not None}
+        """``visitor`` now has ``paths`` in ``slot``, and what was there before is let go, at once or after a crowd."""
+        paths, crowded = {Path(p).resolve() for p in paths if p is not None}, self.crowded(visitor)
         with self._lock:
-            slots = self._held.setdefault(visitor, {})
+            held = self._held.setdefault(visitor, {}).setdefault(slot, Slot())
             self._hear(visitor)
-            before, slots[slot] = slots.get(slot, set()), paths
-            gone = before - paths
+            held.holds.append(paths)
+            gone = held.let_go(MOST_AT_ONCE if crowded or held.crowded else 1)  # the last of a crowd fetches, too
+            held.crowded = crowded
             while len(self._held) > MOST_VISITORS:
                 gone |= self._forget(next(iter(self._held)))
             self._delete(gone)
@@ -71,7 +89,10 @@ class Shelf:
             self._delete(self._forget(visitor))
 
     def sweep(self, seconds: float) -> None:
-        """Delete what has lain here for longer than that, and that nobody holds and nothing keeps; forget the silent."""
+        """Delete what has lain here for longer than that, and that nobody holds and nothing keeps; forget the silent.
+
+        Who has said nothing for so long holds no more than the latest of each slot.
+        """
         old, before = set(), time.time() - seconds
         for folder, _, names in os.walk(self.folder):
             for path in (Path(folder, name) for name in names):
@@ -79,6 +100,8 @@ class Shelf:
                     if path.lstat().st_ctime < before:  # a file that was moved here keeps the time it was written at
                         old.add(path)
         with self._lock:
+            for visitor in [v for v, heard in self._heard.items() if time.monotonic() - heard > seconds]:
+                old = old.union(*(slot.let_go() for slot in self._held[visitor].values()))
             for visitor in [v for v, heard in self._heard.items() if time.monotonic() - heard > SILENT]:
                 old |= self._forget(visitor)
             self._delete(old)
@@ -105,5 +128,5 @@ class Shelf:
                     path.parent.rmdir()  # only if nothing else is in it
 
 
-def _all(slots: dict[str, set[Path]]) -> set[Path]:
-    return set().union(*slots.values())
+def _all(slots: Mapping[str, Slot]) -> set[Path]:
+    return set().union(*(paths for slot in slots.values() for paths in slot.holds))

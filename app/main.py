@@ -84,6 +84,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
     page.studio = studio
     studio.shelf.keep_present()
     page.queue(max_size=QUEUED, default_concurrency_limit=4)
+    studio.shelf.crowded = lambda visitor: len(getattr(page._queue, "pending_event_ids_session", {}).get(visitor, ())) > 1
     return page
 
 

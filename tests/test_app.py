@@ -289,3 +289,10 @@ def test_two_people_at_once_get_their_own_results(server, tmp_path):
     [p.start() for p in people]
     [p.join(120) for p in people]
     assert answers == {n: [(f"photo{n}-painted.jpg", (60 + 20 * n, 44))] * 3 for n in (0, 1)}
+
+
+def test_requests_of_one_program_that_come_all_at_once_do_not_take_each_others_files(client, tmp_path):
+    photos = [make_photo(tmp_path / f"{n}.jpg", (60 + n, 44), n) for n in range(5)] * 2
+    jobs = [client.submit(photo=handle_file(photo), style="red-hill", api_name="/stylize") for photo in photos]
+    sizes = [Image.open(saved(job.result(timeout=120)[0])).size for job in jobs]
+    assert sizes == [(60 + n, 44) for n in range(5)] * 2

@@ -53,6 +53,28 @@ def test_a_shelf_deletes_what_nobody_holds(tmp_path):
     assert not b.exists() and c.exists() and kept.exists()
 
 
+def test_a_shelf_keeps_what_a_crowd_of_requests_may_want(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.files.MOST_AT_ONCE", 3)
+    waiting = [True]
+    shelf, files = Shelf(tmp_path, lambda visitor: visitor == "ada" and waiting[0]), []
+
+    def hold(visitor: str = "ada") -> list[bool]:
+        files.append(shelf.new("x"))
+        files[-1].write_text("x")
+        shelf.hold(visitor, "photo", [files[-1]])
+        return [file.exists() for file in files]
+
+    assert [hold(), hold(), hold(), hold()][-1] == [False, True, True, True], "three at most"
+    waiting[0] = False
+    assert hold()[2:] == [True] * 3, "the last of them"
+    assert hold() == [False] * 5 + [True], "one after another"
+    assert [hold("bob"), hold("bob")][-1][5:] == [True, False, True], "who sent one at a time"
+    waiting[0] = True
+    hold(), hold()
+    shelf.sweep(-60)  # a minute from now
+    assert [file.exists() for file in files][5:] == [False, False, True, False, True]
+
+
 def test_a_shelf_deletes_nothing_outside_and_forgets_old_visitors(tmp_path, monkeypatch):
     monkeypatch.setattr("app.files.MOST_VISITORS", 2)
     outside = tmp_path / "outside.txt"
