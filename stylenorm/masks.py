@@ -9,16 +9,17 @@ import torch
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from stylenorm.errors import ImageError, StyleError
+from stylenorm.modes import split_deep
 
 OPAQUE = 12  # of 255: a brush need not be opaque, where it went at all is inside
 
 
 def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
-    """A mask, as a PIL image (white: 1) or an array (h, w), to a float32 tensor of ``size`` = (H, W) px.
+    """A mask, as a PIL image (white: 1; of any mode) or an array (h, w), to a float32 tensor of ``size`` = (H, W) px.
 
     Raises `StyleError` for anything else, and for numbers that are negative or not finite.
     """
-    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask, dtype=np.float32)
+    array = np.asarray(_grey(mask) if isinstance(mask, Image.Image) else mask, dtype=np.float32)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all() or array.min() < 0:
         raise StyleError("a mask is a greyscale picture, or an array (height, width) of finite numbers from 0 up")
     if isinstance(mask, Image.Image):
@@ -27,6 +28,11 @@ def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
     if tensor.shape[-2:] != size:
         tensor = torch.nn.functional.interpolate(tensor, size, mode="bilinear", antialias=True)
     return tensor[0, 0]
+
+
+def _grey(mask: Image.Image) -> Image.Image:
+    deep = mask.mode.startswith(("I", "F"))  # whose values Pillow's convert would cut at 255
+    return split_deep(mask)[0] if deep else mask.convert("L")
 
 
 def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0) -> tuple[Image.Image, Image.Image]:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stylenorm.errors import ImageError
-from stylenorm.masks import drawn_mask
+from stylenorm.masks import drawn_mask, mask_tensor
 
 
 def test_drawn_layers_become_a_mask_and_its_rest():
@@ -23,3 +23,12 @@ def test_drawn_layers_become_a_mask_and_its_rest():
             drawn_mask(layers, 0)
     with pytest.raises(ImageError, match="soft edge"):
         drawn_mask([a], 99)
+
+
+def test_a_mask_of_any_depth_is_as_soft_as_it_was():
+    ramp = np.tile(np.linspace(0, 1, 5, dtype=np.float32), (4, 1))
+    whites = (255, np.uint8), (65535, np.uint16), (65535, np.int32), (1, np.float32)
+    images = [Image.fromarray((ramp * white).astype(dtype)) for white, dtype in whites]
+    assert [image.mode for image in images] == ["L", "I;16", "I", "F"]
+    for image in images:
+        np.testing.assert_allclose(mask_tensor(image, (4, 5)), ramp, atol=1 / 255)
