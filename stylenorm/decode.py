@@ -15,7 +15,7 @@ from stylenorm.colour import to_srgb
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
-from stylenorm.modes import TRUSTED_ALPHA, correct_key, fill_hidden, from_array, split
+from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
 from stylenorm.tiffs import misread, read_tiff
 
 MAX_PIXELS = 200_000_000
@@ -26,7 +26,7 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
-TIFF = (b"II*\0", b"MM\0*")
+TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
 
@@ -196,6 +196,7 @@ def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray
     _check_pixels(image.size, name, max_pixels)
     mode = raw_mode(image)
     correct_key(image)
+    correct_order(image)
     image.load()
     _check_pixels(image.size, name, max_pixels)  # some headers promise another size
 
@@ -207,7 +208,7 @@ def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray
 
 
 def _identify(stream, name: str) -> Image.Image | None:
-    """The opened, undecoded image, or None for a TIFF that Pillow has no mode for.
+    """The opened, undecoded image, or None for a TIFF that Pillow has no mode for, or cannot make out.
 
     Instead of Image.open, which warns or fails at a limit of pixels that is one global variable
     for the whole process: changing it, or the warning filters, would change them for the host
@@ -229,7 +230,7 @@ def _identify(stream, name: str) -> Image.Image | None:
             trouble = error
     if _is_heic(stream):
         return _heic(stream, name)
-    if trouble and "pixel mode" in str(trouble) and head[:4] in TIFF:
+    if trouble and ("pixel mode" in str(trouble) and head[:4] in TIFF or head[:4] in BIG_TIFF):
         return None
     if trouble:
         raise trouble

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.bands import BAND, Pixels
-from stylenorm.modes import eight_bit, range_of, scaled
+from stylenorm.modes import eight_bit, numbers, range_of, scaled
 
 # Pillow unpacks the high byte of a sample. Told the other byte order, it unpacks the low one.
 OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
@@ -75,7 +75,7 @@ def deep_grey(image: Image.Image) -> np.ndarray | None:
     """The samples of a decoded image of mode I or F, in any of their kinds, else None."""
     if not image.mode.startswith(("I", "F")):
         return None
-    values = np.asarray(image)
+    values = numbers(image)
     key = image.info.get("transparency")
     deep = coloured(scaled(values, *range_of(image, values), 65535))
     if not isinstance(key, int):

@@ -11,6 +11,21 @@ from PIL import Image
 from stylenorm.errors import ImageError
 
 
+NATIVE = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
+
+
+def correct_order(image: Image.Image) -> None:
+    """Have a compressed TIFF of one channel unpacked in this machine's byte order, in which libtiff hands it over.
+
+    Pillow would unpack signed numbers and floats in the file's own order.
+    """
+    if image.format == "TIFF":
+        image.tile = [
+            tile._replace(args=(NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:])) if tile.codec_name == "libtiff" else tile
+            for tile in image.tile
+        ]
+
+
 def correct_key(image: Image.Image) -> None:
     """Put a PNG's transparent colour into the units that the decoded pixels will have.
 
@@ -43,12 +58,19 @@ def split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def split_deep(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The same for one channel of 16 or 32 bits."""
-    values = np.asarray(image)
+    values = numbers(image)
     base = Image.fromarray(eight_bit(values, *range_of(image, values)))
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return base, None
     return base, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+
+
+def numbers(image: Image.Image) -> np.ndarray:
+    """The values of one channel of 16 or 32 bits; those of a TIFF without a sign Pillow takes for signed ones."""
+    values = np.asarray(image)
+    unsigned = image.format == "TIFF" and image.mode == "I" and image.tag_v2.get(339, (1,))[0] == 1
+    return values.view(np.uint32) if unsigned else values
 
 
 def range_of(image: Image.Image, values: np.ndarray) -> tuple[float, float]:

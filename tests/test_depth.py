@@ -167,6 +167,26 @@ def test_floats_in_colour_which_pillow_cannot_read(kind, planar):
     assert np.abs(picture.deep.astype(int) - deep).max() <= (32 if kind == np.float16 else 1)
 
 
+@pytest.mark.parametrize("kind", ["f4", "i2", "i4", "u4"])
+def test_a_grey_tiff_is_the_same_in_either_byte_order_and_however_it_is_packed(kind):
+    ramp = np.linspace(0, 1, 40 * 30).reshape(40, 30)
+    low, high = (0, 1) if kind == "f4" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    grey = (low + ramp * (high - low)).astype(kind)
+    for order in "<>":
+        for packing in (None, "zlib"):
+            picture = read_picture(as_tiff(grey[..., None], byteorder=order, compression=packing))
+            assert np.abs(picture.deep[..., 0] / 65535 - ramp).max() < 1e-4, (order, packing)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_tiff_for_more_than_4_gb_is_read_in_any_depth(order):
+    deep, big = samples(), {"byteorder": order, "bigtiff": True}
+    assert np.array_equal(read_picture(as_tiff(deep, **big)).deep, deep)
+    assert np.abs(read_picture(as_tiff((deep / 65535).astype(np.float32), **big)).deep.astype(int) - deep).max() <= 1
+    eight = np.asarray(read_picture(as_tiff((deep >> 8).astype(np.uint8), **big)).rgb)
+    assert np.array_equal(eight, deep >> 8)
+
+
 def test_arrays_of_sixteen_bits_are_kept_and_left_alone():
     deep = samples()
     before = deep.copy()
