@@ -20,7 +20,7 @@ from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import FORMAT, SUFFIX, Job, identity, make_folder, spare, style_named, weighted_file, weighted_names
+from stylenorm.jobs import FORMAT, SUFFIX, Job, check_writable, identity, make_folder, spare, style_named, weighted_file, weighted_names
 from stylenorm.walking import MOVING, check_walk, write_walk
 
 app = verbs()
@@ -226,6 +226,7 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
         raise StylenormError(f"{output} is for a walk; give --from and --to, or another name")
     if target.suffix.lower() not in FORMAT and format is None:
         raise StylenormError(f"{output} does not end in a format ({', '.join(FORMAT)}); add one, or give --format")
+    check_writable(FORMAT.get(target.suffix.lower()))
     if format and FORMAT.get(target.suffix.lower(), format) != format:
         raise StylenormError(f"{output} says {FORMAT[target.suffix.lower()]} and --format says {format}; give one of them")
     if not target.absolute().parent.is_dir():

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def plan(
     stills: for a verb that writes no animations.
     """
     sources, many = find_photographs(photos)
+    check_writable(format)
     if output == "-":
         if many:
             raise StylenormError("only one photograph can go to standard output; give a folder with -o")
@@ -66,6 +68,7 @@ def plan(
         )
     if format and known.get(target.suffix.lower(), format) != format:
         raise StylenormError(f"{output} says {known[target.suffix.lower()]} and --format says {format}; give one of them")
+    check_writable(known.get(target.suffix.lower()))
     if (sources[0] is None or sources[0].is_fifo()) and target.suffix.lower() in ANIMATED:
         raise StylenormError(f"{output} is an animation, and one is read from a file; give that file's name in place of {photos[0]}")
     spare(inputs, target)
@@ -116,6 +119,12 @@ def free_name(
         target = next(numbered)
     taken.add(identity(target))
     return target
+
+
+def check_writable(format: str | None) -> None:
+    """Refuse a format that takes a package which is not there: before the work, and not after it."""
+    if format == "heic" and find_spec("pillow_heif") is None:
+        raise StylenormError('writing HEIC takes another library: pip install "stylenorm[heic]"; or use JPEG or PNG')
 
 
 def spare(inputs: Container[str], *targets: Path | None) -> None:

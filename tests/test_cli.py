@@ -24,7 +24,7 @@ import tifffile
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, __version__
+from stylenorm import Stylizer, __version__, jobs
 from stylenorm.cli import main
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
@@ -440,6 +440,21 @@ def test_places_that_cannot_be_written(cli, photo, tmp_path, out, word):
 
 def test_a_format_and_a_suffix_that_disagree_are_refused(cli, photo, tmp_path):
     refused(cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "a.png", "--format", "jpeg"), "png", "jpeg")
+
+
+def test_heic_without_its_package_is_refused_before_the_work(photo, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(jobs, "find_spec", lambda name: None)
+    style = ["--style", "red-hill", "--weights", str(weights)]
+    out = str(tmp_path / "o.heic")
+    for words in (
+        ["stylize", str(photo), *style, "-o", out],
+        ["stylize", str(photo), *style, "-o", "-", "--format", "heic"],
+        ["batch", str(photo.parent), str(tmp_path / "out"), *style, "--format", "heic"],
+        ["optimize", str(photo), str(photo), "-o", out],
+    ):
+        assert main(words) == 2
+        assert 'pip install "stylenorm[heic]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
