@@ -218,7 +218,7 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
         raise StylenormError("-o is empty; give a file or a folder")
     target = Path(output)
     if target.is_dir() or output.endswith(("/", os.sep)) or count > 1:
-        if target.suffix.lower() in FORMAT and not target.is_dir():
+        if target.suffix.lower() in {*FORMAT, *MOVING} and not target.is_dir() and not output.endswith(("/", os.sep)):
             raise StylenormError(f"{count} pictures do not fit into the file {output}; give a folder")
         suffix = SUFFIX[format or "png"]
         return [Job(None, target / f"{number}{suffix}", format) for number in range(seed, seed + count)]

@@ -56,7 +56,7 @@ def plan(
         raise StylenormError("-o is empty; give a file or a folder")
     target, inputs = Path(output), {identity(p) for p in [*sources, *(p for p, _ in paintings)] if p}
     if target.is_dir() or output.endswith(("/", os.sep)) or many:
-        if many and target.suffix.lower() in FORMAT and not target.is_dir() and not output.endswith(("/", os.sep)):
+        if many and target.suffix.lower() in {**FORMAT, **ANIMATED} and not target.is_dir() and not output.endswith(("/", os.sep)):
             raise StylenormError(f"{len(sources)} photographs do not fit into the file {output}; give a folder")
         taken: set[str] = set()
         return [Job(source, free_name(target, source, format, inputs, taken, stills), format) for source in sources]

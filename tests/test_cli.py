@@ -459,7 +459,8 @@ def test_heic_without_its_package_is_refused_before_the_work(photo, weights, tmp
 
 def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
     other = make_photo(tmp_path / "other.jpg")
-    refused(cli("stylize", photo, other, "--style", "red-hill", "-o", tmp_path / "out.jpg"), "2 photographs", "folder")
+    for name in ("out.jpg", "out.gif"):
+        refused(cli("stylize", photo, other, "--style", "red-hill", "-o", tmp_path / name), "2 photographs", "folder")
     refused(cli("stylize", photo, other, "--style", "red-hill", "-o", "-"), "folder")
 
 

@@ -269,6 +269,7 @@ def test_the_command_writes_mp4(run, tmp_path):
         (["--style", "red-hill", "-o", "x.bmp"], "does not end in a format"),
         (["--style", "red-hill", "-o", "x.gif"], "is for a walk"),
         (["--style", "red-hill", "--count", "2", "-o", "x.png"], "2 pictures do not fit into the file"),
+        (["--style", "red-hill", "--count", "2", "-o", "x.mp4"], "2 pictures do not fit into the file"),
         (["--style", "red-hill", "--format", "jpeg", "-o", "x.png"], "x.png says png and --format says jpeg"),
         (["--style", "red-hill", "--count", "2", "--seed", "9223372036854775807", "-o", "x"], "seeds end at 2^63 - 1"),
         (["--from", "red-hill", "-o", "x.gif"], "give both --from and --to"),
