@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import logging
 import math
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -99,7 +101,7 @@ def launch(
     **options,
 ) -> "gr.Blocks":
     """Serve the page; ``block`` until Ctrl-C. A name and password are asked for if $STYLENORM_APP_AUTH has user:password."""
-    auth = credentials()
+    auth, host = credentials(), address(host, port)
     page = page or build(weights, **options)
 
     from .files import MOST_VISITORS
@@ -164,6 +166,25 @@ def allowed() -> "Limits":
     if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
         raise StylenormError(f"{MEGAPIXELS} and {UPLOAD_MB} must be numbers above 0; leave them out for the usual limits")
     return Limits(megapixels=megapixels, file_bytes=int(megabytes * 1e6))
+
+
+def address(host: str, port: int | None) -> str:
+    """``host`` as Gradio takes it. Raises `StylenormError` where nothing can listen, for which Gradio would try a hundred ports."""
+    from .library import StylenormError
+
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host or None, port or 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            if os.name != "nt":  # where it would let two listen
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:
+        told, advice = getattr(error, "strerror", None) or error, "0.0.0.0 stands for all addresses of this machine"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            told, advice = "it is taken", "give another --port, or none"
+        raise StylenormError(f"the app cannot listen at {host}{f', port {port}' if port else ''} ({told}); {advice}") from None
+    return f"[{host}]" if ":" in host else host
 
 
 def credentials() -> list[tuple[str, str]] | None:

@@ -260,3 +260,22 @@ def test_limits_are_numbers_above_0(monkeypatch, name):
             allowed()
     monkeypatch.setenv(name, "1.5")
     assert 1.5e6 in (allowed().pixels, allowed().file_bytes)
+
+
+def test_where_it_cannot_listen_is_told_at_once():
+    from app.main import address
+
+    assert (address("127.0.0.1", None), address("", None)) == ("127.0.0.1", "")
+    with pytest.raises(StylenormError, match="cannot listen at 203.0.113.5 .*0.0.0.0 stands for all"):
+        address("203.0.113.5", None)  # kept for documents: no machine has it
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(StylenormError, match=f"at 127.0.0.1, port {port} .it is taken.; give another --port"):
+            address("127.0.0.1", port)
+
+
+@pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="no IPv6 here")
+def test_an_address_of_ipv6_may_have_brackets_or_none():
+    from app.main import address
+
+    assert address("::1", None) == address("[::1]", None) == "[::1]"
