@@ -25,6 +25,7 @@ from stylenorm.images import Picture, opened, read_picture, rewrap
 MOVING = {"GIF", "WEBP", "PNG", "AVIF"}  # in which several pictures are frames, and not pages, previews or views
 CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
 LONGEST_SIDE = {"gif": 65535, "webp": 16383}  # px
+LONGEST_FRAME = 655_350  # ms, of a GIF
 SAMPLE = 64  # px, side of what each frame gives to the palette
 MOST_IN_MEMORY = 2_000_000_000  # bytes of frames, for PNG, whose writer holds them all
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 15 / 32  # -0.47 to 0.47
@@ -191,7 +192,7 @@ def hundredths(durations: list[int]) -> Iterator[int]:
     """Durations in whole hundredths of a second, as a GIF counts, in ms; what rounding takes from one the next one gets."""
     true = told = 0
     for duration in durations:
-        true += duration
+        true += min(duration, LONGEST_FRAME)
         yield (step := max(0, round((true - told) / 10) * 10))
         told += step
 

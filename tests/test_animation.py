@@ -156,6 +156,7 @@ def test_an_animation_cut_short_is_told_and_nothing_is_written(stylizer, tmp_pat
 
 def test_hundredths_keep_the_sum():
     assert list(hundredths([33, 33, 34, 5, 5, 0, 1000])) == [30, 40, 30, 0, 10, 0, 1000]
+    assert list(hundredths([700_000, 100])) == [655_350, 100], "a frame of a GIF stands no longer"
 
 
 def test_unchanged_pixels_are_clear_in_the_next_frame():
