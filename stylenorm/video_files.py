@@ -2,11 +2,13 @@
 
 Time stamps are whole numbers of the film's own clock, `Film.clock`, from end to end, so that a variable frame rate
 stays what it was. Everything that goes wrong is a `StylenormError` that names the file.
+FFmpeg is given whole paths: of a bare name such as 12:30.mp4 it takes what stands before the colon for a protocol.
 """
 
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,7 +85,7 @@ def reading(path: Path):
     """The opened container, which has pictures."""
     av = pyav()
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(os.path.abspath(path), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         if not path.exists():
             raise StylenormError(f"there is no video {path}; check the name") from None
@@ -197,7 +199,7 @@ class Part:
         av = pyav()
         self._av, self._tags = av, film.tags
         self._format = pixel_format(codec, size)
-        self._container = av.open(str(path), "w", format=PART_FORMAT)
+        self._container = av.open(os.path.abspath(path), "w", format=PART_FORMAT)
         try:
             options = {**ENCODER[codec], "crf": str(crf)}
             self._stream = self._container.add_stream(codec, rate=film.rate, options=options)
@@ -238,8 +240,8 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
     av, (format, _, audio) = pyav(), container_of(target)
     options = {"movflags": "+faststart"} if format in ("mp4", "mov") else {}
     notes: list[str] = []
-    first, made = str(parts[0]), {"format": format, "options": options}
-    with reading(film.path) as source, av.open(str(path), "w", **made) as out, av.open(first) as head:
+    first, made = os.path.abspath(parts[0]), {"format": format, "options": options}
+    with reading(film.path) as source, av.open(os.path.abspath(path), "w", **made) as out, av.open(first) as head:
         pictures = out.add_stream_from_template(head.streams.video[0])
         pictures.time_base = film.clock
         out.metadata.update({k: v for k, v in source.metadata.items() if k in ("title", "artist", "comment", "creation_time", "date")})
@@ -253,7 +255,7 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
 def _picture_packets(parts: Sequence[Path], stream, film: Film, last_duration: int) -> Iterator[tuple[float, object]]:
     av, before = pyav(), None
     for path in parts:
-        with av.open(str(path)) as container:
+        with av.open(os.path.abspath(path)) as container:
             for packet in container.demux(video=0):
                 if packet.pts is None:
                     continue

@@ -110,6 +110,14 @@ def test_a_film_keeps_times_sound_and_size(cli, stylizer, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no colons in names there")
+def test_a_colon_in_a_name_is_no_protocol(cli, tmp_path, monkeypatch):
+    film(tmp_path / "2026-05-01T12:30.mp4", 2)
+    monkeypatch.chdir(tmp_path)
+    code, told = cli("2026-05-01T12:30.mp4", "painted:1.mp4")
+    assert (code, told.err) == (0, "") and len(shown(tmp_path / "painted:1.mp4")[0]) == 2
+
+
 def test_a_variable_frame_rate_stays_one(cli, tmp_path):
     stamps = [0, 33, 40, 200, 201, 950, 1000, 1333]
     source = film(tmp_path / "in.mkv", 8, stamps=stamps, sound="aac")
