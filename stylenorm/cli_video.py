@@ -162,9 +162,9 @@ def paint(source, target, wanted, settings, options, style_size, crf, overwrite,
         complain(note)
     seconds = round(time.monotonic() - started, 1)
     if report.finished:
-        if pixel_format(container_of(target)[1], stream.size) == "yuv444p":
+        width, height = size = stream.size or probe(target).size  # where an earlier run had painted all of it
+        if pixel_format(container_of(target)[1], size) == "yuv444p":
             complain(f"{target} has an odd side and was written in 4:4:4, which few players show; --size can avoid it")
-        width, height = stream.size
         made = f"{width} x {height}, {report.frames} frames, {report.cuts} scene cuts, {duration(seconds)}"
         show.say(f"{source} -> {target} ({made})")
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}

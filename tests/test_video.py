@@ -247,6 +247,15 @@ def test_a_killed_process_goes_on(cli, weights, tmp_path, how):
 # ---- damaged and wrong -------------------------------------------------------------------------
 
 
+def test_a_film_of_which_all_was_painted_is_joined(cli, tmp_path, monkeypatch):
+    source, target = film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4"
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli(source, target)[0] == 130
+    code, told = cli(source, target)
+    assert code == 0 and "64 x 48, 2 frames" in told.out and len(shown(target)[0]) == 2
+
+
 @pytest.mark.parametrize("name", ["in.mkv", "in.mp4"])
 def test_a_film_cut_short_gives_what_was_readable(cli, tmp_path, name):
     """Of the MP4 the index is in front. A frame before the last that waits for its successor is missing as well."""
