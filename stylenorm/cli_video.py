@@ -88,6 +88,12 @@ def video(
     except KeyboardInterrupt:
         complain("stopped; the same command goes on")
         raise typer.Exit(130) from None
+    except OSError as error:
+        from stylenorm.batch_steps import NO_MORE_ROOM, no_room
+
+        if error.errno not in NO_MORE_ROOM:
+            raise
+        raise no_room(target, error) from None
     if as_json:
         print(json.dumps(row))
     if not row["finished"]:

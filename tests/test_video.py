@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -254,6 +255,22 @@ def test_a_film_of_which_all_was_painted_is_joined(cli, tmp_path, monkeypatch):
         assert cli(source, target)[0] == 130
     code, told = cli(source, target)
     assert code == 0 and "64 x 48, 2 frames" in told.out and len(shown(target)[0]) == 2
+
+
+@pytest.mark.parametrize("where", ["add", "join"])
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(cli, tmp_path, monkeypatch, where):
+    source, target = film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(video.Part if where == "add" else video, where, full)
+        code, told = cli(source, target)
+    assert code == 2 and told.err == (
+        f"stylenorm: {target} cannot be written any more (the disk is full); make room, then the same command goes on\n"
+    )
+    assert cli(source, target)[0] == 0 and len(shown(target)[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["in.mkv", "in.mp4"])
