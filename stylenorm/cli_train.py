@@ -23,6 +23,7 @@ from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import identity, make_folder, plan
+from stylenorm.metadata import read_metadata
 from stylenorm.progress import duration, watching
 
 app = verbs()
@@ -80,6 +81,8 @@ SETTINGS = {
     "painting_scales": (PICTURES, "Shortest and longest short side before cutting, px."),
 }
 CHOICES = {"device": Literal["auto", "cpu", "cuda", "mps"], "norm": Literal["batch", "layer", "instance", "group"]}
+# What a network of --init has already, and the option that makes it larger.
+LARGER = {"widths": "widen", "blocks": "grow", "norm": None, "num_groups": None}
 CHOICES |= {name: Literal[choices] for name, choices in SWITCHES.items()}
 
 
@@ -134,6 +137,7 @@ Examples:
 @with_settings(TrainConfig, SETTINGS)
 def train(
     *,
+    context: typer.Context,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=FILES)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a step.", rich_help_panel=RUN)] = False,
     **settings: Any,
@@ -145,19 +149,25 @@ def train(
     torchrun --nproc-per-node=2 -m stylenorm train ...
     """
     from_training = "stylenorm.training", "train"
-    train_with(TrainConfig, settings, from_training, resume, as_json, f"stylenorm stylize --weights {settings['out']}")
+    shape = [name for name in LARGER if context.get_parameter_source(name).name == "COMMANDLINE"]
+    train_with(TrainConfig, settings, from_training, resume, as_json, f"stylenorm stylize --weights {settings['out']}", shape)
 
 
 def train_with(
-    kind: type, settings: dict[str, Any], function: tuple[str, str], resume: bool, as_json: bool, usage: str
+    kind: type, settings: dict[str, Any], function: tuple[str, str], resume: bool, as_json: bool, usage: str,
+    shape: Sequence[str] = (),
 ) -> None:
-    """Run the training ``function`` (module, name) with a config of ``kind``, and tell how it ended and what to do next."""
+    """Run the training ``function`` (module, name) with a config of ``kind``, and tell how it ended and what to do next.
+
+    shape: which of `LARGER` were asked for, be it by their default.
+    """
     try:
         if empty := [name for name in ("photos", "styles", "paintings", "out", "init", "vgg") if settings.get(name) == ""]:
             what = "file" if empty[0] in ("init", "vgg") else "folder"  # it would be the one that one is in
             raise StylenormError(f"--{empty[0]} is empty; give a {what}")
         config = parsed(settings, kind)
         check_inputs(config, resume)
+        check_shape(config, shape)
         network, last = watched(config, function, resume, as_json)
     except StylenormError:
         if speaks():
@@ -222,6 +232,17 @@ def check_inputs(config: TrainConfig, resume: bool) -> None:
         raise StylenormError(f"--out {config.out} is a file; give a folder")
     if resume and not Path(config.out, "resume.safetensors").is_file():
         raise StylenormError(f"{config.out} holds no run to resume; leave --resume out to start one")
+
+
+def check_shape(config: TrainConfig, names: Sequence[str]) -> None:
+    """Refuse a shape of the network that is not that of --init, which it keeps."""
+    own = read_metadata(config.init, "network").get("config") if config.init and names else None
+    for name in names if isinstance(own, dict) else ():  # else what is wrong with it is told when it is read
+        has, wanted = (",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for v in (own.get(name), getattr(config, name)))
+        if name in own and has != wanted:
+            option = f"--{name.replace('_', '-')}"
+            more = f", or make it larger with --{LARGER[name]}" if LARGER[name] else ""
+            raise StylenormError(f"{config.init} has {option} {has}, not {wanted}; leave {option} out{more}")
 
 
 # ---- train-style, optimize ---------------------------------------------------------------------

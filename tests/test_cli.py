@@ -25,10 +25,12 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm import Stylizer, __version__, jobs
+from stylenorm.checkpoint import save_network
 from stylenorm.cli import main
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
+from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.jobs import PHOTOGRAPHS, plan, style_named, weighted, weighted_file
 from stylenorm.progress import duration, watching
 
@@ -603,6 +605,7 @@ def test_a_library_that_prints_does_not_spoil_the_picture(weights, photo):
     program = """
 import sys
 from stylenorm import Stylizer
+from stylenorm.checkpoint import save_network
 from stylenorm.cli import main
 paint = Stylizer.stylize
 Stylizer.stylize = lambda *a, **k: print("a word from a library") or paint(*a, **k)
@@ -826,14 +829,27 @@ def test_every_setting_has_an_option_with_its_default_and_help(cli, folders, fak
     assert fake_train["resume"] is False
 
 
-def test_every_setting_is_passed_on(cli, folders, fake_train, weights):
+def test_every_setting_is_passed_on(cli, folders, fake_train):
+    save_network(folders / "group.safetensors", Generator(GeneratorConfig((8, 16), (0, 2), "group", 4)), None)
     config = TrainConfig(
         photos=str(folders / "photos"), out=str(folders / "run"), styles=str(folders / "styles"), paintings=str(folders / "styles"),
-        vgg="torchvision", init=str(weights / "network.safetensors"), names=("styles-0", "styles-1"), steps=7, batch=3, size=128,
+        vgg="torchvision", init=str(folders / "group.safetensors"), names=("styles-0", "styles-1"), steps=7, batch=3, size=128,
         photo_scales=(130, 140), norm="group", num_groups=4, widths=(8, 16), blocks=(0, 2), seed=5, device="cpu", style_weight=2.5,
     )  # fmt: skip
     assert cli("train", *words_of(config)).code == 0
     assert fake_train["config"] == config
+
+
+@pytest.mark.parametrize(
+    "option, other, told",
+    [("--widths", "8,8", "--widths 8,16, not 8,8; leave --widths out, or make it larger with --widen"), ("--blocks", "0,3", "--grow"),
+     ("--norm", "instance", "has --norm group, not instance; leave --norm out"), ("--num-groups", "2", "--num-groups 4, not 2")],
+)  # fmt: skip
+def test_another_shape_than_that_of_init_is_refused(option, other, told, cli, folders, fake_train):
+    save_network(folders / "group.safetensors", Generator(GeneratorConfig((8, 16), (0, 2), "group", 4)), None)
+    words = ["train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run"]
+    refused(cli(*words, "--init", folders / "group.safetensors", option, other), told)
+    assert not fake_train and cli(*words, "--init", folders / "group.safetensors").code == 0
 
 
 @pytest.mark.parametrize("text", ["1", "1,2,3", "a,b", ","])
