@@ -64,6 +64,7 @@ class Trainer:
     PAINTED_ON = "photograph"  # what the first column of a sample sheet shows
     SMALLER: tuple[int, ...] = ()  # see `stylenorm.training_model.describe`
     LEAST = 1  # pictures that a batch holds, or a multiple of them
+    styles_of: str | None = None  # the hash of the network whose styles the result takes, if not its own
 
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
         self.config, self.group = config, group
@@ -464,7 +465,7 @@ class Trainer:
 
     def _state(self) -> tuple:
         models = {"model": self.model, "average": self.average}
-        return self.state_file, models, self.optimizer, self.config, self.named.names
+        return self.state_file, models, self.optimizer, self.config, self.named.names, self.styles_of
 
 
 def tempered(losses: Tensor, largest: float = LARGEST) -> Tensor:

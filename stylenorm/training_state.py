@@ -21,23 +21,35 @@ FIXED = ("batch", "seed", "size", "named_share", "norm", "num_groups", "widths",
 
 
 def save_state(
-    path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str], **counts: int
+    path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str],
+    styles_of: str | None = None, **counts: int,
 ) -> None:
-    """Write everything that a resumed run needs. models: by what they are called in the file; names: of the styles."""
+    """Write everything that a resumed run needs.
+
+    models: by what they are called in the file; names: of the styles; styles_of: the hash of the network that has them,
+    if that is another one.
+    """
     tensors = {f"{name}.{k}": v for name, model in models.items() for k, v in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    write_tensors(path, tensors, pack("resume", **counts, config=asdict(config), names=list(names)))
+    write_tensors(path, tensors, pack("resume", **counts, config=asdict(config), names=list(names), styles_of=styles_of))
 
 
 def load_state(
-    path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str]
+    path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str],
+    styles_of: str | None = None,
 ) -> dict[str, Any]:
     """Fill models and optimizer from what `save_state` wrote, and return the rest of it, the counts above all.
 
-    Raises `StylenormError` if the run was begun with other styles, or with other settings of those that are `FIXED`.
+    Raises `StylenormError` if the run was begun by another command, with other styles, or with other settings of those
+    that are `FIXED`.
     """
     values = read_metadata(path, "resume")
+    before = values.get("styles_of", styles_of)  # which the first files did not tell
+    if bool(before) != bool(styles_of):
+        raise StylenormError(f"the run in {path.parent} is one of {'train-generate' if before else 'train'}; give another --out")
+    if before != styles_of:
+        raise StylenormError(f"the run in {path.parent} takes the styles of another network; give --init again as it was")
     if values["names"] != list(names):
         raise StylenormError(f"{path} was trained on other styles: {', '.join(values['names'])}")
     settings = json.loads(json.dumps(asdict(config)))

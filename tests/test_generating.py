@@ -14,7 +14,7 @@ from PIL import Image
 
 from stylenorm import generating
 from stylenorm.bench_generate import run_generate
-from stylenorm.checkpoint import load_network
+from stylenorm.checkpoint import load_network, save_network
 from stylenorm.cli import main
 from stylenorm.cli_generate import layout_size
 from stylenorm.colors import bindings, color_of
@@ -369,6 +369,25 @@ def test_training_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
     assert [r.step for r in again] == [3, 4] and len(straight) == 4
     # The same noise and the same paintings come in the same order.
     assert straight[0].content == pytest.approx(seen[0].content) and straight[0].style == pytest.approx(seen[0].style)
+
+
+def test_a_run_of_train_or_of_another_network_is_not_gone_on_with(trained, weights, tmp_path):
+    from stylenorm.noise_training import NoiseTrainer
+    from stylenorm.training_state import load_state, save_state
+
+    out, config, _ = trained
+    network = load_network(weights / "network.safetensors")
+    with torch.no_grad():
+        next(network.generator.parameters()).mul_(2)
+    save_network(tmp_path / "other.safetensors", network.generator, network.encoder)
+    settings = GenerateConfig(str(out), **config | {"init": str(tmp_path / "other.safetensors"), "names": ("red-hill", "blue-tree")})
+    with pytest.raises(StylenormError, match="takes the styles of another network; give --init again"):
+        NoiseTrainer(settings, resume=True)
+    with pytest.raises(StylenormError, match="is one of train-generate; give another --out"):
+        load_state(out / "resume.safetensors", {}, None, settings, [])
+    save_state(tmp_path / "resume.safetensors", {}, torch.optim.Adam([torch.zeros(1)]), settings, [], step=1)
+    with pytest.raises(StylenormError, match="is one of train; give another --out"):
+        load_state(tmp_path / "resume.safetensors", {}, None, settings, [], "0123456789abcdef")
 
 
 def test_training_settings_are_refused_in_one_sentence(tmp_path, capsys):
