@@ -95,6 +95,8 @@ class Trainer:
             self._load_state()
         elif self.state_file.exists():
             raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
+        elif (self.out / self.FILE).exists():
+            raise StylenormError(f"{self.out / self.FILE} would be overwritten; choose another --out, or move it away")
         self.painter = self._painter()
 
     def _find_pictures(self) -> None:
@@ -328,9 +330,10 @@ class Trainer:
         if not self.group.first:
             return
         last = self.done(self.step) >= 1
-        if last or self.step % self.config.checkpoint_every == 0:
+        shown = last or self.step % self.config.sample_every == 0
+        if shown or self.step % self.config.checkpoint_every == 0:  # no network without a checkpoint
             self.save_state()
-        if last or self.step % self.config.sample_every == 0:
+        if shown:
             self.export(self.out)
             logs.picture(self.sample(self.out), self.step)
 

@@ -378,6 +378,25 @@ def test_there_must_be_something_to_resume_and_nothing_to_overwrite(finished, co
     refused(lambda: Trainer(finished[0].config), str(finished[0].out), "--resume")
 
 
+def test_a_network_is_not_replaced_without_its_run(finished, config, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(finished[0].out / "network.safetensors", tmp_path / "run")
+    before = (tmp_path / "run" / "network.safetensors").read_bytes()
+    refused(lambda: Trainer(config), str(tmp_path / "run" / "network.safetensors"), "would be overwritten; choose another --out")
+    assert (tmp_path / "run" / "network.safetensors").read_bytes() == before
+
+
+def test_wherever_a_network_lies_a_run_can_go_on(config):
+    def stop(record):
+        if record.step == 2:
+            raise KeyboardInterrupt
+
+    trainer = Trainer(replace(config, checkpoint_every=100, sample_every=1))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop)
+    assert (trainer.out / "network.safetensors").exists() and Trainer(trainer.config, resume=True).step == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
 def test_a_damaged_checkpoint_is_named(content, finished, config):
     whole = (finished[0].out / "resume.safetensors").read_bytes()
