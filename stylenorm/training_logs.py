@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -89,7 +90,7 @@ class Logs:
 
 
 def _board(folder: Path, step: int, wanted: str):
-    """TensorBoard's writer, or None where it is off or, unless it is asked for, not installed."""
+    """TensorBoard's writer, or None where it is off or, unless it is asked for, cannot be had."""
     if wanted == "off":
         return None
     try:
@@ -98,6 +99,14 @@ def _board(folder: Path, step: int, wanted: str):
         if wanted == "auto":
             return None
         raise StylenormError("TensorBoard is not installed; pip install tensorboard, or leave --tensorboard out") from None
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        told = f"TensorBoard cannot write into {folder}, whose name is no UTF-8"
+        if wanted == "on":
+            raise StylenormError(f"{told}; give another --out, or leave --tensorboard out") from None
+        logging.getLogger("stylenorm").warning("stylenorm: %s; the training goes on without its logs", told)
+        return None
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 

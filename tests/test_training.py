@@ -32,7 +32,7 @@ from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
-from stylenorm.training import Trainer, train
+from stylenorm.training import Logs, Trainer, train
 from stylenorm.growing import grown, wider
 
 torch.set_num_threads(1)
@@ -1108,6 +1108,17 @@ def test_tensorboard_forgets_a_run_that_left_no_checkpoint(config):
     events = accumulator.EventAccumulator(str(Path(config.out) / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("total")] == [1, 2, 3, 4]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_tensorboard_that_cannot_write_into_a_folder_does_not_stop_a_run(tmp_path, caplog):
+    pytest.importorskip("tensorboard")
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    strange.mkdir()
+    refused(lambda: Logs(strange, 0, "on"), "no UTF-8; give another --out")
+    with Logs(strange, 0, "auto") as logs:
+        assert logs.board is None and os.listdir(strange) == ["loss.csv"]
+    assert caplog.text.count("the training goes on without its logs") == 1
 
 
 def test_tensorboard_that_is_not_installed_matters_only_if_asked_for(config, monkeypatch):
