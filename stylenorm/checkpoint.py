@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
-from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, part, ranges_file, read_ranges
+from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, load_tensors, part, ranges_file, read_ranges
 from stylenorm.style import Style, StyleEncoder
 
 
@@ -153,7 +153,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
-        return load_file(str(path))
+        return load_tensors(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path, error) from None
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stylenorm.device import cpu_bfloat16
 from stylenorm.errors import WeightsError
+from stylenorm.stored import load_tensors
 
 MEAN = (0.48235, 0.45882, 0.40784)
 PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
@@ -71,10 +72,9 @@ class VGGFeatures(nn.Module):
     def from_file(cls, path: str | Path, last: str = "relu4_3") -> "VGGFeatures":
         """From a safetensors file in torchvision's layout. Raises `WeightsError` in one sentence."""
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
 
         try:
-            return cls.from_state(load_file(str(path)), last)
+            return cls.from_state(load_tensors(path), last)
         except FileNotFoundError:
             raise WeightsError(f"{path} does not exist; give a safetensors file of VGG-16's features") from None
         except (SafetensorError, OSError, ValueError) as error:

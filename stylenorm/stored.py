@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
 
 from stylenorm.errors import WeightsError
 from stylenorm.metadata import read_metadata
@@ -17,10 +18,27 @@ from stylenorm.metadata import read_metadata
 def read_arrays(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
     """Those whose names begin with ``prefix``; the others are not read."""
     try:
+        if not _in_utf8(path):
+            return {name: array for name, array in load(Path(path).read_bytes()).items() if name.startswith(prefix)}
         with safe_open(str(path), "np") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise damaged(path, error) from None
+
+
+def load_tensors(path: str | Path) -> dict:
+    """What `safetensors.torch.load_file` gives, which opens no file whose name is no UTF-8."""
+    from safetensors import torch
+
+    return torch.load_file(str(path)) if _in_utf8(path) else torch.load(Path(path).read_bytes())
+
+
+def _in_utf8(path: str | Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def damaged(path: str | Path, error: BaseException) -> WeightsError:

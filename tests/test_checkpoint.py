@@ -94,6 +94,15 @@ def test_a_network_comes_back_as_it_was_in_float16(norm, tmp_path):
         torch.testing.assert_close(back.generator(x, pairs), generator.eval()(x, pairs), atol=0.01, rtol=0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 there")
+def test_weights_are_read_from_a_folder_whose_name_is_no_utf_8(tmp_path):
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    digest = save_network(strange / "network.safetensors", *network())
+    save_style(strange / "kiss.safetensors", style(digest))
+    assert load_network(strange / "network.safetensors").hash == digest
+    assert torch.equal(load_style(strange / "kiss.safetensors", digest).flat(), style(digest).flat().half().float())
+
+
 def test_writing_what_was_read_changes_nothing(folder):
     path = folder / "network.safetensors"
     back = load_network(path)
