@@ -32,6 +32,7 @@ from stylenorm.device import (
     peak_flops,
     telling_memory,
 )
+from stylenorm.drafts import remove
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
@@ -97,6 +98,9 @@ class Trainer:
             raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
         elif (self.out / self.FILE).exists():
             raise StylenormError(f"{self.out / self.FILE} would be overwritten; choose another --out, or move it away")
+        if group.first:  # what a run that was killed while it wrote has left
+            for draft in (*self.out.glob(f".{self.FILE}.*"), *self.out.glob(f".{self.state_file.name}.*")):
+                remove(draft)
         self.painter = self._painter()
 
     def _find_pictures(self) -> None:

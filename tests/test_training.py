@@ -397,6 +397,14 @@ def test_wherever_a_network_lies_a_run_can_go_on(config):
     assert (trainer.out / "network.safetensors").exists() and Trainer(trainer.config, resume=True).step == 1
 
 
+def test_what_a_killed_run_was_writing_goes_away(finished, tmp_path):
+    shutil.copytree(finished[0].out, tmp_path / "run")
+    for name in (".resume.safetensors.x1y2z3a4", ".network.safetensors.abcdefgh"):
+        (tmp_path / "run" / name).write_bytes(b"half")
+    Trainer(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(finished[0].out))
+
+
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
 def test_a_damaged_checkpoint_is_named(content, finished, config):
     whole = (finished[0].out / "resume.safetensors").read_bytes()
