@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +121,8 @@ def peak_flops(name: str) -> float | None:
 
 # ---- several processes -------------------------------------------------------------------------
 
+PATIENCE = 5  # seconds after which the first process has told what goes for all, and torchrun has ended the others
+
 
 @dataclass(frozen=True)
 class Group:
@@ -178,6 +182,11 @@ def joined(device: str) -> Iterator[Group]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield group
+    except StylenormError as error:
+        if not group.first:
+            time.sleep(PATIENCE)
+            logging.getLogger("stylenorm").error("stylenorm: process %d of this training: %s", group.rank, error)
+        raise
     except RuntimeError as error:
         if not isinstance(error, dist.DistBackendError) and "gloo" not in str(error):
             raise

@@ -920,6 +920,23 @@ def test_that_another_process_has_died_is_one_sentence(told, monkeypatch):
             fail()
 
 
+def test_what_goes_wrong_in_another_process_alone_is_told_by_it(monkeypatch, caplog):
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "MASTER_ADDR": "here", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    waited, group = [], torch.distributed
+    monkeypatch.setattr(group, "init_process_group", lambda *_: None)
+    monkeypatch.setattr(group, "destroy_process_group", lambda *_: waited.append("left"))
+    monkeypatch.setattr("time.sleep", waited.append)
+
+    def fail():
+        with joined("cpu"):
+            raise StylenormError("a batch of 4 needs more memory than there is")
+
+    refused(fail, "more memory")
+    assert caplog.messages == ["stylenorm: process 1 of this training: a batch of 4 needs more memory than there is"]
+    assert waited == [5, "left"]  # meanwhile the first process tells what is wrong in all, and torchrun ends this one
+
+
 def test_what_several_processes_cannot_train_is_one_sentence(config, tmp_path):
     torch.manual_seed(0)
     save_network(tmp_path / "from.safetensors", Generator(GeneratorConfig((8, 8), (0, 0), "batch")), None)
