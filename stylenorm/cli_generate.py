@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, Weights, show_table, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, show_table, verbs
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
@@ -358,5 +358,6 @@ def train_generate(
     Its styles stay as they are and serve both. Stop it with Ctrl-C, or in
     any other way; the same command with --resume goes on.
     """
-    usage = f"stylenorm generate --network {settings['out']}/generate.safetensors"
+    usage = f"stylenorm generate --network {as_word(Path(settings['out'], 'generate.safetensors'))}"
+    usage += f" --weights {as_word(settings['init'])}" if settings["init"] else ""
     train_with(GenerateConfig, settings, ("stylenorm.noise_training", "train_generate"), resume, as_json, usage)

@@ -20,7 +20,7 @@ from stylenorm.catalog import (
     style_thumbnail,
     vgg_file,
 )
-from stylenorm.cli_parts import AsJson, Device, Weights, complain, show_table, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, show_table, verbs
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.progress import duration
 
@@ -213,7 +213,8 @@ def add(
     weights = weights or context.obj[0]
     network_file(weights)
     entry = add_style(file, name, weights)
-    print(f"added {entry.file}; use it with: --style {entry.name}")
+    more = f" --weights {as_word(weights)}" if weights else ""
+    print(f"added {entry.file}; use it with: --style {as_word(entry.name)}{more}")
 
 
 @styles.command(

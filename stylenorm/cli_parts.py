@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
+from subprocess import list2cmdline
 from typing import Annotated, Any, Literal
 
 import typer
@@ -92,6 +95,11 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
 def verbs() -> typer.Typer:
     """An empty set of verbs, for a module of the command line to fill."""
     return typer.Typer(rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False)
+
+
+def as_word(text: object) -> str:
+    """``text`` as it is typed, to be one word to the shell."""
+    return list2cmdline([str(text)]) if os.name == "nt" else quote(str(text))
 
 
 def complain(message: object) -> None:

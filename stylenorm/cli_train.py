@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from stylenorm.catalog import check_name, network_file, user_styles_folder
-from stylenorm.cli_parts import AsJson, Device, Weights, complain, do, path, told, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, do, path, told, verbs
 from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
@@ -150,7 +150,7 @@ def train(
     """
     from_training = "stylenorm.training", "train"
     shape = [name for name in LARGER if context.get_parameter_source(name).name == "COMMANDLINE"]
-    train_with(TrainConfig, settings, from_training, resume, as_json, f"stylenorm stylize --weights {settings['out']}", shape)
+    train_with(TrainConfig, settings, from_training, resume, as_json, f"stylenorm stylize --weights {as_word(settings['out'])}", shape)
 
 
 def train_with(
@@ -305,9 +305,10 @@ def train_style(
         complain("stopped; nothing was kept")
         raise typer.Exit(130) from None
     searched = {identity(place) for place in (user_styles_folder(), network_file(weights).parent / "styles")}
-    usage = f"use it with: --style {name}"
+    usage = f"use it with: --style {as_word(name)}"
     if identity(file.parent) not in searched:
-        usage = f"add it to your own with: stylenorm styles add {file}" + (f" --weights {weights}" if weights else "")
+        usage = f"add it to your own with: stylenorm styles add {as_word(file)}"
+    usage += f" --weights {as_word(weights)}" if weights else ""
     print(json.dumps({"name": name, "file": str(file)}) if as_json else f"wrote {file}; {usage}")
 
 

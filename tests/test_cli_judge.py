@@ -18,6 +18,7 @@ from PIL import Image
 from stylenorm.catalog import style_entries, user_styles_folder
 from stylenorm.checkpoint import load_style, save_style
 from stylenorm.cli import main
+from stylenorm.cli_parts import as_word
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import Yardstick, judge
 from stylenorm.style import Style
@@ -125,7 +126,7 @@ def test_what_cannot_be_scored_is_one_sentence(cli, three, tmp_path):
 
 def test_a_style_is_added_shown_used_and_removed(cli, friends, weights, photo, tmp_path):
     result = cli("styles", "add", friends, "--weights", weights)
-    assert result.code == 0 and "--style aunt-ada" in result.out and result.err == ""
+    assert result.code == 0 and f"--style aunt-ada --weights {weights}\n" in result.out and result.err == ""
     painted = cli("stylize", photo, "--style", "aunt-ada", "-o", tmp_path / "o.png", "--weights", weights, "--backend", "torch", "--device", "cpu")
     assert painted.code == 0, painted.err
     assert "aunt-ada" in cli("styles", "--weights", weights).out
@@ -226,7 +227,8 @@ def test_train_style_tells_at_once_where_it_cannot_write_and_at_the_end_how_the_
     refused(cli(*words, "--folder", three[1] / "ts"), "no style can be written to", "give another --folder")
     assert not trained
     for folder in (user_styles_folder(), weights / "styles"):
-        assert cli(*words, "--folder", folder).out.endswith("use it with: --style fresh\n")
+        assert cli(*words, "--folder", folder).out.endswith(f"use it with: --style fresh --weights {weights}\n")
     file = tmp_path / "new" / "ts" / "fresh.safetensors"
     assert cli(*words, "--folder", file.parent).out.endswith(f"with: stylenorm styles add {file} --weights {weights}\n")
-    assert trained == ["fresh"] * 3 and not (tmp_path / "new").exists()
+    assert cli(words[0], "my fresh", *words[2:]).out.endswith(f"use it with: --style {as_word('my fresh')} --weights {weights}\n")
+    assert trained == ["fresh"] * 3 + ["my fresh"] and not (tmp_path / "new").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -397,6 +398,14 @@ def test_training_settings_are_refused_in_one_sentence(tmp_path, capsys):
         GenerateConfig(str(tmp_path), color=1.5)
     assert main(["train-generate", "--out", str(tmp_path / "o")]) == 2
     assert re.search("give --styles.*or --paintings", capsys.readouterr().err)
+
+
+def test_the_end_of_a_training_tells_how_the_network_is_used(weights, paintings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("stylenorm.noise_training.train_generate", lambda config, *_: Path(config.out, "generate.safetensors"))
+    words = ["train-generate", "--styles", str(paintings), "--out", str(tmp_path / "gen"), "--init", str(weights / "network.safetensors")]
+    assert main(words) == 0
+    usage = f"use it with: stylenorm generate --network {tmp_path / 'gen' / 'generate.safetensors'} --weights {weights / 'network.safetensors'}"
+    assert capsys.readouterr().out.endswith(usage + "\n")
 
 
 def test_diversity_sees_a_dead_generator(folder, paintings):
