@@ -20,7 +20,7 @@ from stylenorm.metadata import read_metadata
 from stylenorm.noise import Noise
 from stylenorm.perceptual import diversity_loss, grams, style_loss
 from stylenorm.training import Progress, StyledModel, Trainer
-from stylenorm.training_model import smaller_grams
+from stylenorm.training_model import rows_from_files, smaller_grams
 
 SEEDS = 2  # pictures of one style in a batch, each of a seed of its own
 DIVERSITY_LAYER = "relu4_3"
@@ -78,6 +78,8 @@ class NoiseTrainer(Trainer):
         if config.styles and not names:
             there = {path.stem for path in find_images(config.styles)}
             names = tuple(entry.name for entry in style_entries(init) if entry.name in there)
+            if not names:
+                raise StylenormError(f"no picture in {config.styles} is called as a style of {init} is; give --names, or leave --styles out")
         super().__init__(replace(config, init=str(init), names=names), resume, group)
 
     def _find_photos(self, cache: int) -> int:
@@ -93,6 +95,8 @@ class NoiseTrainer(Trainer):
 
     def _new_model(self) -> tuple[StyledModel, int]:
         model, _ = super()._new_model()
+        files = {entry.name: entry.file for entry in style_entries(self.config.init)}  # the user's own as well
+        rows_from_files(model, files, self.named, self.styles_of)
         model.encoder.requires_grad_(False)
         model.rows.requires_grad_(False)
         return model, 0

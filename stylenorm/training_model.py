@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,7 +186,8 @@ def new_model(
         _standardize(model.encoder, named, paintings, vgg)
     else:
         model.encoder = network.encoder  # of whatever width it has
-    _rows_from_files(model, Path(config.init).parent / "styles", named, network.hash)
+    beside = {name: Path(config.init).parent / "styles" / f"{name}.safetensors" for name in named.names}
+    rows_from_files(model, {name: file for name, file in beside.items() if file.exists()}, named, network.hash)
     if config.grow or config.widen:
         model = grown(model, config.grow, config.widen)
     if config.encoder_width:
@@ -196,11 +197,11 @@ def new_model(
 
 
 @torch.no_grad()
-def _rows_from_files(model: StyledModel, folder: Path, named: NamedStyles, digest: str) -> None:
-    """Styles that lie beside the network go on from where they were; others start from their prediction."""
+def rows_from_files(model: StyledModel, files: Mapping[str, Path], named: NamedStyles, digest: str) -> None:
+    """Styles that have a file go on from where they were; others start from their prediction."""
     for index, name in enumerate(named.names):
-        if (folder / f"{name}.safetensors").exists():
-            style = load_style(folder / f"{name}.safetensors", digest)
+        if name in files:
+            style = load_style(files[name], digest)
             predicted = model.encoder(named.statistics[index : index + 1].cpu())
             model.rows[index] = (style.flat() - predicted)[0]
 

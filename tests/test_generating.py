@@ -15,7 +15,7 @@ from PIL import Image
 
 from stylenorm import generating
 from stylenorm.bench_generate import run_generate
-from stylenorm.checkpoint import load_network, save_network
+from stylenorm.checkpoint import load_network, save_network, save_style
 from stylenorm.cli import main
 from stylenorm.cli_generate import layout_size
 from stylenorm.colors import bindings, color_of
@@ -25,6 +25,7 @@ from stylenorm.functional import EPSILON
 from stylenorm.generating import NoisePainter, reach
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.layouts import Layout
+from stylenorm.style import Style
 
 
 @pytest.fixture(scope="module")
@@ -398,6 +399,22 @@ def test_training_settings_are_refused_in_one_sentence(tmp_path, capsys):
         GenerateConfig(str(tmp_path), color=1.5)
     assert main(["train-generate", "--out", str(tmp_path / "o")]) == 2
     assert re.search("give --styles.*or --paintings", capsys.readouterr().err)
+
+
+def test_a_folder_without_the_networks_styles_is_refused_and_a_style_of_ones_own_counts(weights, trained, paintings, tmp_path, monkeypatch):
+    from stylenorm.noise_training import NoiseTrainer
+
+    monkeypatch.setenv("STYLENORM_HOME", str(tmp_path / "home"))
+    (tmp_path / "mine").mkdir()
+    shutil.copy(paintings / "red-hill.png", tmp_path / "mine" / "my-garden.png")
+    config = GenerateConfig(str(tmp_path / "run"), **trained[1] | {"styles": str(tmp_path / "mine")})
+    with pytest.raises(StylenormError, match="no picture in .*mine is called as a style of .*leave --styles out"):
+        NoiseTrainer(config)
+    network = load_network(weights / "network.safetensors")
+    channels = network.generator.config.channels
+    mine = Style.from_flat(torch.rand(1, 2, sum(channels)), channels, name="my-garden", network=network.hash)
+    save_style(tmp_path / "home" / "styles" / "my-garden.safetensors", mine)
+    assert torch.allclose(NoiseTrainer(config)._style(0).flat(), mine.flat(), atol=1e-3)
 
 
 def test_the_end_of_a_training_tells_how_the_network_is_used(weights, paintings, tmp_path, monkeypatch, capsys):
