@@ -291,7 +291,10 @@ class _Renormalize(torch.autograd.Function):
         x, gamma, mean, var, factor = ctx.saved_tensors
         again = torch.is_grad_enabled()  # for a second derivative, where the moments are functions of x
         if ctx.fused and factor is None and not again and not vmapped(dy):
-            dx, dgamma, dbeta = fused_gradient(dy, x, gamma, mean, var, ctx.dims, ctx.eps)
+            rows = gamma  # as many as beta has, which may be more
+            if gamma is not None:
+                rows = gamma.expand(max(gamma.shape[0], ctx.beta_shape[0]), *gamma.shape[1:])
+            dx, dgamma, dbeta = fused_gradient(dy, x, rows, mean, var, ctx.dims, ctx.eps)
             if gamma is None:
                 return dx, None, None, None, None
             return dx, dgamma.sum_to_size(gamma.shape), dbeta.sum_to_size(ctx.beta_shape), None, None

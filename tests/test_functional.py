@@ -202,6 +202,20 @@ def test_gradients_where_only_one_of_gamma_and_beta_is_by_region():
         assert torch.autograd.gradgradcheck(lambda x, *pair: renormalize(x, *pair)[0], (x, *pair))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("many", ["gamma", "beta"])
+def test_gradients_where_only_one_of_gamma_and_beta_is_by_sample(many, kind):
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 5, 4).requires_grad_()
+    gamma, beta = (torch.randn(3 if name == many else 1, 4, requires_grad=True) for name in ("gamma", "beta"))
+    found = []
+    for view in (x, x.contiguous(memory_format=torch.channels_last)):  # the second one is for the fused kernels
+        y = renormalize(view, gamma, beta, kind, 2)[0]
+        found.append(torch.autograd.grad((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum(), (x, gamma, beta)))
+    for ours, theirs in zip(*found):
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
 def test_gradients_of_the_pieces():
     torch.manual_seed(3)
     x, gamma, beta = (
