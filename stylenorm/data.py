@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
+import os
 import random
 import struct
 from collections.abc import Iterator, Sequence
@@ -25,19 +26,31 @@ from stylenorm.tensors import to_bytes
 
 
 def find_images(folder: str | Path, out: str | Path | None = None) -> list[Path]:
-    """Every picture below ``folder``, judged by its suffix, sorted by its path below it, but those in ``out``."""
+    """Every picture below ``folder``, judged by its suffix, sorted by its path below it, but those in ``out``.
+
+    Links to folders are followed, and each folder counts once. What is hidden is left out.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in PHOTOGRAPHS and p.is_file() and not p.name.startswith(".")]
-    if out is not None and Path(out).resolve().is_relative_to(folder.resolve()):
-        own = folder / Path(out).resolve().relative_to(folder.resolve())
-        if own == folder:
-            raise StylenormError(f"{folder} is where the pictures are; give another --out")
-        found = [p for p in found if own not in p.parents]
+    if out is not None and Path(out).resolve() == folder.resolve():
+        raise StylenormError(f"{folder} is where the pictures are; give another --out")
+    found = [p for p in _files(folder, out) if p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
     if not found:
         raise StylenormError(f"{folder} holds no picture; JPEG, PNG, WebP, TIFF, AVIF, HEIC and more are read")
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
+
+
+def _files(folder: Path, out: str | Path | None) -> Iterator[Path]:
+    tops, entered = [str(folder)], set() if out is None else {os.path.realpath(out)}
+    for top in tops:  # links come after all that is really there
+        for path, folders, files in os.walk(top):
+            real = os.path.realpath(path)
+            folders[:] = [] if real in entered else sorted(name for name in folders if not name.startswith("."))
+            if real not in entered:
+                yield from (Path(path, name) for name in files if not name.startswith("."))
+            tops += [link for name in folders if os.path.islink(link := os.path.join(path, name))]
+            entered.add(real)
 
 
 @dataclass(frozen=True)

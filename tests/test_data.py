@@ -1,6 +1,7 @@
 """The order of training pictures: seeded, whole epochs, independent of workers, and undisturbed by broken files."""
 
 import collections
+import os
 import random
 import time
 from pathlib import Path
@@ -43,6 +44,17 @@ def test_pictures_are_found_below_a_folder_in_an_order_of_their_own(tmp_path):
     found = [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path)]
     assert found == sorted(names)
     assert find_images(str(tmp_path)) == find_images(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_pictures_are_found_through_links_once_and_not_in_hidden_folders_nor_in_what_is_written(tmp_path):
+    for name in ("photos/a/1.png", "photos/.thumbnails/1.png", "elsewhere/2.png", "elsewhere/run/samples.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name, target in (("0", "photos/a"), ("b", "elsewhere"), ("loop", "photos"), ("z", "elsewhere")):
+        (tmp_path / "photos" / name).symlink_to(tmp_path / target)
+    found = [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path / "photos", tmp_path / "elsewhere" / "run")]
+    assert found == ["photos/a/1.png", "photos/b/2.png"]
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.write_text("x"), lambda p: None])
