@@ -19,4 +19,11 @@ class StyleError(StylenormError):
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU."""
+    if loader_died(error):
+        return False
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
+
+
+def loader_died(error: BaseException) -> bool:
+    """Whether ``error`` says, at whatever place, that a process of torch's DataLoader is gone."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")

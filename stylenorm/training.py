@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -33,7 +34,7 @@ from stylenorm.device import (
     telling_memory,
 )
 from stylenorm.drafts import remove
-from stylenorm.errors import ImageError, StylenormError
+from stylenorm.errors import ImageError, StylenormError, loader_died
 from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
 from stylenorm.muon import Muon, Together
@@ -291,7 +292,7 @@ class Trainer:
         config = self.config
         clock = Clock()
         self.started = time.monotonic() - self.seconds
-        with deterministic(config.deterministic == "on"), self._logs() as logs:
+        with deterministic(config.deterministic == "on"), self._logs() as logs, loading():
             for batch in self.batches():
                 content, style = self._step_or_say_what_fits(batch)
                 clock.tick()
@@ -473,6 +474,20 @@ class Trainer:
     def _state(self) -> tuple:
         models = {"model": self.model, "average": self.average}
         return self.state_file, models, self.optimizer, self.config, self.named.names, self.styles_of
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """That a process which loads pictures has died, of whatever, told in one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not loader_died(error):
+            raise
+        raise StylenormError(
+            "a process that loads pictures has died, perhaps for want of memory, or of a container's --shm-size; "
+            "go on from the last checkpoint with --resume and fewer --workers"
+        ) from None
 
 
 def tempered(losses: Tensor, largest: float = LARGEST) -> Tensor:

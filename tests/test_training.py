@@ -587,6 +587,19 @@ def test_nothing_but_broken_photographs_is_one_sentence(workers, tmp_path, confi
     assert len(told) < 300
 
 
+@pytest.mark.parametrize(
+    "told", ["(pid(s) 17) exited unexpectedly", "(pid 17) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."]
+)
+def test_that_a_process_which_loads_pictures_has_died_is_one_sentence(told, config):
+    trainer = Trainer(config)
+
+    def fail(batch):  # wherever the process that trains is
+        raise RuntimeError(f"DataLoader worker {told}")
+
+    trainer.train_step = fail
+    refused(trainer.run, "loads pictures has died", "--resume and fewer --workers")
+
+
 def test_a_painting_named_twice_is_one_style(config):
     assert Trainer(replace(config, names=("wave", "kiss", "wave"))).named.names == ["wave", "kiss"]
 
