@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylenorm.catalog import require_compared_networks
-from stylenorm.cli_parts import AsJson, Backend, Device, path, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, complain, path, verbs
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -117,7 +117,8 @@ def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int,
         try:
             report = compare_kinds(config, tell)
         except KeyboardInterrupt:
-            raise StylenormError("stopped; the same command goes on") from None
+            complain("stopped; the same command goes on")
+            raise typer.Exit(130) from None
     if as_json:
         return print(json.dumps(report))
     print(tables(report))

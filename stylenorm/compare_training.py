@@ -61,6 +61,9 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     tell: called with kind, seed and `Progress` after each step.
     """
     out = Path(config.training.out)
+    for folder in (config.training.photos, config.training.styles):
+        if out.resolve().is_relative_to(Path(folder).resolve()):
+            raise StylenormError(f"{out} lies in {folder}, and each run would learn from the sheets of the one before; give another folder")
     found = len(find_images(config.training.photos))
     if found < 3:
         raise StylenormError(f"networks are judged on at least 3 photographs, and {config.training.photos} has {found}; give more")

@@ -195,6 +195,22 @@ def test_where_few_photographs_are_unseen_others_are_the_neighbours(networks, pi
         assert run["neighbours"]["training"] > 0 and run["neighbours"]["inference"] < 1e-3
 
 
+def test_networks_are_not_written_among_the_pictures_that_they_learn_from(pictures):
+    with pytest.raises(StylenormError, match="lies in .*photos.*give another folder"):
+        compare_kinds(tiny(pictures, pictures / "photos" / "mine"))
+    assert not (pictures / "photos" / "mine").exists()
+
+
+def test_ctrl_c_is_told_with_the_exit_code_that_it_has_everywhere(pictures, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stylenorm.compare_training.compare_kinds", stop)
+    folders = ["--photos", str(pictures / "photos"), "--styles", str(pictures / "styles")]
+    assert main(["compare", "--train", *folders, "-o", str(tmp_path / "mine")]) == 130
+    assert capsys.readouterr().err == "stylenorm: stopped; the same command goes on\n"
+
+
 def test_fewer_than_three_photographs_are_refused_before_the_training(pictures, tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(2):
