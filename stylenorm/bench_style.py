@@ -15,7 +15,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture, short_side
 from stylenorm.new_style import NewStyleConfig, train_style
 from stylenorm.perceptual import VGGFeatures
-from stylenorm.scoring import Tick, against, content_features, mean, square, style_grams, unseen_pictures
+from stylenorm.scoring import Tick, against, content_features, mean, paintings_of, square, style_grams, unseen_pictures
 
 
 def run_new_styles(
@@ -36,8 +36,8 @@ def run_new_styles(
     Judged on ``pictures`` held-out photographs of ``size`` x ``size`` px. names: which styles, else all of them.
     """
     stylizer = Stylizer(weights, config.device)
-    found = {p.stem: p for p in find_images(styles)}
-    names = list(names) or list(stylizer.styles)
+    found = {p.stem: p for p in find_images(styles)} if names else paintings_of(stylizer, styles)
+    names = list(names) or list(found)
     for name in names:
         if name not in stylizer.styles or name not in found:
             raise StylenormError(f"{name!r} is no named style with a painting in {styles}")

@@ -10,12 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 from stylenorm.catalog import vgg_file
-from stylenorm.data import find_images
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture, short_side
 from stylenorm.perceptual import VGGFeatures
-from stylenorm.scoring import Score, Tick, against, content_features, mean, run_peer, square, style_grams, unseen_pictures
+from stylenorm.scoring import Score, Tick, against, content_features, mean, paintings_of, run_peer, square, style_grams, unseen_pictures
 
 PEER = """
 import sys
@@ -64,14 +62,11 @@ def run_table(
     any-painting mode; that works at 384 px inside, whatever the size.
     """
     stylizer = Stylizer(weights, device)
-    paintings = {p.stem: p for p in find_images(styles)}
-    missing = [name for name in stylizer.styles if name not in paintings]
-    if missing:
-        raise StylenormError(f"{styles} has no painting for the style {missing[0]!r}")
+    paintings = paintings_of(stylizer, styles)
     vgg = VGGFeatures.from_file(vgg_file(weights))
     files = unseen_pictures(photos, pictures)
     shown = [square(path, size) for path in files]
-    wanted = {name: short_side(read_picture(paintings[name]).rgb, size) for name in stylizer.styles}
+    wanted = {name: short_side(read_picture(painting).rgb, size) for name, painting in paintings.items()}
     contents = [content_features(vgg, picture) for picture in shown]
     with tempfile.TemporaryDirectory() as folder:
         if peer:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from stylenorm.catalog import user_styles_folder
 from stylenorm.data import find_images, held_out
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError
@@ -190,6 +191,18 @@ def unseen_pictures(folder: str | Path, count: int) -> list[Path]:
     return [files[i * len(files) // count] for i in range(count)]
 
 
+def paintings_of(stylizer: Stylizer, folder: str | Path) -> dict[str, Path]:
+    """{name: painting in ``folder``} of the named styles. Those of the user's own need have none there, and are left out then."""
+    files = {p.stem: p for p in find_images(folder)}
+    for name, entry in stylizer.styles.items():
+        if name not in files and entry.file.parent != user_styles_folder():
+            raise StylenormError(f"{folder} has no painting for the style {name!r}")
+    found = {name: files[name] for name in stylizer.styles if name in files}
+    if not found:
+        raise StylenormError(f"there is no named style with a painting in {folder}")
+    return found
+
+
 def score_named(
     stylizer: Stylizer,
     vgg: VGGFeatures,
@@ -205,12 +218,9 @@ def score_named(
     """
     pictures = [square(p, size) for p in unseen_pictures(photos, count)]
     contents = [content_features(vgg, x) for x in pictures]
-    files = {p.stem: p for p in find_images(styles)}
     result = {}
-    for name in stylizer.styles:
-        if name not in files:
-            raise StylenormError(f"{styles} has no painting for the style {name!r}")
-        style = style_grams(vgg, short_side(read_picture(files[name]).rgb, size))
+    for name, painting in paintings_of(stylizer, styles).items():
+        style = style_grams(vgg, short_side(read_picture(painting).rgb, size))
         result[name] = mean([against(vgg, stylizer.stylize(x, name), content, style) for x, content in zip(pictures, contents)])
         if tick:
             tick(name)

@@ -11,6 +11,7 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm import scoring
+from stylenorm.checkpoint import load_network, save_style
 from stylenorm.data import held_out
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
@@ -31,6 +32,7 @@ from stylenorm.scoring import (
     ssim,
     unseen_pictures,
 )
+from stylenorm.style import Style
 
 torch.set_num_threads(1)
 SHIPPED = Path(__file__).parent.parent / "weights" / "vgg16.safetensors"
@@ -124,6 +126,20 @@ def test_a_style_without_its_painting_is_named(stylizer, vgg, pictures, tmp_path
     make_photo(tmp_path / "blue-tree.png")
     with pytest.raises(StylenormError, match="red-hill"):
         score_named(stylizer, vgg, pictures / "photos", tmp_path, size=48, count=1)
+
+
+def test_a_style_of_ones_own_without_a_painting_there_is_left_out(weights, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("STYLENORM_HOME", str(tmp_path / "home"))
+    network = load_network(weights / "network.safetensors")
+    channels = network.generator.config.channels
+    own = Style.from_flat(torch.ones(1, 2, sum(channels)), channels, name="my-garden", network=network.hash)
+    save_style(tmp_path / "home" / "styles" / "my-garden.safetensors", own)
+    stylizer = Stylizer(weights, "cpu", "torch")
+    assert "my-garden" in stylizer.styles
+    assert list(scoring.paintings_of(stylizer, pictures / "styles")) == [name for name in stylizer.styles if name != "my-garden"]
+    stylizer.styles = {"my-garden": stylizer.styles["my-garden"]}
+    with pytest.raises(StylenormError, match="no named style with a painting in"):
+        scoring.paintings_of(stylizer, pictures / "styles")
 
 
 def test_pairs_are_scored_beside_the_unchanged_photograph(stylizer, vgg, pictures, tmp_path):
