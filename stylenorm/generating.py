@@ -16,7 +16,7 @@ from stylenorm.config import SEEDS
 from stylenorm.device import choose_device
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError, WeightsError
-from stylenorm.functional import EPSILON
+from stylenorm.functional import EPSILON, moments
 from stylenorm.generator import GeneratorConfig
 from stylenorm.layouts import Layout, Shares
 from stylenorm.metadata import read_metadata
@@ -128,7 +128,7 @@ class NoisePainter:
         pairs = []
 
         def record(index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-            var, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+            mean, var = self._stripped(index, x)
             gamma, beta = style[index]
             scale = gamma * torch.rsqrt(var + EPSILON).flatten(1)
             pairs.append((scale, beta - mean.flatten(1) * scale))
@@ -137,6 +137,14 @@ class NoisePainter:
         canvas = Noise(SEEDS - 1, **self.noise_kind).window(0, 0, CANVAS, CANVAS).to(self.device)
         self.generator(canvas, style, record)
         return Style(*map(tuple, zip(*pairs)), style.name, style.provenance, style.network)
+
+    def _stripped(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The moments that the network's kind of normalization strips of x (1, C, h, w); batch norm's are the running ones."""
+        config = self.generator.config
+        if config.norm != "batch":
+            return moments(x, config.norm, config.num_groups)
+        norm = self.generator.get_submodule(config.names[index]).norm
+        return norm.running_mean[None, :, None, None], norm.running_var[None, :, None, None]
 
     def paint(
         self,

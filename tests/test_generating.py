@@ -19,7 +19,7 @@ from stylenorm.checkpoint import load_network, save_network, save_style
 from stylenorm.cli import main
 from stylenorm.cli_generate import layout_size
 from stylenorm.colors import bindings, color_of
-from stylenorm.config import GenerateConfig
+from stylenorm.config import SEEDS, GenerateConfig
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.functional import EPSILON
 from stylenorm.generating import NoisePainter, reach
@@ -307,6 +307,22 @@ def test_an_input_is_never_overwritten(run, tmp_path, monkeypatch, out, words):
     code, _, err = run(*words, "-o", out)
     assert code == 2 and "is an input and would be overwritten; give another name" in err and len(err.splitlines()) == 1
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["instance", "layer", "group", "batch"])
+def test_the_moments_are_those_of_the_networks_kind_of_normalization(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(generating, "CANVAS", 384)
+    folder = add_generation(make_weights(tmp_path, seed=0, config=GeneratorConfig((8, 16, 16), (0, 0, 1), kind, 4)))
+    painter = NoisePainter(folder, device="cpu")
+    for module in painter.generator.modules():
+        if getattr(module, "running_var", None) is not None:
+            module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
+    canvas = painter.noise(SEEDS - 1).window(0, 0, generating.CANVAS, generating.CANVAS)  # what moments are taken of
+    with torch.no_grad():
+        wanted = painter.generator(canvas, painter.stylizer.resolve("red-hill"))[0, :, 160:224, 160:224]
+    start = 160 - painter.margin
+    found = painter._window(painter.noise(SEEDS - 1), painter.settled("red-hill"), (start, start, *[64 + 2 * painter.margin] * 2))
+    assert np.abs(found / 255 - wanted.permute(1, 2, 0).numpy()).max() < 0.01
 
 
 def test_without_the_network_the_sentence_says_what_to_do(weights, capsys):
