@@ -160,7 +160,7 @@ def _provenance(path: Path) -> dict[str, dict]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows may begin it with a mark
         rows = values if isinstance(values, list) else [{"name": k} | v for k, v in values.items()]
         keys = ("title", "artist", "year", "artist_died", "licence", "source")
         return {row["name"]: {k: row[k] for k in keys if k in row} for row in rows}

@@ -33,6 +33,7 @@ from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
+from stylenorm.training_model import _provenance
 from stylenorm.growing import grown, wider
 
 torch.set_num_threads(1)
@@ -576,6 +577,11 @@ def test_a_table_of_styles_that_makes_no_sense_is_named(values, tmp_path, config
     make_photo(tmp_path / "styles" / "kiss.png", (70, 70))
     (tmp_path / "styles" / "styles.json").write_text(values)
     refused(lambda: Trainer(replace(config, styles=str(tmp_path / "styles"))), "styles.json")
+
+
+def test_a_table_of_styles_may_begin_with_the_mark_that_windows_gives_it(tmp_path):
+    (tmp_path / "styles.json").write_text('{"kiss": {"title": "Der Kuß"}}', encoding="utf-8-sig")
+    assert _provenance(tmp_path / "styles.json") == {"kiss": {"title": "Der Kuß"}}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
