@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenorm.catalog import vgg_file
-from stylenorm.data import find_images
+from stylenorm.data import find_images, style_name
 from stylenorm.errors import StylenormError
 from stylenorm.generating import NoisePainter
 from stylenorm.images import read_picture, short_side, to_tensor
@@ -48,7 +48,7 @@ def run_generate(
     painter = NoisePainter(weights, network, device)
     others = {"diversity term off": NoisePainter(weights, dead, device, painter.stylizer)} if dead else {}
     vgg = VGGFeatures.from_file(vgg_file(weights)).to(painter.device, memory_format=torch.channels_last)
-    files = {path.stem: path for path in find_images(styles)}
+    files = {style_name(path): path for path in find_images(styles)}
     chosen = list(names) or [name for name in painter.stylizer.styles if name in files]
     missing = [name for name in chosen if name not in files]
     if missing or not chosen:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import load_style
-from stylenorm.data import find_images
+from stylenorm.data import find_images, style_name
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture, short_side
@@ -36,7 +36,7 @@ def run_new_styles(
     Judged on ``pictures`` held-out photographs of ``size`` x ``size`` px. names: which styles, else all of them.
     """
     stylizer = Stylizer(weights, config.device)
-    found = {p.stem: p for p in find_images(styles)} if names else paintings_of(stylizer, styles)
+    found = {style_name(p): p for p in find_images(styles)} if names else paintings_of(stylizer, styles)
     names = list(names) or list(found)
     for name in names:
         if name not in stylizer.styles or name not in found:

@@ -8,6 +8,7 @@ import mmap
 import os
 import random
 import struct
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,6 +40,11 @@ def find_images(folder: str | Path, out: str | Path | None = None) -> list[Path]
     if not found:
         raise StylenormError(f"{folder} holds no picture; JPEG, PNG, WebP, TIFF, AVIF, HEIC and more are read")
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
+
+
+def style_name(path: Path) -> str:
+    """What the style of a painting is called: as its file, with accents composed as keyboards do, and Macs did not."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _files(folder: Path, out: str | Path | None) -> Iterator[Path]:

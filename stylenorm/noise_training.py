@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from stylenorm.catalog import GENERATION, network_file, style_entries
 from stylenorm.checkpoint import save_network
 from stylenorm.config import GenerateConfig
-from stylenorm.data import Batch, Crop, Pairs, find_images
+from stylenorm.data import Batch, Crop, Pairs, find_images, style_name
 from stylenorm.device import Group, autocast, joined, telling_memory
 from stylenorm.errors import StylenormError
 from stylenorm.metadata import read_metadata
@@ -76,7 +76,7 @@ class NoiseTrainer(Trainer):
         self.styles_of = told["hash"]
         names = config.names
         if config.styles and not names:
-            there = {path.stem for path in find_images(config.styles)}
+            there = {style_name(path) for path in find_images(config.styles)}
             names = tuple(entry.name for entry in style_entries(init) if entry.name in there)
             if not names:
                 raise StylenormError(f"no picture in {config.styles} is called as a style of {init} is; give --names, or leave --styles out")

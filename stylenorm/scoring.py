@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stylenorm.catalog import user_styles_folder
-from stylenorm.data import find_images, held_out
+from stylenorm.data import find_images, held_out, style_name
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import fit, read_picture, short_side, to_tensor
@@ -193,7 +193,7 @@ def unseen_pictures(folder: str | Path, count: int) -> list[Path]:
 
 def paintings_of(stylizer: Stylizer, folder: str | Path) -> dict[str, Path]:
     """{name: painting in ``folder``} of the named styles. Those of the user's own need have none there, and are left out then."""
-    files = {p.stem: p for p in find_images(folder)}
+    files = {style_name(p): p for p in find_images(folder)}
     for name, entry in stylizer.styles.items():
         if name not in files and entry.file.parent != user_styles_folder():
             raise StylenormError(f"{folder} has no painting for the style {name!r}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stylenorm.catalog import check_spelling
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import RandomCrops, find_images
+from stylenorm.data import RandomCrops, find_images, style_name
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
@@ -148,10 +148,10 @@ def _by_name(folder: str | Path, out: str | Path | None) -> dict[str, Path]:
     files: dict[str, Path] = {}
     taken: dict[str, Path] = {}
     for path in find_images(folder, out):
-        other = taken.setdefault(path.stem.casefold(), path)
+        other = taken.setdefault(style_name(path).casefold(), path)
         if other is not path:
             raise StylenormError(f"{other} and {path} would be styles of one name; rename one of them")
-        files[path.stem] = path
+        files[style_name(path)] = path
     return files
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import unicodedata
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -577,6 +578,14 @@ def test_a_table_of_styles_that_makes_no_sense_is_named(values, tmp_path, config
     make_photo(tmp_path / "styles" / "kiss.png", (70, 70))
     (tmp_path / "styles" / "styles.json").write_text(values)
     refused(lambda: Trainer(replace(config, styles=str(tmp_path / "styles"))), "styles.json")
+
+
+def test_an_accent_that_the_files_name_has_apart_is_composed_in_the_styles(pictures, tmp_path, config):
+    apart = unicodedata.normalize("NFD", "café")
+    shutil.copy(pictures / "styles" / "kiss.png", tmp_path / f"{apart}.png")
+    (tmp_path / "styles.json").write_text('{"café": {"title": "Terrace"}}', encoding="utf-8")
+    named = Trainer(replace(config, styles=str(tmp_path), names=("café",), paintings=None, out=str(tmp_path / "run"))).named
+    assert named.names == ["café"] and named.provenance[0]["title"] == "Terrace"
 
 
 def test_a_table_of_styles_may_begin_with_the_mark_that_windows_gives_it(tmp_path):
