@@ -225,7 +225,8 @@ def check_inputs(config: TrainConfig, resume: bool) -> None:
     for name in ("init", "vgg"):
         file = getattr(config, name)
         if file and file != "torchvision" and not Path(file).is_file():
-            raise StylenormError(f"--{name} {file} does not exist; give a safetensors file")
+            told = "is a folder; give the file in it" if Path(file).is_dir() else "does not exist; give a safetensors file"
+            raise StylenormError(f"--{name} {file} {told}")
     if not config.styles and not config.paintings:
         raise StylenormError("give --styles, paintings to name styles after, or --paintings, to learn any painting, or both")
     if Path(config.out).exists() and not Path(config.out).is_dir():

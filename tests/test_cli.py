@@ -388,6 +388,7 @@ def test_an_empty_name_is_not_the_folder_one_is_in(cli, photo, tmp_path, monkeyp
     refused(cli("train", "--photos", "", "--styles", tmp_path, "--out", "out"), "--photos is empty")
     refused(cli("train", "--photos", tmp_path, "--styles", tmp_path, "--out", ""), "--out is empty")
     refused(cli("train", "--photos", tmp_path, "--styles", tmp_path, "--out", "out", "--init", ""), "--init is empty")
+    refused(cli("train", "--photos", tmp_path, "--styles", tmp_path, "--out", "out", "--init", tmp_path), "is a folder; give the file in it")
     for words in (
         ("train-style", "fresh", photo, "--photos"),
         ("train-style", "fresh", photo, "--folder"),
