@@ -56,10 +56,12 @@ def load_state(
     for key in FIXED:
         before = values["config"].get(key, settings[key])
         if before != settings[key]:
-            raise StylenormError(
-                f"the run in {path.parent} was started with --{key.replace('_', '-')} {before}, not {settings[key]}; "
-                "give it again as it was"
-            )
+            option = f"--{key.replace('_', '-')}"
+            if before in ([], None):
+                raise StylenormError(f"the run in {path.parent} was started without {option}; leave it out")
+            before, now = (",".join(map(str, v)) if isinstance(v, list) else v for v in (before, settings[key]))
+            now = "" if now in ("", None) else f", not {now}"
+            raise StylenormError(f"the run in {path.parent} was started with {option} {before}{now}; give it again as it was")
     tensors = read_tensors(path)
     try:
         for name, module in models.items():
