@@ -14,15 +14,11 @@ FORMS = {"line": ("-", False), "points": ("", True), "both": (":", True)}
 
 def drawn(parts: Sequence[Panel | Heat | Photo]) -> bytes:
     """A PNG file of ``parts`` from left to right, at most four in a row."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     widths = [{Panel: 6.4, Heat: 3.6, Photo: 2.4}[type(part)] for part in parts]
-    figure, axes = pyplot.subplots(
-        1, len(parts), figsize=(sum(widths), 4.2), width_ratios=widths, layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(sum(widths), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(parts), width_ratios=widths, squeeze=False)
     heats = [v for part in parts if isinstance(part, Heat) for line in part.values for v in line]
     for axis, part in zip(axes[0], parts):
         axis.set_title(part.title, fontsize=10)
@@ -38,7 +34,6 @@ def drawn(parts: Sequence[Panel | Heat | Photo]) -> bytes:
     if heats:
         figure.colorbar(image, ax=axes[0], label=parts[-1].unit, shrink=0.7)
     figure.savefig(buffer := BytesIO(), format="png", dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
     return buffer.getvalue()
 
 

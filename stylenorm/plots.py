@@ -87,15 +87,9 @@ def kind_bars(kinds: Sequence[str], parts: Mapping[str, Sequence[tuple[float, fl
 
 @contextmanager
 def _figure(path: Path) -> Iterator:
-    """The axes of a plot that is written to ``path`` when the block ends."""
-    import matplotlib
+    """The axes of a plot that is written to ``path`` when the block ends. Without pyplot, whose state is the caller's."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    try:
-        yield axes
-        figure.savefig(path, dpi=120, metadata={"Software": None} if str(path).endswith(".png") else None)
-    finally:
-        pyplot.close(figure)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    yield figure.subplots()
+    figure.savefig(path, dpi=120, metadata={"Software": None} if str(path).endswith(".png") else None)

@@ -19,6 +19,7 @@ from stylenorm.lab_names import NAMES
 from stylenorm.lab_page import page
 from stylenorm.lab_plots import drawn
 from stylenorm.lab_result import Heat, Panel, Photo, Result, Row, Series
+from stylenorm.plots import kind_bars
 
 CHEAP = ["grouping", "coupling", "inference"]
 
@@ -116,6 +117,18 @@ def test_the_page_escapes_what_it_is_told():
     text = page([result], {"shift": drawn(result.plot)}, "seed <0>")
     check_page(text, ["shift"])
     assert "a &lt; b &amp; c" in text and "largest &lt;a&gt;" in text and "seed &lt;0&gt;" in text
+
+
+def test_plots_leave_the_backend_of_matplotlib_as_the_caller_has_it(tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    before = matplotlib.get_backend()
+    matplotlib.use("svg")  # as a notebook's would be
+    try:
+        assert drawn(made_up("shift", 1.0).plot).startswith(b"\x89PNG")
+        kind_bars(["batch"], {"total": [(1.0, 0.1)]}, tmp_path / "bars.png", "loss")
+        assert matplotlib.get_backend() == "svg"
+    finally:
+        matplotlib.use(before)
 
 
 def test_every_part_of_a_plot_is_drawn():
