@@ -74,10 +74,13 @@ class NoiseTrainer(Trainer):
         if told.get("about", {}).get("styles_of"):  # a result of this training
             raise StylenormError(f"{init} paints noise in the styles of another network; give --init that one")
         self.styles_of = told["hash"]
+        known = [entry.name for entry in style_entries(init)]
         names = config.names
+        if not told.get("encoder") and (config.paintings or set(names) - set(known)):
+            raise StylenormError(f"{init} has no style encoder, and takes no painting but those of its named styles; leave --paintings out")
         if config.styles and not names:
             there = {style_name(path) for path in find_images(config.styles)}
-            names = tuple(entry.name for entry in style_entries(init) if entry.name in there)
+            names = tuple(name for name in known if name in there)
             if not names:
                 raise StylenormError(f"no picture in {config.styles} is called as a style of {init} is; give --names, or leave --styles out")
         super().__init__(replace(config, init=str(init), names=names), resume, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -387,6 +388,18 @@ def test_training_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
     assert [r.step for r in again] == [3, 4] and len(straight) == 4
     # The same noise and the same paintings come in the same order.
     assert straight[0].content == pytest.approx(seen[0].content) and straight[0].style == pytest.approx(seen[0].style)
+
+
+def test_a_network_without_an_encoder_is_trained_in_its_named_styles_alone(weights, trained, tmp_path):
+    from stylenorm.noise_training import NoiseTrainer
+
+    shutil.copytree(weights / "styles", tmp_path / "styles")
+    network = load_network(weights / "network.safetensors")
+    save_network(tmp_path / "network.safetensors", network.generator, None)
+    config = GenerateConfig(str(tmp_path / "run"), **trained[1] | {"init": str(tmp_path / "network.safetensors")})
+    with pytest.raises(StylenormError, match="has no style encoder.*leave --paintings out"):
+        NoiseTrainer(config)
+    assert NoiseTrainer(replace(config, paintings=None)).named.names == ["blue-tree", "red-hill"]
 
 
 def test_a_run_of_train_or_of_another_network_is_not_gone_on_with(trained, weights, tmp_path):
