@@ -78,6 +78,10 @@ class Trainer:
         if config.init and identity(Path(config.init)) == identity(self.out / self.FILE):
             raise StylenormError(f"{config.init}, which --init starts from, would be overwritten; give another --out")
         self.state_file = self.out / "resume.safetensors"
+        if self.state_file.exists() and not resume:
+            raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
+        if (self.out / self.FILE).exists() and not resume:
+            raise StylenormError(f"{self.out / self.FILE} would be overwritten; choose another --out, or move it away")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,10 +99,6 @@ class Trainer:
         self.optimizer = self._optimizer()
         if resume:
             self._load_state()
-        elif self.state_file.exists():
-            raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
-        elif (self.out / self.FILE).exists():
-            raise StylenormError(f"{self.out / self.FILE} would be overwritten; choose another --out, or move it away")
         if group.first:  # what a run that was killed while it wrote has left
             for draft in (*self.out.glob(f".{self.FILE}.*"), *self.out.glob(f".{self.state_file.name}.*")):
                 remove(draft)
