@@ -67,7 +67,9 @@ def load_state(
         for name, module in models.items():
             module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     except RuntimeError:
-        raise StylenormError(f"{path} belongs to a network of another shape") from None
+        init = values["config"].get("init")
+        more = f"; the run was started with --init {init}, give it again" if init and not config.init else ""
+        raise StylenormError(f"{path} belongs to a network of another shape{more}") from None
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):

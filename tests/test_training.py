@@ -30,12 +30,13 @@ from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
 from stylenorm.device import Group, can_compile, joined
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.growing import grown, wider
 from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
 from stylenorm.training_model import _provenance
-from stylenorm.growing import grown, wider
+from stylenorm.training_state import load_state, save_state
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -354,6 +355,12 @@ def test_resuming_with_other_settings_is_refused(settings, told, finished):
     before = (trainer.out / "resume.safetensors").read_bytes()
     refused(lambda: Trainer(replace(trainer.config, **settings), resume=True), told)
     assert (trainer.out / "resume.safetensors").read_bytes() == before
+
+
+def test_resuming_without_the_init_that_gave_the_network_its_shape_is_told(config, tmp_path):
+    file, adam = tmp_path / "resume.safetensors", torch.optim.Adam([torch.zeros(1)])
+    save_state(file, {"model": torch.nn.Linear(2, 2)}, adam, replace(config, init="w/network.safetensors"), [], step=1)
+    refused(lambda: load_state(file, {"model": torch.nn.Linear(2, 3)}, adam, config, []), "another shape", "--init w/network.safetensors, give it again")
 
 
 def test_a_run_with_muon_goes_on_as_if_never_interrupted(finished, pictures, tmp_path):
