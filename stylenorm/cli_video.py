@@ -68,7 +68,7 @@ def video(
 
     H.264 is written, in .webm VP9. A size with an odd side is written in 4:4:4,
     which few players show; --size can avoid it. It takes: pip install
-    "stylenorm[video]".
+    "stylenorm\\[video]".
     """
     if math.isnan(smoothing):
         raise StylenormError("the smoothing must be a number from 0 to 0.98")

@@ -333,6 +333,11 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
     assert cli(source, tmp_path / "there.mp4", "--overwrite")[0] == 0 and len(shown(tmp_path / "there.mp4")[0]) == 2
 
 
+def test_the_help_says_what_to_install(capsys):
+    assert main(["video", "--help"]) == 0
+    assert '"stylenorm[video]"' in capsys.readouterr().out
+
+
 def test_without_pyav_it_says_what_to_install(cli, tmp_path, monkeypatch):
     monkeypatch.setattr("stylenorm.cli_video.find_spec", lambda name: None)
     code, told = cli(film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4")
