@@ -155,7 +155,7 @@ class Stylizer:
         small = photo if paint_at is None else fit(photo, paint_at)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
-        painted = self._painted(ground, small, wanted, strength, self._way(ground, picture.name, notice))
+        painted = self._painted(ground, small, wanted, strength, self._way(ground, picture.name, notice, wanted, strength))
         if small.size != photo.size:
             painted = enlarge(painted, ground, pixels)
         if preserve_color:
@@ -259,7 +259,7 @@ class Stylizer:
             raise StyleError(f"the style {style.name!r} is not one row of finite numbers")
 
     def _check_region_memory(self, width: int, height: int) -> None:
-        """A style with regions is a γ and β for each position of each map: 300 bytes a pixel with the shipped network."""
+        """A style with regions is a γ and β for each position of each map: 530 bytes a pixel with the shipped network."""
         generator, free = self._network.generator, free_memory(torch.device("cpu"))
         need = 8 * sum(c * h * w for c, (h, w) in zip(generator.config.channels, generator.region_sizes(height, width)))
         if free is not None and need > free / 2:
@@ -349,27 +349,29 @@ class Stylizer:
 
         return Style(tuple(continued(style.gammas)), tuple(continued(style.betas)), style.name, style.provenance, style.network)
 
-    def _memory_needed(self, photo: Pixels) -> int:
-        """Bytes to paint it at once."""
-        deep = isinstance(photo, np.ndarray)
-        return math.prod(size_of(photo)) * ((FLOAT32_BYTES if deep else self._backend.bytes_per_pixel) + AROUND)
+    def _memory_needed(self, photo: Pixels, regions: bool = False) -> int:
+        """Bytes to paint it at once. regions: the style has some, so that it is torch that paints."""
+        slow = regions or isinstance(photo, np.ndarray)
+        return math.prod(size_of(photo)) * ((FLOAT32_BYTES if slow else self._backend.bytes_per_pixel) + AROUND)
 
     def _check_frame(self, photo: Image.Image) -> None:
         free, need = free_memory(self._device), self._memory_needed(photo)
         if free is not None and need > free:
             raise _too_large(photo.size, "a frame", need, free, "memory")
 
-    def _way(self, photo: Pixels, name: str, notice: Callable[[str], None] | None) -> Paint:
+    def _way(self, photo: Pixels, name: str, notice: Callable[[str], None] | None, style: Style, strength: float) -> Paint:
         """How to paint: at once where the memory is there for it, else in strips. Raises `ImageError` where nothing helps."""
         free = free_memory(self._device)
         most = self._memory if self._memory is not None else None if free is None else free / 2
         deep, size = isinstance(photo, np.ndarray), size_of(photo)
-        pixels, need = math.prod(size), self._memory_needed(photo)
+        # Maps of regions are copied to be continued over the margin, and copied once more at another strength.
+        maps = sum(t.nbytes for t in style.gammas + style.betas if t.dim() == 4) * (1 if strength == 1 else 2)
+        pixels, need = math.prod(size), self._memory_needed(photo, style.has_regions) + maps
         if most is None or need <= most:
             return self._whole
         if max(size) <= FLAT_SIDE and (free is None or need <= free) and self._backend_for(photo) is not self._backend:
             return self._whole  # strips know nothing of flat pictures
-        least = pixels * IN_STRIPS * (2 if deep else 1)
+        least = pixels * IN_STRIPS * (2 if deep else 1) + maps
         if self._device.type == "cpu" and free is not None and least > free:
             raise _too_large(size, name, least, free, "memory")
         folder, disk = spill_folder(), disk_needed(self._network.generator, size)

@@ -497,6 +497,21 @@ def test_sixteen_bits_count_as_float32(weights, image, monkeypatch):
     assert len(told) == 1
 
 
+def test_the_maps_of_regions_count_with_the_copies_that_painting_makes(stylizer, image, monkeypatch):
+    region, told = stylizer.region_style([("red-hill", np.eye(4)), ("blue-tree", 1 - np.eye(4))], image.size), []
+    monkeypatch.setattr(stylizer._backend, "bytes_per_pixel", 10, raising=False)
+    maps = sum(t.nbytes for t in region.gammas + region.betas)
+    for strength, copies in ((1, 1), (0.5, 2)):
+        need = 60 * 44 * (engine.FLOAT32_BYTES + engine.AROUND) + copies * maps
+        for amount, lines in ((2 * need, 0), (2 * need - 2, 1)):
+            told.clear()
+            monkeypatch.setattr(engine, "free_memory", free(amount))
+            stylizer.stylize(image, region, strength=strength, notice=told.append)
+            assert len(told) == lines
+    monkeypatch.setattr(engine, "free_memory", free(maps))
+    refused(lambda: stylizer.stylize(image, region), "GB of memory", "give a size of", kind=ImageError)
+
+
 def test_too_little_disk_is_told_before_it_starts(stylizer, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "paint_strips", lambda *_: pytest.fail("it started"))
     monkeypatch.setattr(engine, "free_memory", free(300_000_000))
