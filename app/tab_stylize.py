@@ -7,7 +7,9 @@ import time
 import gradio as gr
 
 from . import page
-from .studio import PREVIEW, Studio, example_photos
+from .studio import PREVIEW, Studio, example_photo, example_photos
+
+EXAMPLE = "This is an example. Add a photograph of your own to begin."
 
 # Clicks the button that saves the file once it is on the page.
 SAVE = """() => {
@@ -67,7 +69,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
                 buttons=["fullscreen"],
                 max_height=560,
             )
-            status = gr.Markdown("This is an example. Add a photograph of your own to begin.", elem_id="status", elem_classes="status")
+            status = gr.Markdown(EXAMPLE, elem_id="status", elem_classes="status")
             with gr.Row():
                 strength = page.strength_slider()
                 keep_colors = page.colors_box()
@@ -86,15 +88,17 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     ):  # fmt: skip
         """Paint a photograph at preview size (longer side at most 768 px).
 
-        Returns the photograph and the painting at that size, and a line about them.
+        Returns the photograph and the painting at that size, and a line about them. Without a photograph, an example.
         """
         hidden = gr.DownloadButton(visible=False)
-        if not photo:
-            return studio.example(), "This is an example. Add a photograph of your own to begin.", hidden
+        if not (photo or style):
+            return studio.example(), EXAMPLE, hidden
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
         wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer)
         started = time.perf_counter()
-        pair = studio.preview(page.visitor(request), photo, wish)
+        pair = studio.preview(page.visitor(request), photo or str(example_photo()), wish)
+        if not photo:
+            return pair, EXAMPLE, hidden
         seconds = time.perf_counter() - started
         return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.", hidden
 

@@ -48,6 +48,12 @@ def test_preview_of_a_small_photograph_is_not_enlarged(client, photo):
     assert [Image.open(p).size for p in pair] == [(60, 44)] * 2
 
 
+def test_without_a_photograph_the_example_is_painted_in_the_style_that_was_chosen(client):
+    answers = [client.predict(style=style, api_name="/preview") for style in ("red-hill", "blue-tree")]
+    (red, blue) = (np.asarray(Image.open(after), float) for (_, after), *_ in answers)
+    assert np.abs(red - blue).mean() > 1 and all("example" in line for _, line, _ in answers)
+
+
 def test_the_file_has_full_size_and_keeps_exif_and_profile(client, tmp_path):
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "at the lake", 6
