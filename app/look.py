@@ -9,14 +9,23 @@ MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 
 THEME = gr.themes.Soft(
     primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=FONTS, font_mono=MONO, radius_size="md"
+).set(  # so that it can be read, and a box that is not ticked can be seen
+    background_fill_primary="*neutral_50",  # what Soft has, and `set` forgets
+    body_text_color_subdued="*neutral_500",
+    block_label_text_color="*primary_600",
+    block_title_text_color="*primary_600",
+    checkbox_border_color="*neutral_400",
+    checkbox_border_color_dark="*neutral_400",
 )
 
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
 #heading h1 { margin-bottom: 0.1em; }
 #heading p { opacity: 0.8; margin-top: 0; }
 .status { min-height: 1.6em; }
 .status p { margin: 0; opacity: 0.85; }
+.status .error, .status .clear-status { display: none; }
+input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis; }
 #gallery-heading p { margin: 0.4em 0 0; }
 #gallery .grid-wrap { max-height: 400px; min-height: 200px; }
 #gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
@@ -29,10 +38,13 @@ CSS = """
 @media (max-width: 640px) {
   .gradio-container .main { padding: 8px !important; }
   #gallery .grid-wrap { max-height: 290px; }
+  #result label.float, #regions-result label.float { max-width: calc(100% - 90px); }
+  #drawing label.float, #generate-drawing label.float { margin-top: 36px; }
 }
 """
 
-# Names for screen readers where Gradio has none, or only "Thumbnail 3 of 16".
+# Names for screen readers where Gradio has none, or only "Thumbnail 3 of 16"; and keys where it knows the mouse alone: a slider
+# that the arrows moved, and a number at Enter, count as let go of, and the arrows drag the line between two pictures.
 HEAD = """
 <script>
 (() => {
@@ -48,7 +60,33 @@ HEAD = """
       const alt = i.classList.contains("fixed") ? "The painting" : "The photograph";
       if (i.alt !== alt) i.alt = alt;
     });
+    document.querySelectorAll("[data-testid=slider]").forEach((line) => {
+      if (line.role !== "slider") Object.assign(line, { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" });
+    });
   };
+  document.addEventListener("keyup", ({ target, key }) => {
+    const done = { range: /^(Arrow|Page|Home|End)/, number: /^Enter$/ }[target.type];
+    if (done?.test(key)) target.dispatchEvent(new Event("pointerup", { bubbles: true }));
+  });
+  document.addEventListener("keydown", (event) => {
+    const line = event.target.closest("[data-testid=slider]"), step = { ArrowLeft: -20, ArrowRight: 20 }[event.key];
+    if (!line || !step) return;
+    event.preventDefault();
+    const box = line.getBoundingClientRect(), clientX = box.x + box.width / 2, clientY = box.y + box.height / 2;
+    const mouse = (on, type, by) => on.dispatchEvent(new MouseEvent(type, { bubbles: true, view: window, clientX: clientX + by, clientY }));
+    mouse(line, "mousedown", 0);
+    mouse(window, "mousemove", step);
+    mouse(window, "mouseup", step);
+    const whole = line.parentElement.getBoundingClientRect();
+    line.ariaValueNow = String(Math.round((100 * (clientX + step - whole.x)) / whole.width));
+  });
+  const unseen = "This browser cannot show this file";  // HEIC, TIFF, or what is no picture
+  for (const type of ["error", "load"])
+    document.addEventListener(type, ({ target: image }) => {
+      if (image.tagName !== "IMG" || ![unseen, ""].includes(image.alt)) return;
+      image.alt = type === "error" ? unseen : "";
+      image.style.paddingTop = type === "error" ? "40px" : "";
+    }, true);
   new MutationObserver(name).observe(document, { childList: true, subtree: true });
 })();
 </script>

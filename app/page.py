@@ -124,7 +124,7 @@ def photo_input(elem_id: str, label: str = "Your photograph", height: int = 280,
 def own_style(prefix: str) -> tuple[Picture, Files]:
     """Uploads of a painting and of a style file."""
     painting = Picture(
-        label="A painting, or any picture whose look you like",
+        label="A painting whose look you like",
         type="filepath",
         image_mode=None,
         format="png",
@@ -133,7 +133,7 @@ def own_style(prefix: str) -> tuple[Picture, Files]:
         elem_id=f"{prefix}-painting",
         buttons=[],
     )
-    file = Files(label="Or a style file trained here (.safetensors)", file_types=[".safetensors"], height=90, elem_id=f"{prefix}-file")
+    file = Files(label="Or a style file (.safetensors)", file_types=[".safetensors"], height=170, elem_id=f"{prefix}-file")
     return painting, file
 
 

@@ -19,14 +19,14 @@ def tab(studio: Studio) -> None:
     missing = [COMPARED[kind][0] for kind in COMPARED if kind not in studio.comparable()]
     if missing:
         gr.Markdown(f"This copy comes without a network for: {', '.join(missing)}.")
-    styles = studio.compared_styles()
+    styles, titles = studio.compared_styles(), {name: label for label, name in studio.labels().items()}
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             photo = page.photo_input("compare-photo", height=220)
             gr.Examples(
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", api_visibility="private"
             )
-            style = Choice(styles, value=styles[0] if styles else None, label="Style", elem_id="compare-style")
+            style = Choice([(titles.get(name, name), name) for name in styles], value=styles[0] if styles else None, label="Style", elem_id="compare-style")
             change = Choice([UNCHANGED, *CHANGES], value=UNCHANGED, label="The photograph", elem_id="compare-change")
             run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         with gr.Column(scale=8, min_width=300):

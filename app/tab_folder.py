@@ -16,7 +16,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             files = Files(
-                label="Photographs, or a zip of them; folders in a zip are kept",
+                label="Photographs, or zips of them",
                 file_count="multiple",
                 type="filepath",
                 height=180,
@@ -37,14 +37,14 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         with gr.Column(scale=7, min_width=320):
             status = gr.Markdown("Add photographs to begin.", elem_id="folder-status", elem_classes="status")
             table = gr.Dataframe(
-                headers=["File", "What became of it", "Details"],
+                headers=["File", "Result", "Details"],
                 datatype="str",
                 interactive=False,
                 wrap=True,
                 label="Files",
                 elem_id="folder-table",
                 max_height=420,
-                column_widths=["30%", "20%", "50%"],
+                column_widths=["30%", "25%", "45%"],
                 buttons=[],
             )
             zipped = gr.File(label="All paintings in one zip", interactive=False, elem_id="folder-zip", height=90)

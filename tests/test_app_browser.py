@@ -296,6 +296,7 @@ def test_a_text_file_named_jpg_gets_a_sentence(visit, shots, tmp_path):
     (tmp_path / "words.jpg").write_text("just some words")
     visit.upload("#photo", tmp_path / "words.jpg")
     visit.page.get_by_text("words.jpg is not a picture").wait_for()
+    visit.page.get_by_alt_text("This browser cannot show this file").wait_for()
     visit.page.screenshot(path=shots / "text-file.png")
     assert "Traceback" not in visit.page.content()
 
@@ -334,3 +335,19 @@ def test_everything_has_a_name_for_a_screen_reader(visit):
     assert not nameless
     visit.page.locator("#finish").focus()
     assert visit.page.evaluate("document.activeElement.id") == "finish"
+    keys_do_what_the_mouse_does(visit.page)
+
+
+def keys_do_what_the_mouse_does(page) -> None:
+    line = page.locator("#result [data-testid=slider][style]:not([style=''])")  # its place is known when the pictures are there
+    line.focus()
+    before = line.get_attribute("style")
+    page.keyboard.press("ArrowLeft")
+    assert line.get_attribute("style") != before and int(line.get_attribute("aria-valuenow")) < 50
+    page.locator("#finish").click()
+    page.get_by_text("Add a photograph first").wait_for()
+    page.locator("#status .error").wait_for(state="attached")
+    assert not page.locator("#status .error").is_visible()  # it would stay over the line, whatever that says next
+    page.get_by_label("range slider for Strength").first.focus()
+    with page.expect_request(lambda request: "queue/join" in request.url and ",0.95," in request.post_data):
+        page.keyboard.press("ArrowLeft")
