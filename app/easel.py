@@ -124,4 +124,4 @@ def whole(value, what: str) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
-        raise StylenormError(f"{what} is a whole number, not {value!r}") from None
+        raise StylenormError(f"{what} is a whole number, not {'empty' if value is None else repr(value)}") from None

@@ -54,7 +54,9 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         """
         if not painting:
             raise StylenormError("add a painting first")
-        name = check_name((name or "").strip() or "?", studio.weights)
+        if not (name or "").strip():
+            raise StylenormError("give the new style a name first")
+        name = check_name(name.strip(), studio.weights)
         if not 0 < minutes <= studio.limits.minutes:
             raise StylenormError(f"choose up to {studio.limits.minutes:g} minutes")
         picture = studio.read(painting)

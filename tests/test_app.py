@@ -178,6 +178,7 @@ def test_generate(client, tmp_path):
     assert "choose a style for what you painted gold" in refused(client, layout=drawn, **wide).lower()
     assert "megapixels" in refused(client, **common | {"width": 9000, "height": 9000})
     assert "64" in refused(client, **common | {"width": 20})
+    assert "not empty" in refused(client, **common | {"width": None})
 
 
 def make_zip(path: Path, **members: bytes) -> Path:
@@ -229,6 +230,7 @@ def test_training_a_style_then_using_it(client, server, photo, tmp_path):
 def test_stopping_a_training_leaves_nothing_behind(client, server, tmp_path):
     assert client.predict(api_name="/stop_training") == "No training is at work."
     painting = handle_file(make_photo(tmp_path / "p.jpg", (128, 96), 4))
+    assert "name first" in refused(client, painting=painting, name=" ", minutes=5, api_name="/train_style")
     job = client.submit(painting=painting, name="never", minutes=5, api_name="/train_style")
     assert wait_until(lambda: any("Step" in output[0] for output in job.outputs()), 200)
     # while it runs, pictures are still painted, and a second long job is told to wait
