@@ -61,7 +61,8 @@ HEAD = """
       if (i.alt !== alt) i.alt = alt;
     });
     document.querySelectorAll("[data-testid=slider]").forEach((line) => {
-      if (line.role !== "slider") Object.assign(line, { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" });
+      const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" };
+      if (line.role !== "slider") Object.assign(line, about);
     });
   };
   document.addEventListener("keyup", ({ target, key }) => {
@@ -73,10 +74,10 @@ HEAD = """
     if (!line || !step) return;
     event.preventDefault();
     const box = line.getBoundingClientRect(), clientX = box.x + box.width / 2, clientY = box.y + box.height / 2;
-    const mouse = (on, type, by) => on.dispatchEvent(new MouseEvent(type, { bubbles: true, view: window, clientX: clientX + by, clientY }));
-    mouse(line, "mousedown", 0);
-    mouse(window, "mousemove", step);
-    mouse(window, "mouseup", step);
+    const mouse = (on, type, x) => on.dispatchEvent(new MouseEvent(type, { bubbles: true, view: window, clientX: x, clientY }));
+    mouse(line, "mousedown", clientX);
+    mouse(window, "mousemove", clientX + step);
+    mouse(window, "mouseup", clientX + step);
     const whole = line.parentElement.getBoundingClientRect();
     line.ariaValueNow = String(Math.round((100 * (clientX + step - whole.x)) / whole.width));
   });

@@ -26,7 +26,8 @@ def tab(studio: Studio) -> None:
             gr.Examples(
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", api_visibility="private"
             )
-            style = Choice([(titles.get(name, name), name) for name in styles], value=styles[0] if styles else None, label="Style", elem_id="compare-style")
+            titled = [(titles.get(name, name), name) for name in styles]
+            style = Choice(titled, value=styles[0] if styles else None, label="Style", elem_id="compare-style")
             change = Choice([UNCHANGED, *CHANGES], value=UNCHANGED, label="The photograph", elem_id="compare-change")
             run = gr.Button("Compare", variant="primary", elem_id="compare-run")
         with gr.Column(scale=8, min_width=300):
