@@ -106,6 +106,9 @@ class Generator(nn.Module):
     ``moments``, if given, is called for each normalization as ``moments(index, x)`` with its index into
     ``config.channels`` and the map x (N, C, h, w) before it, and returns the (mean, variance) to strip instead
     of x's own: those of the frame before, of other pictures, of a whole of which x is a part.
+
+    Raises:
+        ValueError: content is not (N, 3, H, W) of floating point, or the style does not fit the network.
     """
 
     def __init__(self, config: GeneratorConfig = GeneratorConfig()) -> None:
@@ -148,6 +151,8 @@ class Generator(nn.Module):
             raise ValueError(
                 f"this generator has {len(self.config.channels)} normalizations, the style has {len(style)} (γ, β) pairs"
             )
+        if not _traced() and not (content.dim() == 4 and content.shape[1] == 3 and content.is_floating_point()):
+            raise ValueError(f"content must be (N, 3, H, W) of floating point, not {tuple(content.shape)} of {content.dtype}")
         pairs = iter(style if moments is None else [(*pair, partial(moments, i)) for i, pair in enumerate(style)])
         height, width = content.shape[-2:]
         x = F.pixel_unshuffle(pad_to(content, self.config.stride), 2)  # N, 12, H/2, W/2

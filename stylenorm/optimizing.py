@@ -54,8 +54,9 @@ def optimize(
     config: OptimizeConfig = OptimizeConfig(),
     progress: Callable[[int, float], None] | None = None,
 ) -> Image.Image:
-    """The picture, as large as ``content``, whose content and style losses together are least.
+    """The picture, as large as ``content``, whose content and style losses together are least (Gatys et al. 2016).
 
+    vgg: from `stylenorm.perceptual`, on the device to compute on. content, painting: PIL images, used as large as they are.
     ``progress`` receives the step and the total loss. On a CPU with bfloat16 the features are computed in it.
     """
     device = next(vgg.parameters()).device

@@ -25,8 +25,8 @@ class Style(Sequence):
     Iterating gives the (γ, β) pairs that `Generator.forward` takes.
     """
 
-    gammas: tuple[Tensor, ...]
-    betas: tuple[Tensor, ...]
+    gammas: tuple[Tensor, ...] = field(repr=False)
+    betas: tuple[Tensor, ...] = field(repr=False)
     name: str = ""
     provenance: Mapping[str, object] = field(default_factory=dict)
     network: str | None = None

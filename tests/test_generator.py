@@ -1,6 +1,7 @@
 """The generator's contract: sizes, independence of neighbours, styles as the only door, a sane start."""
 
 import itertools
+import re
 from functools import partial
 
 import pytest
@@ -337,6 +338,13 @@ def test_a_style_with_another_number_of_pairs_is_refused(change):
     generator = generator_of()
     with pytest.raises(ValueError, match="normalizations"):
         generator(picture(16, 16), change(list(style_of(generator))))
+
+
+def test_content_that_is_no_batch_of_pictures_is_refused_by_its_own_shape():
+    generator = generator_of()
+    for content in (torch.rand(3, 16, 16), torch.rand(1, 4, 16, 16), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=re.escape(str(tuple(content.shape)))):
+            generator(content, style_of(generator))
 
 
 def test_a_pair_with_other_channels_is_refused():

@@ -54,6 +54,11 @@ def test_mapping_keeps_what_is_known():
     assert (made.name, made.network, made.provenance) == ("style-4", "n1", {"seed": 4})
 
 
+def test_its_numbers_are_not_printed():
+    told = repr(style(0, "kiss"))
+    assert told.startswith("Style(name='kiss'") and "network='n1'" in told and "tensor" not in told
+
+
 def test_a_style_can_be_a_key_and_compared():
     a, b = style(0), style(0)
     assert {a: 1, b: 2}[a] == 1 and a == a and a != b
