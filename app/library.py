@@ -8,7 +8,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generating import NoisePainter
-from stylenorm.images import read_picture, write_picture
+from stylenorm.images import fit, read_picture, write_picture
 from stylenorm.layouts import Layout
 from stylenorm.masks import drawn_mask
 from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
@@ -17,6 +17,6 @@ from stylenorm.training import train
 __all__ = [
     "CHANGES", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
     "StylenormError", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
-    "generation_file", "load_style", "photos_folder", "read_picture",
+    "fit", "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

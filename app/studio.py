@@ -23,6 +23,7 @@ from .library import (
     changed,
     compared_networks,
     drawn_mask,
+    fit,
     load_style,
     photos_folder,
     read_picture,
@@ -34,6 +35,7 @@ from .library import (
 PREVIEW = 768  # px, longer side
 THUMBNAIL = 160
 LARGEST = 8192  # px, longer side that can be asked for
+REGIONS = 2048  # px, longer side at which regions are painted at most: their maps take 1 kB of memory a pixel
 PAINTING, STYLE_FILE = ":painting", ":file"  # where a style's name is expected; no style can be called that
 UNCHANGED = "as it is"
 COMPARED = {
@@ -339,9 +341,11 @@ class Studio:
         drawn = [self.read(layer, "the mask") for layer in layers]
         mask, rest = drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge)
         other = self.style(Wish([(outside, 1)], inside.painting, inside.style_file))
-        style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], picture.size)
+        paint_at = REGIONS if max(picture.size) > REGIONS else None
+        size = fit(picture.rgb, paint_at).size if paint_at else picture.size
+        style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], size)
         wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}
-        return self.stylizer.stylize(picture, style, **wish_of)
+        return self.stylizer.stylize(picture, style, paint_at=paint_at, **wish_of)
 
     # ---- folder --------------------------------------------------------------------------------
 

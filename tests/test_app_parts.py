@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("gradio")
 from app_helpers import ROOT, app_weights  # noqa: E402
 from conftest import make_photo  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from app.archive import Results, items, safe_name  # noqa: E402
 from app.files import Shelf  # noqa: E402
@@ -324,6 +325,20 @@ def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, m
     studio.compare("ada", photo, "red-hill", "half contrast")
     shelf.leave("ada")
     assert shelf.size() == 0
+
+
+@pytest.mark.parametrize("largest", [32, 2048])
+def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weights, tmp_path, monkeypatch, largest):
+    monkeypatch.setattr("app.studio.REGIONS", largest)
+    asked, shelf = [], Shelf(tmp_path / "shelf")
+    studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
+    style_of = studio.stylizer.region_style
+    monkeypatch.setattr(studio.stylizer, "region_style", lambda parts, size: asked.append(size) or style_of(parts, size))
+    (mask := Image.new("L", (60, 44))).paste(255, (0, 0, 30, 44))
+    mask.save(tmp_path / "mask.png")
+    photo = str(make_photo(shelf.new("photo.jpg")))
+    file = studio.finish_regions("ada", photo, [tmp_path / "mask.png"], Wish([("red-hill", 1)]), "blue-tree", 0, "png", 90)
+    assert Image.open(file).size == (60, 44) and asked == [(32, 23) if largest == 32 else (60, 44)]
 
 
 @pytest.mark.parametrize("memory, lines", [(0, 1), (4, 0)])
