@@ -350,9 +350,18 @@ class Studio:
     # ---- folder --------------------------------------------------------------------------------
 
     def folder(
-        self, visitor: str, files: Sequence[str], wish: Wish, format: str, quality: int
+        self,
+        visitor: str,
+        files: Sequence[str],
+        wish: Wish,
+        format: str,
+        quality: int,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[int, int, float | None, list[list[str]], Path | None]]:
-        """Paint many pictures: (done, of how many, seconds left, rows of the table, the zip when it is ready)."""
+        """Paint many pictures: (done, of how many, seconds left, rows of the table, the zip when it is ready).
+
+        ``should_stop`` is asked before each; the zip then holds those that are done.
+        """
         check_format(format, quality)
         self.shelf.hold(visitor, "folder photo", files)
         self.shelf.hold(visitor, "folder style", [wish.painting, wish.style_file])
@@ -365,6 +374,8 @@ class Studio:
         yield 0, len(work), None, rows, None
         with Results(target, format) as results:
             for number, item in enumerate(work, 1):
+                if should_stop():
+                    break
                 self.shelf.stay(visitor)
                 try:
                     picture = self.read(item.read(), item.name)
@@ -378,7 +389,7 @@ class Studio:
                 left = (time.monotonic() - started) / number * (len(work) - number)
                 yield number, len(work), left, rows, None
             painted_any = len(results) > 0
-        yield len(work), len(work), 0.0, rows, target if painted_any else None
+        yield len(rows), len(work), 0.0, rows, target if painted_any else None
 
     def _check_size(self, picture, size: int | None) -> None:
         if size is None:

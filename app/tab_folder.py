@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import gradio as gr
 
 from . import page
@@ -13,6 +15,7 @@ BUSY = "somebody's folder or training is at work; try again in a few minutes"
 
 
 def tab(studio: Studio, choosers: page.Choosers) -> None:
+    stops: dict[str, threading.Event] = {}
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             files = Files(
@@ -63,20 +66,31 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             raise StylenormError("add photographs, or a zip of them, first")
         if not studio.long_job.acquire(blocking=False):
             raise StylenormError(BUSY)
+        who, event = page.visitor(request), threading.Event()
+        stops[who] = event
         try:
             wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
-            for done, count, left, rows, path in studio.folder(page.visitor(request), files, wish, format, quality):
+            for done, count, left, rows, path in studio.folder(who, files, wish, format, quality, event.is_set):
                 broken = sum(row[1] == "left out" for row in rows)
                 line = f"{done} of {count}" + (f", about {page.duration(left)} left" if left else "")
                 if left == 0.0:
-                    line = f"Done: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
+                    said = "Stopped" if done < count else "Done"
+                    line = f"{said}: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
                 yield line, list(rows), str(path) if path else None
         finally:
+            stops.pop(who, None)
             studio.long_job.release()
 
-    running = run.click(
+    def stop_painting(request: gr.Request):
+        event = stops.get(page.visitor(request))
+        if event is None:
+            return "Nothing is being painted."
+        event.set()
+        return "Stopping after this picture."
+
+    run.click(
         folder, [files, style, painting, style_file, strength, keep_colors, size, format, quality], [status, table, zipped],
         api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,
     )  # fmt: skip
-    stop.click(lambda: "Stopped.", None, status, cancels=[running], api_visibility="private", queue=False)
+    stop.click(stop_painting, None, status, api_visibility="private", queue=False)
     page.use_own(style, painting, style_file)

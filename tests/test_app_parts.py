@@ -327,6 +327,15 @@ def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, m
     assert shelf.size() == 0
 
 
+def test_a_folder_that_is_stopped_leaves_the_zip_of_what_is_done(weights, tmp_path):
+    shelf, rows = Shelf(tmp_path / "shelf"), []
+    studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
+    photos = [str(make_photo(shelf.new(f"{name}.jpg"))) for name in "abc"]
+    stop = lambda: len(rows) == 2 or rows.append(0)  # noqa: E731
+    *_, last = studio.folder("ada", photos, Wish([("red-hill", 1)]), "jpeg", 90, stop)
+    assert last[:2] == (2, 3) and zipfile.ZipFile(last[4]).namelist() == ["a.jpg", "b.jpg"]
+
+
 @pytest.mark.parametrize("largest", [32, 2048])
 def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weights, tmp_path, monkeypatch, largest):
     monkeypatch.setattr("app.studio.REGIONS", largest)
