@@ -81,11 +81,11 @@ HEAD = """
     const whole = line.parentElement.getBoundingClientRect();
     line.ariaValueNow = String(Math.round((100 * (clientX + step - whole.x)) / whole.width));
   });
-  const unseen = "This browser cannot show this file";  // HEIC, TIFF, or what is no picture
+  const unseen = "This browser cannot show this file", shown = "The picture";  // HEIC, TIFF, or what is no picture
   for (const type of ["error", "load"])
     document.addEventListener(type, ({ target: image }) => {
-      if (image.tagName !== "IMG" || ![unseen, ""].includes(image.alt)) return;
-      image.alt = type === "error" ? unseen : "";
+      if (image.tagName !== "IMG" || ![unseen, shown, ""].includes(image.alt)) return;
+      image.alt = type === "error" ? unseen : shown;
       image.style.paddingTop = type === "error" ? "40px" : "";
     }, true);
   new MutationObserver(name).observe(document, { childList: true, subtree: true });

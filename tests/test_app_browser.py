@@ -135,6 +135,7 @@ def test_upload_choose_see_move_the_slider_and_download(visit, large, shots, tmp
     page.get_by_label("Keep the photograph's colours").check()
     third = visit.new_result(second)
     page.screenshot(path=shots / "stylize.png", full_page=True)
+    assert page.locator("#photo img").get_attribute("alt") == "The picture"
     page.get_by_label("PNG (exact, keeps transparency)").check()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the painting").click()
