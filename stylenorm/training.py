@@ -100,7 +100,7 @@ class Trainer:
         if resume:
             self._load_state()
         if group.first:  # what a run that was killed while it wrote has left
-            for draft in (*self.out.glob(f".{self.FILE}.*"), *self.out.glob(f".{self.state_file.name}.*")):
+            for draft in (*self.out.glob(f".{Path(self.FILE).stem}.*"), *self.out.glob(f".{self.state_file.name}.*")):
                 remove(draft)
         self.painter = self._painter()
 

@@ -41,6 +41,14 @@ def no_styles_of_the_users(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_examples():
+    """For a network of some channels, on pictures of 64 px, sixteen of them take longer than the training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stylenorm.training.EXAMPLES", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
     """A weights folder with a random network and three styles. Its VGG is the shipped one."""

@@ -189,6 +189,7 @@ def test_a_wrong_layer_makes_the_verdict_fail(name, mistake, monkeypatch):
     assert broken(result) and result.verdict == "failed"
 
 
+@pytest.mark.slow
 def test_a_norm_that_does_nothing_loses_the_race(monkeypatch):
     no_norm(monkeypatch)
     monkeypatch.setattr(lab_descent, "_invariances", lambda kind, seed: [])
