@@ -96,6 +96,15 @@ def user_folder() -> Path:
     return user_data_path("stylenorm", appauthor=False)
 
 
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: $STYLENORM_HOME/cache, else the place that the system has for such data."""
+    if os.environ.get("STYLENORM_HOME"):
+        return Path(os.environ["STYLENORM_HOME"], "cache")
+    from platformdirs import user_cache_path
+
+    return user_cache_path("stylenorm", appauthor=False)
+
+
 def user_styles_folder() -> Path:
     return user_folder() / "styles"
 

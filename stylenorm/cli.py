@@ -13,24 +13,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from stylenorm import (
-    __version__,
-    cli_batch,
-    cli_compare,
-    cli_export,
-    cli_generate,
-    cli_judge,
-    cli_lab,
-    cli_train,
-    cli_video,
-)
+from stylenorm import __version__
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     AsJson,
@@ -72,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     hush()
-    bare = not (sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    bare = not words
+    if bare or words[0] not in (verb.name or verb.callback.__name__ for verb in app.registered_commands):
+        add_the_others()
     try:
         code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
         if sys.stdout is not None:
@@ -345,7 +338,9 @@ def bench(
     """
     network_file(weights)
     if generate:
-        return cli_generate.show_bench(styles, names, pictures, weights, network, dead, device, as_json)
+        from stylenorm.cli_generate import show_bench
+
+        return show_bench(styles, names, pictures, weights, network, dead, device, as_json)
     if peer and not peer.exists():
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
     if bool(photos) != bool(styles or paintings):
@@ -448,11 +443,8 @@ def app_module():
     return module
 
 
-app.add_typer(cli_train.app)
-app.add_typer(cli_batch.app)
-app.add_typer(cli_export.app)
-app.add_typer(cli_generate.app)
-app.add_typer(cli_judge.app)
-app.add_typer(cli_compare.app)
-app.add_typer(cli_lab.app)
-app.add_typer(cli_video.app)
+@cache
+def add_the_others() -> None:
+    """The verbs of the other modules, which take longer to read than a small photograph takes to paint."""
+    for module in ("train", "batch", "export", "generate", "judge", "compare", "lab", "video"):
+        app.add_typer(import_module(f"stylenorm.cli_{module}").app)

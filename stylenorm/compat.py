@@ -39,11 +39,28 @@ def openvino():
 
     Its import asks for a server of Google Analytics and leaves an id in the home folder, where the package
     ``openvino_telemetry`` is installed, which comes with it. Without that package it uses a dummy of its own.
+    Its converter of other programs' models, half of the time that the import takes, is imported when it is asked for.
     """
-    if "openvino" not in sys.modules:
-        sys.modules.setdefault("openvino_telemetry", None)  # None: not to be imported
-    import openvino
+    if "openvino" in sys.modules:
+        import openvino  # waits for a thread that is at it
 
+        return openvino
+    sys.modules.setdefault("openvino_telemetry", None)  # None: not to be imported
+    late = sys.modules.setdefault("openvino.tools.ovc", None) is None
+    try:
+        import openvino
+    finally:
+        if late:
+            del sys.modules["openvino.tools.ovc"]
+
+    def converter(name: str):
+        if name != "convert_model":
+            raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+        from openvino.tools.ovc import convert_model
+
+        return convert_model
+
+    vars(openvino).setdefault("__getattr__", converter)
     return openvino
 
 

@@ -214,20 +214,14 @@ def _identify(stream, name: str) -> Image.Image | None:
     for the whole process: changing it, or the warning filters, would change them for the host
     application and its other threads too. This is the same loop without that check.
     """
-    Image.init()
     head = stream.read(16)
     if not head:
         raise ImageError(f"{name} is empty; get a whole copy of it")
-    trouble = None
-    for kind in READABLE:
-        factory, accepts = Image.OPEN.get(kind, (None, None))
-        try:
-            verdict = accepts(head) if factory else False  # a string says why a reader is missing
-            if verdict and not isinstance(verdict, str):
-                stream.seek(0)
-                return factory(stream, "")
-        except Exception as error:  # see _blaming; another reader may still know it
-            trouble = error
+    for load_readers in (Image.preinit, Image.init):  # the usual ones; importing all takes as long as reading a small photograph
+        load_readers()
+        image, trouble = _by_a_reader(stream, head)
+        if image is not None:
+            return image
     if _is_heic(stream):
         return _heic(stream, name)
     if trouble and ("pixel mode" in str(trouble) and head[:4] in TIFF or head[:4] in BIG_TIFF):
@@ -235,6 +229,21 @@ def _identify(stream, name: str) -> Image.Image | None:
     if trouble:
         raise trouble
     raise ImageError(f"{name} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP")
+
+
+def _by_a_reader(stream, head: bytes) -> tuple[Image.Image | None, Exception | None]:
+    """The image of the first of Pillow's readers that knows it, else what the last one that tried has stumbled on."""
+    trouble = None
+    for kind in READABLE:
+        factory, accepts = Image.OPEN.get(kind, (None, None))
+        try:
+            verdict = accepts(head) if factory else False  # a string says why a reader is missing
+            if verdict and not isinstance(verdict, str):
+                stream.seek(0)
+                return factory(stream, ""), None
+        except Exception as error:  # see _blaming; another reader may still know it
+            trouble = error
+    return None, trouble
 
 
 def _is_heic(stream) -> bool:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from stylenorm.architecture import EPSILON, GeneratorConfig, padded_length
 from stylenorm.compat import openvino, openvino_core
 from stylenorm.errors import StylenormError
+from stylenorm.machine import processor
 
 PRECISIONS = {"auto": "auto", "openvino": "float", "openvino-int8": "int8"}  # of the backends that are OpenVINO
 FLOAT32_BYTES = 220  # a pixel, measured, see BENCHMARKS.md
 
 Weights = Mapping[str, np.ndarray]  # by the names that a `Generator` gives them
 Ranges = Mapping[str, np.ndarray]  # by the names of the convolutions: the largest value, but for a few, of each channel that goes in
+
+
+class Keep(Protocol):
+    """What keeps compiled graphs: see `stylenorm.kept.Kept`."""
+
+    def read(self, more: Sequence[object]) -> bytes | None: ...
+
+    def write(self, more: Sequence[object], data: bytes) -> None: ...
 
 
 class CompiledGraph:
@@ -30,31 +45,43 @@ class CompiledGraph:
     It takes uint8 pixels and gives uint8 pixels, so that scaling and reordering run in it, too, and γ and β are an
     input, so one compiled graph serves every style, blend and picture size. Pictures of 16 bits have a graph of their
     own in float32, compiled when the first one comes.
+
+    keep: where to look for the graph of another process, and to leave it for the next. Then ``weights`` and ``ranges`` may be
+    functions that read them, which are called if it is not there.
     """
 
     def __init__(
         self,
         config: GeneratorConfig,
-        weights: Weights,
+        weights: Weights | Callable[[], Weights],
         threads: int | None = None,
         precision: str = "auto",
-        ranges: Ranges | None = None,
+        ranges: Ranges | Callable[[], Ranges] | None = None,
+        keep: Keep | None = None,
     ) -> None:
-        self.config, self.weights = config, weights
+        self.config, self._weights = config, weights
         if precision == "int8" and not ranges:
             raise StylenormError("this network cannot be computed in 8 bits: what it takes was not measured when it was trained")
         self.core = openvino_core()
         native = has_bfloat16(self.core)
         half = precision == "bf16" or (precision != "f32" and native)
-        self.ranges = ranges if precision == "int8" or (precision == "auto" and is_x86() and not native) else None
+        self._ranges = ranges if precision == "int8" or (precision == "auto" and is_x86() and not native) else None
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
-        self.compiled = self._compile()
+        self.compiled = self._kept(keep) if keep and "EXPORT_IMPORT" in capabilities(self.core) else self._compile()
         self.deep = self.steered = None
         self.lock = threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
-        self.name = f"OpenVINO on cpu, {'int8' if self.ranges else 'bfloat16' if half else 'float32'}"
+        self.name = f"OpenVINO on cpu, {'int8' if self._ranges else 'bfloat16' if half else 'float32'}"
+
+    @cached_property
+    def weights(self) -> Weights:
+        return self._weights() if callable(self._weights) else self._weights
+
+    @cached_property
+    def ranges(self) -> Ranges | None:
+        return self._ranges() if callable(self._ranges) else self._ranges
 
     def __call__(self, picture: np.ndarray, style: np.ndarray) -> np.ndarray:
         """picture: uint8 or uint16 (H, W, 3), and so the painting. style: float32 (1, 2, T)."""
@@ -64,6 +91,17 @@ class CompiledGraph:
         """As `stylenorm.backends.Backend.steered`."""
         painted, own = self._run(self._steered(), picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(2, -1)
+
+    def _kept(self, keep: Keep):
+        """The compiled graph as it was kept, else anew. It depends on the processor, and on how this file builds it."""
+        about = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), openvino().__version__, processor(), capabilities(self.core)]
+        about += [os.environ.get("ONEDNN_MAX_CPU_ISA"), self.settings, bool(self._ranges)]
+        if blob := keep.read(about):
+            with suppress(RuntimeError):
+                return self.core.import_model(blob, "CPU", self.settings)
+        compiled = self._compile()
+        keep.write(about, compiled.export_model().getvalue())
+        return compiled
 
     def _compile(self, dtype: type = np.uint8, steered: bool = False, **settings):
         # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.
@@ -263,8 +301,12 @@ class _Graph:
         return ops.mvn(x, np.array(axes), True, EPSILON, "inside_sqrt")
 
 
+def capabilities(core) -> list[str]:
+    return core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def has_bfloat16(core) -> bool:
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities(core)
 
 
 def is_x86() -> bool:

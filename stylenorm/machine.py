@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 import sys
 from contextlib import suppress
@@ -54,6 +55,15 @@ def _left_to_container() -> float:
         return max(0, limit - taken + int(stat["inactive_file"]))
     except (OSError, KeyError, ValueError):  # "max" is no number
         return math.inf
+
+
+def processor() -> str:
+    """What this processor is called and what it can do, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return "".join(line for line in file.read(16384).split("\n\n")[0].splitlines(True) if line.startswith(("model", "flags", "Features", "CPU")))
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
 
 
 def may_have_gpu() -> bool:

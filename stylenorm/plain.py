@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,14 +16,15 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.architecture import GeneratorConfig
-from stylenorm.catalog import network_file, style_entries
+from stylenorm.catalog import cache_folder, network_file, style_entries
 from stylenorm.errors import StyleError, WeightsError
 from stylenorm.flat import own_share
 from stylenorm.graph import PRECISIONS, CompiledGraph
 from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
+from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
-from stylenorm.stored import generator_hash, intact, part, read_arrays, read_ranges
+from stylenorm.stored import generator_hash, intact, part, ranges_file, read_arrays, read_ranges
 
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
@@ -49,11 +51,19 @@ class PlainStylizer:
         file = network_file(weights)
         values = read_metadata(file, "network")
         self._config = GeneratorConfig.from_dict(values["config"])
-        generator = part(read_arrays(file, "generator."), "generator.")  # the encoder's two thirds are of no use here
-        if generator_hash(self._config.to_dict(), generator) != values.get("hash"):
-            raise WeightsError(f"{file} is damaged")
-        ranges = read_ranges(file, values["hash"], generator)
-        self._graph = CompiledGraph(self._config, generator, precision=PRECISIONS[backend], ranges=ranges)
+        digest, beside = values["hash"], ranges_file(file)
+
+        @cache
+        def generator() -> dict[str, np.ndarray]:
+            found = part(read_arrays(file, "generator."), "generator.")  # the encoder's two thirds are of no use here
+            if generator_hash(self._config.to_dict(), found) != digest:
+                raise WeightsError(f"{file} is damaged")
+            return found
+
+        has_ranges = beside.is_file() and read_metadata(beside, "ranges").get("network") == digest
+        ranges = (lambda: read_ranges(file, digest, generator())) if has_ranges else None
+        keep = Kept(cache_folder(), (digest, state_of(file), state_of(beside)))
+        self._graph = CompiledGraph(self._config, generator, precision=PRECISIONS[backend], ranges=ranges, keep=keep)
         self._memory = None if memory is None else memory * 1e9
         self._files = {entry.name: entry.file for entry in style_entries(file)}
         self._stylizer, self._made = stylizer, None

@@ -985,3 +985,16 @@ def test_too_little_memory_anywhere_is_one_sentence(cli, photo, tmp_path, monkey
     monkeypatch.setattr("stylenorm.cli.style_entries", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli("sheet", photo, "-o", tmp_path / "s.png")
+
+
+def test_a_verb_of_this_module_reads_no_other():
+    code = """
+import sys
+from stylenorm.cli import main
+words = sys.argv[1:]
+main(words)
+found = [name for name in sys.modules if name.startswith("stylenorm.cli_") and name != "stylenorm.cli_parts"]
+sys.exit(f"{words}: {found}" if found else 0)
+"""
+    result = python("-c", code, "stylize", "--help")
+    assert result.returncode == 0, result.stderr

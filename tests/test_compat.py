@@ -123,3 +123,19 @@ def test_nobody_is_told_of_a_package_that_is_used(package, use, tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=os.environ | moved, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "asked").exists() and list(home.rglob("*")) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_openvino_has_its_converter_still_but_imports_it_late():
+    program = """
+import sys
+from stylenorm.compat import openvino
+ov = openvino()
+assert "openvino.tools.ovc" not in sys.modules
+assert not hasattr(ov, "no_such_thing")
+from openvino import convert_model
+assert convert_model is ov.convert_model is sys.modules["openvino.tools.ovc"].convert_model
+assert openvino() is ov
+"""
+    result = run(program)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,66 @@
+"""What took long to make, kept for the next process in a folder of the user's own. Nothing depends on its being there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from stylenorm.drafts import remove, remove_drafts, write_whole
+
+MOST = 4  # files that stay, of up to some 25 MB each
+DIGEST = hashlib.sha256().digest_size
+
+
+class Kept:
+    """Bytes in ``folder``, each under the digest of whatever they depend on, ``what`` and what `read` and `write` are given.
+
+    A file that has not come whole, or that lies where others may write, is as good as none; nothing here raises.
+    """
+
+    def __init__(self, folder: Path, what: Sequence[object]) -> None:
+        self.folder, self.what = folder, tuple(what)
+
+    def read(self, more: Sequence[object]) -> bytes | None:
+        try:
+            if not self._is_ours():
+                return None
+            with open(self._file(more), "rb") as file:
+                digest, data = file.read(DIGEST), file.read()
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).digest() == digest else None
+
+    def write(self, more: Sequence[object], data: bytes) -> None:
+        """Keep ``data``, and of what was kept before the newest few."""
+        with suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._is_ours():
+                return
+            remove_drafts(self.folder)
+            older = sorted(self.folder.glob("*.bin"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+            for file in older[MOST - 1 :]:
+                remove(file)
+            write_whole(self._file(more), hashlib.sha256(data).digest() + data)
+
+    def _file(self, more: Sequence[object]) -> Path:
+        key = hashlib.sha256(repr((self.what, tuple(more))).encode(errors="backslashreplace"))
+        return self.folder / f"{key.hexdigest()[:32]}.bin"
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else can put a file there, as far as the system tells."""
+        if not hasattr(os, "getuid"):
+            return True
+        found = self.folder.stat()
+        return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def state_of(file: Path) -> tuple[int, int] | None:
+    """What differs as soon as a file has been written again: its length and when that was; None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

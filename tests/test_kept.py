@@ -1,0 +1,142 @@
+"""Compiled graphs that outlive their process: taken where they fit, and never missed."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+from conftest import make_weights
+
+from stylenorm import graph, kept
+from stylenorm.catalog import cache_folder
+from stylenorm.kept import Kept, state_of
+from stylenorm.plain import plain_stylizer
+
+ONE, TWO = ("one", 1), ("two", 2)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder in which nothing is kept yet."""
+    monkeypatch.setenv("STYLENORM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "cache"
+
+
+def test_what_is_kept_is_found_by_all_that_it_depends_on(tmp_path):
+    Kept(tmp_path, ONE).write(TWO, b"bytes")
+    assert Kept(tmp_path, ONE).read(TWO) == b"bytes"
+    assert Kept(tmp_path, TWO).read(TWO) is Kept(tmp_path, ONE).read(ONE) is Kept(tmp_path / "else", ONE).read(TWO) is None
+
+
+@pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d[:-1] + bytes([d[-1] ^ 1]), lambda d: b"", lambda d: d + b"x"])
+def test_what_has_not_come_whole_is_as_good_as_none(tmp_path, spoil):
+    keep = Kept(tmp_path, ONE)
+    keep.write(TWO, b"bytes")
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(spoil(file.read_bytes()))
+    assert keep.read(TWO) is None
+    keep.write(TWO, b"bytes")
+    assert keep.read(TWO) == b"bytes"
+
+
+def test_the_newest_few_stay(tmp_path):
+    for i in range(9):
+        Kept(tmp_path, ONE).write((i,), bytes([i]))
+        for file in tmp_path.iterdir():
+            os.utime(file, ns=(0, file.stat().st_mtime_ns - 10**9))
+    assert [Kept(tmp_path, ONE).read((i,)) for i in range(9)] == [None] * 5 + [bytes([i]) for i in range(5, 9)]
+    assert kept.MOST == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="the system has no such owners")
+def test_nothing_is_taken_from_where_others_may_write(tmp_path, monkeypatch):
+    keep = Kept(tmp_path / "cache", ONE)
+    keep.write(TWO, b"bytes")
+    assert keep.folder.stat().st_mode & 0o777 == 0o700
+    keep.folder.chmod(0o777)
+    assert keep.read(TWO) is None
+    keep.folder.chmod(0o700)
+    assert keep.read(TWO) == b"bytes"
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert keep.read(TWO) is None
+    Kept(tmp_path / "cache", ONE).write(ONE, b"mine")
+    assert len(list(keep.folder.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        Kept(folder, ONE).write(TWO, b"bytes")
+        assert Kept(folder, ONE).read(TWO) is None
+
+
+def test_the_state_of_a_file(tmp_path):
+    file = tmp_path / "file"
+    assert state_of(file) is None
+    file.write_bytes(b"1")
+    before = state_of(file)
+    os.utime(file, ns=(0, 12345))
+    assert state_of(file) == (1, 12345) != before
+
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+
+
+def painted(weights, photo, backend="openvino"):
+    stylizer = plain_stylizer(weights, "cpu", backend, None, None)
+    return np.asarray(stylizer.stylize(photo, stylizer.resolve([("red-hill", 1.0)])))
+
+
+@needs_openvino
+def test_a_second_process_compiles_nothing_and_paints_the_same(weights, home, photo, monkeypatch):
+    first = painted(weights, photo)
+    assert [file.suffix for file in home.iterdir()] == [".bin"]
+    compiles = []
+    monkeypatch.setattr(graph.CompiledGraph, "_compile", lambda self, *a, **k: compiles.append(self))
+    monkeypatch.setattr("stylenorm.plain.read_arrays", lambda file, *a: compiles.append(file) or read(file, *a))
+    from stylenorm.stored import read_arrays as read
+
+    assert np.array_equal(painted(weights, photo), first)
+    assert [getattr(file, "name", file) for file in compiles] == ["red-hill.safetensors"]
+
+
+@needs_openvino
+def test_other_weights_under_the_same_name_are_compiled_anew(home, tmp_path, photo):
+    weights = make_weights(tmp_path / "w", 5)
+    first = painted(weights, photo)
+    other = make_weights(tmp_path / "v", 6)
+    (other / "network.safetensors").replace(weights / "network.safetensors")
+    for file in (other / "styles").iterdir():
+        file.replace(weights / "styles" / file.name)
+    second = painted(weights, photo)
+    assert not np.array_equal(first, second) and len(list(home.iterdir())) == 2
+
+
+@needs_openvino
+def test_a_kept_file_of_nonsense_is_replaced(weights, home, photo):
+    first = painted(weights, photo)
+    (file,) = home.iterdir()
+    good = file.read_bytes()
+    for data in (b"", b"nonsense", good[32:1000], good[32:-1]):
+        file.write_bytes(kept.hashlib.sha256(data).digest() + data)
+        assert np.array_equal(painted(weights, photo), first)
+        assert len(file.read_bytes()) > len(good) // 2
+
+
+@needs_openvino
+def test_nothing_is_kept_that_says_where_it_was_made(weights, home, photo):
+    painted(weights, photo)
+    (file,) = home.iterdir()
+    assert str(weights).encode() not in file.read_bytes()
+    assert home == cache_folder()
+
+
+@needs_openvino
+def test_graphs_of_two_precisions_are_kept_apart(home, photo):
+    def kiss(backend):
+        stylizer = plain_stylizer(None, "cpu", backend, None, None)
+        return np.asarray(stylizer.stylize(photo, stylizer.resolve([("kiss", 1.0)])))
+
+    first = [kiss("openvino"), kiss("openvino-int8")]
+    assert not np.array_equal(*first) and len(list(home.iterdir())) == 2
+    assert np.array_equal([kiss("openvino"), kiss("openvino-int8")], first)
