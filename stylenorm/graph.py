@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
@@ -100,7 +101,8 @@ class CompiledGraph:
             with suppress(RuntimeError):
                 return self.core.import_model(blob, "CPU", self.settings)
         compiled = self._compile()
-        keep.write(about, compiled.export_model().getvalue())
+        compiled.export_model(stream := BytesIO())
+        keep.write(about, stream.getvalue())
         return compiled
 
     def _compile(self, dtype: type = np.uint8, steered: bool = False, **settings):
