@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
+from stylenorm.drafts import remove
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
@@ -130,25 +130,18 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     """Write a safetensors file under a temporary name, then rename it: never half a file."""
     path = Path(path)
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:  # and not tempfile, whose files nobody else may read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         raise StylenormError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        if temporary is not None:  # an interrupt ends here, too
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        remove(temporary)  # there only if something, an interrupt included, has gone wrong
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
