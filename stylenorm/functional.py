@@ -52,7 +52,7 @@ def moments(
     of bfloat16 numbers beyond 1.8e19 is beyond float32, and comes out infinite; `renormalize` needs it not.
 
     Raises:
-        ValueError: unknown ``kind``, or ``num_groups`` that does not divide C.
+        ValueError: unknown ``kind``, ``num_groups`` that does not divide C, or ``x`` of other axes without ``dims``.
     """
     if dims is None:
         x, dims = _split(x, kind, num_groups)
@@ -188,8 +188,10 @@ def per_channel(gamma: Tensor, x: Tensor) -> Tensor:
 
 def _split(x: Tensor, kind: str, num_groups: int | None) -> tuple[Tensor, tuple[int, ...]]:
     """A view of ``x`` (N, C, H, W) and the axes to take moments over; for "group" it is N, G, C/G, H, W."""
+    if x.dim() != 4:
+        raise ValueError(f"expected a map of (N, C, H, W), not {tuple(x.shape)}")
     if kind == "group":
-        if not num_groups or x.shape[1] % num_groups:
+        if not num_groups or num_groups < 0 or x.shape[1] % num_groups:
             raise ValueError(f"num_groups={num_groups} does not divide {x.shape[1]} channels")
         return x.unflatten(1, (num_groups, -1)), (2, 3, 4)
     dims = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}

@@ -26,11 +26,12 @@ class _Norm(nn.Module):
         track_running_stats: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"no norm {kind!r}; choose one of {', '.join(KINDS)}")
-        if kind == "group" and (not num_groups or num_features % num_groups):
+        if kind == "group" and (not num_groups or num_groups < 0 or num_features % num_groups):
             raise ValueError(f"num_groups={num_groups} does not divide {num_features} channels")
         self.num_features, self.kind, self.num_groups = num_features, kind, num_groups
         self.eps, self.momentum = eps, momentum
@@ -40,11 +41,26 @@ class _Norm(nn.Module):
             return torch.full((num_features,), value, device=device, dtype=dtype) if wanted else None
 
         self.register_parameter("weight", nn.Parameter(filled(1.0, True)) if affine else None)
-        self.register_parameter("bias", nn.Parameter(filled(0.0, True)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(filled(0.0, True)) if affine and bias else None)
         self.register_buffer("running_mean", filled(0.0, track_running_stats))
         self.register_buffer("running_var", filled(1.0, track_running_stats))
         count = torch.zeros((), dtype=torch.long, device=device) if track_running_stats else None
         self.register_buffer("num_batches_tracked", count)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set the weight to 1, the bias to 0 and the running moments to those of no batch."""
+        self.reset_running_stats()
+        for parameter, value in ((self.weight, 1.0), (self.bias, 0.0)):
+            if parameter is not None:
+                parameter.fill_(value)
+
+    def reset_running_stats(self) -> None:
+        """Set the running moments, where there are any, to those of no batch: mean 0 and variance 1."""
+        if self.running_mean is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+            self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
         return self._restyle(x, self.weight, self.bias, moments)
@@ -107,7 +123,10 @@ class BatchNorm2d(_Norm):
     with the moments of each channel over N, H, W. In training they are the batch's, and ``running_mean`` and
     ``running_var`` (unbiased) move towards them by ``momentum``, or average all batches where that is None. In
     eval mode the running ones are used, unless ``track_running_stats`` is false; a sample's result is then a
-    function of that sample alone.
+    function of that sample alone. With ``affine`` there are a weight and, unless ``bias`` is false, a bias.
+
+    It is no subclass of `torch.nn.BatchNorm2d`, so what looks for that class passes it over:
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm`, `torch.optim.swa_utils.update_bn`.
 
     Shapes: x and y (N, C, H, W), weight and bias (C,); ``forward``'s ``moments``, a (mean, var) used instead of
     all others, broadcast against x. Statistics are float32, float64 for float64 x; y has the dtype of x.
@@ -126,8 +145,10 @@ class BatchNorm2d(_Norm):
         track_running_stats: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, "batch", None, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, "batch", None, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
 
 class InstanceNorm2d(_Norm):
@@ -150,8 +171,10 @@ class InstanceNorm2d(_Norm):
         track_running_stats: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, "instance", None, eps, momentum, affine, track_running_stats, device, dtype)
+        super().__init__(num_features, "instance", None, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
 
 class LayerNorm2d(_Norm):
@@ -173,8 +196,10 @@ class LayerNorm2d(_Norm):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, "layer", eps=eps, affine=affine, device=device, dtype=dtype)
+        super().__init__(num_features, "layer", eps=eps, affine=affine, device=device, dtype=dtype, bias=bias)
 
 
 class GroupNorm(_Norm):
@@ -195,8 +220,11 @@ class GroupNorm(_Norm):
         affine: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_channels, "group", num_groups, eps, affine=affine, device=device, dtype=dtype)
+        super().__init__(num_channels, "group", num_groups, eps, affine=affine, device=device, dtype=dtype, bias=bias)
+        self.num_channels = num_channels
 
 
 class ConditionalNorm(_Norm):

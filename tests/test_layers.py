@@ -166,6 +166,32 @@ def test_an_empty_batch_gives_an_empty_result_and_moves_no_running_moments(kind,
             assert ours.weight.grad.abs().max() == 0 and all(b.isfinite().all() for b in ours.buffers())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_are_reset_and_have_no_bias_as_in_torch(kind):
+    tracked = {"track_running_stats": True} if kind in ("batch", "instance") else {}
+    with torch.device("meta"):
+        empty = pairs(4, **tracked)[kind]()
+    results = []
+    for layer in empty:
+        layer.to_empty(device="cpu")
+        for tensor in layer.state_dict().values():
+            tensor.fill_(7)
+        layer.reset_parameters()
+        results.append(layer.state_dict())
+        if tracked:
+            layer(torch.randn(2, 4, 3, 3))
+            layer.reset_running_stats()
+            results.append(layer.state_dict())
+    for state in results[1:]:
+        torch.testing.assert_close(state, results[0], rtol=0, atol=0)
+
+    options = {"num_groups": 2, "num_channels": 4} if kind == "group" else {"num_features": 4}
+    ours, theirs = type(empty[0])(**options, affine=True, bias=False), pairs(4)[kind]()[1]
+    theirs.register_parameter("bias", None)
+    agree(ours, theirs, torch.randn(2, 4, 3, 5), 1e-5)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
 def test_eps_defaults_are_torchs():
     for kind in KINDS:
         ours, theirs = pairs(4)[kind]()
@@ -175,6 +201,7 @@ def test_eps_defaults_are_torchs():
 def test_errors_are_one_sentence():
     for make in (
         lambda: GroupNorm(3, 4),
+        lambda: GroupNorm(-2, 4),
         lambda: ConditionalNorm(4, "group"),
         lambda: ConditionalNorm(4, "spectral"),
         lambda: InstanceNorm2d(4)(torch.randn(4, 3, 3)),
