@@ -320,7 +320,7 @@ def show_bench(styles, names: str, pictures: int, weights, network, dead, device
 # What has to do with photographs, and what the stylizing network says already.
 HIDDEN = (
     "photos", "photo_scales", "content_weight", "content_weights", "structure_weight", "encoder_learning_rate", "style_learning_rate",
-    "norm", "num_groups", "widths", "blocks", "grow", "widen",
+    "norm", "num_groups", "widths", "blocks", "grow", "widen", "encoder_width",
 )  # fmt: skip
 NOISE = "Noise"
 TEXTS = SETTINGS | {
