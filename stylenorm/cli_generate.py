@@ -54,6 +54,7 @@ Examples:
 """
 )
 def generate(
+    context: typer.Context,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT", help="A file; a folder for --count; - is standard output.")
     ],
@@ -98,6 +99,7 @@ def generate(
     check_network(weights, network)
     walking = start is not None or end is not None
     wh = parsed_size(size, 512 if walking else 1024)
+    check_alone(context, walking, bool(layout or bind))
     if walking and (layout or count > 1):
         raise StylenormError("a walk takes no --layout and no --count; leave them out, or --from and --to")
     if as_json and output == "-":
@@ -130,6 +132,19 @@ def generate(
         say(told(rows[0]))
     if as_json:
         print(json.dumps(rows, indent=2))
+
+
+def check_alone(context: typer.Context, walking: bool, laid: bool) -> None:
+    """Refuse what would do nothing: a walk's options without a walk, a layout's without a layout."""
+    for option, of_use, wanted in (
+        ("frames", walking, "a walk; give --from and --to as well"),
+        ("fps", walking, "a walk; give --from and --to as well"),
+        ("back", walking, "a walk; give --from and --to as well"),
+        ("format", not walking, "pictures that stand still; a walk is what its file's name says"),
+        ("soft", laid, "a layout; give --layout and --bind as well"),
+    ):
+        if not of_use and context.get_parameter_source(option).name == "COMMANDLINE":
+            raise StylenormError(f"--{option} is for {wanted}")
 
 
 def check_network(weights: Path | None, network: Path | None) -> None:

@@ -281,6 +281,10 @@ def test_the_command_writes_mp4(run, tmp_path):
         (["--from", "red-hill", "--to", "blue-tree", "--size", "16384x64", "-o", "x.webp"], "at most 16383 pixels a side"),
         (["--layout", "none.png", "--bind", "#000000=red-hill", "-o", "x.png"], "there is no layout none.png"),
         (["--bind", "#000000=red-hill", "-o", "x.png"], "both --layout MAP and --bind"),
+        (["--style", "red-hill", "--frames", "60", "-o", "x.webp"], "--frames is for a walk; give --from and --to as well"),
+        (["--style", "red-hill", "--back", "-o", "x.webp"], "--back is for a walk; give --from and --to as well"),
+        (["--style", "red-hill", "--soft", "4", "-o", "x.png"], "--soft is for a layout; give --layout and --bind as well"),
+        (["--from", "red-hill", "--to", "blue-tree", "--format", "png", "-o", "x.gif"], "--format is for pictures that stand still"),
         (["--style", "red-hill", "--network", "none.safetensors", "-o", "x.png"], "does not exist"),
     ],
 )
