@@ -16,14 +16,18 @@ def watching(as_json: bool):
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    recent: deque[float] = deque(maxlen=50)
+    recent: deque = deque(maxlen=50)  # records of one run; a comparison has several, one after the other
     last_line, named = -math.inf, set()
 
     def text(record) -> str:
-        loss = f"loss {sum(recent) / len(recent):.2f} (content {record.content:.2f}, style {record.style:.3f})"
+        total, content, style = (sum(getattr(r, key) for r in recent) / len(recent) for key in ("total", "content", "style"))
+        loss = f"loss {total:.2f} (content {content:.2f}, style {style:.3f})"
         return f"{loss}  {record.images_per_second:.1f} images/s  {duration(record.seconds_left)} left"
 
-    def name_broken(record) -> None:
+    def note(record) -> None:
+        if recent and record.step <= recent[-1].step:
+            recent.clear()
+        recent.append(record)
         for complaint in record.broken:
             if complaint not in named:
                 named.add(complaint)
@@ -31,8 +35,7 @@ def watching(as_json: bool):
 
     def plain(record) -> None:
         nonlocal last_line
-        recent.append(record.total)
-        name_broken(record)
+        note(record)
         if as_json:
             print(json.dumps(vars(record)), flush=True)
         elif time.monotonic() - last_line > 10 or record.step == record.steps:
@@ -50,8 +53,7 @@ def watching(as_json: bool):
         task = bar.add_task("starting", total=None)
 
         def draw(record) -> None:
-            recent.append(record.total)
-            name_broken(record)
+            note(record)
             bar.update(task, completed=record.step, total=record.steps, description=text(record))
 
         yield draw

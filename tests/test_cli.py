@@ -888,6 +888,15 @@ def test_a_bar_on_a_terminal(monkeypatch, capsys):
     assert "step 2/4" in out and "loss 3.00" in out and "5.0 images/s" in out and "30 s left" in out
 
 
+def test_the_losses_of_a_line_are_means_over_the_same_steps_of_one_run(capsys):
+    with watching(False) as watch:
+        for step, content, style in ((1, 4.0, 0.9), (2, 2.0, 0.1), (1, 1.0, 0.3), (2, 3.0, 0.1)):  # of two runs
+            record = {"step": step, "steps": 2, "content": content, "style": style, "total": content + 10 * style}
+            watch(SimpleNamespace(**record, images_per_second=5.0, seconds_left=30.0, broken=()))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step 2/2")]
+    assert "loss 8.00 (content 3.00, style 0.500)" in lines[0] and "loss 4.00 (content 2.00, style 0.200)" in lines[1]
+
+
 @pytest.mark.parametrize(
     "seconds, text", [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3540, "59 min"), (3600, "1 h 00 min"), (9000, "2 h 30 min")]
 )
