@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylenorm.catalog import require_compared_networks
-from stylenorm.cli_parts import AsJson, Backend, Device, complain, path, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, as_word, complain, path, verbs
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -122,4 +122,5 @@ def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int,
     if as_json:
         return print(json.dumps(report))
     print(tables(report))
-    print(f"wrote {out}; see it with: stylenorm compare photo.jpg --networks {out} --style {chosen[0] if chosen else 'NAME'}")
+    name = as_word(chosen[0]) if chosen else "NAME"
+    print(f"wrote {out}; see it with: stylenorm compare photo.jpg --networks {as_word(out)} --style {name}")

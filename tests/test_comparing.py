@@ -1,6 +1,7 @@
 """Kinds of normalization side by side: what moves whose painting, by formula, and the training that is repeated."""
 
 import json
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -209,6 +210,15 @@ def test_ctrl_c_is_told_with_the_exit_code_that_it_has_everywhere(pictures, tmp_
     folders = ["--photos", str(pictures / "photos"), "--styles", str(pictures / "styles")]
     assert main(["compare", "--train", *folders, "-o", str(tmp_path / "mine")]) == 130
     assert capsys.readouterr().err == "stylenorm: stopped; the same command goes on\n"
+
+
+def test_the_end_of_a_comparison_tells_how_it_is_seen_with_names_of_one_word(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("stylenorm.compare_training.compare_kinds", lambda *_: {})
+    monkeypatch.setattr("stylenorm.compare_training.tables", lambda report: "")
+    folders = ["--photos", str(pictures / "photos"), "--styles", str(pictures / "styles")]
+    assert main(["compare", "--train", *folders, "--names", "my garden", "-o", str(tmp_path / "a b")]) == 0
+    told = capsys.readouterr().out.split("stylenorm compare ")[1]
+    assert shlex.split(told) == ["photo.jpg", "--networks", str(tmp_path / "a b"), "--style", "my garden"]
 
 
 def test_fewer_than_three_photographs_are_refused_before_the_training(pictures, tmp_path):
