@@ -189,6 +189,14 @@ def test_a_wrong_layer_makes_the_verdict_fail(name, mistake, monkeypatch):
     assert broken(result) and result.verdict == "failed"
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_one_network_predicts_nothing_of_layer_norms_descent_and_three_do(quick, monkeypatch):
+    learns = {"none": (1.0, 1, 1.0), "layer": (0.5, 2, 1.0)}
+    monkeypatch.setattr(lab_descent, "_race", lambda kind, *_: learns.get(kind, (2.0, 1, 0.5)))
+    lost = broken(EXPERIMENTS["descent"](quick, 0))
+    assert len(lost) == (0 if quick else 6) and all(line.startswith("LN") for line in lost)
+
+
 @pytest.mark.slow
 def test_a_norm_that_does_nothing_loses_the_race(monkeypatch):
     no_norm(monkeypatch)
