@@ -7,7 +7,7 @@ import time
 import gradio as gr
 
 from . import page
-from .studio import PREVIEW, Studio, example_photo, example_photos
+from .studio import PAINTING, PREVIEW, STYLE_FILE, Studio, example_photo, example_photos
 
 EXAMPLE = "This is an example. Add a photograph of your own to begin."
 
@@ -123,8 +123,12 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {ready}"
 
     wish = [style, share, *more, painting, style_file, strength, keep_colors, size, closer]
-    changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strength.release, share.release, painting.change]
-    changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [style_file.change]
+    replaced = gr.State(0)  # how many times an upload that a chosen style stands for became another one; told through the queue alone
+    names = [style, *more[::2]]
+    for upload, name in ((painting, PAINTING), (style_file, STYLE_FILE)):
+        upload.change(count_if_used(name), [replaced, *names], replaced, api_visibility="private", show_progress="hidden")
+    changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strength.release, share.release]
+    changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [replaced.change]
     gr.on(
         changes, preview, [photo, *wish], [slider, status, file],
         api_name="preview", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
@@ -136,6 +140,15 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     gallery.select(picked(studio), None, style, api_visibility="private", show_progress="hidden", queue=False)
     page.use_own(style, painting, style_file)
     return slider
+
+
+def count_if_used(upload: str):
+    """One more if ``upload`` is among the chosen styles. Where it is not yet, it is chosen in a moment, and painted then."""
+
+    def count(number: int, *names: str | None):
+        return number + 1 if upload in names else gr.skip()
+
+    return count
 
 
 def picked(studio: Studio):

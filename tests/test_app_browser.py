@@ -157,9 +157,17 @@ def test_a_painting_as_style_and_a_blend(visit, large, tmp_path):
     visit.upload("#photo", large)
     first = visit.new_result(visit.result())
     page.get_by_role("button", name="Use your own painting as the style").click()
+    painted = []  # requests for a preview
+    page.on("request", lambda request: painted.append(1) if "queue/join" in request.url and "lake.jpg" in request.post_data else None)
     visit.upload("#own-painting", make_photo(tmp_path / "painting.jpg", (120, 90), 3))
     second = visit.new_result(first)
     assert page.locator("#style input").input_value() == "My own painting"
+    assert len(painted) == 1, "once, and not once for the upload and once for its being chosen"
+    page.locator("#own-painting").get_by_label("Remove Image").click()
+    page.get_by_text("Upload a painting first").wait_for()
+    visit.upload("#own-painting", make_photo(tmp_path / "another.jpg", (90, 120), 4))
+    second = visit.new_result(second)
+    assert len(painted) == 3
     page.get_by_role("button", name="Blend with up to three more styles").click()
     page.get_by_label("Style 2", exact=True).click()
     page.get_by_role("option", name="Red Hill").first.click()
