@@ -146,6 +146,15 @@ def closer_box() -> gr.Checkbox:
     )
 
 
+def expect(run: gr.Button, studio: Studio, what: str) -> None:
+    """What ``run`` starts can be stopped while it waits in the queue. Comes before what it starts."""
+
+    def expected(request: gr.Request) -> None:
+        studio.stops.expect(visitor(request), what)
+
+    run.click(expected, None, None, api_visibility="private", show_progress="hidden", queue=False)
+
+
 def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     """An uploaded painting or style file becomes the chosen style."""
     painting.upload(lambda: PAINTING, None, list_, api_visibility="private", show_progress="hidden", queue=False)

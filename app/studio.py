@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -31,6 +32,7 @@ from .library import (
     weights_folder,
     write_picture,
 )
+from .stops import Stops
 
 PREVIEW = 768  # px, longer side
 THUMBNAIL = 160
@@ -107,7 +109,18 @@ class Studio:
         self._examples: dict[tuple, tuple[Path, Path]] = {}
         self._small: OrderedDict[str, Path] = OrderedDict()
         self._own: OrderedDict[str, object] = OrderedDict()
-        self.long_job = threading.Semaphore(1)  # folders and trainings take turns, and leave room for single pictures
+        self.stops = Stops()
+        self._long_job = threading.Semaphore(1)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Folders and trainings take turns, and leave room for single pictures."""
+        if not self._long_job.acquire(blocking=False):
+            raise StylenormError("somebody's folder or training is at work; try again in a few minutes")
+        try:
+            yield
+        finally:
+            self._long_job.release()
 
     # ---- styles --------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import gradio as gr
 
 from . import page
@@ -11,11 +9,8 @@ from .library import StylenormError
 from .parts import Files
 from .studio import Studio
 
-BUSY = "somebody's folder or training is at work; try again in a few minutes"
-
 
 def tab(studio: Studio, choosers: page.Choosers) -> None:
-    stops: dict[str, threading.Event] = {}
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             files = Files(
@@ -64,30 +59,21 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """
         if not files:
             raise StylenormError("add photographs, or a zip of them, first")
-        if not studio.long_job.acquire(blocking=False):
-            raise StylenormError(BUSY)
-        who, event = page.visitor(request), threading.Event()
-        stops[who] = event
-        try:
-            wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
-            for done, count, left, rows, path in studio.folder(who, files, wish, format, quality, event.is_set):
+        who = page.visitor(request)
+        wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
+        with studio.stops.work(who, "folder") as stop, studio.turn():
+            for done, count, left, rows, path in studio.folder(who, files, wish, format, quality, stop.is_set):
                 broken = sum(row[1] == "left out" for row in rows)
                 line = f"{done} of {count}" + (f", about {page.duration(left)} left" if left else "")
                 if left == 0.0:
                     said = "Stopped" if done < count else "Done"
                     line = f"{said}: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
                 yield line, list(rows), str(path) if path else None
-        finally:
-            stops.pop(who, None)
-            studio.long_job.release()
 
     def stop_painting(request: gr.Request):
-        event = stops.get(page.visitor(request))
-        if event is None:
-            return "Nothing is being painted."
-        event.set()
-        return "Stopping after this picture."
+        return "Stopping: no further picture is begun." if studio.stops.ask(page.visitor(request), "folder") else "Nothing is being painted."
 
+    page.expect(run, studio, "folder")
     run.click(
         folder, [files, style, painting, style_file, strength, keep_colors, size, format, quality], [status, table, zipped],
         api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import gradio as gr
 from . import page
 from .library import Cancelled, NewStyleConfig, StyleError, StylenormError, TrainConfig, check_name, train, train_style
 from .studio import Studio, example_photo
-from .tab_folder import BUSY
 from .training import thinned, watch
 
 CURVE = ["Step", "Loss", "What"]
@@ -20,7 +18,6 @@ FOLDER = "STYLENORM_APP_TRAIN_FOLDER"  # a folder with photos/, styles/ and perh
 
 
 def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewStyleConfig()) -> None:
-    stops: dict[str, threading.Event] = {}
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             gr.Markdown(
@@ -60,43 +57,37 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         if not 0 < minutes <= studio.limits.minutes:
             raise StylenormError(f"choose up to {studio.limits.minutes:g} minutes")
         picture = studio.read(painting)
-        if not studio.long_job.acquire(blocking=False):
-            raise StylenormError(BUSY)
-        who, event = page.visitor(request), threading.Event()
-        stops[who] = event
-        try:
-            studio.shelf.hold(who, "train photo", [painting])
-            settings = {**vars(config), "minutes": minutes}
+        who = page.visitor(request)
+        with studio.stops.work(who, "training") as stop, studio.turn():
+            try:
+                studio.shelf.hold(who, "train photo", [painting])
+                settings = {**vars(config), "minutes": minutes}
 
-            def work(progress):
-                return train_style(
-                    name, [picture], weights=studio.weights, config=NewStyleConfig(**settings), about={"title": name},
-                    progress=progress, should_stop=event.is_set,
-                )  # fmt: skip
+                def work(progress):
+                    return train_style(
+                        name, [picture], weights=studio.weights, config=NewStyleConfig(**settings), about={"title": name},
+                        progress=progress, should_stop=stop.is_set,
+                    )  # fmt: skip
 
-            yield "Looking at the painting.", None, None, gr.File(visible=False)
-            shown = 0.0
-            image = gr.skip()
-            for seen in watch(work, event):
-                update = seen.latest
-                if time.monotonic() - shown > 4 and update is not None and seen.result is None:
-                    image, shown = sketch(who, update.current), time.monotonic()
-                if seen.result is None:
-                    line = f"Step {update.step}, about {page.duration(update.seconds_left)} left"
-                    yield line, image, rows(seen.curve), gr.skip()
-                    image = gr.skip()
-            studio.reload()
-            target = studio.shelf.new(Path(seen.result).name)
-            target.write_bytes(Path(seen.result).read_bytes())
-            studio.shelf.hold(who, "train file", [target])
-            line = f"Done: “{name}” is now among the styles on the other tabs."
-            yield line, sketch(who, name), rows(seen.curve), gr.File(value=str(target), visible=True)
-        except Cancelled:
-            yield "Stopped; nothing was kept.", None, None, gr.File(visible=False)
-        finally:
-            event.set()
-            stops.pop(who, None)
-            studio.long_job.release()
+                yield "Looking at the painting.", None, None, gr.File(visible=False)
+                shown = 0.0
+                image = gr.skip()
+                for seen in watch(work, stop):
+                    update = seen.latest
+                    if time.monotonic() - shown > 4 and update is not None and seen.result is None:
+                        image, shown = sketch(who, update.current), time.monotonic()
+                    if seen.result is None:
+                        line = f"Step {update.step}, about {page.duration(update.seconds_left)} left"
+                        yield line, image, rows(seen.curve), gr.skip()
+                        image = gr.skip()
+                studio.reload()
+                target = studio.shelf.new(Path(seen.result).name)
+                target.write_bytes(Path(seen.result).read_bytes())
+                studio.shelf.hold(who, "train file", [target])
+                line = f"Done: “{name}” is now among the styles on the other tabs."
+                yield line, sketch(who, name), rows(seen.curve), gr.File(value=str(target), visible=True)
+            except Cancelled:
+                yield "Stopped; nothing was kept.", None, None, gr.File(visible=False)
 
     def sketch(who: str, style) -> str:
         image = studio.stylizer.stylize(example_photo(), style, size=384)
@@ -107,16 +98,13 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
 
     def stop_training(request: gr.Request):
         """Stop the training that this page.visitor started; nothing of it is kept."""
-        event = stops.get(page.visitor(request))
-        if event is None:
-            return "No training is at work."
-        event.set()
-        return "Stopping."
+        return "Stopping." if studio.stops.ask(page.visitor(request), "training") else "No training is at work."
 
     def leave(request: gr.Request):
-        stop_training(request)
+        studio.stops.leave(page.visitor(request))
         studio.shelf.leave(page.visitor(request))
 
+    page.expect(run, studio, "training")
     running = run.click(
         train_a_style, [painting, name, minutes], [status, preview, curve, file],
         api_name="train_style", show_progress="hidden", **page.QUEUE,
@@ -125,7 +113,7 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
     stop.click(stop_training, None, status, api_name="stop_training", queue=False)
     gr.context.Context.root_block.unload(leave)
     if allowed_folder() is not None and gpu():
-        full_training(studio, stops, stop_training)
+        full_training(studio, stop_training)
 
 
 def rows(curve) -> dict | object:
@@ -148,7 +136,7 @@ def gpu() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def full_training(studio: Studio, stops: dict[str, threading.Event], stop_training) -> None:
+def full_training(studio: Studio, stop_training) -> None:
     """Training of a whole network, on the folder that the operator allowed and no other."""
     with gr.Accordion("Train a whole network", open=False, elem_id="full"):
         gr.Markdown("Trains on the photographs and paintings that the operator of this page put on the server.")
@@ -165,11 +153,7 @@ def full_training(studio: Studio, stops: dict[str, threading.Event], stop_traini
         folder = allowed_folder()
         if folder is None:
             raise StyleError("the operator of this page has not allowed a folder to train on")
-        if not studio.long_job.acquire(blocking=False):
-            raise StylenormError(BUSY)
-        who, event = page.visitor(request), threading.Event()
-        stops[who] = event
-        try:
+        with studio.stops.work(page.visitor(request), "training") as stop, studio.turn():
             out = folder / time.strftime("network-%Y%m%d-%H%M%S")
             museum = folder / "paintings"
             config = TrainConfig(
@@ -180,21 +164,19 @@ def full_training(studio: Studio, stops: dict[str, threading.Event], stop_traini
             def work(progress):
                 def or_stop(update):
                     progress(update)
-                    if event.is_set():
+                    if stop.is_set():
                         raise Cancelled("the training was stopped")
 
                 return train(config, progress=or_stop)
 
-            for seen in watch(work, event):
-                if seen.result is None:
-                    yield f"Step {seen.latest.step} of {int(steps)}", rows(seen.curve)
-            yield f"Done: the network is in the folder {out.name}.", rows(seen.curve)
-        except Cancelled:
-            yield "Stopped; the last checkpoint is in the folder.", gr.skip()
-        finally:
-            event.set()
-            stops.pop(who, None)
-            studio.long_job.release()
+            try:
+                for seen in watch(work, stop):
+                    if seen.result is None:
+                        yield f"Step {seen.latest.step} of {int(steps)}", rows(seen.curve)
+                yield f"Done: the network is in the folder {out.name}.", rows(seen.curve)
+            except Cancelled:
+                yield "Stopped; the last checkpoint is in the folder.", gr.skip()
 
+    page.expect(run, studio, "training")
     run.click(train_network, steps, [status, curve], api_name="train_network", **page.QUEUE)
     stop.click(stop_training, None, status, queue=False, api_visibility="private")

@@ -21,6 +21,7 @@ from PIL import Image  # noqa: E402
 
 from app.archive import Results, items, safe_name  # noqa: E402
 from app.files import Shelf  # noqa: E402
+from app.stops import Stops  # noqa: E402
 from app.studio import Studio, Wish  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
@@ -325,6 +326,25 @@ def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, m
     studio.compare("ada", photo, "red-hill", "half contrast")
     shelf.leave("ada")
     assert shelf.size() == 0
+
+
+def test_what_waits_in_the_queue_can_be_stopped():
+    stops = Stops()
+    assert not stops.ask("ada", "folder"), "nothing is there"
+    stops.expect("ada", "folder")
+    assert stops.ask("ada", "folder") and not stops.ask("ada", "training") and not stops.ask("bob", "folder")
+    with stops.work("ada", "folder") as stop:
+        assert stop.is_set()
+        stops.expect("ada", "folder")  # the next one, while the first one comes to its end
+        with stops.work("ada", "folder") as following:
+            assert not following.is_set()
+            stops.expect("ada", "folder")  # a click that starts nothing, as one is at work
+            assert stops.ask("ada", "folder") and following.is_set()
+    assert not stops.ask("ada", "folder"), "all is done"
+    with stops.work("ada", "folder") as stop:  # of a program, which tells of nothing before
+        assert not stop.is_set()
+        stops.leave("ada")
+        assert stop.is_set() and not stops.ask("ada", "folder")
 
 
 def test_a_folder_that_is_stopped_leaves_the_zip_of_what_is_done(weights, tmp_path):
