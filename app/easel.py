@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -51,11 +51,12 @@ class Easel:
         soft: float = 4.0,
         format: str = "png",
         quality: int = 95,
+        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[Path, Path | None, Path]:
         """(what to show, a 2 x 2 repeat if it is seamless, the file).
 
         layers: what was painted, in `COLORS`; ``bound`` are the styles of these, and the wish's is that of the ground.
-        A seamless picture's sides are rounded to what it needs.
+        A seamless picture's sides are rounded to what it needs. progress is called with tiles done and of how many.
         """
         check_format(format, quality)
         width, height = (whole(n, "a size") for n in size)
@@ -67,7 +68,7 @@ class Easel:
         style, layout = self.studio.style(wish), self._layout(layers, (width, height), soft)
         if layout is not None:
             style = [style, *self._bound(layout, bound, wish)]
-        image = self.painter().generate(style, (width, height), whole(seed, "a seed"), seamless, layout)
+        image = self.painter().generate(style, (width, height), whole(seed, "a seed"), seamless, layout, progress)
         return self._laid_out(visitor, image, seamless, f"generated-{whole(seed, 'a seed')}", format, int(quality))
 
     def _bound(self, layout: Layout, bound: Sequence[str | None], wish: Wish) -> list:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from .easel import COLORS, Easel
-from .page import QUEUE, Choosers, format_choice, own_style, plain, quality_slider, use_own, visitor, wish_of
+from .library import Cancelled
+from .page import QUEUE, Choosers, expect, format_choice, own_style, plain, quality_slider, use_own, visitor, wish_of
 from .parts import Drawing
 from .studio import Studio
 
@@ -22,8 +23,9 @@ def tab(studio: Studio, choosers: Choosers) -> None:
                 seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=100)
             seamless = gr.Checkbox(False, label="Seamless: it goes on across its own edges", elem_id="generate-seamless")
             with gr.Row():
-                paint = gr.Button("Make it", variant="primary", elem_id="generate-make")
-                another = gr.Button("Another one", elem_id="generate-another")
+                paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=100)
+                another = gr.Button("Another one", elem_id="generate-another", min_width=100)
+                stop = gr.Button("Stop", elem_id="generate-stop", min_width=100)
             with gr.Accordion("Use your own painting as a style", open=False):
                 painting, style_file = own_style("generate")
             with gr.Accordion("Paint a layout: other styles in other places", open=False, elem_id="generate-layout"):
@@ -53,7 +55,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
     @plain
     def generate(
         style=None, width=768, height=512, seed=0, seamless=False, layout=None, gold=None, red=None, green=None, soft=4,
-        painting=None, style_file=None, format="jpeg", quality=95, request: gr.Request = None,
+        painting=None, style_file=None, format="jpeg", quality=95, request: gr.Request = None, progress=gr.Progress(),
     ):  # fmt: skip
         """Make a picture from noise: (it at preview size, four of it side by side if it is seamless, the file).
 
@@ -63,15 +65,35 @@ def tab(studio: Studio, choosers: Choosers) -> None:
         soft: width of the borders between them, in % of the shorter side. format: "jpeg" or "png".
         """
         wish = wish_of([(style, 1)], painting, style_file, 1, False, None)
-        shown, four, path = easel.generate(
-            visitor(request), wish, (width, height), seed, bool(seamless), layout or [], (gold, red, green), soft, format, quality
-        )
+        with studio.stops.work(visitor(request), "generate") as stopped:
+
+            def go_on(tiles: int = 0, count: int | None = None) -> None:
+                if stopped.is_set():
+                    raise Cancelled("the picture was stopped")
+                if count:
+                    progress((tiles, count), unit="tiles")
+
+            try:
+                go_on()
+                shown, four, path = easel.generate(
+                    visitor(request), wish, (width, height), seed, bool(seamless), layout or [], (gold, red, green), soft, format, quality,
+                    go_on,
+                )  # fmt: skip
+            except Cancelled:
+                gr.Info("Stopped; no picture was made.")
+                return gr.skip(), gr.skip(), gr.skip()
         saved = gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
         return str(shown), gr.Image(value=four and str(four), visible=four is not None), saved
 
+    def stop_it(request: gr.Request) -> None:
+        gr.Info("Stopping." if studio.stops.ask(visitor(request), "generate") else "No picture is being made.")
+
     inputs = [style, width, height, seed, seamless, drawing, *bound, soft, painting, style_file, format, quality]
     outputs = [result, repeat, file]
+    for button in (paint, another):
+        expect(button, studio, "generate")
     paint.click(generate, inputs, outputs, api_name="generate", show_progress_on=result, **QUEUE)
     following = another.click(lambda seed: int(seed or 0) + 1, seed, seed, api_visibility="private", queue=False)
     following.then(generate, inputs, outputs, api_visibility="private", show_progress_on=result, **QUEUE)
+    stop.click(stop_it, None, None, api_visibility="private", show_progress="hidden")
     use_own(style, painting, style_file)

@@ -232,6 +232,7 @@ def test_pictures_from_noise(visit, shots, tmp_path):
     download.value.save_as(tmp_path / "plain.jpg")
     assert Image.open(tmp_path / "plain.jpg").size == (256, 192)
 
+    make_and_stop(page, first)
     page.get_by_text("Paint a layout").click()
     canvas = page.locator("#generate-drawing canvas").first
     canvas.wait_for()
@@ -255,6 +256,18 @@ def test_pictures_from_noise(visit, shots, tmp_path):
     download.value.save_as(tmp_path / "laid.jpg")
     plain, laid = (np.asarray(Image.open(tmp_path / name), float) for name in ("plain.jpg", "laid.jpg"))
     assert np.abs(plain - laid).mean() > 1
+
+
+def make_and_stop(page, picture) -> None:
+    source, width = picture.get_attribute("src"), page.locator("#generate-width input")
+    for length in ("40000", "256"):
+        width.fill(length)
+        width.press("Tab")
+        if length != "256":
+            page.locator("#generate-make").click()
+            page.locator("#generate-stop").click()
+            page.get_by_text("Stopped; no picture was made.").wait_for()
+    assert picture.get_attribute("src") == source
 
 
 def test_a_folder_with_one_broken_file(visit, shots, tmp_path):
