@@ -9,6 +9,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -112,7 +113,9 @@ def app_server(tmp_path_factory):
     weights = app_weights(tmp_path_factory.mktemp("app-weights"))
     with running(tmp_path_factory.mktemp("app"), weights, STYLENORM_APP_UPLOAD_MB="5", STYLENORM_APP_MEGAPIXELS="20") as server:
         server.weights = weights
-        yield server
+        with pytest.MonkeyPatch.context() as patch:  # gradio_client leaves a folder there for each file that it fetches
+            patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("client")))
+            yield server
 
 
 @pytest.fixture(scope="module", name="client")
