@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -70,10 +71,13 @@ def load_state(
         init = values["config"].get("init")
         more = f"; the run was started with --init {init}, give it again" if init and not config.init else ""
         raise StylenormError(f"{path} belongs to a network of another shape{more}") from None
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value.clone()  # `value` is the file, mapped, which Windows then lets nobody replace
+            weight = weights[int(index)]  # what belongs to each of its numbers lies as these do: else steps are slow
+            kept = torch.empty_like(weight if weight.shape == value.shape else value)
+            state.setdefault(int(index), {})[name] = kept.copy_(value)  # `value` is the file, mapped, which Windows then lets nobody replace
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return values

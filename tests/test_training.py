@@ -357,6 +357,24 @@ def test_resuming_with_other_settings_is_refused(settings, told, finished):
     assert (trainer.out / "resume.safetensors").read_bytes() == before
 
 
+def test_what_an_optimizer_keeps_lies_in_memory_as_the_weights_do_after_resuming_too(tmp_path, config):
+    def trained() -> tuple:
+        conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        adam = torch.optim.Adam(conv.parameters())
+        conv(torch.ones(1, 3, 8, 8)).sum().backward()
+        adam.step()
+        return {"model": conv}, adam
+
+    (model, adam), file = trained(), tmp_path / "resume.safetensors"
+    save_state(file, model, adam, config, [])
+    again, other = trained()
+    load_state(file, again, other, config, [])
+    for before, after in zip(model["model"].parameters(), again["model"].parameters()):
+        kept = other.state[after]
+        assert kept["step"] == 1 and torch.equal(kept["exp_avg"], adam.state[before]["exp_avg"])
+        assert kept["exp_avg"].stride() == kept["exp_avg_sq"].stride() == after.stride()
+
+
 def test_resuming_without_the_init_that_gave_the_network_its_shape_is_told(config, tmp_path):
     file, adam = tmp_path / "resume.safetensors", torch.optim.Adam([torch.zeros(1)])
     save_state(file, {"model": torch.nn.Linear(2, 2)}, adam, replace(config, init="w/network.safetensors"), [], step=1)
