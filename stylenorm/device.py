@@ -180,8 +180,10 @@ def joined(device: str) -> Iterator[Group]:
     group = Group(*(int(os.environ[name]) for name in names[:3]))
     chosen = group.device(device)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    ended = False
     try:
         yield group
+        ended = True
     except StylenormError as error:
         if not group.first:
             time.sleep(PATIENCE)
@@ -192,4 +194,5 @@ def joined(device: str) -> Iterator[Group]:
             raise
         raise StylenormError("another process of this training has ended; torchrun tells which; go on from the last checkpoint with --resume") from None
     finally:
-        dist.destroy_process_group()
+        if ended or chosen.type != "cuda":  # NCCL waits there for the others, which may wait for what this process will not do
+            dist.destroy_process_group()

@@ -992,6 +992,25 @@ def test_what_goes_wrong_in_another_process_alone_is_told_by_it(monkeypatch, cap
     assert waited == [5, "left"]  # meanwhile the first process tells what is wrong in all, and torchrun ends this one
 
 
+@pytest.mark.parametrize(("device", "error", "leaves"), [("cuda", True, 0), ("cuda", False, 1), ("cpu", True, 1), ("cpu", False, 1)])
+def test_a_process_that_fails_on_a_gpu_does_not_wait_for_the_others(device, error, leaves, monkeypatch):
+    """`destroy_process_group` of NCCL ends when all processes have called it, and the others wait for this one's gradients."""
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "here", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    left, group = [], torch.distributed
+    monkeypatch.setattr(group, "init_process_group", lambda *_: None)
+    monkeypatch.setattr(group, "destroy_process_group", lambda *_: left.append(1))
+    monkeypatch.setattr(Group, "device", lambda self, name: torch.device(name))
+
+    def run():
+        with joined(device):
+            if error:
+                raise StylenormError("no space left on the device")
+
+    refused(run, "no space left") if error else run()
+    assert len(left) == leaves
+
+
 def test_what_several_processes_cannot_train_is_one_sentence(config, tmp_path):
     torch.manual_seed(0)
     save_network(tmp_path / "from.safetensors", Generator(GeneratorConfig((8, 8), (0, 0), "batch")), None)
