@@ -18,10 +18,14 @@ class StyleError(StylenormError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU."""
+    """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU.
+
+    Where other programs have nearly all of a GPU's memory, cuBLAS and cuDNN say ALLOC_FAILED, and no word of memory.
+    """
     if loader_died(error):
         return False
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error).lower())
+    told = str(error).lower().replace("illegal memory access", "")  # which is a fault of a program's
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ("memory" in told or "alloc_failed" in told))
 
 
 def loader_died(error: BaseException) -> bool:
