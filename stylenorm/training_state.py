@@ -63,6 +63,10 @@ def load_state(
             before, now = (",".join(map(str, v)) if isinstance(v, list) else v for v in (before, settings[key]))
             now = "" if now in ("", None) else f", not {now}"
             raise StylenormError(f"the run in {path.parent} was started with {option} {before}{now}; give it again as it was")
+    before = values["config"].get("paintings", config.paintings)
+    if bool(before) != bool(config.paintings):  # of which folder is free: it may have moved
+        told = f"with --paintings {before}; give it again" if before else "without --paintings; leave it out"
+        raise StylenormError(f"the run in {path.parent} was started {told}")
     tensors = read_tensors(path)
     try:
         for name, module in models.items():

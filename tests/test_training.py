@@ -348,6 +348,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, tmp_path, pictures):
         ({"blocks": (0, 1, 1)}, "blocks"),
         ({"names": ("wave",)}, "styles"),
         ({"optimizer": "muon"}, "optimizer"),
+        ({"paintings": None}, "was started with --paintings"),
     ],
 )
 def test_resuming_with_other_settings_is_refused(settings, told, finished):
