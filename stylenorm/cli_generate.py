@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,8 +262,7 @@ def painted(painter, job: Job, wish: dict, quality: int) -> dict[str, Any]:
     from stylenorm.images import write_picture
 
     started = time.perf_counter()
-    tell = tiles_told() if sys.stderr.isatty() else None
-    image = painter.generate(progress=tell, **wish)
+    image = painter.generate(progress=slowly_told("tile"), **wish)
     if job.target is None:
         write_picture(image, sys.__stdout__.buffer, format=job.format, quality=quality)
         sys.__stdout__.buffer.flush()
@@ -277,23 +277,32 @@ def walked(painter, job: Job, ends, frames: int, size, seamless: bool, back: boo
     style = near.resolved(painter, style_size)
     other = style if near is far else far.resolved(painter, style_size)
     pictures = painter.walk(style, other, frames, size, (first, last), seamless)
-    if back:
-        there = list(pictures)
-        pictures = there + there[-2:0:-1]
-    write_walk(job.target, pictures, fps, quality)
+    write_walk(job.target, told_of(pictures, frames), frames, fps, quality, back)
     return row(job, size, first, started) | {"frames": 2 * frames - 2 if back else frames}
 
 
-def tiles_told():
+def slowly_told(what: str):
+    """Tells on a terminal, now and then, how many are done and of how many; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
     last = time.monotonic()
 
     def tell(done: int, count: int) -> None:
         nonlocal last
         if time.monotonic() - last > 5:
             last = time.monotonic()
-            print(f"tile {done}/{count}", file=sys.stderr)
+            print(f"{what} {done}/{count}", file=sys.stderr)
 
     return tell
+
+
+def told_of(pictures: Iterator, count: int) -> Iterator:
+    """The same pictures, each told of as it passes."""
+    tell = slowly_told("frame")
+    for number, picture in enumerate(pictures, 1):
+        if tell:
+            tell(number, count)
+        yield picture
 
 
 def row(job: Job, size: tuple[int, int], seed: int, started: float) -> dict[str, Any]:

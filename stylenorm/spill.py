@@ -1,4 +1,4 @@
-"""Feature maps that are too large for the memory, in temporary files that are read and written in rows.
+"""What is too large for the memory, in temporary files: feature maps, read and written in rows, and frames.
 
 A file has no name, or loses it with the process, so that nothing is left behind after an error, Ctrl-C or a kill.
 It is read and written, not mapped into memory: pages of it count as the system's cache and not as the process's.
@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from stylenorm.errors import ImageError
@@ -92,17 +95,60 @@ class Kept:
             self.file.seek(first * self.row)
             self.file.write(rows.data.cast("B"))
         except OSError as error:
-            raise ImageError(
-                f"the disk became full or failed while painting ({error.strerror or error}); "
-                f"make room in {self.folder}, or set TMPDIR to another folder"
-            ) from None
+            raise _full(self.folder, error) from None
 
     def discard(self) -> None:
-        try:
-            self.file.close()
-        except OSError:  # what a full disk did not take is tried once more, in vain
-            pass
+        _close(self.file)
         self.file = None
+
+
+class Frames(Sequence):
+    """Pictures of one size and mode, `add`ed one after another; use it in a ``with`` block, at whose end they are gone.
+
+    Raises `ImageError` where the disk is full.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder, self.count = folder or spill_folder(), 0
+        self._file = _unnamed(self.folder)
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *trouble) -> None:
+        _close(self._file)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Image.Image:
+        if not 0 <= number < self.count:
+            raise IndexError(number)
+        self._file.seek(number * self._bytes)
+        return Image.frombytes(self._mode, self._size, self._file.read(self._bytes))
+
+    def add(self, frame: Image.Image) -> None:
+        data = frame.tobytes()
+        self._mode, self._size, self._bytes = frame.mode, frame.size, len(data)
+        try:
+            self._file.seek(self.count * self._bytes)
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise _full(self.folder, error) from None
+        self.count += 1
+
+
+def _full(folder: Path, error: OSError) -> ImageError:
+    return ImageError(
+        f"the disk became full or failed while painting ({error.strerror or error}); "
+        f"make room in {folder}, or set TMPDIR to another folder"
+    )
+
+
+def _close(file) -> None:
+    with suppress(OSError):  # what a full disk did not take is tried once more, in vain
+        file.close()
 
 
 def _unnamed(folder: Path):

@@ -1,16 +1,19 @@
-"""Walks as files: GIF, WebP and MP4. No torch."""
+"""Walks as files: GIF, WebP and MP4. No torch before one is written.
+
+A walk may have thousands of frames. They are written as they come, and those that are wanted twice wait on the disk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
-from stylenorm.drafts import write_whole
+from stylenorm.drafts import draft_of
 from stylenorm.errors import ImageError, StylenormError
 
 LONGEST_SIDE = {".gif": 65535, ".webp": 16383, ".mp4": 16384}  # px, that the format or its encoder takes
@@ -30,34 +33,52 @@ def check_walk(path: Path, size: tuple[int, int]) -> None:
         raise ImageError(f"an MP4 has even sides, not {size[0]} x {size[1]}")
 
 
-def write_walk(path: Path, frames: Iterable[Image.Image], fps: float = 20, quality: int = 90) -> None:
-    """Write frames of one size. The file appears whole, or not at all."""
-    WRITERS[path.suffix.lower()](data := BytesIO(), iter(frames), fps, quality)
+def write_walk(
+    path: Path, frames: Iterable[Image.Image], count: int, fps: float = 20, quality: int = 90, back: bool = False
+) -> None:
+    """Write ``count`` frames of one size, and with ``back`` the way back to the first. The file appears whole, or not at all."""
+    frames, count = (there_and_back(frames), 2 * count - 2) if back else (iter(frames), count)
     try:
-        write_whole(path, data.getvalue())
+        with draft_of(path) as draft, open(draft, "wb") as file:
+            WRITERS[path.suffix.lower()](file, frames, count, fps, quality)
     except OSError as error:
         raise ImageError(f"{path} cannot be written ({error.strerror or error}); try another place") from None
 
 
-def _write_webp(file: BytesIO, frames, fps: float, quality: int) -> None:
-    first = next(frames)
-    first.save(file, "WEBP", save_all=True, append_images=frames, duration=round(1000 / fps), loop=0, quality=quality, method=3)
+def there_and_back(frames: Iterable[Image.Image]) -> Iterator[Image.Image]:
+    """The frames, then all between the last and the first of them again, backwards."""
+    from stylenorm.spill import Frames
+
+    with Frames() as kept:
+        for frame in frames:
+            kept.add(frame)
+            yield frame
+        for number in range(len(kept) - 2, 0, -1):
+            yield kept[number]
 
 
-def _write_gif(file: BytesIO, frames, fps: float, quality: int) -> None:
+def _write_webp(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: float, quality: int) -> None:
+    from stylenorm.animation import Film
+
+    Film(frames, count).save(file, "WEBP", save_all=True, duration=1000 / fps, loop=0, quality=quality, method=3)
+
+
+def _write_gif(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: float, quality: int) -> None:
     """One palette for all: with one for each frame, colours that stand still would flicker."""
-    found = list(frames)
-    few = [frame.resize((96, 96)) for frame in found[:: max(1, len(found) // 16)]]
-    mosaic = Image.new("RGB", (96, 96 * len(few)))
-    for i, frame in enumerate(few):
-        mosaic.paste(frame, (0, 96 * i))
-    palette = mosaic.quantize(256, Image.Quantize.MEDIANCUT, kmeans=1)
-    indexed = [frame.quantize(palette=palette) for frame in found]
+    from stylenorm.animation import SAMPLE, Survey, write_gif
+    from stylenorm.spill import Frames
+
     duration = 10 * max(2, round(100 / fps))  # a GIF counts hundredths, and one of them is played as ten
-    indexed[0].save(file, "GIF", save_all=True, append_images=indexed[1:], duration=duration, loop=0)
+    survey, every = Survey([duration] * count), -(-count // 256)
+    with Frames() as kept:
+        for number, frame in enumerate(frames):
+            kept.add(frame)
+            if number % every == 0:
+                survey.samples.append(frame.resize((SAMPLE, SAMPLE), Image.Resampling.NEAREST))
+        write_gif(file, iter(kept), survey, quality)
 
 
-def _write_mp4(file: BytesIO, frames, fps: float, quality: int) -> None:
+def _write_mp4(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: float, quality: int) -> None:
     import av
 
     with av.open(file, "w", format="mp4") as container:

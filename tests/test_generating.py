@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import re
 import shutil
+import tempfile
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import add_generation, make_weights
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from stylenorm import generating
 from stylenorm.bench_generate import run_generate
@@ -27,6 +32,7 @@ from stylenorm.generating import NoisePainter, reach
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.layouts import Layout
 from stylenorm.style import Style
+from stylenorm.walking import write_walk
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +265,47 @@ def test_the_command_writes_mp4(run, tmp_path):
     with av.open(str(tmp_path / "walk.mp4")) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     assert code == 0 and len(frames) == 5 and frames[0].shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
+def test_few_frames_of_a_walk_are_in_memory_at_once_there_and_back(tmp_path, monkeypatch, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("av", reason="PyAV is not installed: pip install av")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    made, most = [], []
+
+    def frames():
+        for number in range(12):
+            image = Image.new("RGB", (64, 64), (20 * number, 100, 200 - 10 * number))
+            made.append(weakref.ref(image))
+            most.append(sum(one() is not None for one in made))
+            yield image
+
+    write_walk(target := tmp_path / f"walk{suffix}", frames(), 12, fps=30, back=True)
+    reds = [np.asarray(frame)[..., 0].mean() / 20 for frame in shown(target)]
+    assert max(most) <= 4 and np.abs(np.array(reds) - [*range(12), *range(10, 0, -1)]).max() < 0.5
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def shown(path: Path):
+    if path.suffix == ".mp4":
+        import av
+
+        with av.open(str(path)) as film:
+            return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    with Image.open(path) as image:
+        return [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+
+
+def test_a_walk_for_which_the_disk_is_too_small_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("stylenorm.spill._unnamed", lambda folder: type("Full", (io.BytesIO,), {"write": full})())
+    with pytest.raises(ImageError, match="disk became full"):
+        write_walk(tmp_path / "walk.gif", [Image.new("RGB", (64, 64))] * 2, 2)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
