@@ -11,7 +11,7 @@ import posixpath
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,27 +70,30 @@ class UrlFolder:
     def absolute(self) -> UrlFolder:
         return self
 
-    def listed(self, recursive: bool = True) -> Iterator[tuple[str, int, int]]:
-        """Every file below: its name from here, its size in bytes, and when it changed, in ns, or 0."""
+    def listed(self, recursive: bool = True) -> Iterator[tuple[UrlFile, int, int]]:
+        """Every file below, its size in bytes, and when it changed, in ns, or 0."""
         with _reached(self.url):
             self.files.invalidate_cache()
             found = self.files.find(self.path, maxdepth=None if recursive else 1, detail=True)
         for path, info in found.items():
-            yield posixpath.relpath(path, self.path), int(info.get("size") or 0), _changed(info)
+            file = UrlFile(self, posixpath.relpath(path, self.path))
+            file = file if file.where == path else replace(file, own=path)  # members of archives are called ./a.jpg
+            yield file, int(info.get("size") or 0), _changed(info)
 
     def sizes(self) -> dict[str, int]:
         """Of all files below, by name, asked for once."""
         if self._sizes is None:
-            self._sizes = {name: size for name, size, _ in self.listed()}
+            self._sizes = {file.name: size for file, size, _ in self.listed()}
         return self._sizes
 
 
 @dataclass(frozen=True)
 class UrlFile:
-    """A file in a `UrlFolder`. name: from there."""
+    """A file in a `UrlFolder`. name: from there. own: its whole path where that is not the folder's with the name."""
 
     folder: UrlFolder
     name: str
+    own: str | None = None
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.name}"
@@ -104,7 +107,7 @@ class UrlFile:
 
     @property
     def where(self) -> str:
-        return posixpath.join(self.folder.path, self.name)
+        return self.own or posixpath.join(self.folder.path, self.name)
 
     def read_bytes(self) -> bytes:
         with _as_of_a_path(self):

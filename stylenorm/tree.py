@@ -63,11 +63,12 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
     if str(out) == str(top):
         raise _same_folder(out)
     tree = Tree()
-    for name, size, changed in top.listed(recursive):
+    for file, size, changed in top.listed(recursive):
+        name = file.name
         hidden = any(part.startswith(".") for part in name.split("/"))
         if hidden or posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS or f"{top}/{name}".startswith(f"{out}/"):
             continue
-        tree.photos.append(Photo(top / name, name, size, changed))
+        tree.photos.append(Photo(file, name, size, changed))
     tree.photos.sort(key=lambda photo: photo.name.split("/"))
     return tree
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -119,6 +120,15 @@ def test_what_cannot_be_opened_is_one_sentence(memory, batch, tmp_path, url, wor
         pytest.skip("s3fs is installed")
     code, out, told = batch(url, tmp_path / "out")
     assert (code, out) == (2, "") and word in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_photographs_in_an_archive_are_found_and_read_however_its_members_are_called(batch, tmp_path, prefix):
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for i, name in enumerate(("a.jpg", "trip/b.png")):
+            archive.add(make_photo(tmp_path / "in" / name, (60, 44), seed=i), prefix + name)
+    assert batch(f"tar://::file://{tmp_path}/photos.tar", tmp_path / "out")[0] == 0
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {"a.jpg", "trip/b.png", NAME}
 
 
 def test_a_file_url_and_a_path_are_paths():
