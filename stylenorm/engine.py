@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -40,6 +41,8 @@ STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller
 FLAT_SIDE = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips
 SMOOTHING = 0.8  # of films, the share of the past
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
+
+ONE = str, bytes, os.PathLike, Image.Image, np.ndarray, Picture  # what a single picture may be given as
 
 Paint = Callable[[Pixels, Style], Pixels]
 
@@ -99,13 +102,14 @@ class Stylizer:
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         return self._predicted(picture.rgb, size, Path(picture.name).stem)
 
-    def refine(self, style: Style, painting, photos: Sequence, steps: int = 20, size: int | None = None) -> Style:
+    def refine(self, style: Style, painting, photos, steps: int = 20, size: int | None = None) -> Style:
         """What `style_from` predicted for a painting, moved nearer to it in some seconds (`stylenorm.refining`).
 
-        photos: one or several of the photographs that the style is for, each a path, a PIL image, an array or a `Picture`;
-        their middles are painted at 512 px, or as they are where they are smaller, in turn, ``steps`` times in all. painting and
+        photos: one of the photographs that the style is for, or a list of several, each a path, a PIL image, an array or a
+        `Picture`; their middles are painted at 512 px, or as they are where they are smaller, in turn, ``steps`` times in all. painting and
         size: as given to `style_from`. Only γ and β change. On two CPU cores a step takes 0.4 to 1.2 s.
         """
+        photos = [photos] if isinstance(photos, ONE) else list(photos)
         if steps < 0 or not photos:
             raise StyleError("refining a style needs at least one photograph, and steps from 0 up")
         if steps == 0:
@@ -211,14 +215,19 @@ class Stylizer:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.
 
         regions: (style, mask) pairs. A style is anything that `stylize` takes. A mask says how much of it is
-        wanted where: a PIL image (white: all) or an array (H, W) from 0 up, of any size. Masks are divided by
-        their sum, so a soft edge is a soft change; a pixel that no mask covers takes the first style.
+        wanted where: a path or a PIL image (white: all, transparent: nothing) or an array (H, W) from 0 up, of any
+        size. Masks are divided by their sum, so a soft edge is a soft change; a pixel that no mask covers takes the
+        first style.
         """
+        try:
+            regions = [(style, mask) for style, mask in regions]
+        except (TypeError, ValueError):
+            raise StyleError("regions are (style, mask) pairs") from None
         if not regions:
             raise StyleError("regions need at least one style with its mask")
         width, height = size
         self._check_region_memory(width, height)
-        masks = [mask_tensor(mask, (height, width)) for _, mask in regions]
+        masks = [mask_tensor(_mask_image(mask), (height, width)) for _, mask in regions]
         masks[0] = torch.where(sum(masks) > 0, masks[0], torch.ones(()))
         generator = self._network.generator
         padded = pad_to(torch.stack(masks)[None], generator.config.stride)[0]
@@ -415,7 +424,7 @@ def _too_large(size: tuple[int, int], name: str, need: float, free: float, what:
 
 
 class Stream:
-    """`Stylizer.stream`: called with one frame after another, each an RGB PIL image; gives their paintings."""
+    """`Stylizer.stream`: called with one frame after another, each a PIL image, an array or a path; gives their paintings, "RGB"."""
 
     def __init__(self, stylizer: Stylizer, style: Style, strength: float, preserve_color: bool, size, steady: Steady) -> None:
         self._stylizer, self._style, self._strength, self._preserve_color, self._size = stylizer, style, strength, preserve_color, size
@@ -423,13 +432,13 @@ class Stream:
         self._pool = Pool(stylizer._pooled)
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
-    def __call__(self, frame: Image.Image) -> Image.Image:
+    def __call__(self, frame) -> Image.Image:
         frame = self._sized(frame)
         self.steady.begin(np.array(frame))
         painted = self._colored(frame, self._stylizer._frame(frame, self._style, self._strength, self.steady))
         return Image.fromarray(self.steady.end(np.asarray(painted)))
 
-    def survey(self, frame: Image.Image) -> Image.Image:
+    def survey(self, frame) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
         return self._colored(frame := self._sized(frame), self._stylizer._frame(frame, self._style, self._strength, self._pool))
@@ -441,7 +450,8 @@ class Stream:
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
         return recolored(painted, frame) if self._preserve_color else painted
 
-    def _sized(self, frame: Image.Image) -> Image.Image:
+    def _sized(self, frame) -> Image.Image:
+        frame = frame if isinstance(frame, Image.Image) and frame.mode == "RGB" else _rgb(frame)
         frame = frame if self._size is None else fit(frame, self._size)
         if self.size != frame.size:
             self._stylizer._check_frame(frame)
@@ -472,6 +482,17 @@ def _ordinary_photos() -> np.ndarray:
 def _rgb(image) -> Image.Image:
     """The colours of a path, a PIL image, an array or a `Picture`."""
     return (image if isinstance(image, Picture) else read_picture(image)).rgb
+
+
+def _mask_image(mask):
+    """A mask's file as an image; all else as it is."""
+    if not isinstance(mask, (str, os.PathLike)):
+        return mask
+    picture = read_picture(mask)
+    image = picture.rgb.copy()
+    if picture.alpha is not None:
+        image.putalpha(picture.alpha)
+    return image
 
 
 def _middle(image: Image.Image, least: int, most: int) -> Image.Image:

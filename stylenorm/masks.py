@@ -17,9 +17,13 @@ OPAQUE = 12  # of 255: a brush need not be opaque, where it went at all is insid
 def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
     """A mask, as a PIL image (white: 1; of any mode) or an array (h, w), to a float32 tensor of ``size`` = (H, W) px.
 
-    Raises `StyleError` for anything else, and for numbers that are negative or not finite.
+    What is transparent in an image is not in the mask. Raises `StyleError` for anything else, and for numbers that are
+    negative or not finite.
     """
-    array = np.asarray(_grey(mask) if isinstance(mask, Image.Image) else mask, dtype=np.float32)
+    try:
+        array = np.asarray(_grey(mask) if isinstance(mask, Image.Image) else mask, dtype=np.float32)
+    except (TypeError, ValueError):  # texts, or rows of several lengths
+        array = np.empty(0, np.float32)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all() or array.min() < 0:
         raise StyleError("a mask is a greyscale picture, or an array (height, width) of finite numbers from 0 up")
     if isinstance(mask, Image.Image):
@@ -32,7 +36,11 @@ def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
 
 def _grey(mask: Image.Image) -> Image.Image:
     deep = mask.mode.startswith(("I", "F"))  # whose values Pillow's convert would cut at 255
-    return split_deep(mask)[0] if deep else mask.convert("L")
+    if deep:
+        return split_deep(mask)[0]
+    if mask.has_transparency_data:  # whose hidden colours may be white
+        mask = Image.alpha_composite(Image.new("RGBA", mask.size, "black"), mask.convert("RGBA"))
+    return mask.convert("L")
 
 
 def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0) -> tuple[Image.Image, Image.Image]:

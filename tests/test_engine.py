@@ -349,7 +349,23 @@ def test_regions_for_another_picture_are_refused(stylizer, image):
     refused(lambda: stylizer.stylize(image, style), "60 x 44", kind=StyleError)
 
 
-@pytest.mark.parametrize("mask", [np.full((4, 4), -1.0), np.full((4, 4), math.nan), np.ones((4, 4, 3)), np.ones(4), np.ones((0, 4))])
+def test_a_mask_may_be_a_file(stylizer, image, tmp_path):
+    left = Image.new("LA", (60, 44), (255, 0))
+    left.paste((255, 255), (0, 0, 30, 44))
+    left.save(tmp_path / "left.png")
+    of_file, of_array = (
+        stylizer.region_style([("red-hill", mask), ("blue-tree", 1 - np.tile(np.arange(60) < 30, (44, 1)))], image.size)
+        for mask in (tmp_path / "left.png", np.tile(np.arange(60.0) < 30, (44, 1)))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(of_file.gammas, of_array.gammas))
+    refused(lambda: stylizer.region_style([("red-hill", "none.png")], (60, 44)), "none.png", "does not exist")
+    refused(lambda: stylizer.region_style("red-hill", (60, 44)), "pairs", kind=StyleError)
+
+
+NO_MASKS = [np.full((4, 4), -1.0), np.full((4, 4), math.nan), np.ones((4, 4, 3)), np.ones(4), np.ones((0, 4)), [[1], [1, 2]], object()]
+
+
+@pytest.mark.parametrize("mask", NO_MASKS)
 def test_masks_that_say_nothing_are_refused(stylizer, mask):
     refused(lambda: stylizer.region_style([("red-hill", mask)], (60, 44)), "mask", kind=StyleError)
     refused(lambda: stylizer.region_style([], (60, 44)), kind=StyleError)

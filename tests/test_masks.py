@@ -25,6 +25,15 @@ def test_drawn_layers_become_a_mask_and_its_rest():
         drawn_mask([a], 99)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_not_in_a_mask_whatever_colour_hides_there(mode):
+    mask = Image.new("LA", (4, 2), (255, 0))
+    mask.paste((255, 255), (0, 0, 2, 2))
+    if mode == "P":
+        mask = mask.convert("RGBA").quantize(2)
+    np.testing.assert_allclose(mask_tensor(mask.convert(mode), (2, 4)), np.tile([1, 1, 0, 0], (2, 1)))
+
+
 def test_a_mask_of_any_depth_is_as_soft_as_it_was():
     ramp = np.tile(np.linspace(0, 1, 5, dtype=np.float32), (4, 1))
     whites = (255, np.uint8), (65535, np.uint16), (65535, np.int32), (1, np.float32)

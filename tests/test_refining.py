@@ -53,6 +53,15 @@ def test_it_depends_on_nothing_but_what_it_is_given(weights, pictures, monkeypat
     assert not torch.equal(flats[0], other)
 
 
+def test_one_photograph_needs_no_list(weights, pictures, monkeypatch):
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
+    (photo, _), painting = pictures
+    stylizer = Stylizer(weights, "cpu", "torch")
+    style = stylizer.style_from(painting, 64)
+    flats = [stylizer.refine(style, painting, given, 1, 64).flat() for given in ([photo], str(photo), Image.open(photo))]
+    assert all(torch.equal(flat, flats[0]) for flat in flats)
+
+
 @pytest.mark.parametrize("size, side", [((2000, 900), 512), ((300, 400), 300), ((512, 512), 512), ((20, 3000), 64)])
 def test_it_is_refined_on_the_middle_and_nothing_is_blown_up_but_tiny_pictures(size, side):
     image = Image.new("RGB", size, "blue")

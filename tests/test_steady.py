@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stylenorm import StyleError, Stylizer, steady
+from stylenorm import StyleError, StylenormError, Stylizer, steady
 from stylenorm.images import fit, to_tensor
 from stylenorm.steady import Pool, Steady, motion
 
@@ -105,6 +105,15 @@ def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselv
         for frame, wanted in zip(frames, alone):
             assert np.abs(np.asarray(loose(frame), int) - np.asarray(wanted)).max() <= 1
         assert np.abs(np.asarray(stylizer.stream("red-hill", **options)(frames[0]), int) - np.asarray(alone[0])).max() <= 1
+
+
+def test_a_frame_may_be_an_array_or_of_another_mode(stylizer, photo):
+    frame = Image.fromarray(photo)
+    wanted = np.asarray(stylizer.stream("red-hill")(frame))
+    for given in (photo, frame.convert("RGBA")):
+        assert np.array_equal(stylizer.stream("red-hill")(given), wanted)
+    with pytest.raises(StylenormError, match="none.png does not exist"):
+        stylizer.stream("red-hill")("none.png")
 
 
 def test_a_scene_cut_begins_anew_and_a_fast_pan_does_not(stylizer, photo):
