@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX, SUFFIX = ".stylenorm-draft-", ".tmp"
+OURS = ".stylenorm-"  # what the names of all drafts begin with, those of `stylenorm.encode` as well
+DAY = 86400  # s, after which no run is still at work on a draft
 
 
 def write_draft(folder: str | Path, data: bytes) -> Path:
@@ -45,15 +48,18 @@ def draft_of(path: str | Path) -> Iterator[Path]:
         remove(draft)  # there only if something, an interrupt included, has gone wrong
 
 
-def remove_drafts(folder: str | Path) -> int:
-    """Remove what a killed run has left in ``folder``, and say how many that were."""
-    try:
-        stale = [name for name in os.listdir(folder) if name.startswith(PREFIX) and SUFFIX in name]
-    except OSError:
-        return 0
-    for name in stale:
-        remove(Path(folder, name))
-    return len(stale)
+def remove_drafts(folder: str | Path, age: float = 0) -> int:
+    """Remove what a killed run has left in ``folder``, and say how many that were.
+
+    age: seconds since they were written last, for a folder in which another run may be at work: `DAY`.
+    """
+    latest, removed = time.time() - age, 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(OURS) and SUFFIX in entry.name and (not age or entry.stat().st_mtime < latest):
+                remove(entry.path)
+                removed += 1
+    return removed
 
 
 def remove(path: str | Path) -> None:

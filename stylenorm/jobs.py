@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from stylenorm.catalog import style_entries, unknown_style
+from stylenorm.drafts import DAY, remove_drafts
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.formats import ANIMATABLE, ANIMATED, FORMAT, PHOTOGRAPHS
 
@@ -154,6 +155,7 @@ def _frame_count(source: Path) -> int:
 
 
 def make_folder(jobs: Sequence[Job]) -> None:
+    """Make the folder of the results if need be, and rid it of what a killed run has left there."""
     target = jobs[0].target
     if target is None:
         return
@@ -161,6 +163,7 @@ def make_folder(jobs: Sequence[Job]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StylenormError(f"the folder {target.parent} cannot be made ({error.strerror or error}); give another") from None
+    remove_drafts(target.parent, age=DAY)
 
 
 def weighted(text: str) -> tuple[str, float]:

@@ -18,8 +18,9 @@ from stylenorm import batch as batch_module
 from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
 from stylenorm.batch import Alike, Look, differences, make_plan, paint_all
-from stylenorm.drafts import PREFIX, SUFFIX, draft_of, remove_drafts, write_draft, write_whole
+from stylenorm.drafts import DAY, PREFIX, SUFFIX, draft_of, remove_drafts, write_draft, write_whole
 from stylenorm.errors import StylenormError
+from stylenorm.jobs import Job, make_folder
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.tree import Photo, check_targets, find_tree, output_names
 
@@ -206,6 +207,15 @@ def test_stale_drafts_are_removed_and_nothing_else(tmp_path):
     assert draft.name.startswith(PREFIX) and draft.name.endswith(SUFFIX)
     assert remove_drafts(tmp_path) == 1 and os.listdir(tmp_path) == ["mine.tmp"]
     assert remove_drafts(tmp_path / "missing") == 0
+
+
+def test_drafts_of_pictures_are_removed_as_well_where_nobody_can_be_at_work_on_them(tmp_path):
+    old, new = tmp_path / ".stylenorm-0123456789ab.tmp", tmp_path / ".stylenorm-ba9876543210.tmp"
+    old.touch(), new.touch()
+    os.utime(old, (time.time() - DAY - 60,) * 2)
+    make_folder([Job(None, tmp_path / "painted.jpg", None)])
+    assert os.listdir(tmp_path) == [new.name]
+    assert remove_drafts(tmp_path) == 1
 
 
 # ---- the manifest ------------------------------------------------------------------------------
