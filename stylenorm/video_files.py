@@ -33,6 +33,7 @@ ENCODER = {
     "libx264": {"preset": "medium", "bf": "0"},
     "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4", "lag-in-frames": "0", "auto-alt-ref": "0"},
 }
+UNHEARD = {"mp4": ("pcm_", "vorbis")}  # what a container can hold and hardly a player plays in it: beginnings of codecs' names
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short
@@ -296,17 +297,19 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
     if stream.type not in ("audio", "subtitle"):
         return None
     try:
-        name = stream.codec.canonical_name
-        if name in out.supported_codecs:
+        name, format = stream.codec.canonical_name, out.format.name
+        unheard = name.startswith(UNHEARD.get(format, ()))
+        if name in out.supported_codecs and not unheard:
             track = _Track(out.add_stream_from_template(stream))
         elif stream.type == "audio":
             rate = 48000 if audio == "libopus" else stream.rate
             encoder = out.add_stream(audio, rate=rate, layout=stream.layout.name)
             track = _Track(encoder, av.AudioResampler(encoder.format, encoder.layout, rate))
             new = audio.removeprefix("lib")
-            notes.append(f"the sound ({name}) was encoded anew ({new}), because {out.format.name} cannot hold it")
+            because = f"few players have it in {format}" if unheard else f"{format} cannot hold it"
+            notes.append(f"the sound ({name}) was encoded anew ({new}), because {because}")
         else:
-            notes.append(f"subtitles ({name}) were left out, because {out.format.name} cannot hold them")
+            notes.append(f"subtitles ({name}) were left out, because {format} cannot hold them")
             return None
     except (av.FFmpegError, AttributeError, ValueError) as error:
         notes.append(f"a stream of {path} was left out ({stream.type}: {error})")

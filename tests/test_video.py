@@ -174,6 +174,15 @@ def test_odd_sizes_and_sound_that_a_container_does_not_hold(cli, tmp_path, name,
         assert abs(spectrum.argmax() * 4 - 440) <= 8, "the tone is still there"
 
 
+@pytest.mark.parametrize("name, kept", [("out.mp4", "aac"), ("out.mov", "pcm_s16le")])
+def test_sound_that_few_players_have_in_a_container_is_encoded_anew(cli, tmp_path, name, kept):
+    code, told = cli(film(tmp_path / "in.mov", 3, sound="pcm_s16le"), tmp_path / name)
+    with av.open(str(tmp_path / name)) as container:
+        sound = container.streams.audio[0]
+        assert code == 0 and sound.codec.canonical_name == kept and abs(float(sound.duration * sound.time_base) - 0.3) < 0.1
+    assert ("(pcm_s16le) was encoded anew (aac), because few players have it in mp4" in told.err) == (kept == "aac")
+
+
 def test_colours_and_their_tags_survive(tmp_path):
     """Through decoding, a part and joining, without painting; red and blue tell a wrong matrix by 20 levels."""
     for tag, name in ((1, "a"), (5, "b")):
