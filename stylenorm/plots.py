@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BAND = 20  # px, height of the label above a tile
 GAP = 6  # px between tiles
+FONT = 14, 8  # px, size of the labels, and what it stays above
 WINDOW = 50  # steps that a loss is averaged over before it is drawn
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
@@ -21,12 +22,27 @@ def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int) -> 
     columns = min(columns, len(tiles))
     width, height = max(t.width for t in tiles) + GAP, max(t.height for t in tiles) + BAND + GAP
     canvas = Image.new("RGB", (columns * width - GAP, -(-len(tiles) // columns) * height - GAP), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
+    draw, (labels, font) = ImageDraw.Draw(canvas), _fitted(labels, width - GAP - 4)
     for i, (tile, label) in enumerate(zip(tiles, labels)):
         x, y = i % columns * width, i // columns * height
         draw.text((x + 4, y + 1), label, fill="black", font=font)
         canvas.paste(tile, (x, y + BAND))
     return canvas
+
+
+def _fitted(labels: Sequence[str], width: int) -> tuple[list[str], ImageFont.FreeTypeFont]:
+    """The labels in the largest font in which they are ``width`` px wide at most; what is wider in the smallest one is cut."""
+    for size in range(*FONT, -1):
+        font = ImageFont.load_default(size)
+        if max(map(font.getlength, labels)) <= width:
+            break
+    return [_cut(label, font, width) for label in labels], font
+
+
+def _cut(label: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    if font.getlength(label) <= width:
+        return label
+    return next((cut for end in range(len(label) - 1, 0, -1) if font.getlength(cut := f"{label[:end]}…") <= width), "")
 
 
 def loss_curve(table: Path, path: Path) -> None:

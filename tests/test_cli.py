@@ -32,6 +32,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.jobs import PHOTOGRAPHS, plan, style_named, weighted, weighted_file
+from stylenorm.plots import BAND, GAP, sheet
 from stylenorm.progress import duration, watching
 
 ROOT = Path(__file__).parent.parent
@@ -712,6 +713,18 @@ def test_sheet(cli, stylizer, photo, tmp_path):
     result = cli("sheet", photo, "-o", tmp_path / "sheet.png", "--tile", "48", "--columns", "2")
     assert result.code == 0 and "sheet.png" in result.out
     np.testing.assert_array_equal(pixels(tmp_path / "sheet.png"), np.asarray(stylizer.sheet(photo, tile=48, columns=2)))
+
+
+@pytest.mark.parametrize("side", [32, 96, 300])
+def test_a_label_stays_above_its_own_picture(side):
+    """And is there, however long it is."""
+    tiles = [Image.new("RGB", (side, 40), "red") for _ in range(4)]
+    made = sheet(tiles, ["photograph", "a", "portrait-of-somebody-with-a-long-name", "water-lilies"], 4)
+    dark = (np.asarray(made.convert("L"))[:BAND] < 128).any(0)
+    assert made.size == (4 * (side + GAP) - GAP, 40 + BAND)
+    for i in range(4):
+        left = i * (side + GAP)
+        assert dark[left : left + side].any() and not dark[left + side : left + side + GAP + 3].any()
 
 
 def test_stills_are_all_that_a_sheet_and_optimize_write(cli, photo, tmp_path):
