@@ -16,7 +16,7 @@ from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep
 from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
-from stylenorm.tiffs import misread, read_tiff
+from stylenorm.tiffs import misread, packed_planes, read_planes, read_tiff
 
 MAX_PIXELS = 200_000_000
 
@@ -194,7 +194,7 @@ def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray
     if image is None or misread(image):
         return read_tiff(stream, lambda size: _check_pixels(size, name, max_pixels))
     _check_pixels(image.size, name, max_pixels)
-    mode = raw_mode(image)
+    mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)
     correct_order(image)
     image.load()
@@ -204,6 +204,8 @@ def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray
         stream.seek(0)
         return _identify(stream, name)
 
+    if planes:
+        return image, read_planes(stream, planes)
     return image, read_deep(image, mode, again) if mode else None
 
 

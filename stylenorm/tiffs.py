@@ -1,4 +1,4 @@
-"""What Pillow cannot do with TIFF, by tifffile: writing 16 bits in colour, reading planes and floats in colour."""
+"""What Pillow cannot do with TIFF: writing 16 bits in colour, reading planes and floats in colour. Most of it by tifffile."""
 
 from __future__ import annotations
 
@@ -10,18 +10,60 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from stylenorm.depth import coloured, is_planar, rounded
-from stylenorm.exif import read_dpi
+from stylenorm.exif import SHORT, VALUE_BYTES, append_main, parse_exif, read_dpi
 from stylenorm.modes import scaled, white_of
 
 GREY, RGB, CLEAR = 1, 2, 2  # two kinds of photometric interpretation, and of an extra sample
+BITS, PHOTOMETRIC, SAMPLES = 258, 262, 277  # tags
+LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
+PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
 SMALL_OR_MASK = 1 | 4  # bits of a page's subfile type
 
 
 def misread(image: Image.Image) -> bool:
     """Whether Pillow would take an undecoded TIFF of 16 bits, a plane each, for one of 8."""
     return is_planar(image) and image.tile[0].codec_name == "raw" and max(image.tag_v2.get(258, (8,))) > 8
+
+
+def packed_planes(image: Image.Image) -> int:
+    """How many planes `read_planes` is to read of an undecoded TIFF, compressed, of 16 bits and a plane a colour; else 0."""
+    if not is_planar(image) or image.tile[0].codec_name != "libtiff":
+        return 0
+    return {"RGB;16N": 3, "RGBX;16N": 3, "RGBA;16N": 4}.get(image.tile[0].args[0], 0)
+
+
+def read_planes(stream, count: int) -> np.ndarray | None:
+    """The samples (H,W,count) of which Pillow gives 8 bits: each plane by Pillow as a grey picture, of which it gives 16.
+
+    tifffile does not know all the compressions that libtiff does. None where the file's head is not the usual one.
+    """
+    stream.seek(0)
+    tiff = stream.read()
+    tree, order = parse_exif(tiff)
+    if not tree:
+        return None
+    longer, planes = bytearray(tiff), []
+    for number in range(count):
+        append_main(longer, _plane(tree, number, order), order)
+        with TiffImageFile(BytesIO(longer)) as image:
+            planes.append(np.asarray(image).astype(np.uint16))
+    return np.stack(planes, -1)
+
+
+def _plane(tree: dict, number: int, order: str) -> dict:
+    """The tags of one plane as a grey picture. tree: those of all of them."""
+    (total,) = struct.unpack(order + "H", tree[SAMPLES][2])
+    found = {tag: tree[tag] for tag in LAYOUT if tag in tree}
+    for tag in PIECES & tree.keys():
+        kind, length, value = tree[tag]
+        size = VALUE_BYTES[kind] * (length // total)
+        found[tag] = kind, length // total, value[number * size : (number + 1) * size]
+    for tag, value in ((BITS, 16), (SAMPLES, 1), (PHOTOMETRIC, GREY)):
+        found[tag] = SHORT, 1, struct.pack(order + "H", value)
+    return found
 
 
 def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, np.ndarray]:

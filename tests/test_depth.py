@@ -120,8 +120,24 @@ def test_planes_are_read_and_not_taken_for_eight_bits(channels, order):
     deep = samples(channels)
     picture = read_picture(as_tiff(deep, byteorder=order, planarconfig="separate"))
     assert np.array_equal(picture.deep, deep)
-    packed = read_picture(as_tiff(deep, planarconfig="separate", compression="zlib"))  # Pillow reads these, in 8 bits
-    assert np.abs(np.asarray(packed.rgb).astype(int) - np.rint(deep[..., :3] / 257)).max() <= 1
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("layout", [{}, {"tile": (32, 32)}, {"rowsperstrip": 5, "predictor": True}])
+def test_compressed_planes_have_all_their_bits(channels, order, layout):
+    deep = samples(channels)
+    data = as_tiff(deep, byteorder=order, planarconfig="separate", compression="zlib", **layout)
+    picture = read_picture(data)
+    assert np.array_equal(picture.deep, deep) and picture.format == "tiff"
+    whole = np.rint(picture.deep / 257)
+    assert np.array_equal(np.asarray(picture.rgb), whole[..., :3]) or channels == 4  # hidden colours are filled
+
+
+def test_a_plane_that_is_neither_colour_nor_transparency_is_left_out():
+    deep = samples(4)
+    data = as_tiff(deep, planarconfig="separate", compression="zlib", extrasamples=["unspecified"])
+    assert np.array_equal(read_picture(data).deep, deep[..., :3])
 
 
 def test_where_white_is_0_no_negative_is_read():
