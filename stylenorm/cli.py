@@ -36,6 +36,7 @@ from stylenorm.cli_parts import (
     Strip,
     StyleSize,
     Weights,
+    check_style_size,
     complain,
     do,
     do_moving,
@@ -179,6 +180,7 @@ def stylize(
     need_a_style(names + kept, weights)
     if not sum(w for _, w in names + kept) > 0:
         raise StyleError("at least one style needs a weight above 0")
+    check_style_size(style_size, kept)
     if refine and not kept:
         raise StyleError("--refine moves the style of a painting nearer to it; give the painting with --style-image")
     to_stdout = jobs[0].target is None

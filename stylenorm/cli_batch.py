@@ -32,6 +32,7 @@ from stylenorm.cli_parts import (
     Strip,
     StyleSize,
     Weights,
+    check_style_size,
     complain,
     need_a_style,
     verbs,
@@ -131,6 +132,7 @@ def batch(
             raise StylenormError(f"{name} is empty; give a folder")
     check_writable(format)
     wanted = wanted_styles(style or (), style_image or (), weights)
+    check_style_size(style_size, style_image or ())
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {"paint_at": paint_at} if paint_at else {}  # so that batches from before there was one go on

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, show_table, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_style_size, show_table, verbs
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
@@ -108,6 +108,7 @@ def generate(
     ends = walk_ends(start, end, seed, style, style_image, weights) if walking else None
     bound = bound_styles(layout, bind, style, style_image, weights) if layout or bind else None
     wanted = None if ends or bound else wanted_styles(style, style_image, weights)
+    check_style_size(style_size, style_image or ())
     jobs = [walk_job(output, wh)] if ends else targets(output, count, seed, format)
     styles = [near for near, _ in ends] if ends else [wanted] if wanted else []
     read = [layout] if layout else [painting for made in styles for painting, _ in made.paintings]

@@ -92,6 +92,12 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
     raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
 
 
+def check_style_size(size: int | None, paintings: Sequence) -> None:
+    """Refuse a size to read paintings at where there are none: it would change nothing."""
+    if size is not None and not paintings:
+        raise StyleError("--style-size is for paintings, and named styles are past reading; give one with --style-image, or leave it out")
+
+
 def verbs() -> typer.Typer:
     """An empty set of verbs, for a module of the command line to fill."""
     return typer.Typer(rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False)

@@ -17,7 +17,7 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, painter, resolved, settings_of, wanted_styles
-from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, complain, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, verbs
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import identity
@@ -73,6 +73,7 @@ def video(
     if math.isnan(smoothing):
         raise StylenormError("the smoothing must be a number from 0 to 0.98")
     wanted = one_style(style, style_image, weights)
+    check_style_size(style_size, style_image or ())
     check_files(source, target, overwrite)
     if not find_spec("av"):
         raise StylenormError('video takes the package av; pip install "stylenorm[video]"')

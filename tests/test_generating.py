@@ -323,6 +323,7 @@ def test_a_walk_for_which_the_disk_is_too_small_is_refused_and_leaves_nothing(tm
         (["--style", "red-hill", "--format", "jpeg", "-o", "x.png"], "x.png says png and --format says jpeg"),
         (["--style", "red-hill", "--count", "2", "--seed", "9223372036854775807", "-o", "x"], "seeds end at 2^63 - 1"),
         (["--from", "red-hill", "-o", "x.gif"], "give both --from and --to"),
+        (["--style", "red-hill", "--style-size", "64", "-o", "x.png"], "--style-size is for paintings"),
         (["--from", "red-hill", "--to", "blue-tree", "-o", "x.png"], "format for walks"),
         (["--style", "red-hill", "--from", "1", "--to", "blue-tree", "-o", "x.gif"], "are seeds"),
         (["--from", "red-hill", "--to", "blue-tree", "--size", "16384x64", "-o", "x.webp"], "at most 16383 pixels a side"),
