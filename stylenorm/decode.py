@@ -16,7 +16,7 @@ from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep
 from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
-from stylenorm.tiffs import misread, packed_planes, read_planes, read_tiff
+from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 
 MAX_PIXELS = 200_000_000
 
@@ -193,6 +193,8 @@ def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray
     image = _identify(stream, name)
     if image is None or misread(image):
         return read_tiff(stream, lambda size: _check_pixels(size, name, max_pixels))
+    if is_preview(image):
+        raise ImageError(f"{name} is a camera's raw file, or has its picture behind a preview; save it as JPEG, PNG or TIFF first")
     _check_pixels(image.size, name, max_pixels)
     mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)

@@ -17,15 +17,22 @@ from stylenorm.exif import SHORT, VALUE_BYTES, append_main, parse_exif, read_dpi
 from stylenorm.modes import scaled, white_of
 
 GREY, RGB, CLEAR = 1, 2, 2  # two kinds of photometric interpretation, and of an extra sample
-BITS, PHOTOMETRIC, SAMPLES = 258, 262, 277  # tags
+SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES = 254, 258, 262, 277, 330  # tags
 LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
-SMALL_OR_MASK = 1 | 4  # bits of a page's subfile type
+SMALL = 1
+SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
 
 def misread(image: Image.Image) -> bool:
     """Whether Pillow would take an undecoded TIFF of 16 bits, a plane each, for one of 8."""
     return is_planar(image) and image.tile[0].codec_name == "raw" and max(image.tag_v2.get(258, (8,))) > 8
+
+
+def is_preview(image: Image.Image) -> bool:
+    """Whether an undecoded TIFF shows a smaller copy of what lies behind it, as cameras' raw files (DNG, NEF, ARW) do."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    return bool(tags.get(SUBFILE, 0) & SMALL and (SUB_DIRECTORIES in tags or tags.next))
 
 
 def packed_planes(image: Image.Image) -> int:

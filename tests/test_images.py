@@ -15,6 +15,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, features
 
 from stylenorm import colour, images
@@ -1155,6 +1156,17 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full") or os.access("/dev", os.W_OK), reason="a mistake would replace it")
 def test_a_full_disk():
     assert "No space left" in complaint(write_picture, smooth(), "/dev/full", format="png")
+
+
+@pytest.mark.parametrize("sub", [True, False])
+def test_a_cameras_raw_file_is_told_to_be_one_and_its_preview_not_painted(sub):
+    with tifffile.TiffWriter(file := io.BytesIO()) as tiff:
+        tiff.write(noise(12, 9), photometric="rgb", subfiletype=1, subifds=int(sub), metadata=None)
+        tiff.write(noise(48, 36)[..., 0], photometric=32803, metadata=None)  # a colour filter's
+    assert "raw file" in complaint(read_picture, file.getvalue())
+    with tifffile.TiffWriter(file := io.BytesIO()) as tiff:
+        tiff.write(noise(12, 9), photometric="rgb", subfiletype=1, metadata=None)  # and nothing behind it
+    assert read_picture(file.getvalue()).size == (12, 9)
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
