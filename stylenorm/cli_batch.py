@@ -146,7 +146,7 @@ def batch(
         source, target = source.absolute(), target.absolute()  # workers are somewhere else
     tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
-        raise StylenormError(f"the folder {photos} holds no photograph")
+        raise StylenormError("; ".join([f"the folder {photos} holds no photograph", *tree.left_out]))
     show = Show(quiet=quiet, as_lines=as_lines)
     where = Where(weights, device, backend, memory, ray)
     asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where)

@@ -1,9 +1,25 @@
 """Formats by suffix: what is written, what a folder is searched for, what holds animations. No Pillow: the command line looks here before it starts anything."""
 
+from collections.abc import Iterable
+from os.path import splitext
+
 FORMAT = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
 FORMAT |= {".avif": "avif", ".heic": "heic", ".heif": "heic", ".jfif": "jpeg", ".jpe": "jpeg"}
 PHOTOGRAPHS = frozenset(FORMAT) | set(  # icons and textures can be read as well, but are no photographs
     ".apng .bmp .gif .hif .j2c .j2k .jp2 .jpc .jpf .jpx .mpo .pbm .pcx .pgm .pnm .ppm .psd .qoi .sgi".split()
 )
+RAW = frozenset(".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f".split())
+FILMS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv".split())
 ANIMATED = {".gif": "gif"}  # what only `stylenorm.animation` writes; WebP and PNG are stills' formats, too
 ANIMATABLE = {".gif": "gif", ".webp": "webp", ".png": "png"}
+
+
+def told_of_others(names: Iterable[str]) -> list[str]:
+    """A sentence for cameras' raw files among these names, and one for films: neither are painted with a folder."""
+    suffixes = [splitext(name)[1].lower() for name in names]
+    kinds = ("raw file", RAW, "save as JPEG, PNG or TIFF what is to be painted"), ("film", FILMS, "stylenorm video paints films")
+    return [
+        f"{len(found)} {what}{'s' if found[1:] else ''} ({', '.join(sorted(set(found)))}) left out; {advice}"
+        for what, kind, advice in kinds
+        if (found := [suffix for suffix in suffixes if suffix in kind])
+    ]

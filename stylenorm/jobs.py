@@ -14,7 +14,7 @@ from pathlib import Path
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, remove_drafts
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.formats import ANIMATABLE, ANIMATED, FORMAT, PHOTOGRAPHS
+from stylenorm.formats import ANIMATABLE, ANIMATED, FORMAT, PHOTOGRAPHS, told_of_others
 
 # What is written, by the name that --format takes.
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heic": ".heic"}
@@ -94,9 +94,11 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
                 )
             sources.append(None)
         elif path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOGRAPHS and p.is_file() and p.name[0] != ".")
+            files = [p for p in path.iterdir() if p.name[0] != "." and p.is_file()]
+            found = sorted(p for p in files if p.suffix.lower() in PHOTOGRAPHS)
             if not found:
-                raise StylenormError(f"the folder {name} holds no photograph; only files right in it are taken")
+                others = told_of_others(p.name for p in files)
+                raise StylenormError("; ".join([f"the folder {name} holds no photograph; only files right in it are taken", *others]))
             sources += found
         elif path.exists():  # a pipe is fine
             sources.append(path)

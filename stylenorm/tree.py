@@ -11,6 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from stylenorm.errors import StylenormError
+from stylenorm.formats import told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX
 from stylenorm.places import UrlFile, UrlFolder
 
@@ -27,11 +28,15 @@ class Photo:
 
 @dataclass
 class Tree:
-    """The photographs by name, and a sentence for each folder that could not be read and each link left out."""
+    """The photographs by name, and a sentence for each folder that could not be read and for what is left out.
+
+    others: names of files that people take for photographs, or have among them, and that are not painted.
+    """
 
     photos: list[Photo] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = True) -> Tree:
@@ -41,7 +46,7 @@ def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = Tr
     seen, and no folder is entered twice, so that a link that leads in a circle ends there.
     """
     if isinstance(top, UrlFolder):
-        return _find_at_url(top, out, recursive)
+        return _told(_find_at_url(top, out, recursive))
     if not top.is_dir():
         what = "is a file; stylenorm stylize paints single photographs" if top.exists() else "does not exist; check the name"
         raise StylenormError(f"the folder {top} {what}")
@@ -52,7 +57,12 @@ def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = Tr
     walk = _Walk(top, out, recursive)
     walk.run()
     walk.tree.photos.sort(key=lambda photo: photo.name.split("/"))
-    return walk.tree
+    return _told(walk.tree)
+
+
+def _told(tree: Tree) -> Tree:
+    tree.left_out += told_of_others(tree.others)
+    return tree
 
 
 def _same_folder(out: Path | UrlFolder) -> StylenormError:
@@ -66,7 +76,10 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
     for file, size, changed in top.listed(recursive):
         name = file.name
         hidden = any(part.startswith(".") for part in name.split("/"))
-        if hidden or posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS or f"{top}/{name}".startswith(f"{out}/"):
+        if hidden or f"{top}/{name}".startswith(f"{out}/"):
+            continue
+        if posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
+            tree.others.append(name)
             continue
         tree.photos.append(Photo(file, name, size, changed))
     tree.photos.sort(key=lambda photo: photo.name.split("/"))
@@ -112,6 +125,7 @@ class _Walk:
         """Note a photograph or a link. A folder is returned, to be entered."""
         link, folder = entry.is_symlink(), _is_folder(entry)
         if not folder and posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
+            self.tree.others.append(name)
             return []
         if folder and not self.recursive:
             return []

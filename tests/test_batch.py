@@ -87,6 +87,16 @@ def test_links_are_followed_once_and_circles_end(top, tmp_path):
     assert "trip/day 1/c.jpeg" in result and len(result) == 6
 
 
+def test_raw_files_and_films_are_left_out_and_counted(tmp_path):
+    for name in ("a.jpg", "b.NEF", "trip/c.nef", "trip/d.dng", "e.mp4", "notes.txt", ".hidden.nef"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    tree = find_tree(tmp_path, tmp_path / "out")
+    assert [photo.name for photo in tree.photos] == ["a.jpg"]
+    raw, film = tree.left_out
+    assert raw.startswith("3 raw files (.dng, .nef) left out") and film.startswith("1 film (.mp4) left out")
+
+
 @links
 def test_links_into_the_results_are_left_out_and_named(top, tmp_path):
     make_photo(tmp_path / "out" / "sub" / "old.jpg")
