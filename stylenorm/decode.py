@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from io import BytesIO
@@ -18,7 +18,7 @@ from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 200_000_000  # unless $STYLENORM_MEGAPIXELS or the caller says otherwise
 
 # Pillow's names. A list of our own, because some of its other readers start programs (EPS) or
 # take any bytes at all for a picture (TGA). HEIF is there for a host that registers a plugin.
@@ -73,13 +73,13 @@ class Picture:
         return self.rgb.size
 
 
-def read_picture(source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(source, *, name: str | None = None, max_pixels: int | None = None) -> Picture:
     """Decode a picture to upright 8-bit sRGB, and keep what `rewrap` puts back.
 
     source: a path, bytes, a binary file object (read from where it stands), a PIL image (its
         current frame), or an array (H,W), (H,W,2|3|4) of bool, uint8, uint16 or floats in [0,1].
     name: what messages call it; by default the path.
-    max_pixels: checked before any pixel is decoded.
+    max_pixels: checked before any pixel is decoded; by default $STYLENORM_MEGAPIXELS millions, or `MAX_PIXELS`.
 
     The format is told by content, not by name. Of an animation the first frame is read. Colours
     outside sRGB are clipped; integers or floats without a known range are scaled as `white_of` says.
@@ -103,7 +103,7 @@ def read_picture(source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
 
 
 @contextmanager
-def opened(source, name: str | None = None, max_pixels: int = MAX_PIXELS):
+def opened(source, name: str | None = None, max_pixels: int | None = None):
     """The Pillow image of a picture file, with nothing decoded yet, for its frames. Raises ImageError like `read_picture`."""
     name = printable(name or name_of(source))
     with _blaming(name), _open_stream(source, name) as stream:
@@ -188,7 +188,7 @@ def _open_path(path, name: str):
         return BytesIO(stream.read())
 
 
-def _decode(stream, name: str, max_pixels: int) -> tuple[Image.Image, np.ndarray | None]:
+def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.ndarray | None]:
     """The stream's first picture, decoded, in whatever mode it has, and its samples if they have 16 bits."""
     image = _identify(stream, name)
     if image is None or misread(image):
@@ -269,15 +269,28 @@ def _heic(stream, name: str) -> Image.Image:
     return plugin.HeifImageFile(stream)
 
 
-def _check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
+def _check_pixels(size: tuple[int, int], name: str, max_pixels: int | None) -> None:
     pixels = size[0] * size[1]
+    advice = "resize it or raise the limit"
+    if max_pixels is None:
+        max_pixels, advice = _most_pixels(), "resize it, or set STYLENORM_MEGAPIXELS to more"
     if not pixels:
         raise ImageError(f"{name} has no pixels; use a picture of at least 1 x 1")
     if pixels > max_pixels:
         raise ImageError(
             f"{name} has {pixels / 1e6:.6g} megapixels, more than the limit of "
-            f"{max_pixels / 1e6:.6g}; resize it or raise the limit"
+            f"{max_pixels / 1e6:.6g}; {advice}"
         )
+
+
+def _most_pixels() -> float:
+    text = os.environ.get("STYLENORM_MEGAPIXELS")
+    if not text:
+        return MAX_PIXELS
+    with suppress(ValueError):
+        if (number := float(text)) > 0:
+            return number * 1e6
+    raise ImageError(f"STYLENORM_MEGAPIXELS must be a number above 0, not {text!r}")
 
 
 def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.ndarray | None) -> Picture:

@@ -928,13 +928,25 @@ def test_arrays_that_are_no_picture(array, word):
 
 def test_too_many_pixels_are_told_before_they_are_decoded():
     huge = raw_png(20_000, 20_000, 8, 2, b"")
-    message = "a.png has 400 megapixels, more than the limit of 200; resize it or raise the limit"
+    message = "a.png has 400 megapixels, more than the limit of 200; resize it, or set STYLENORM_MEGAPIXELS to more"
     assert complaint(read_picture, huge, name="a.png") == message
     assert "40000 megapixels" in complaint(read_picture, raw_png(200_000, 200_000, 1, 0, b""))
     assert "0.003072 megapixels" in complaint(read_picture, smooth(), max_pixels=3071)
-    assert "limit of 0.003071" in complaint(read_picture, saved(smooth()), max_pixels=3071)
+    assert "limit of 0.003071; resize it or raise the limit" in complaint(read_picture, saved(smooth()), max_pixels=3071)
     assert "limit" in complaint(read_picture, noise(), max_pixels=3071)
     assert read_picture(noise(), max_pixels=3072).size == (64, 48)
+
+
+def test_the_limit_is_the_users_to_set(monkeypatch):
+    picture = saved(smooth())
+    monkeypatch.setenv("STYLENORM_MEGAPIXELS", "0.003")
+    assert "limit of 0.003; " in complaint(read_picture, picture)
+    assert read_picture(picture, max_pixels=4000).size == (64, 48)
+    monkeypatch.setenv("STYLENORM_MEGAPIXELS", "0.0031")
+    assert read_picture(picture).size == (64, 48)
+    for nonsense in ("many", "-1", "nan"):
+        monkeypatch.setenv("STYLENORM_MEGAPIXELS", nonsense)
+        assert "STYLENORM_MEGAPIXELS" in complaint(read_picture, picture)
 
 
 def test_the_limit_is_ours_and_not_pillows():
