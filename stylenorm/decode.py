@@ -15,6 +15,7 @@ from stylenorm.colour import to_srgb
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
+from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 
@@ -232,6 +233,8 @@ def _identify(stream, name: str) -> Image.Image | None:
         return None
     if trouble:
         raise trouble
+    if os.path.splitext(name)[1].lower() in FILMS:
+        raise ImageError(f"{name} is a film and not a picture; stylenorm video paints films")
     raise ImageError(f"{name} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP")
 
 

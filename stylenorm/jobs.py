@@ -14,7 +14,7 @@ from pathlib import Path
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, remove_drafts
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.formats import ANIMATABLE, ANIMATED, FORMAT, PHOTOGRAPHS, told_of_others
+from stylenorm.formats import ANIMATABLE, ANIMATED, FILMS, FORMAT, PHOTOGRAPHS, told_of_others
 
 # What is written, by the name that --format takes.
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heic": ".heic"}
@@ -62,6 +62,8 @@ def plan(
         taken: set[str] = set()
         return [Job(source, free_name(target, source, format, inputs, taken, stills), format) for source in sources]
     known = FORMAT if stills else {**FORMAT, **ANIMATED}
+    if target.suffix.lower() in FILMS:
+        raise StylenormError(f"{output} is a film's name; stylenorm video paints films")
     if target.suffix.lower() not in known and format is None:
         raise StylenormError(
             f"{output} does not end in a format ({', '.join(known)}); "

@@ -464,6 +464,14 @@ def test_heic_without_its_package_is_refused_before_the_work(photo, weights, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_film_is_told_to_be_one(cli, photo, tmp_path):
+    (tmp_path / "in.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(100))
+    words = "--style", "red-hill", "-o"
+    refused(cli("stylize", photo, *words, tmp_path / "out.mp4"), "stylenorm video")
+    result = cli("stylize", tmp_path / "in.mp4", photo, *words, tmp_path / "out/")
+    assert result.code == 1 and "in.mp4 is a film" in result.err and [p.name for p in (tmp_path / "out").iterdir()] == [photo.name]
+
+
 def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
     other = make_photo(tmp_path / "other.jpg")
     for name in ("out.jpg", "out.gif"):
