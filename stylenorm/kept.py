@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from stylenorm.drafts import remove, remove_drafts, write_whole
+from stylenorm.drafts import DAY, remove, remove_drafts, write_whole
 
 MOST = 4  # files that stay, of up to some 25 MB each
 DIGEST = hashlib.sha256().digest_size
@@ -39,7 +39,7 @@ class Kept:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._is_ours():
                 return
-            remove_drafts(self.folder)
+            remove_drafts(self.folder, DAY)
             older = sorted(self.folder.glob("*.bin"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
             for file in older[MOST - 1 :]:
                 remove(file)
