@@ -25,8 +25,9 @@ demo: $(READY)
 app: $(READY)
 	$(STYLENORM) app
 
+# By two processes, each file by one of them: most tests use one core.
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 test-all: $(READY)
 	$(VENV)/bin/python -m pytest -m ""

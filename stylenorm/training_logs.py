@@ -102,7 +102,8 @@ def _board(folder: Path, step: int, wanted: str):
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        told = f"TensorBoard cannot write into {folder}, whose name is no UTF-8"
+        named = str(folder).encode(errors="backslashreplace").decode()  # so that logs can hold it
+        told = f"TensorBoard cannot write into {named}, whose name is no UTF-8"
         if wanted == "on":
             raise StylenormError(f"{told}; give another --out, or leave --tensorboard out") from None
         logging.getLogger("stylenorm").warning("stylenorm: %s; the training goes on without its logs", told)
