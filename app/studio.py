@@ -285,7 +285,7 @@ class Studio:
         return before, after
 
     def finish(self, visitor: str, photo: str | None, wish: Wish, format: str, quality: int, page: str = "stylize") -> Path:
-        """The painting at full size, as a file of ``format``, with the photograph's EXIF and colour profile."""
+        """The painting at full size, as a file of ``format``, with the photograph's EXIF, XMP and colour profile."""
         check_format(format, quality)
         sample = self._start(visitor, photo, wish, page, small=wish.closer)  # so that the file is what the preview showed
         image = self._paint(photo, wish, wish.size, sample)

@@ -108,7 +108,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, format="jpeg", quality=95,
         request: gr.Request = None,
     ):  # fmt: skip
-        """Paint a photograph at full size and return the file, with the photograph's EXIF and colour profile.
+        """Paint a photograph at full size and return the file, with the photograph's EXIF, XMP and colour profile.
 
         photo: the photograph. style, style_2...4: names from /styles, or ":painting" or ":file" for what is uploaded
         as painting or style_file; the shares say how much of each. strength: 0 is the photograph, 1 the painting.

@@ -79,7 +79,7 @@ StyleSize = Annotated[
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and HEIC.")]
 Strip = Annotated[
-    bool, typer.Option("--strip", help="Leave out EXIF, GPS and all else that tells of the photographer; colours stay.")
+    bool, typer.Option("--strip", help="Leave out EXIF, XMP, IPTC, GPS and all else that tells of the photographer; colours stay.")
 ]
 
 

@@ -14,10 +14,11 @@ from PIL import ExifTags, Image
 from stylenorm.colour import to_srgb
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError
-from stylenorm.exif import clean_exif, read_dpi, read_exif, stored_exif
+from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
+from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
 MAX_PIXELS = 200_000_000  # unless $STYLENORM_MEGAPIXELS or the caller says otherwise
 
@@ -51,6 +52,8 @@ class Picture:
         the file's hidden ones (see `_fill_hidden`).
     alpha: "L", upright, or None.
     exif: bytes with orientation 1 and no thumbnail, or None.
+    xmp: the packet, with what stays true of another picture of this size, or None.
+    iptc: data sets (IIM) without previews, or None.
     icc: the file's RGB profile, or None if there is none, or one of another colour space.
     dpi: (x, y), or None.
     deep: what has more than 8 bits: uint16 (H,W,3), or (H,W,4) with alpha, upright, sRGB. rgb and alpha
@@ -67,6 +70,8 @@ class Picture:
     format: str | None = None
     name: str = "the picture"
     deep: np.ndarray | None = field(default=None, repr=False, compare=False)
+    xmp: bytes | None = field(default=None, repr=False)
+    iptc: bytes | None = field(default=None, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -324,4 +329,12 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
         deep=deep,
         format={"MPO": "jpeg", "HEIF": "heic"}.get(image.format, (image.format or "").lower() or None),
         name=name,
+        xmp=clean_xmp(stored_xmp(image, exif_bytes), same_place=not _was_turned(image, exif_bytes, turn)),
+        iptc=stored_iptc(image, exif_bytes),
     )
+
+
+def _was_turned(image: Image.Image, exif_bytes: bytes | None, turn: Image.Transpose | None) -> bool:
+    """Whether the decoded image lies otherwise than in its file, by `turn` or by the reader already (TIFF, HEIC)."""
+    before = image.info.get("original_orientation") or (orientation(exif_bytes) if image.format == "TIFF" else None)
+    return turn is not None or before in TURNS

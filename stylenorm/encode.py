@@ -11,6 +11,7 @@ from io import BytesIO
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stylenorm import depth, tiffs
 from stylenorm.colour import deep_from_srgb, from_srgb
@@ -18,6 +19,7 @@ from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi
 from stylenorm.tensors import need_rgb
+from stylenorm.xmp import clean_iptc, clean_xmp, iptc_segment, tiff_tags
 
 # suffix -> name of the format to write
 FORMATS = {
@@ -37,12 +39,12 @@ LOSSY = ("jpeg", "webp", "avif", "heic")
 
 
 def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = False) -> Image.Image:
-    """Put the picture's alpha, profile, EXIF and dpi around a stylized image.
+    """Put the picture's alpha, profile, EXIF, XMP, IPTC and dpi around a stylized image.
 
     rgb: "RGB", or an array uint16 (H,W,3); sRGB, of any size; the alpha and the sizes in EXIF follow it.
-    strip: leave the EXIF out, and with it when and where the photograph was taken.
+    strip: leave EXIF, XMP and IPTC out, and with them by whom, when and where the photograph was taken.
     Returns "RGB", or "RGBA" if the picture has alpha, in the colours of the picture's own RGB
-    profile if it has one, else sRGB. Its `.info` holds icc_profile, exif and dpi as `write_picture`
+    profile if it has one, else sRGB. Its `.info` holds icc_profile, exif, xmp, iptc and dpi as `write_picture`
     takes them; of an array also `deep`, the 16 bits that the image shows 8 of; and nothing else.
     """
     if isinstance(rgb, np.ndarray):
@@ -51,7 +53,8 @@ def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = Fal
         result, deep = _result(picture, rgb), None
     same = result.size == picture.size
     exif = picture.exif if same else clean_exif(picture.exif, result.size)
-    info = {"icc_profile": picture.icc, "exif": exif, "dpi": picture.dpi}
+    xmp = picture.xmp if same else clean_xmp(picture.xmp, same_place=False)
+    info = {"icc_profile": picture.icc, "exif": exif, "dpi": picture.dpi} | ({} if strip else {"xmp": xmp, "iptc": picture.iptc})
     result.info = {key: value for key, value in info.items() if value}
     if strip:
         result.info["exif"] = b""  # not even one made for the dpi, see _options
@@ -80,7 +83,7 @@ def _deep_result(picture: Picture, rgb: np.ndarray) -> tuple[Image.Image, np.nda
 
 
 def write_picture(image: Image.Image, target, *, format: str | None = None, quality: int = 95) -> None:
-    """Write an image with its profile, EXIF and dpi (from `.info`) to a path or a binary file.
+    """Write an image with its profile, EXIF, XMP, IPTC and dpi (from `.info`) to a path or a binary file.
 
     target: a path, whose suffix tells the format (see FORMATS), or a file object.
     format: "jpeg", "png", "webp", "tiff", "avif" or "heic", over the suffix.
@@ -88,9 +91,9 @@ def write_picture(image: Image.Image, target, *, format: str | None = None, qual
         (4:2:0, all that the one has and that every reader of the other knows); PNG and TIFF lose nothing.
 
     PNG and TIFF get the 16 bits in `.info["deep"]`, as long as the pixels are theirs; all else gets
-    the image's 8. JPEG has no transparency: the image is laid on white. EXIF too long for a JPEG is left out. A
-    path is never half-written: the file appears whole, under the mode a new file gets, or not at
-    all. Raises ImageError, and leaves nothing behind.
+    the image's 8. JPEG has no transparency: the image is laid on white. EXIF, XMP or IPTC too long for a JPEG is left out,
+    and IPTC where there is no place for it, in all but JPEG and TIFF. A path is never half-written: the file appears
+    whole, under the mode a new file gets, or not at all. Raises ImageError, and leaves nothing behind.
     """
     name = printable(name_of(target))
     format = _format_of(target, format, name)
@@ -120,7 +123,7 @@ def _format_of(target, format: str | None, name: str) -> str:
 
 # The longest side that a format holds; Pillow's own messages for it are riddles.
 LONGEST_SIDE = {"jpeg": 65500, "webp": 16383}
-LONGEST_EXIF_IN_JPEG = 65533
+LONGEST_EXIF_IN_JPEG, LONGEST_XMP_IN_JPEG = 65533, 65504
 
 
 def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:
@@ -134,10 +137,12 @@ def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:
             image = rewrap(picture, picture.rgb)
         if format == "jpeg":
             image = _on_white(image)
-        options = _options(image.info, format, quality)
-        exif = options.pop("exif", None) if format == "tiff" else None
+        options = _options(image.info, format, quality) | _told(image.info, format)
+        if format != "tiff":
+            return _saved(image, format, options)
+        exif, more = options.pop("exif", None), tiff_tags(options.pop("xmp", None), options.pop("iptc", None))
         data = _saved(image, format, options)
-        return hang_on(exif, data) if exif else data
+        return hang_on(exif, data, more) if exif or more else data
     except ImageError:
         raise
     except Exception as error:  # as with decoders
@@ -154,7 +159,9 @@ def _saved(image: Image.Image, format: str, options: dict) -> bytes:
     if format == "heic":
         plain = image.copy()  # the plugin would take EXIF from its info, and takes the profile from nowhere else
         plain.info = {"icc_profile": options["icc_profile"]} if "icc_profile" in options else {}
-        _heif_plugin().from_pillow(plain).save(buffer, quality=options["quality"], exif=options.get("exif"))
+        _heif_plugin().from_pillow(plain).save(
+            buffer, quality=options["quality"], exif=options.get("exif"), xmp=options.get("xmp")
+        )
     else:
         image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -192,6 +199,20 @@ def _options(info: dict, format: str, quality: int) -> dict:
     if format == "tiff":
         options["compression"] = "tiff_deflate"
     return {key: value for key, value in options.items() if value is not None}
+
+
+def _told(info: dict, format: str) -> dict:
+    """Arguments for Image.save that hold XMP and IPTC; of TIFF, "xmp" and "iptc"."""
+    xmp, iptc = info.get("xmp"), clean_iptc(info.get("iptc"))
+    if not isinstance(xmp, bytes) or format == "jpeg" and len(xmp) > LONGEST_XMP_IN_JPEG:
+        xmp = None
+    told = {"xmp": xmp, "iptc": iptc if format == "tiff" else None}
+    if format == "png" and told.pop("xmp"):
+        told["pnginfo"] = PngInfo()
+        told["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
+    if format == "jpeg" and iptc:
+        told["extra"] = iptc_segment(iptc)
+    return {key: value for key, value in told.items() if value}
 
 
 def _store(data: bytes, path: str, name: str) -> None:

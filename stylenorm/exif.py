@@ -71,6 +71,13 @@ def clean_exif(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
     return pack_exif(tree, order) if tree else None
 
 
+def orientation(exif: bytes | None) -> int | None:
+    """How the picture lies in its file, 1 to 8, by EXIF or a whole TIFF; None if it does not say."""
+    tree, order = parse_exif(exif)
+    kind, _, value = tree.get(ExifTags.Base.Orientation, (None, 0, b""))
+    return struct.unpack_from(order + "H", value)[0] if kind == SHORT else None
+
+
 def parse_exif(exif: bytes | None) -> tuple[dict, str]:
     """({tag: (type, count, bytes), or a directory again}, byte order), of EXIF or a whole TIFF.
 
@@ -153,15 +160,15 @@ def exif_with_dpi(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
     return pack_exif(tree, order)
 
 
-def hang_on(exif: bytes, tiff: bytes) -> bytes:
-    """The TIFF with the tags of EXIF, which Pillow cannot put into a compressed one.
+def hang_on(exif: bytes | None, tiff: bytes, more: dict) -> bytes:
+    """The TIFF with the tags of EXIF and ``more`` of bytes, which Pillow cannot put into a compressed one.
 
     A new main directory goes to the end of the file, where both have room.
     """
     tree, order = parse_exif(exif)
     main, tiff_order = parse_exif(tiff)
     longer = bytearray(tiff)
-    append_main(longer, (tree if order == tiff_order else reorder(tree)) | main, tiff_order)
+    append_main(longer, (tree if order == tiff_order else reorder(tree)) | more | main, tiff_order)
     return bytes(longer)
 
 

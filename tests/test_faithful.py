@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, IptcImagePlugin, PngImagePlugin
 from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, raw_png, raw_tiff, saved, smooth, turned
 
 from stylenorm import Stylizer
 from stylenorm.cli import main
-from stylenorm.images import read_picture
+from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.tiffs import page_count
 
 exifread = pytest.importorskip("exifread")
@@ -286,6 +289,174 @@ def test_strip_is_a_setting_of_a_batch_only_where_it_is_wanted(weights, tmp_path
     assert '"strip"' not in next((tmp_path / "out").glob("*.jsonl")).read_text()  # as older versions wrote it
     assert main([str(w) for w in (*words, "--strip")]) == 2
     assert "strip unset instead of on" in capsys.readouterr().err
+
+
+# ---- XMP and IPTC ------------------------------------------------------------------------------
+
+WRITTEN = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="Some Program 9.1">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:tiff="http://ns.adobe.com/tiff/1.0/"
+    xmlns:exif="http://ns.adobe.com/exif/1.0/"
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/"
+    xmlns:GCamera="http://ns.google.com/photos/1.0/camera/"
+    xmlns:GPano="http://ns.google.com/photos/1.0/panorama/"
+    xmlns:xmpGImg="http://ns.adobe.com/xap/1.0/g/img/"
+    xmlns:xmpNote="http://ns.adobe.com/xmp/note/"
+    xmp:Rating="4" xmp:CreatorTool="Some Program 9.1"
+    tiff:Orientation="6" tiff:ImageWidth="9999" tiff:Make="Maker &amp; Sons"
+    crs:Exposure2012="+1.00" GCamera:MotionPhoto="1" xmpNote:HasExtendedXMP="0123456789ABCDEF0123456789ABCDEF"
+    GPano:FullPanoWidthPixels="64">
+   <dc:title><rdf:Alt><rdf:li xml:lang="x-default">Fog over the Elbe – 霞</rdf:li></rdf:Alt></dc:title>
+   <dc:subject><rdf:Bag><rdf:li>fog</rdf:li><rdf:li>river</rdf:li></rdf:Bag></dc:subject>
+   <exif:PixelXDimension>9999</exif:PixelXDimension>
+   <xmp:Thumbnails><rdf:Alt><rdf:li rdf:parseType="Resource"><xmpGImg:image>T0xEUElDVFVSRQ==</xmpGImg:image></rdf:li></rdf:Alt></xmp:Thumbnails>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+""" + " " * 2000 + '<?xpacket end="w"?>'
+GONE = ("Orientation", "9999", "crs:E", "MotionPhoto=", "HasExtended", "T0xE", "xmptk")
+DC, XAP = "{http://purl.org/dc/elements/1.1/}", "{http://ns.adobe.com/xap/1.0/}"
+
+
+def data_set(record: int, number: int, value: bytes) -> bytes:
+    size = struct.pack(">H", len(value)) if len(value) < 32768 else struct.pack(">HI", 0x8004, len(value))
+    return struct.pack(">BBB", 0x1C, record, number) + size + value
+
+
+CAPTION = data_set(1, 90, b"\x1b%G") + data_set(2, 0, b"\0\4") + data_set(2, 120, "Fog over the Elbe –".encode())
+PREVIEW = data_set(2, 200, b"\0\1") + data_set(2, 202, b"OLDPICTURE" * 4000)
+
+
+def captioned(format: str, orientation: int = 1) -> bytes:
+    options = {"exif": photo_exif(orientation), "xmp": WRITTEN.encode()}
+    if format == "jpeg":
+        block = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(CAPTION + PREVIEW)) + CAPTION + PREVIEW
+        options["extra"] = b"\xff\xed" + struct.pack(">H", len(block) + 16) + b"Photoshop 3.0\0" + block
+    if format == "png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", WRITTEN)
+    if format == "tiff":
+        exif = Image.Exif()
+        exif.load(options["exif"])
+        exif[700], exif[33723] = options.pop("xmp"), CAPTION + PREVIEW
+        options["exif"] = exif
+    return encoded(smooth(), format, **options)
+
+
+def packet_in(image: Image.Image) -> bytes:
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    return packet.encode() if isinstance(packet, str) else packet
+
+
+def told_by(packet: bytes) -> dict:
+    """Title, keywords and rating of a packet, by another reader of XML."""
+    root = ElementTree.fromstring(packet)
+    described = root.find(".//{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    items = {name: [li.text for li in described.iterfind(f"{DC}{name}/*/*")] for name in ("title", "subject")}
+    return items | {"rating": described.get(f"{XAP}Rating"), "make": described.get("{http://ns.adobe.com/tiff/1.0/}Make")}
+
+
+TOLD = {"title": ["Fog over the Elbe – 霞"], "subject": ["fog", "river"], "rating": "4", "make": "Maker & Sons"}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_title_keywords_and_rating_of_xmp_stay(weights, tmp_path, format):
+    (tmp_path / "a").write_bytes(captioned(format, 6))
+    for target in FORMATS:
+        painted = tmp_path / f"b.{target}"
+        assert paint(weights, tmp_path / "a", painted) == 0
+        packet = packet_in(opened(painted))
+        assert told_by(packet) == TOLD
+        assert not [word for word in GONE if word.encode() in packet] and b"PanoWidthPixels=" not in packet  # it is turned
+        assert opened(painted).getexif().get(0x0112, 1) == 1
+
+
+def test_a_panorama_stays_one_as_long_as_it_is_as_large(weights, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(captioned("jpeg"))
+    for words, stays in (((), True), (("--size", "32"), False)):
+        assert paint(weights, tmp_path / "a.jpg", tmp_path / "b.jpg", *words) == 0
+        packet = packet_in(opened(tmp_path / "b.jpg"))
+        assert (b'GPano:FullPanoWidthPixels="64"' in packet) is stays and told_by(packet) == TOLD
+
+
+@pytest.mark.parametrize("source", ["jpeg", "tiff"])
+def test_captions_of_iptc_stay_in_jpeg_and_tiff_without_the_old_preview(weights, tmp_path, source):
+    (tmp_path / "a").write_bytes(captioned(source))
+    for target in ("jpeg", "tiff"):
+        painted = tmp_path / f"b.{target}"
+        assert paint(weights, tmp_path / "a", painted) == 0
+        image = opened(painted)
+        assert (image.info["photoshop"][0x0404] if target == "jpeg" else image.tag_v2[33723]) == CAPTION
+        if source == "jpeg":  # Pillow has the shape of IPTC from the tag, too
+            told = IptcImagePlugin.getiptcinfo(image)
+            assert told[2, 120] == "Fog over the Elbe –".encode() and (2, 202) not in told
+
+
+def test_sixteen_bits_keep_xmp(weights, tmp_path):
+    samples = np.linspace(0, 65535, 40 * 30 * 3).astype(np.uint16).reshape(40, 30, 3)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", metadata=None, extratags=[
+        (700, 1, len(WRITTEN.encode()), WRITTEN.encode(), True), (33723, 7, len(CAPTION), CAPTION, True)
+    ])  # fmt: skip
+    for target in ("png", "tif"):
+        assert paint(weights, tmp_path / "a.tif", tmp_path / f"b.{target}") == 0
+        image = opened(tmp_path / f"b.{target}")
+        assert told_by(packet_in(image)) == TOLD
+    assert image.tag_v2[33723] == CAPTION and tifffile.imread(tmp_path / "b.tif").dtype == np.uint16
+
+
+BROKEN_PACKETS = {
+    "no XML": b"\xff\xd8 nothing",
+    "cut short": WRITTEN.encode()[:900],
+    "entities": b'<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">]>' + WRITTEN.replace("Elbe", "&a;")[55:].encode(),
+    "UTF-16": WRITTEN.encode("utf-16"),
+    "deep": b"<a>" * 50_000 + b"</a>" * 50_000,
+    "nothing that stays": b"<r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><r:Description r:about=''/></r:RDF>",
+    "an unknown prefix": WRITTEN.replace('xmlns:dc="http://purl.org/dc/elements/1.1/"', "").encode(),
+    "5 megabytes": WRITTEN.replace("Elbe", "Elbe" * 1_200_000).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_PACKETS)
+def test_a_broken_packet_is_left_out_and_the_picture_painted(weights, tmp_path, kind):
+    smooth().save(tmp_path / "a.webp", xmp=BROKEN_PACKETS[kind])
+    assert paint(weights, tmp_path / "a.webp", tmp_path / "b.jpg") == 0
+    assert not opened(tmp_path / "b.jpg").info.get("xmp")
+
+
+def test_what_is_too_long_for_a_jpeg_is_left_out_of_it(weights, tmp_path):
+    long = WRITTEN.replace("Elbe", "Elbe" * 20_000)
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", long)
+    smooth().save(tmp_path / "a.png", pnginfo=text)
+    assert paint(weights, tmp_path / "a.png", tmp_path / "b.jpg") == 0
+    assert paint(weights, tmp_path / "a.png", tmp_path / "b.webp") == 0
+    assert "xmp" not in opened(tmp_path / "b.jpg").info
+    assert len(packet_in(opened(tmp_path / "b.webp"))) > 80_000
+    picture = read_picture(smooth())
+    image = rewrap(picture, picture.rgb)
+    image.info["iptc"] = data_set(2, 120, b"word " * 14_000)
+    write_picture(image, tmp_path / "c.jpg")
+    write_picture(image, tmp_path / "c.tif")
+    assert not opened(tmp_path / "c.jpg").info.get("photoshop") and len(opened(tmp_path / "c.tif").tag_v2[33723]) > 70_000
+
+
+@pytest.mark.skipif(not shutil.which("exiftool"), reason="there is no exiftool")
+@pytest.mark.parametrize("target", FORMATS)
+def test_exiftool_reads_the_words_and_complains_of_nothing(weights, tmp_path, target):
+    (tmp_path / "a.jpg").write_bytes(captioned("jpeg", 6))
+    painted = tmp_path / f"b.{target}"
+    assert paint(weights, tmp_path / "a.jpg", painted) == 0
+    command = ["exiftool", "-json", "-G1", "-n", painted]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)[0]
+    assert told["XMP-dc:Title"] == TOLD["title"][0] and told["XMP-dc:Subject"] == ["fog", "river"] and told["XMP-xmp:Rating"] == 4
+    if target in ("jpeg", "tiff"):
+        assert told["IPTC:Caption-Abstract"] == "Fog over the Elbe –"
+    assert not {key for key in told if "Thumbnail" in key or "Preview" in key}
+    assert "MakerNote" in told.get("ExifTool:Warning", "MakerNote")  # of the made-up EXIF
 
 
 # ---- odd files ---------------------------------------------------------------------------------

@@ -1,0 +1,172 @@
+"""XMP and IPTC: title, caption, keywords, rating and rights, which photo software keeps beside EXIF.
+
+Of an XMP packet those properties stay that are still true of the painted picture (Adobe, XMP Specification, part 1,
+2012). A list of what may stay, as in `exif`: others tell of a film behind a photograph, of a depth map, a smaller copy
+of the old picture or how to develop a raw file, which the new file has not got.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+from PIL import Image
+
+from stylenorm.exif import parse_exif
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+SYNTAX = (RDF, "http://www.w3.org/2000/xmlns/", "http://www.w3.org/XML/1998/namespace", "adobe:ns:meta/")
+TIFF = "http://ns.adobe.com/tiff/1.0/"
+EXIF = "http://ns.adobe.com/exif/1.0/"
+BASIC = "http://ns.adobe.com/xap/1.0/"
+
+# Namespaces of which all may stay but these properties
+LEFT_OUT = {
+    "http://purl.org/dc/elements/1.1/": {"format"},
+    BASIC: {"Thumbnails"},
+    "http://ns.adobe.com/xap/1.0/rights/": (),
+    "http://ns.adobe.com/photoshop/1.0/": {"ICCProfile", "ColorMode", "LegacyIPTCDigest", "DocumentAncestors", "TextLayers"},
+    "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": (),
+    "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": {"ImageRegion"},
+    EXIF: {"PixelXDimension", "PixelYDimension", "ColorSpace", "NativeDigest", "ComponentsConfiguration", "CompressedBitsPerPixel"},
+    "http://cipa.jp/exif/1.0/": (),
+    "http://ns.adobe.com/exif/1.0/aux/": {"NeutralDensityFactor", "EnhanceDetailsAlreadyApplied"},
+    "http://ns.adobe.com/lightroom/1.0/": (),
+    "http://ns.useplus.org/ldf/xmp/1.0/": (),
+    "http://creativecommons.org/ns#": (),
+    "http://www.digikam.org/ns/1.0/": {"ImageHistory", "ImageUniqueID"},
+    "http://ns.microsoft.com/photo/1.0/": (),
+    "http://ns.microsoft.com/photo/1.0": (),
+    "http://ns.acdsee.com/iptc/1.0/": (),
+    "http://www.metadataworkinggroup.com/schemas/keywords/": (),
+}
+KEPT_OF_TIFF = {"Make", "Model", "Artist", "Copyright", "ImageDescription", "DateTime"}
+# Places in the picture, of faces or of a whole sphere: true as long as it lies as it lay and is as large.
+PLACES = {
+    "http://ns.google.com/photos/1.0/panorama/",
+    "http://www.metadataworkinggroup.com/schemas/regions/",
+    "http://ns.microsoft.com/photo/1.2/",
+}
+LONGEST_PACKET = 4_000_000  # bytes; they have a few thousand
+WRAPPED = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{}\n<?xpacket end="w"?>'
+
+XMP_TAG, IPTC_TAG = 700, 33723  # of TIFF
+BYTE, UNDEFINED = 1, 7
+PHOTOSHOP, IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+MARK = 0x1C  # in front of each data set of IPTC
+PREVIEWS = (200, 201, 202)  # a smaller copy of the picture as it was
+
+
+def stored_xmp(image: Image.Image, exif: bytes | None) -> bytes | None:
+    """The image's XMP packet as its file has it. exif: of a TIFF, the whole file."""
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+    if not packet and image.format == "TIFF":
+        packet = _tag(exif, XMP_TAG)
+    return packet.encode(errors="replace") if isinstance(packet, str) else packet
+
+
+def stored_iptc(image: Image.Image, exif: bytes | None) -> bytes | None:
+    """The image's IPTC data sets (IIM 4.2), without previews. exif: of a TIFF, the whole file."""
+    resources = image.info.get("photoshop")
+    found = resources.get(IPTC_RESOURCE) if isinstance(resources, dict) else image.info.get("iptc")
+    return clean_iptc(_tag(exif, IPTC_TAG) if image.format == "TIFF" else found)
+
+
+def _tag(tiff: bytes | None, tag: int) -> bytes | None:
+    tree, _ = parse_exif(tiff)
+    return tree[tag][2] if tag in tree else None
+
+
+def clean_xmp(packet: bytes | None, same_place: bool) -> bytes | None:
+    """The packet with the properties that stay, or None if there are none, or it is none.
+
+    same_place: the picture is as large as it was, and not turned.
+    """
+    if not isinstance(packet, bytes) or len(packet) > LONGEST_PACKET:
+        return None
+    from xml.dom import minidom  # keeps prefixes as they are; few pictures have XMP
+    from xml.parsers.expat import ExpatError
+
+    with suppress(ExpatError, UnicodeDecodeError, RecursionError, ValueError):
+        text = packet.rstrip(b"\0").decode("utf-8-sig").strip()
+        if "<!DOCTYPE" in text:  # XMP has none, and entities could grow without end
+            return None
+        root = minidom.parseString(text.encode()).documentElement
+        if root is not None and _clean(root, same_place):
+            return WRAPPED.format(root.toxml()).encode()
+    return None
+
+
+def _clean(root, same_place: bool) -> bool:
+    """Take out of an XML tree what does not stay. Returns whether a property is left."""
+    left = 0
+    whole = [root] if root.namespaceURI == RDF else root.getElementsByTagNameNS(RDF, "RDF")
+    for described in whole:
+        for node in list(described.childNodes):
+            if node.nodeType == node.ELEMENT_NODE:
+                left += _clean_description(node, same_place)
+    for name in [name for name in root.attributes.keys() if not name.startswith("xmlns")]:
+        root.removeAttribute(name)  # which program wrote it
+    return left > 0
+
+
+def _clean_description(node, same_place: bool) -> int:
+    left = 0
+    for i in reversed(range(node.attributes.length)):
+        item = node.attributes.item(i)
+        if item.namespaceURI in SYNTAX or not item.prefix:
+            continue
+        if _stays(item, same_place):
+            left += 1
+        else:
+            node.removeAttributeNode(item)
+    for child in list(node.childNodes):
+        if child.nodeType == child.ELEMENT_NODE and _stays(child, same_place):
+            left += 1
+        elif child.nodeType != child.TEXT_NODE:
+            node.removeChild(child)
+    return left
+
+
+def _stays(node, same_place: bool) -> bool:
+    space, name = node.namespaceURI, node.localName
+    if space == TIFF:
+        return name in KEPT_OF_TIFF
+    if space in PLACES:
+        return same_place
+    return space in LEFT_OUT and name not in LEFT_OUT[space]
+
+
+def clean_iptc(data: bytes | None) -> bytes | None:
+    """The data sets of records 1 and 2 but for the previews; None if there are none."""
+    if not isinstance(data, (bytes, bytearray)):
+        return None
+    kept, at = bytearray(), 0
+    with suppress(struct.error):
+        while at + 5 <= len(data) and data[at] == MARK:
+            record, number, size = struct.unpack_from(">BBH", data, at + 1)
+            start = at + 5
+            if size & 0x8000:  # an extended data set: that many bytes hold its size
+                count = size & 0x7FFF
+                size = int.from_bytes(data[start : start + count], "big")
+                start += count
+            end = start + size
+            if end > len(data):
+                break
+            if record in (1, 2) and not (record == 2 and number in PREVIEWS):
+                kept += data[at:end]
+            at = end
+    return bytes(kept) or None
+
+
+def iptc_segment(iptc: bytes) -> bytes | None:
+    """The segment of a JPEG that holds IPTC, as Photoshop lays it out; None if it is too long for one."""
+    resource = b"8BIM" + struct.pack(">HHI", IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    size = 2 + len(PHOTOSHOP) + len(resource)
+    return b"\xff\xed" + struct.pack(">H", size) + PHOTOSHOP + resource if size <= 65535 else None
+
+
+def tiff_tags(xmp: bytes | None, iptc: bytes | None) -> dict:
+    """Both as tags of a TIFF's main directory."""
+    tags = {XMP_TAG: (BYTE, xmp), IPTC_TAG: (UNDEFINED, iptc)}
+    return {tag: (kind, len(value), value) for tag, (kind, value) in tags.items() if value}
