@@ -1031,3 +1031,13 @@ sys.exit(f"{words}: {found}" if found else 0)
 """
     result = python("-c", code, "stylize", "--help")
     assert result.returncode == 0, result.stderr
+
+
+def test_a_command_that_ends_its_process_does_not_look_for_garbage_first():
+    asks = (
+        "import gc, sys; from stylenorm.cli import main; n = gc.get_freeze_count(); "
+        "sys.argv = ['stylenorm', '--version']; main({}); print(gc.get_freeze_count() > n)"
+    )
+    for arguments, frozen in (("", "True"), ("['--version']", "False")):  # another program's process goes on
+        run = subprocess.run([sys.executable, "-c", asks.format(arguments)], capture_output=True, text=True, check=True)
+        assert run.stdout.split()[-1] == frozen
