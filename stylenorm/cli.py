@@ -83,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "stylenorm"):
+            raise
+        complain(f"this needs {error.name}, which is not installed: pip install -c constraints.txt -e . installs all that is needed")
+        return 2
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return 2

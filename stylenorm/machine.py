@@ -68,9 +68,12 @@ def processor() -> str:
 
 def may_have_gpu() -> bool:
     """Whether torch might find a GPU here, asked without importing it: False only where there is surely none."""
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:  # painting in a named style does without it
+        return False
     if sys.platform == "darwin":
         return True
-    version = Path(find_spec("torch").origin).with_name("version.py")
+    version = Path(torch.origin).with_name("version.py")
     with suppress(OSError):
         if set(re.findall(r"^(?:cuda|hip|rocm)\b.*= *(.+)$", version.read_text(), re.M)) == {"None"}:  # a build for CPUs
             return False

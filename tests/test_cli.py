@@ -1041,3 +1041,16 @@ def test_a_command_that_ends_its_process_does_not_look_for_garbage_first():
     for arguments, frozen in (("", "True"), ("['--version']", "False")):  # another program's process goes on
         run = subprocess.run([sys.executable, "-c", asks.format(arguments)], capture_output=True, text=True, check=True)
         assert run.stdout.split()[-1] == frozen
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+def test_without_torch_a_named_style_is_painted_and_all_else_says_what_is_missing(weights, photo, tmp_path):
+    def run(*words):
+        code = "import sys; sys.modules['torch'] = None; from stylenorm.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, "stylize", photo, "-o", tmp_path / "a.png", "--style", "red-hill", "--weights", weights]
+        return subprocess.run([str(w) for w in (*command, *words)], capture_output=True, text=True)
+
+    assert run().returncode == 0 and Image.open(tmp_path / "a.png").size == Image.open(photo).size
+    ended = run("--strength", "0.5")
+    assert ended.returncode == 2 and ended.stderr.startswith("stylenorm: this needs torch, which is not installed")
+    assert len(ended.stderr.splitlines()) == 1
