@@ -18,6 +18,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
 from stylenorm.drafts import draft_of
+from stylenorm.encode import save_options
 from stylenorm.errors import ImageError
 from stylenorm.formats import ANIMATABLE
 from stylenorm.images import Picture, opened, read_picture, rewrap
@@ -78,7 +79,7 @@ def write_animation(
     """Paint every frame of ``source`` into the open ``file``, and return the first of them.
 
     begin: called with None and then with the pooled moments; gives a `stylenorm.engine.Stream`. format: "gif",
-    "webp" or "png". quality: of WebP. strip: without EXIF. name: of the source, for messages, by default its path.
+    "webp" or "png". quality: of WebP. strip: without EXIF and XMP. name: of the source, for messages, by default its path.
     """
     name = name or str(source)
     survey, stream = Survey(), begin(None)
@@ -220,19 +221,15 @@ class Film(Image.Image):
 def write_webp(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     first = next(paintings)
     film = Film(chain([first], paintings), len(survey.durations))
-    film.save(file, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, quality=quality, **_about(first))
+    film.save(file, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, **save_options(first.info, "webp", quality))
     return first
 
 
 def write_png(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     first, *more = (p.convert("RGBA" if survey.clear else "RGB") for p in paintings)
     options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": 0}
-    first.save(file, "PNG", save_all=True, append_images=more, **options, **_about(first))
+    first.save(file, "PNG", save_all=True, append_images=more, **options, **save_options(first.info, "png", quality))
     return first
-
-
-def _about(image: Image.Image) -> dict:
-    return {k: v for k, v in image.info.items() if k in ("icc_profile", "exif")}
 
 
 WRITERS = {"gif": write_gif, "webp": write_webp, "png": write_png}

@@ -137,7 +137,7 @@ def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:
             image = rewrap(picture, picture.rgb)
         if format == "jpeg":
             image = _on_white(image)
-        options = _options(image.info, format, quality) | _told(image.info, format)
+        options = save_options(image.info, format, quality)
         if format != "tiff":
             return _saved(image, format, options)
         exif, more = options.pop("exif", None), tiff_tags(options.pop("xmp", None), options.pop("iptc", None))
@@ -183,8 +183,13 @@ def _on_white(image: Image.Image) -> Image.Image:
     return flat
 
 
+def save_options(info: dict, format: str, quality: int) -> dict:
+    """Arguments for Image.save that hold what `.info` holds; of TIFF, XMP and IPTC are "xmp" and "iptc"."""
+    return _options(info, format, quality) | _told(info, format)
+
+
 def _options(info: dict, format: str, quality: int) -> dict:
-    """Arguments for Image.save; each format wants them differently."""
+    """Those for all but XMP and IPTC; each format wants them differently."""
     options = {"icc_profile": info.get("icc_profile"), "dpi": read_dpi(info.get("dpi"), Image.Exif())}
     exif = info.get("exif")
     if format in ("webp", "avif", "heic") and options["dpi"] and exif != b"":  # no field for dpi but that in EXIF
@@ -202,7 +207,7 @@ def _options(info: dict, format: str, quality: int) -> dict:
 
 
 def _told(info: dict, format: str) -> dict:
-    """Arguments for Image.save that hold XMP and IPTC; of TIFF, "xmp" and "iptc"."""
+    """Those for XMP and IPTC."""
     xmp, iptc = info.get("xmp"), clean_iptc(info.get("iptc"))
     if not isinstance(xmp, bytes) or format == "jpeg" and len(xmp) > LONGEST_XMP_IN_JPEG:
         xmp = None

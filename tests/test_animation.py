@@ -20,6 +20,10 @@ from stylenorm.jobs import Job, is_moving, plan
 torch.set_num_threads(1)
 TIMES = [40, 90, 130, 70]
 
+XMP = b"""<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" crs:Exposure2012="1"
+ xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/">
+ <dc:subject><rdf:Bag><rdf:li>fog</rdf:li></rdf:Bag></dc:subject></rdf:Description></rdf:RDF>"""
+
 
 @pytest.fixture(scope="module")
 def stylizer(weights):
@@ -152,6 +156,18 @@ def test_an_animation_cut_short_is_told_and_nothing_is_written(stylizer, tmp_pat
     with pytest.raises(ImageError, match=r"in\.webp"):
         paint_animation(path, tmp_path / "out.gif", begin(stylizer))
     assert not (tmp_path / "out.gif").exists()
+
+
+@pytest.mark.parametrize("target", ["webp", "png"])
+def test_an_animation_keeps_exif_and_xmp_as_a_still_does_and_strip_leaves_them_out(stylizer, tmp_path, target):
+    exif = Image.Exif()
+    exif[0x8298] = "Ada"
+    path = animation(tmp_path / "in.webp", exif=exif, xmp=XMP)
+    for strip in (False, True):
+        paint_animation(path, out := tmp_path / f"out.{target}", begin(stylizer), strip=strip)
+        data = out.read_bytes()
+        assert (b"<rdf:li>fog</rdf:li>" in data) is (Image.open(out).getexif().get(0x8298) == "Ada") is not strip
+        assert b"crs:" not in data and len(read(out)[0]) == 4
 
 
 def test_hundredths_keep_the_sum():
