@@ -320,16 +320,17 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
         if deep is not None:
             hidden = np.asarray(alpha) < TRUSTED_ALPHA
             deep[hidden, :3] = np.asarray(rgb)[hidden].astype(np.uint16) * 257
+    same_place = not _was_turned(image, exif_bytes, turn)
     return Picture(
         rgb=rgb,
         alpha=alpha,
-        exif=clean_exif(exif_bytes, rgb.size),
+        exif=clean_exif(exif_bytes, rgb.size, same_place),
         icc=icc,
         dpi=read_dpi(image.info.get("dpi"), exif),
         deep=deep,
         format={"MPO": "jpeg", "HEIF": "heic"}.get(image.format, (image.format or "").lower() or None),
         name=name,
-        xmp=clean_xmp(stored_xmp(image, exif_bytes), same_place=not _was_turned(image, exif_bytes, turn)),
+        xmp=clean_xmp(stored_xmp(image, exif_bytes), same_place),
         iptc=stored_iptc(image, exif_bytes),
     )
 

@@ -25,6 +25,8 @@ KEPT_TAGS = {
     *DIRECTORIES,
 }
 
+SUBJECT = (0x9214, 0xA214)  # its area and its location, px in the file's picture
+
 # Bytes of one value of each TIFF type, and of the numbers that it is made of.
 SHORT, LONG, RATIONAL = 3, 4, 5
 VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -53,16 +55,18 @@ def stored_exif(image: Image.Image, stream=None) -> bytes | None:
     return None
 
 
-def clean_exif(exif: bytes | None, size: tuple[int, int]) -> bytes | None:
+def clean_exif(exif: bytes | None, size: tuple[int, int], same_place: bool) -> bytes | None:
     """EXIF to go with an upright picture of `size` (width, height), or None if there is none.
 
     Orientation becomes 1, recorded sizes become true, and the thumbnail is left out: it shows
-    the original. All else stays as it is, byte for byte and type for type, which it would not
+    the original. Where the subject is stays if the picture lies as it lay and is as large (`same_place`). All else stays as it is, byte for byte and type for type, which it would not
     through Pillow's own Exif class. A maker's note that points into the old file is the exception.
     """
     tree, order = parse_exif(exif)
     tree = {tag: entry for tag, entry in tree.items() if tag in KEPT_TAGS}
     photo = tree.get(PHOTO, {})
+    for tag in () if same_place else SUBJECT:
+        photo.pop(tag, None)
     for tag, pixels in zip((ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight), size):
         if tag in photo:
             photo[tag] = LONG, 1, struct.pack(order + "I", pixels)

@@ -47,6 +47,7 @@ PLACES = {
     "http://www.metadataworkinggroup.com/schemas/regions/",
     "http://ns.microsoft.com/photo/1.2/",
 }
+PLACES_OF_EXIF = {"SubjectArea", "SubjectLocation"}
 LONGEST_PACKET = 4_000_000  # bytes; they have a few thousand
 WRAPPED = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{}\n<?xpacket end="w"?>'
 
@@ -132,7 +133,7 @@ def _stays(node, same_place: bool) -> bool:
     space, name = node.namespaceURI, node.localName
     if space == TIFF:
         return name in KEPT_OF_TIFF
-    if space in PLACES:
+    if space in PLACES or space == EXIF and name in PLACES_OF_EXIF:
         return same_place
     return space in LEFT_OUT and name not in LEFT_OUT[space]
 

@@ -383,6 +383,22 @@ def test_a_panorama_stays_one_as_long_as_it_is_as_large(weights, tmp_path):
         assert (b'GPano:FullPanoWidthPixels="64"' in packet) is stays and told_by(packet) == TOLD
 
 
+def test_where_the_subject_is_stays_as_long_as_the_picture_lies_and_is_as_it_was(weights, tmp_path):
+    """Every iPhone writes SubjectArea, in pixels of the picture before it is turned."""
+    packet = WRITTEN.replace("<exif:Pix", "<exif:SubjectArea><rdf:Seq><rdf:li>9</rdf:li></rdf:Seq></exif:SubjectArea><exif:Pix").encode()
+    for turn, words, stays in ((1, (), True), (6, (), False), (1, ("--size", "32"), False)):
+        exif = Image.Exif()
+        exif.load(photo_exif(turn))
+        photo = exif.get_ifd(ExifTags.IFD.Exif)
+        photo[0x9214], photo[0xA214] = (30, 20, 8), (30, 20)
+        smooth().save(tmp_path / "a.jpg", exif=exif, xmp=packet)
+        assert paint(weights, tmp_path / "a.jpg", tmp_path / "b.jpg", *words) == 0
+        painted = opened(tmp_path / "b.jpg")
+        found = painted.getexif().get_ifd(ExifTags.IFD.Exif)
+        assert found[0x9003] == TIME and told_by(painted.info["xmp"]) == TOLD
+        assert [0x9214 in found, 0xA214 in found, b"SubjectArea" in painted.info["xmp"]] == [stays] * 3
+
+
 @pytest.mark.parametrize("source", ["jpeg", "tiff"])
 def test_captions_of_iptc_stay_in_jpeg_and_tiff_without_the_old_preview(weights, tmp_path, source):
     (tmp_path / "a").write_bytes(captioned(source))
