@@ -19,6 +19,7 @@ SYNTAX = (RDF, "http://www.w3.org/2000/xmlns/", "http://www.w3.org/XML/1998/name
 TIFF = "http://ns.adobe.com/tiff/1.0/"
 EXIF = "http://ns.adobe.com/exif/1.0/"
 BASIC = "http://ns.adobe.com/xap/1.0/"
+IPTC_EXTENSION = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 
 # Namespaces of which all may stay but these properties
 LEFT_OUT = {
@@ -27,7 +28,7 @@ LEFT_OUT = {
     "http://ns.adobe.com/xap/1.0/rights/": (),
     "http://ns.adobe.com/photoshop/1.0/": {"ICCProfile", "ColorMode", "LegacyIPTCDigest", "DocumentAncestors", "TextLayers"},
     "http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/": (),
-    "http://iptc.org/std/Iptc4xmpExt/2008-02-29/": {"ImageRegion"},
+    IPTC_EXTENSION: {"ImageRegion"},
     EXIF: {"PixelXDimension", "PixelYDimension", "ColorSpace", "NativeDigest", "ComponentsConfiguration", "CompressedBitsPerPixel"},
     "http://cipa.jp/exif/1.0/": (),
     "http://ns.adobe.com/exif/1.0/aux/": {"NeutralDensityFactor", "EnhanceDetailsAlreadyApplied"},
@@ -47,6 +48,8 @@ PLACES = {
     "http://www.metadataworkinggroup.com/schemas/regions/",
     "http://ns.microsoft.com/photo/1.2/",
 }
+# How the picture came to be. That it is a camera's or a scanner's is not true any more; that it was made by a network is.
+SOURCE_TYPES, BY_ALGORITHMS = {"DigitalSourceType", "DigitalSourcefileType"}, "lgorithmic"
 PLACES_OF_EXIF = {"SubjectArea", "SubjectLocation"}
 LONGEST_PACKET = 4_000_000  # bytes; they have a few thousand
 WRAPPED = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{}\n<?xpacket end="w"?>'
@@ -135,6 +138,8 @@ def _stays(node, same_place: bool) -> bool:
         return name in KEPT_OF_TIFF
     if space in PLACES or space == EXIF and name in PLACES_OF_EXIF:
         return same_place
+    if space == IPTC_EXTENSION and name in SOURCE_TYPES:
+        return BY_ALGORITHMS in (node.value if node.nodeType == node.ATTRIBUTE_NODE else node.toxml())
     return space in LEFT_OUT and name not in LEFT_OUT[space]
 
 

@@ -399,6 +399,17 @@ def test_where_the_subject_is_stays_as_long_as_the_picture_lies_and_is_as_it_was
         assert [0x9214 in found, 0xA214 in found, b"SubjectArea" in painted.info["xmp"]] == [stays] * 3
 
 
+@pytest.mark.parametrize("kind, stays", [("digitalCapture", False), ("print", False), ("trainedAlgorithmicMedia", True)])
+def test_no_painting_is_said_to_be_as_the_camera_took_it(weights, tmp_path, kind, stays):
+    """IPTC's digital source type, by which Google and others tell photographs from what a network has made."""
+    told = f'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"'
+    told += ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmp:Rating'
+    smooth().save(tmp_path / "a.jpg", xmp=WRITTEN.replace("xmp:Rating", told).encode())
+    assert paint(weights, tmp_path / "a.jpg", tmp_path / "b.jpg") == 0
+    packet = opened(tmp_path / "b.jpg").info["xmp"]
+    assert (kind.encode() in packet) is stays and told_by(packet) == TOLD
+
+
 @pytest.mark.parametrize("source", ["jpeg", "tiff"])
 def test_captions_of_iptc_stay_in_jpeg_and_tiff_without_the_old_preview(weights, tmp_path, source):
     (tmp_path / "a").write_bytes(captioned(source))
