@@ -27,9 +27,12 @@ KEPT_TAGS = {
 
 SUBJECT = (0x9214, 0xA214)  # its area and its location, px in the file's picture
 
+# First bytes of a TIFF: its byte order, and whether it is a BigTIFF, whose offsets have 8 bytes.
+HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
+
 # Bytes of one value of each TIFF type, and of the numbers that it is made of.
-SHORT, LONG, RATIONAL = 3, 4, 5
-VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+SHORT, LONG, RATIONAL, OFFSETS_OF_8 = 3, 4, 5, (16, 18)
+VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4} | dict.fromkeys(OFFSETS_OF_8, 8)
 NUMBER_BYTES = VALUE_BYTES | {5: 4, 10: 4}
 
 
@@ -87,33 +90,36 @@ def parse_exif(exif: bytes | None) -> tuple[dict, str]:
 
     The tree is empty if there is none or a broken one.
     """
-    with suppress(KeyError, struct.error):
+    with suppress(KeyError, OverflowError, struct.error):
         exif = exif if isinstance(exif, bytes) else b""
         exif = exif.removeprefix(b"Exif\0\0").removeprefix(b"Exif\0\0")  # some have it twice
-        order = {b"II*\0": "<", b"MM\0*": ">"}[exif[:4]]
-        (offset,) = struct.unpack_from(order + "I", exif, 4)
-        return _parse_directory(exif, offset, order, DIRECTORIES), order
+        order, big = HEADS[exif[:4]]
+        (offset,) = struct.unpack_from(order + "Q", exif, 8) if big else struct.unpack_from(order + "I", exif, 4)
+        return _parse_directory(exif, offset, order, DIRECTORIES, big), order
     return {}, "<"
 
 
-def _parse_directory(tiff: bytes, offset: int, order: str, below: dict) -> dict:
+def _parse_directory(tiff: bytes, offset: int, order: str, below: dict, big: bool) -> dict:
     """`below` names the tags that are directories again; a broken one of these is left out."""
     found, room = {}, len(tiff)
-    (entries,) = struct.unpack_from(order + "H", tiff, offset)
-    for at in range(offset + 2, offset + 2 + 12 * entries, 12):
-        tag, kind, count, where = struct.unpack_from(order + "HHII", tiff, at)
+    head, entry, inside = (order + "Q", order + "HHQQ", 8) if big else (order + "H", order + "HHII", 4)
+    (entries,) = struct.unpack_from(head, tiff, offset)
+    first, step = offset + struct.calcsize(head), struct.calcsize(entry)
+    for at in range(first, first + step * entries, step):
+        tag, kind, count, where = struct.unpack_from(entry, tiff, at)
         size = VALUE_BYTES.get(kind, 0) * count
-        value = tiff[at + 8 : at + 8 + size] if size <= 4 else tiff[where : where + size]
+        start = at + step - inside if size <= inside else where
+        value = tiff[start : start + size]
         room -= len(value)
         if room < 0:  # values that overlap would make gigabytes of a few bytes
             raise struct.error
-        if size and len(value) == size:
+        if size and len(value) == size and (kind not in OFFSETS_OF_8 or tag in below):  # numbers of 8 bytes are none of EXIF's
             found[tag] = kind, count, value
     for tag in below.keys() & found.keys():
         _, _, value = found.pop(tag)
-        with suppress(struct.error):
-            (where,) = struct.unpack(order + "I", value)
-            found[tag] = _parse_directory(tiff, where, order, below[tag])
+        with suppress(OverflowError, struct.error):
+            (where,) = struct.unpack(order + ("Q" if len(value) == 8 else "I"), value)
+            found[tag] = _parse_directory(tiff, where, order, below[tag], big)
     return found
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from stylenorm.depth import coloured, is_planar, rounded
-from stylenorm.exif import SHORT, VALUE_BYTES, append_main, parse_exif, read_dpi
+from stylenorm.exif import HEADS, KEPT_TAGS, SHORT, VALUE_BYTES, append_main, pack_exif, parse_exif, read_dpi
 from stylenorm.modes import scaled, white_of
 
 GREY, RGB, CLEAR = 1, 2, 2  # two kinds of photometric interpretation, and of an extra sample
@@ -50,7 +50,7 @@ def read_planes(stream, count: int) -> np.ndarray | None:
     stream.seek(0)
     tiff = stream.read()
     tree, order = parse_exif(tiff)
-    if not tree:
+    if not tree or HEADS[tiff[:4]][1]:
         return None
     longer, planes = bytearray(tiff), []
     for number in range(count):
@@ -99,7 +99,9 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     image = rounded(deep)
     image.format = "TIFF"
     stream.seek(0)
-    image.info = {"exif": b"Exif\0\0" + stream.read()} | ({"icc_profile": profile} if profile else {})
+    tree, order = parse_exif(stream.read())
+    exif = pack_exif({tag: tree[tag] for tag in KEPT_TAGS & tree.keys()}, order)  # Pillow's Exif class reads no BigTIFF
+    image.info = {"exif": exif} | ({"icc_profile": profile} if profile else {})
     return image, deep
 
 

@@ -435,6 +435,30 @@ def test_sixteen_bits_keep_xmp(weights, tmp_path):
     assert image.tag_v2[33723] == CAPTION and tifffile.imread(tmp_path / "b.tif").dtype == np.uint16
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_a_big_tiff_keeps_what_a_tiff_does(weights, tmp_path, order):
+    """libvips, GDAL and scanners' programs write them; exif and tags lie in another layout there."""
+    packet = WRITTEN.encode()
+    tifffile.imwrite(tmp_path / "a.tif", np.asarray(smooth()), photometric="rgb", bigtiff=True, byteorder=order, metadata=None, extratags=[
+        (700, 1, len(packet), packet, True), (33723, 7, len(CAPTION), CAPTION, True), (274, 3, 1, 6, True),
+        (33432, 2, 8, "(c) Ada", True), (0x8768, 16, 1, 0, True),
+    ])  # fmt: skip
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    time = len(data) + 36  # behind a directory of one entry
+    data += struct.pack(order + "QHHQQQ", 1, 0x9003, 2, 20, time, 0) + TIME.encode() + b"\0"
+    at = data.index(struct.pack(order + "HHQ", 0x8768, 16, 1))
+    struct.pack_into(order + "HHQQ", data, at, 0x8769, 16, 1, time - 36)  # which tifffile would not write
+    (tmp_path / "a.tif").write_bytes(data)
+    for target in ("tif", "jpg"):
+        assert paint(weights, tmp_path / "a.tif", tmp_path / f"b.{target}") == 0
+        painted = opened(tmp_path / f"b.{target}")
+        exif = painted.getexif()
+        assert painted.size == (48, 64) and exif[0x8298] == "(c) Ada" and exif.get(0x0112, 1) == 1
+        assert exif.get_ifd(ExifTags.IFD.Exif) == {0x9003: TIME}
+        assert told_by(packet_in(painted)) == TOLD and b"PanoWidthPixels=" not in packet_in(painted)  # it is turned
+        assert (painted.info["photoshop"][0x0404] if target == "jpg" else painted.tag_v2[33723]) == CAPTION
+
+
 BROKEN_PACKETS = {
     "no XML": b"\xff\xd8 nothing",
     "cut short": WRITTEN.encode()[:900],
