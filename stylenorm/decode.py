@@ -17,6 +17,7 @@ from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
+from stylenorm.resources import add_info
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
@@ -205,6 +206,7 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)
     correct_order(image)
+    add_info(image, stream)
     image.load()
     _check_pixels(image.size, name, max_pixels)  # some headers promise another size
 

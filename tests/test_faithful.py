@@ -21,7 +21,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms, IptcImagePlugin, PngImagePlugin
 from test_images import ADOBE_RGB, DISPLAY_P3, SRGB, chunk, noise, photo_exif, raw_png, raw_tiff, saved, smooth, turned
 
-from stylenorm import Stylizer
+from stylenorm import ImageError, Stylizer
 from stylenorm.cli import main
 from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.tiffs import page_count
@@ -457,6 +457,59 @@ def test_a_big_tiff_keeps_what_a_tiff_does(weights, tmp_path, order):
         assert exif.get_ifd(ExifTags.IFD.Exif) == {0x9003: TIME}
         assert told_by(packet_in(painted)) == TOLD and b"PanoWidthPixels=" not in packet_in(painted)  # it is turned
         assert (painted.info["photoshop"][0x0404] if target == "jpg" else painted.tag_v2[33723]) == CAPTION
+
+
+def told_in_resources() -> bytes:
+    """A PSD with EXIF, XMP, IPTC, 144 and 72 dots an inch and a profile."""
+    held = {1005: struct.pack(">IHHIHH", 144 << 16, 1, 1, 72 << 16, 1, 1), 1028: CAPTION, 1039: DISPLAY_P3}
+    held |= {1058: photo_exif(6)[6:], 1060: WRITTEN.encode()}
+    packed = b"".join(b"8BIM" + struct.pack(">HHI", n, 0, len(d)) + d + bytes(len(d) % 2) for n, d in held.items())
+    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 48, 64, 8, 3) + bytes(4)
+    planes = np.asarray(dull()).transpose(2, 0, 1).tobytes()
+    return head + struct.pack(">I", len(packed)) + packed + bytes(4) + b"\0\0" + planes
+
+
+def told_in_boxes() -> bytes:
+    """A JPEG 2000 with EXIF, XMP, IPTC and a profile."""
+
+    def box(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I4s", len(data) + 8, kind) + data
+
+    plain = saved(dull(), "JPEG2000", irreversible=False)
+    at = plain.index(b"jp2h") - 4
+    (size,) = struct.unpack_from(">I", plain, at)
+    header = plain[at + 8 : at + size]
+    header = header[: header.index(b"colr") - 4] + box(b"colr", b"\2\0\0" + DISPLAY_P3)
+    held = {b"JpgTiffExif->JP2": photo_exif(6)[6:], bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): WRITTEN.encode()}
+    held[bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")] = CAPTION
+    return plain[:at] + box(b"jp2h", header) + b"".join(box(b"uuid", k + v) for k, v in held.items()) + plain[at + size :]
+
+
+@pytest.mark.parametrize("make", [told_in_resources, told_in_boxes])
+def test_photoshops_files_and_jpeg_2000_keep_what_others_do(weights, tmp_path, make):
+    (tmp_path / "a").write_bytes(make())
+    assert paint(weights, tmp_path / "a", tmp_path / "b.jpg", "--strength", 0, "--quality", 100) == 0
+    painted = opened(tmp_path / "b.jpg")
+    exif = painted.getexif()
+    assert painted.size == (64, 48) and exif[0x0112] == 1 and exif.get_ifd(ExifTags.IFD.Exif)[0x9003] == TIME
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo)[2] == (48, 51, 29.5) and told_by(painted.info["xmp"]) == TOLD
+    assert painted.info["photoshop"][0x0404] == CAPTION and painted.info["icc_profile"] == DISPLAY_P3
+    assert painted.info["dpi"] == (144, 72)
+    assert np.abs(np.asarray(painted).astype(int) - np.asarray(dull())).max() <= 6  # converted to sRGB and back
+    assert difference(lab(np.asarray(read_picture(tmp_path / "a").rgb), "srgb"), lab(np.asarray(dull()), "p3")).mean() < 0.4
+
+
+@pytest.mark.parametrize("make", [told_in_resources, told_in_boxes])
+def test_with_bytes_of_them_changed_they_are_read_or_refused(make):
+    whole, rng = make(), np.random.default_rng(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        for at in rng.integers(0, min(len(data), 1200), 4):
+            data[at] = rng.integers(0, 256)
+        try:
+            assert min(read_picture(bytes(data)).size) > 0
+        except ImageError:
+            pass
 
 
 BROKEN_PACKETS = {

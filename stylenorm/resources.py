@@ -1,0 +1,81 @@
+"""What Photoshop's and JPEG 2000's files hold in places where Pillow does not look: EXIF, XMP, IPTC, resolution, profile.
+
+Adobe Photoshop File Formats Specification, 2019, image resources; ISO/IEC 15444-1, annex I, boxes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+from PIL import Image
+
+from stylenorm.exif import clean_exif
+
+OF_PHOTOSHOP = {1028: "iptc", 1058: "exif", 1060: "xmp"}
+RESOLUTION = 1005
+OF_JPEG_2000 = {  # uuid of the box
+    b"JpgTiffExif->JP2": "exif",
+    bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): "xmp",
+    bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "iptc",
+}
+HEADER, COLOUR, OWN = b"jp2h", b"colr", b"uuid"
+BY_PROFILE = (2, 3)  # methods of telling colours
+LONGEST = 16_000_000  # bytes, of a box that is read
+
+
+def add_info(image: Image.Image, stream: BinaryIO) -> None:
+    """Put it into the opened image's ``info``, under the names that other formats' readers give it."""
+    found: dict = {}
+    if image.format == "PSD":
+        found = _of_photoshop(image.resources)
+    elif image.format == "JPEG2000":
+        with suppress(struct.error):
+            found = _of_jpeg_2000(stream)
+    if "exif" in found:  # hardly a viewer turns these files by it
+        found["exif"] = clean_exif(found["exif"], image.size, same_place=True)
+    image.info.update({name: value for name, value in found.items() if value})
+
+
+def _of_photoshop(resources: list[tuple[int, bytes, bytes]]) -> dict:
+    found = {OF_PHOTOSHOP[number]: data for number, _, data in resources if number in OF_PHOTOSHOP}
+    for number, _, data in resources:
+        if number == RESOLUTION and len(data) >= 12:
+            found["dpi"] = tuple(n / 65536 for n in struct.unpack_from(">I4xI", data))
+    return found
+
+
+def _of_jpeg_2000(stream: BinaryIO) -> dict:
+    found = {}
+    end = stream.seek(0, 2)
+    for kind, at, size in _boxes(stream, 0, end):
+        if kind == HEADER:
+            for kind, at, size in _boxes(stream, at, at + size):
+                told = _read(stream, at, size) if kind == COLOUR else b""
+                if told[:1] and told[0] in BY_PROFILE:
+                    found.setdefault("icc_profile", told[3:])
+        elif kind == OWN and (told := _read(stream, at, size))[:16] in OF_JPEG_2000:
+            found[OF_JPEG_2000[told[:16]]] = told[16:]
+    return found
+
+
+def _boxes(stream: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, where its contents begin, their bytes) of each box from ``at`` to ``end``."""
+    while at + 8 <= end:
+        stream.seek(at)
+        size, kind = struct.unpack(">I4s", stream.read(8))
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack(">Q", stream.read(8)), 16
+        size = size or end - at  # 0: up to the end
+        if size < head:
+            return
+        yield kind, at + head, min(size, end - at) - head
+        at += size
+
+
+def _read(stream: BinaryIO, at: int, size: int) -> bytes:
+    stream.seek(at)
+    return stream.read(size) if size <= LONGEST else b""
