@@ -32,7 +32,7 @@ HEADS = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), 
 
 # Bytes of one value of each TIFF type, and of the numbers that it is made of.
 SHORT, LONG, RATIONAL, OFFSETS_OF_8 = 3, 4, 5, (16, 18)
-VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4} | dict.fromkeys(OFFSETS_OF_8, 8)
+VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1} | dict.fromkeys(OFFSETS_OF_8, 8)
 NUMBER_BYTES = VALUE_BYTES | {5: 4, 10: 4}
 
 

@@ -414,8 +414,9 @@ def test_exif_keeps_its_types_in_either_byte_order(format, order):
         0x9204: (10, 1, struct.pack(order + "ii", 0, 3)),
         0x9208: (3, 1, struct.pack(order + "H", 4)),
         0x9999: (11, 2, struct.pack(order + "ff", 0.5, -2)),
+        0xA437: (129, 5, "Zoë\0".encode()),  # the photographer, in UTF-8, since EXIF 3.0
     }
-    tree = {0x010F: (2, 6, b"Maker\0"), EXIF: photo}
+    tree = {0x010F: (2, 6, b"Maker\0"), 0x8298: (129, 8, "© Zoë\0".encode()), EXIF: photo}
     image = smooth()
     image.info["exif"] = exif_module.pack_exif(tree, order)
     picture = read_picture(image)
@@ -423,7 +424,7 @@ def test_exif_keeps_its_types_in_either_byte_order(format, order):
     block = exif_block(written(rewrap(picture, picture.rgb), format), format)
     found, found_order = exif_module.parse_exif(block)
     assert found_order == ("<" if format == "tiff" else order)
-    assert found[0x010F] == tree[0x010F]
+    assert found[0x010F] == tree[0x010F] and found[0x8298] == tree[0x8298] and found[EXIF][0xA437] == photo[0xA437]
     assert {tag: entry[:2] for tag, entry in found[EXIF].items()} == {tag: entry[:2] for tag, entry in photo.items()}
     for tag, layout in ((0x829A, "II"), (0x9204, "ii"), (0x9208, "H"), (0x9999, "ff"), (0x9000, "4s")):
         assert struct.unpack(found_order + layout, found[EXIF][tag][2]) == struct.unpack(order + layout, photo[tag][2])
