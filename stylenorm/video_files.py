@@ -34,6 +34,7 @@ ENCODER = {
     "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4", "lag-in-frames": "0", "auto-alt-ref": "0"},
 }
 UNHEARD = {"mp4": ("pcm_", "vorbis")}  # what a container can hold and hardly a player plays in it: beginnings of codecs' names
+KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short
@@ -245,7 +246,8 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
     with reading(film.path) as source, av.open(os.path.abspath(path), "w", **made) as out, av.open(first) as head:
         pictures = out.add_stream_from_template(head.streams.video[0])
         pictures.time_base = film.clock
-        out.metadata.update({k: v for k, v in source.metadata.items() if k in ("title", "artist", "comment", "creation_time", "date")})
+        out.metadata.update({k.lower(): v for k, v in source.metadata.items() if k.lower() in KEPT})  # in capitals in Matroska
+        out.set_chapters(source.chapters())
         tracks = {s.index: track for s in source.streams if (track := _track(s, out, audio, notes, film.path))}
         packets = [_picture_packets(parts, pictures, film, last_duration), _sound_packets(source, tracks)]
         for _, packet in heapq.merge(*packets, key=lambda item: item[0]):
@@ -316,6 +318,8 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
         return None
     if stream.language:
         track.stream.metadata["language"] = stream.language
+    if title := stream.metadata.get("title") or stream.metadata.get("name"):  # as Matroska and MP4 call it
+        track.stream.metadata["title"] = title
     return track
 
 

@@ -183,6 +183,33 @@ def test_sound_that_few_players_have_in_a_container_is_encoded_anew(cli, tmp_pat
     assert ("(pcm_s16le) was encoded anew (aac), because few players have it in mp4" in told.err) == (kept == "aac")
 
 
+@pytest.mark.parametrize("source", ["a.mp4", "a.mkv"])
+def test_title_rights_chapters_and_names_of_tracks_stay(cli, tmp_path, source):
+    """Matroska's names are in capitals. The place does not stay: a film has no --strip."""
+    about = {"title": "Fog", "artist": "Ada", "copyright": "(c) Ada", "description": "On the Elbe", "comment": "early"}
+    marks = [(0, 500, "One"), (500, 1200, "Two")]
+    chapters = [
+        {"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": t}} for n, (a, b, t) in enumerate(marks, 1)
+    ]
+    plain = film(tmp_path / "plain.mp4")
+    with av.open(str(plain)) as old, av.open(str(tmp_path / source), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in old.streams}
+        streams[1].metadata["title"] = "Ada tells"
+        out.metadata.update(about, location="+48.5+009.5/")
+        out.set_chapters(chapters)
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    assert cli(tmp_path / source, tmp_path / f"out-{source}")[0] == 0
+    with av.open(str(tmp_path / f"out-{source}")) as painted:
+        found = {name.lower(): text for name, text in painted.metadata.items()}
+        assert about.items() <= found.items() and "location" not in found
+        told = [(float(c["start"] * c["time_base"]), c["metadata"]["title"]) for c in painted.chapters()]
+        assert told == [(0, "One"), (0.5, "Two")]
+        assert "Ada tells" in painted.streams.audio[0].metadata.values()
+
+
 def test_colours_and_their_tags_survive(tmp_path):
     """Through decoding, a part and joining, without painting; red and blue tell a wrong matrix by 20 levels."""
     for tag, name in ((1, "a"), (5, "b")):
