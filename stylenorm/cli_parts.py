@@ -166,7 +166,11 @@ def told(row: dict[str, Any]) -> str:
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; as wide as it needs to be where nobody looks at it, and fitted to the terminal where somebody does."""
+    """A table; as wide as it needs to be where nobody looks at it, and fitted to the terminal where somebody does.
+
+    The first column holds names, which people type: nothing of them is cut off, and they stay in one line if that takes
+    no more than half of the terminal.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -174,4 +178,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 10_000
-    Console(width=width, highlight=False, markup=False).print(table, no_wrap=bool(width))
+    console = Console(width=width, highlight=False, markup=False)
+    names = table.columns[0]
+    names.overflow, names.no_wrap = "fold", 2 * max(len(row[0]) for row in (head, *rows)) <= console.width
+    console.print(table, no_wrap=bool(width))

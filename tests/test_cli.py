@@ -27,6 +27,7 @@ from PIL import Image
 from stylenorm import Stylizer, __version__, jobs
 from stylenorm.checkpoint import save_network
 from stylenorm.cli import main
+from stylenorm.cli_parts import show_table
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
@@ -704,6 +705,16 @@ def test_styles_in_a_table(cli, capsys):
     assert lines[0].split() == ["name", "painting", "artist", "year", "file"]
     assert lines[2].split() == ["red-hill", "Red", "Hill", "Jānis", "Krāsa", "1888", "red-hill.safetensors"]
     assert lines[3].split() == ["tall-grass", "tall-grass.safetensors"] and len(lines) == 4
+
+
+@pytest.mark.parametrize("columns", [40, 24])
+def test_a_name_is_told_whole_on_a_narrow_terminal(monkeypatch, capsys, columns):
+    """It is there to be typed; 'birch-farmho…' is no style."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    show_table(("name", "painting", "file"), [("birch-farmhouse", "Farmhouse with Birch Trees", "birch-farmhouse.safetensors")])
+    first = [line.split("  ")[0].strip() for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out).splitlines()[1:]]
+    assert "".join(first) == "birch-farmhouse" and (columns < 30 or first[0] == "birch-farmhouse")
 
 
 def test_styles_as_json(cli, weights):
