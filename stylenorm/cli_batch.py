@@ -39,7 +39,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import check_writable, weighted_file, weighted_names
+from stylenorm.jobs import check_writable, folded, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
@@ -225,9 +225,9 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
         path, _ = weighted_file(text)
         wanted.append(Wanted(path.name, path.stem, painting=path))
     need_a_style(wanted, weights)
-    folders = [w.folder.casefold() for w in wanted]
+    folders = [folded(w.folder) for w in wanted]
     for w in wanted:
-        if folders.count(w.folder.casefold()) > 1:
+        if folders.count(folded(w.folder)) > 1:
             raise StyleError(f"two styles are called {w.folder}; give one of them, or rename the painting's file")
     return wanted
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, remove_drafts
@@ -140,8 +141,13 @@ def spare(inputs: Container[str], *targets: Path | None) -> None:
 
 
 def identity(path: Path) -> str:
-    """Equal for two names of one file, also where case does not count."""
-    return os.path.normcase(os.path.realpath(path)).casefold()
+    """Equal for two names of one file, also where case, or how an accent is composed, does not count."""
+    return folded(os.path.normcase(os.path.realpath(path)))
+
+
+def folded(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return normalize("NFC", normalize("NFC", name).casefold())
 
 
 def is_moving(job: Job) -> bool:

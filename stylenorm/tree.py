@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from stylenorm.errors import StylenormError
 from stylenorm.formats import told_of_others
-from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX
+from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
 from stylenorm.places import UrlFile, UrlFolder
 
 
@@ -167,12 +166,12 @@ def output_names(
     """
     names: dict[str, str] = {}
     present = {photo.name for photo in photos}
-    taken = {_key(parent) for name in present for parent in _parents(name)}
-    taken |= {_key(output) for name, output in known.items() if name not in present}
+    taken = {folded(parent) for name in present for parent in _parents(name)}
+    taken |= {folded(output) for name, output in known.items() if name not in present}
 
     def give(photo: Photo, candidates: Iterable[str]) -> None:
-        names[photo.name] = next(c for c in candidates if _key(c) not in taken)
-        taken.add(_key(names[photo.name]))
+        names[photo.name] = next(c for c in candidates if folded(c) not in taken)
+        taken.add(folded(names[photo.name]))
 
     def first_come(photo: Photo) -> tuple[bool, bool, list[str]]:
         return photo.name not in known, _wanted(photo.name, format, moving) != photo.name, photo.name.split("/")
@@ -216,11 +215,6 @@ def check_targets(top: Path, out: Path, folders: Iterable[str]) -> None:
 def _parents(name: str) -> Iterator[str]:
     while name := posixpath.dirname(name):
         yield name
-
-
-def _key(name: str) -> str:
-    """Equal for names that some file system takes for one."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _lies_in(path: str, folder: str) -> bool:

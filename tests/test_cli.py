@@ -13,6 +13,7 @@ import sys
 import textwrap
 import threading
 import time
+import unicodedata
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
@@ -548,6 +549,16 @@ def test_results_of_one_name_all_survive(cli, tmp_path):
     assert [Path(r["output"]).name for r in rows] == ["a.png", "a-2.png", "a-3.png", "a-2-2.png", "A-4.png"]
     painted = {pixels(r["output"]).tobytes() for r in rows}
     assert len(painted) == len(photos), "each holds a photograph of its own"
+
+
+def test_names_that_differ_in_how_an_accent_is_composed_are_one(tmp_path):
+    """On a Mac they are: the second painting would be written over the first one, or over the photograph."""
+    composed, decomposed = (unicodedata.normalize(form, "Café.jpg") for form in ("NFC", "NFD"))
+    photos = [str(make_photo(tmp_path / where)) for where in (f"x/{composed}", f"y/{decomposed}")]
+    first, second = (job.target.name for job in plan(photos, f"{tmp_path}/out/", None))
+    assert (first, second) == (composed, decomposed.replace(".jpg", "-2.jpg"))
+    with pytest.raises(StylenormError, match="is an input and would be overwritten"):
+        plan(photos[:1], str(tmp_path / "x" / decomposed), None)
 
 
 def test_numbered_results_are_told(cli, tmp_path):
