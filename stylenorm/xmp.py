@@ -116,19 +116,20 @@ def _clean(root, same_place: bool) -> bool:
 
 def _clean_description(node, same_place: bool) -> int:
     left = 0
-    for i in reversed(range(node.attributes.length)):
-        item = node.attributes.item(i)
+    for item in list(node.attributes.values()):  # .item(i) would count up to i each time, for hours in the longest packet
         if item.namespaceURI in SYNTAX or not item.prefix:
             continue
         if _stays(item, same_place):
             left += 1
         else:
             node.removeAttributeNode(item)
-    for child in list(node.childNodes):
-        if child.nodeType == child.ELEMENT_NODE and _stays(child, same_place):
+    kept = []
+    for child in node.childNodes:
+        if stays := child.nodeType == child.ELEMENT_NODE and _stays(child, same_place):
             left += 1
-        elif child.nodeType != child.TEXT_NODE:
-            node.removeChild(child)
+        if stays or child.nodeType == child.TEXT_NODE:
+            kept.append(child)
+    node.childNodes[:] = kept  # each removeChild would move all behind it
     return left
 
 
