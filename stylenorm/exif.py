@@ -105,7 +105,7 @@ def _parse_directory(tiff: bytes, offset: int, order: str, below: dict, big: boo
     head, entry, inside = (order + "Q", order + "HHQQ", 8) if big else (order + "H", order + "HHII", 4)
     (entries,) = struct.unpack_from(head, tiff, offset)
     first, step = offset + struct.calcsize(head), struct.calcsize(entry)
-    for at in range(first, first + step * entries, step):
+    for at in range(first, first + step * min(entries, 65535), step):  # a BigTIFF may promise any number
         tag, kind, count, where = struct.unpack_from(entry, tiff, at)
         size = VALUE_BYTES.get(kind, 0) * count
         start = at + step - inside if size <= inside else where
