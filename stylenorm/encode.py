@@ -53,7 +53,7 @@ def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = Fal
         result, deep = _result(picture, rgb), None
     same = result.size == picture.size
     exif = picture.exif if same else clean_exif(picture.exif, result.size, same_place=False)
-    xmp = picture.xmp if same else clean_xmp(picture.xmp, same_place=False)
+    xmp = picture.xmp if same else clean_xmp(picture.xmp, scale=(result.width / picture.size[0], result.height / picture.size[1]))
     info = {"icc_profile": picture.icc, "exif": exif, "dpi": picture.dpi} | ({} if strip else {"xmp": xmp, "iptc": picture.iptc})
     result.info = {key: value for key, value in info.items() if value}
     if strip:

@@ -62,7 +62,8 @@ def clean_exif(exif: bytes | None, size: tuple[int, int], same_place: bool) -> b
     """EXIF to go with an upright picture of `size` (width, height), or None if there is none.
 
     Orientation becomes 1, recorded sizes become true, and the thumbnail is left out: it shows
-    the original. Where the subject is stays if the picture lies as it lay and is as large (`same_place`). All else stays as it is, byte for byte and type for type, which it would not
+    the original. Where the subject is stays if the picture lies as it lay and is as large
+    (`same_place`). All else stays as it is, byte for byte and type for type, which it would not
     through Pillow's own Exif class. A maker's note that points into the old file is the exception.
     """
     tree, order = parse_exif(exif)

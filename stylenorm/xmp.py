@@ -8,6 +8,7 @@ of the old picture or how to develop a raw file, which the new file has not got.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 from PIL import Image
@@ -42,15 +43,19 @@ LEFT_OUT = {
     "http://www.metadataworkinggroup.com/schemas/keywords/": (),
 }
 KEPT_OF_TIFF = {"Make", "Model", "Artist", "Copyright", "ImageDescription", "DateTime"}
-# Places in the picture, of faces or of a whole sphere: true as long as it lies as it lay and is as large.
+# Places in the picture, of faces or of a whole sphere: true as long as it lies as it lay.
+PANORAMA, DIMENSIONS = "http://ns.google.com/photos/1.0/panorama/", "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
 PLACES = {
-    "http://ns.google.com/photos/1.0/panorama/",
+    PANORAMA,
     "http://www.metadataworkinggroup.com/schemas/regions/",
     "http://ns.microsoft.com/photo/1.2/",
 }
 # How the picture came to be. That it is a camera's or a scanner's is not true any more; that it was made by a network is.
 SOURCE_TYPES, BY_ALGORITHMS = {"DigitalSourceType", "DigitalSourcefileType"}, "lgorithmic"
-PLACES_OF_EXIF = {"SubjectArea", "SubjectLocation"}
+PLACES_OF_EXIF = {"SubjectArea", "SubjectLocation"}  # and is as large
+# What of them is told in pixels, along the width and along the height; Google's and the size that faces are told for.
+IN_PIXELS = {PANORAMA: (("WidthPixels", "LeftPixels", "RectLeft", "RectWidth"), ("HeightPixels", "TopPixels", "RectTop", "RectHeight"))}
+IN_PIXELS |= {DIMENSIONS: (("w",), ("h",))}
 LONGEST_PACKET = 4_000_000  # bytes; they have a few thousand
 WRAPPED = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{}\n<?xpacket end="w"?>'
 
@@ -81,10 +86,10 @@ def _tag(tiff: bytes | None, tag: int) -> bytes | None:
     return tree[tag][2] if tag in tree else None
 
 
-def clean_xmp(packet: bytes | None, same_place: bool) -> bytes | None:
+def clean_xmp(packet: bytes | None, same_place: bool = True, scale: tuple[float, float] | None = None) -> bytes | None:
     """The packet with the properties that stay, or None if there are none, or it is none.
 
-    same_place: the picture is as large as it was, and not turned.
+    same_place: the picture is not turned. scale: how many times as wide and as high as it was, or None for the same.
     """
     if not isinstance(packet, bytes) or len(packet) > LONGEST_PACKET:
         return None
@@ -96,49 +101,67 @@ def clean_xmp(packet: bytes | None, same_place: bool) -> bytes | None:
         if "<!DOCTYPE" in text:  # XMP has none, and entities could grow without end
             return None
         root = minidom.parseString(text.encode()).documentElement
-        if root is not None and _clean(root, same_place):
+        if root is not None and _clean(root, same_place, scale):
             return WRAPPED.format(root.toxml()).encode()
     return None
 
 
-def _clean(root, same_place: bool) -> bool:
+def _clean(root, same_place: bool, scale: tuple[float, float] | None) -> bool:
     """Take out of an XML tree what does not stay. Returns whether a property is left."""
+
+    def stays(node) -> bool:
+        space, name = node.namespaceURI, node.localName
+        if space in PLACES:
+            return same_place
+        if space == EXIF and name in PLACES_OF_EXIF:
+            return same_place and scale is None
+        return _stays(node)
+
     left = 0
     whole = [root] if root.namespaceURI == RDF else root.getElementsByTagNameNS(RDF, "RDF")
     for described in whole:
         for node in list(described.childNodes):
             if node.nodeType == node.ELEMENT_NODE:
-                left += _clean_description(node, same_place)
+                left += _clean_description(node, stays)
     for name in [name for name in root.attributes.keys() if not name.startswith("xmlns")]:
         root.removeAttribute(name)  # which program wrote it
+    for node in root.getElementsByTagNameNS("*", "*") if scale else ():
+        for part in (*node.attributes.values(), *(node.childNodes if node.namespaceURI in IN_PIXELS else ())):
+            _rescale(part, node if part.nodeType == part.TEXT_NODE else part, scale)
     return left > 0
 
 
-def _clean_description(node, same_place: bool) -> int:
+def _rescale(part, named, scale: tuple[float, float]) -> None:
+    """Make a number of pixels true. part: an attribute or a text. named: what has its name."""
+    for names, factor in zip(IN_PIXELS.get(named.namespaceURI, ()), scale):
+        if named.localName.endswith(names):
+            with suppress(ValueError, OverflowError):  # no number
+                part.nodeValue = str(round(float(part.nodeValue) * factor))
+
+
+def _clean_description(node, stays: Callable) -> int:
     left = 0
     for item in list(node.attributes.values()):  # .item(i) would count up to i each time, for hours in the longest packet
         if item.namespaceURI in SYNTAX or not item.prefix:
             continue
-        if _stays(item, same_place):
+        if stays(item):
             left += 1
         else:
             node.removeAttributeNode(item)
     kept = []
     for child in node.childNodes:
-        if stays := child.nodeType == child.ELEMENT_NODE and _stays(child, same_place):
+        if good := child.nodeType == child.ELEMENT_NODE and stays(child):
             left += 1
-        if stays or child.nodeType == child.TEXT_NODE:
+        if good or child.nodeType == child.TEXT_NODE:
             kept.append(child)
     node.childNodes[:] = kept  # each removeChild would move all behind it
     return left
 
 
-def _stays(node, same_place: bool) -> bool:
+def _stays(node) -> bool:
     space, name = node.namespaceURI, node.localName
     if space == TIFF:
         return name in KEPT_OF_TIFF
-    if space in PLACES or space == EXIF and name in PLACES_OF_EXIF:
-        return same_place
     if space == IPTC_EXTENSION and name in SOURCE_TYPES:
         return BY_ALGORITHMS in (node.value if node.nodeType == node.ATTRIBUTE_NODE else node.toxml())
     return space in LEFT_OUT and name not in LEFT_OUT[space]

@@ -375,12 +375,22 @@ def test_title_keywords_and_rating_of_xmp_stay(weights, tmp_path, format):
         assert opened(painted).getexif().get(0x0112, 1) == 1
 
 
-def test_a_panorama_stays_one_as_long_as_it_is_as_large(weights, tmp_path):
-    (tmp_path / "a.jpg").write_bytes(captioned("jpeg"))
-    for words, stays in (((), True), (("--size", "32"), False)):
-        assert paint(weights, tmp_path / "a.jpg", tmp_path / "b.jpg", *words) == 0
-        packet = packet_in(opened(tmp_path / "b.jpg"))
-        assert (b'GPano:FullPanoWidthPixels="64"' in packet) is stays and told_by(packet) == TOLD
+FACES = """<mwg-rs:Regions xmlns:mwg-rs="http://www.metadataworkinggroup.com/schemas/regions/" rdf:parseType="Resource">
+ <mwg-rs:AppliedToDimensions xmlns:stDim="http://ns.adobe.com/xap/1.0/sType/Dimensions#" stDim:w="64" stDim:h="48" stDim:unit="pixel"/>
+ <mwg-rs:RegionList><rdf:Bag><rdf:li><rdf:Description xmlns:stArea="http://ns.adobe.com/xmp/sType/Area#" mwg-rs:Name="Eva">
+ <mwg-rs:Area stArea:x="0.5" stArea:y="0.25" stArea:w="0.125" stArea:h="0.25" stArea:unit="normalized"/>
+ </rdf:Description></rdf:li></rdf:Bag></mwg-rs:RegionList></mwg-rs:Regions>
+ <GPano:CroppedAreaTopPixels>12</GPano:CroppedAreaTopPixels><GPano:PoseHeadingDegrees>350.5</GPano:PoseHeadingDegrees><dc:title>"""
+
+
+@pytest.mark.parametrize("words, width, height, top", [((), 64, 48, 12), (("--size", "32"), 32, 24, 6)])
+def test_a_panorama_stays_one_and_faces_are_where_they_are_at_another_size(weights, tmp_path, words, width, height, top):
+    smooth().save(tmp_path / "a.jpg", exif=photo_exif(), xmp=WRITTEN.replace("<dc:title>", FACES).encode())
+    assert paint(weights, tmp_path / "a.jpg", tmp_path / "b.jpg", *words) == 0
+    packet = opened(tmp_path / "b.jpg").info["xmp"].decode()
+    assert told_by(packet.encode()) == TOLD and 'mwg-rs:Name="Eva"' in packet and 'stArea:w="0.125"' in packet
+    assert f'GPano:FullPanoWidthPixels="{width}"' in packet and f"<GPano:CroppedAreaTopPixels>{top}<" in packet
+    assert f'stDim:w="{width}"' in packet and f'stDim:h="{height}"' in packet and ">350.5<" in packet
 
 
 def test_where_the_subject_is_stays_as_long_as_the_picture_lies_and_is_as_it_was(weights, tmp_path):
