@@ -269,6 +269,8 @@ class _Pipeline:
         finally:
             self.halt.set()
             self.over.set()
+            # A thread may still be reading when the process ends; were it the last to hold the network, freeing that would abort it.
+            self.paint = self.alike = None
         if self.trouble:
             raise self.trouble
 

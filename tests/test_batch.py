@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -536,6 +537,34 @@ def test_stopping_finishes_the_current_picture_and_writes_it(work):
     assert len(lines) == 3 == len(work.files()) and not left_over(before)
     work.run()
     assert len(work.painted) == 3
+
+
+def test_a_thread_that_still_reads_does_not_hold_what_paints(work, monkeypatch):
+    """At the end of the process it would be the last to: torch frees tensors without the lock, and 'terminate called' it was."""
+
+    class Brush:
+        def __call__(self, picture, look):
+            raise AssertionError
+
+        most = paint = __call__
+
+    stop, reading, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def read_photo(task):
+        reading.set()
+        stop.set()
+        go_on.wait(20)
+        raise OSError
+
+    monkeypatch.setattr(batch_module, "read_photo", read_photo)
+    brush, alike = Brush(), Brush()
+    held = weakref.ref(brush), weakref.ref(alike)
+    before = set(threading.enumerate())
+    work.run(brush, stop=stop, workers=1, alike=alike)
+    del brush, alike
+    assert reading.is_set() and [reference() for reference in held] == [None, None] and set(threading.enumerate()) - before
+    go_on.set()
+    assert not left_over(before)
 
 
 def left_over(before: set[threading.Thread]) -> set[threading.Thread]:
