@@ -59,7 +59,7 @@ def video(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Paint a film. Sound, time stamps and orientation stay as they are.
+    """Paint a film. Sound, chapters, title, rights, time stamps and orientation stay.
 
     Stop it with Ctrl-C, or in any other way: the same command goes on from the
     last 50 frames that were finished. They are kept in the folder OUT.parts
