@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stylenorm.errors import ImageError, StylenormError
-from stylenorm.formats import PHOTOGRAPHS
+from stylenorm.formats import PHOTOGRAPHS, is_hidden
 from stylenorm.images import short_side, read_picture
 from stylenorm.tensors import to_bytes
 
@@ -52,9 +52,9 @@ def _files(folder: Path, out: str | Path | None) -> Iterator[Path]:
     for top in tops:  # links come after all that is really there
         for path, folders, files in os.walk(top):
             real = os.path.realpath(path)
-            folders[:] = [] if real in entered else sorted(name for name in folders if not name.startswith("."))
+            folders[:] = [] if real in entered else sorted(name for name in folders if not is_hidden(name))
             if real not in entered:
-                yield from (Path(path, name) for name in files if not name.startswith("."))
+                yield from (Path(path, name) for name in files if not is_hidden(name))
             tops += [link for name in folders if os.path.islink(link := os.path.join(path, name))]
             entered.add(real)
 

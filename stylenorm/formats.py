@@ -13,6 +13,14 @@ FILMS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv".spl
 ANIMATED = {".gif": "gif"}  # what only `stylenorm.animation` writes; WebP and PNG are stills' formats, too
 ANIMATABLE = {".gif": "gif", ".webp": "webp", ".png": "png"}
 
+# Folders of systems: thumbnails that a Synology makes of every photograph, what has been thrown away, a Mac's second half of each file.
+OF_SYSTEMS = {"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or a folder of this name is passed over."""
+    return name.startswith(".") or name.casefold() in OF_SYSTEMS
+
 
 def told_of_others(names: Iterable[str]) -> list[str]:
     """A sentence for cameras' raw files among these names, and one for films: neither are painted with a folder."""

@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from stylenorm.errors import StylenormError
-from stylenorm.formats import told_of_others
+from stylenorm.formats import is_hidden, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
 from stylenorm.places import UrlFile, UrlFolder
 
@@ -41,7 +41,7 @@ class Tree:
 def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = True) -> Tree:
     """Every photograph below ``top`` but those in ``out``, where the paintings go.
 
-    Hidden files and folders are passed over. A link to a folder is followed after all real folders have been
+    Hidden files and folders are passed over, and those of systems. A link to a folder is followed after all real folders have been
     seen, and no folder is entered twice, so that a link that leads in a circle ends there.
     """
     if isinstance(top, UrlFolder):
@@ -74,8 +74,7 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
     tree = Tree()
     for file, size, changed in top.listed(recursive):
         name = file.name
-        hidden = any(part.startswith(".") for part in name.split("/"))
-        if hidden or f"{top}/{name}".startswith(f"{out}/"):
+        if any(map(is_hidden, name.split("/"))) or f"{top}/{name}".startswith(f"{out}/"):
             continue
         if posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
             tree.others.append(name)
@@ -116,7 +115,7 @@ class _Walk:
                 self.tree.unread.append(trouble)
                 continue
             for entry in found:
-                if not entry.name.startswith("."):
+                if not is_hidden(entry.name):
                     waiting += self.take(entry, posixpath.join(name, entry.name))
         return first
 

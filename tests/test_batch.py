@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,12 @@ from stylenorm import batch as batch_module
 from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
 from stylenorm.batch import Alike, Look, differences, make_plan, paint_all
+from stylenorm.data import find_images
 from stylenorm.drafts import DAY, PREFIX, SUFFIX, draft_of, remove_drafts, write_draft, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import Job, make_folder
 from stylenorm.manifest import NAME, Manifest
+from stylenorm.places import place
 from stylenorm.tree import Photo, check_targets, find_tree, output_names
 
 LOOK = Look("kiss", "")
@@ -54,6 +57,16 @@ def test_the_tree_holds_pictures_that_are_not_hidden(top, tmp_path):
     wanted = ["a.PNG", "b.jpg", "trip/day 1/c.jpeg", "trip/ä — 猫.webp", "x.jpg/y.gif"]
     assert found(top, tmp_path / "out") == wanted
     assert found(top, tmp_path / "out", recursive=False) == wanted[:2]
+
+
+def test_thumbnails_of_a_nas_and_what_was_thrown_away_are_no_photographs(top, tmp_path):
+    for folder in ("@eaDir/b.jpg", "trip/@eaDir/c.jpeg", "$RECYCLE.BIN", "#recycle", "__MACOSX"):
+        make_photo(top / folder / "SYNOFILE_THUMB_XL.jpg")
+    assert len(found(top, tmp_path / "out")) == 5 == len(find_images(top))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in top.rglob("*"):
+            archive.write(path, path.relative_to(top))
+    assert len(found(place(f"zip://::{tmp_path}/a.zip"), tmp_path / "out")) == 5
 
 
 def test_results_are_no_photographs(top, tmp_path):
