@@ -221,7 +221,10 @@ class Film(Image.Image):
 def write_webp(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     first = next(paintings)
     film = Film(chain([first], paintings), len(survey.durations))
-    film.save(file, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, **save_options(first.info, "webp", quality))
+    options = save_options(first.info, "webp", quality)
+    if "exif" in options:  # in a WebP it begins with the byte order; of stills Pillow takes care
+        options["exif"] = options["exif"].removeprefix(b"Exif\0\0")
+    film.save(file, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, **options)
     return first
 
 
