@@ -56,7 +56,8 @@ def frames(source, name: str | None = None) -> Iterator[tuple[Picture, int, int]
     name = name or str(source)
     with opened(source, name) as image:
         for index in _shown(image):
-            image.seek(index)
+            if image.format in MOVING:  # a PSD counts its layers from 1
+                image.seek(index)
             image.load()
             yield read_picture(image, name=name), round(image.info.get("duration", 0)), _plays(image)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,15 @@ def test_previews_and_pages_are_no_frames(tmp_path):
     first, *more = pictures()
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=more)
     assert Image.open(tmp_path / "a.jpg").n_frames == 4 and frame_count(tmp_path / "a.jpg") == len(list(frames(tmp_path / "a.jpg"))) == 1
+
+
+def test_a_psd_becomes_a_gif(stylizer, tmp_path):
+    """Its reader counts layers, from 1, and has none of them before the picture itself."""
+    planes = np.asarray(pictures()[0]).transpose(2, 0, 1).tobytes()
+    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 38, 50, 8, 3)
+    (tmp_path / "a.psd").write_bytes(head + bytes(12) + b"\0\0" + planes)
+    paint_animation(tmp_path / "a.psd", out := tmp_path / "out.gif", begin(stylizer))
+    assert read(out)[0][0].shape == (38, 50, 4)
 
 
 def test_an_animation_cut_short_is_told_and_nothing_is_written(stylizer, tmp_path):
