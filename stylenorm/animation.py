@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -54,12 +55,21 @@ def frame_count(source) -> int:
 def frames(source, name: str | None = None) -> Iterator[tuple[Picture, int, int]]:
     """(frame as it is seen, ms that it stands, times that the animation plays), in their order. name: for messages."""
     name = name or str(source)
+    if not _can_move(source):
+        yield read_picture(source, name=name), 0, 1
+        return
     with opened(source, name) as image:
         for index in _shown(image):
-            if image.format in MOVING:  # a PSD counts its layers from 1
-                image.seek(index)
+            image.seek(index)
             image.load()
             yield read_picture(image, name=name), round(image.info.get("duration", 0)), _plays(image)
+
+
+def _can_move(source) -> bool:
+    with suppress(ImageError):  # a TIFF that Pillow has no mode for, or what reading it will tell
+        with opened(source) as image:
+            return image.format in MOVING
+    return False
 
 
 def paint_animation(

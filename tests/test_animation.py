@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -151,12 +152,17 @@ def test_previews_and_pages_are_no_frames(tmp_path):
     assert Image.open(tmp_path / "a.jpg").n_frames == 4 and frame_count(tmp_path / "a.jpg") == len(list(frames(tmp_path / "a.jpg"))) == 1
 
 
-def test_a_psd_becomes_a_gif(stylizer, tmp_path):
-    """Its reader counts layers, from 1, and has none of them before the picture itself."""
-    planes = np.asarray(pictures()[0]).transpose(2, 0, 1).tobytes()
-    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 38, 50, 8, 3)
-    (tmp_path / "a.psd").write_bytes(head + bytes(12) + b"\0\0" + planes)
-    paint_animation(tmp_path / "a.psd", out := tmp_path / "out.gif", begin(stylizer))
+@pytest.mark.parametrize("kind", ["a PSD, which counts layers", "floats, which Pillow has no mode for"])
+def test_any_still_becomes_a_gif(stylizer, tmp_path, kind):
+    pixels = np.asarray(pictures()[0])
+    if "PSD" in kind:
+        head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 38, 50, 8, 3)
+        (tmp_path / "a").write_bytes(head + bytes(12) + b"\0\0" + pixels.transpose(2, 0, 1).tobytes())
+    else:
+        tifffile.imwrite(tmp_path / "a", pixels.astype(np.float32) / 255, photometric="rgb", metadata=None)
+    ((picture, *_),) = frames(tmp_path / "a")
+    np.testing.assert_array_equal(np.asarray(picture.rgb), pixels)
+    paint_animation(tmp_path / "a", out := tmp_path / "out.gif", begin(stylizer))
     assert read(out)[0][0].shape == (38, 50, 4)
 
 
