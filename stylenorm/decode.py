@@ -231,7 +231,7 @@ def _identify(stream, name: str) -> Image.Image | None:
         raise ImageError(f"{name} is empty; get a whole copy of it")
     for load_readers in (Image.preinit, Image.init):  # the usual ones; importing all takes as long as reading a small photograph
         load_readers()
-        image, trouble = _by_a_reader(stream, head)
+        image, trouble = _by_a_reader(stream, head, name)
         if image is not None:
             return image
     if _is_heic(stream):
@@ -245,14 +245,19 @@ def _identify(stream, name: str) -> Image.Image | None:
     raise ImageError(f"{name} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP")
 
 
-def _by_a_reader(stream, head: bytes) -> tuple[Image.Image | None, Exception | None]:
+def _by_a_reader(stream, head: bytes, name: str) -> tuple[Image.Image | None, Exception | None]:
     """The image of the first of Pillow's readers that knows it, else what the last one that tried has stumbled on."""
     trouble = None
     for kind in READABLE:
         factory, accepts = Image.OPEN.get(kind, (None, None))
         try:
-            verdict = accepts(head) if factory else False  # a string says why a reader is missing
-            if verdict and not isinstance(verdict, str):
+            verdict = accepts(head) if factory else False
+            if isinstance(verdict, str):  # why a reader is missing; another one may know it, for AVIF's begins as HEIC does
+                trouble = ImageError(
+                    f"{name} is a kind of picture that this Pillow was built without ({kind}); "
+                    "pip install --force-reinstall pillow, or save it as JPEG or PNG first"
+                )
+            elif verdict:
                 stream.seek(0)
                 return factory(stream, ""), None
         except Exception as error:  # see _blaming; another reader may still know it

@@ -131,6 +131,11 @@ def check_writable(format: str | None) -> None:
     """Refuse a format that takes a package which is not there: before the work, and not after it."""
     if format == "heic" and find_spec("pillow_heif") is None:
         raise StylenormError('writing HEIC takes another library: pip install "stylenorm[heic]"; or use JPEG or PNG')
+    if format == "avif":
+        from PIL import features  # not before it is needed: wrong use is to be told at once
+
+        if not features.check("avif"):  # conda's and the distributions' may lack it
+            raise StylenormError("this Pillow was built without AVIF: pip install --force-reinstall pillow; or use JPEG or PNG")
 
 
 def spare(inputs: Container[str], *targets: Path | None) -> None:

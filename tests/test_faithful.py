@@ -157,6 +157,18 @@ def test_heic_without_its_library_is_one_sentence(weights, tmp_path, monkeypatch
     assert not list(tmp_path.glob("b.*"))
 
 
+def test_a_pillow_without_avif_is_told_of_before_the_work(weights, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.avif").write_bytes(saved(smooth(), "AVIF"))
+    (tmp_path / "a.png").write_bytes(saved(smooth()))
+    monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False)
+    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
+    assert paint(weights, tmp_path / "a.avif", tmp_path / "b.png") == 1
+    told = capsys.readouterr().err
+    assert "a.avif is a kind of picture that this Pillow was built without (AVIF); pip install" in told and told.count("\n") == 1
+    assert paint(weights, tmp_path / "a.png", tmp_path / "b.avif") == 2
+    assert "this Pillow was built without AVIF" in capsys.readouterr().err and not list(tmp_path.glob("b.*"))
+
+
 def missing(name):
     raise ImportError(name)
 
