@@ -79,6 +79,8 @@ def read_photo(task: Task) -> tuple[Picture | Moving, dict]:
     facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
     picture = _moving(task, data) or read_picture(data, name=str(photo.path))
     facts |= {"pages": pages} if (pages := page_count(data)) > 1 else {}
+    avif = os.path.splitext(task.targets[0][1])[1].lower() == ".avif"  # which may move, and is not written moving
+    facts |= {"frames": frames} if avif and (frames := frame_count(data)) > 1 else {}
     return picture, facts | {"input_changed": photo.changed, "read_seconds": since(started)}
 
 

@@ -243,8 +243,10 @@ def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
     if (pages := page_count(source)) > 1:
         complain(f"{job.named}: only the first of its {pages} pages is painted; save each as a file of its own")
     written = job.format or FORMAT[job.target.suffix.lower()]
-    if isinstance(source, bytes) and written in ANIMATABLE.values() and (frames := frame_count(source)) > 1:
-        complain(f"{job.named}: only the first of its {frames} frames is painted; give it as a file to paint all")
+    piped = isinstance(source, bytes) and written in ANIMATABLE.values()
+    if (piped or written == "avif") and (frames := frame_count(source)) > 1:  # an AVIF may move, and is not written moving
+        advice = "give it as a file" if piped else "write a .webp, .png or .gif"
+        complain(f"{job.named}: only the first of its {frames} frames is painted; {advice} to paint all")
 
 
 def refined_on(jobs: Sequence[Job], most: int = 4) -> list:

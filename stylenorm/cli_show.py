@@ -108,6 +108,8 @@ class Show:
             self.done += 1
             if not self.quiet and "pages" in line:
                 complain(f"{line['input']}: only the first of its {line['pages']} pages is painted; save each as a file of its own")
+            if not self.quiet and "frames" in line:
+                complain(f"{line['input']}: only the first of its {line['frames']} frames is painted; --format webp paints all")
         else:
             self.failed += 1
             complain(line["error"])

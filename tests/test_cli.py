@@ -264,6 +264,15 @@ def test_that_a_tiff_has_more_pages_is_told_in_one_line(cli, photo, tmp_path):
     assert cli(*words, "--quiet").err == ""
 
 
+def test_that_an_avif_moves_and_is_painted_as_a_still_is_told(cli, tmp_path):
+    pages = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "red")]
+    pages[0].save(moving := tmp_path / "moving.avif", save_all=True, append_images=pages[1:])
+    words = ("stylize", moving, "--style", "red-hill", "-o")
+    told = f"stylenorm: {moving}: only the first of its 3 frames is painted; write a .webp, .png or .gif to paint all\n"
+    assert cli(*words, tmp_path / "out.avif").err == told
+    assert cli(*words, tmp_path / "out.webp").err == "" and Image.open(tmp_path / "out.webp").n_frames == 3
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
 def test_what_a_pipe_holds_more_of_is_told(cli, photo, tmp_path, monkeypatch):
     pages = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "red")]

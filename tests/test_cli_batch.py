@@ -136,6 +136,13 @@ def test_that_a_tiff_has_more_pages_is_told(cli, photos, tmp_path):
     assert cli().err == "" and cli("--quiet", out="again").err == ""
 
 
+def test_that_an_avif_moves_and_is_painted_as_a_still_is_told(cli, photos, tmp_path):
+    pages = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "red")]
+    pages[0].save(photos / "moving.avif", save_all=True, append_images=pages[1:])
+    assert cli().err == "stylenorm: moving.avif: only the first of its 3 frames is painted; --format webp paints all\n"
+    assert cli("--format", "webp", out="all").err == "" and Image.open(tmp_path / "all" / "moving.webp").n_frames == 3
+
+
 def test_a_collision_is_told_and_both_survive(cli, photos, stylizer, tmp_path):
     make_photo(photos / "a.png", seed=8)
     assert "a.png becomes a-png.jpg" in cli("--format", "jpeg").out
