@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 
 from stylenorm.errors import StylenormError
@@ -20,7 +21,7 @@ SWITCHES = {
 class TrainConfig:
     """Settings of a training run. Sizes are in pixels.
 
-    photos, styles, paintings: folders. ``styles`` are named, and may hold a styles.json with title, artist
+    photos, styles, paintings: folders, as text or paths. ``styles`` are named, and may hold a styles.json with title, artist
     and year; ``paintings`` teach the encoder. out: where weights, curve and sheets go. vgg: a safetensors
     file of VGG-16's features, "torchvision", or None for the shipped one. init: a network file to start from.
     names: which of ``styles`` to train, all of them if empty. grow: residual blocks that the network of ``init`` is to
@@ -91,6 +92,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            object.__setattr__(self, name, _written(value))
+        for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise StylenormError(f"{name} must be a finite number, not {value}")
             if name.endswith(("_rate", "_weight")) and value < 0:  # which would lead away from what it weighs
@@ -124,6 +127,15 @@ class TrainConfig:
         for name, choices in SWITCHES.items():
             if getattr(self, name) not in choices:
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
+
+
+def _written(value):
+    """``value`` as a checkpoint's JSON holds it: a path as text, numpy's numbers as Python's, a tuple's parts likewise."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_written, value))
+    return value.item() if hasattr(value, "item") else value
 
 
 def weight_of(text: str) -> tuple[str, float]:

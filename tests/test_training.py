@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_photo
@@ -542,6 +543,14 @@ def test_one_photograph_and_one_named_painting_will_do(pictures, tmp_path, confi
     make_photo(tmp_path / "one" / "photo.jpg")
     path = train(replace(config, photos=str(tmp_path / "one"), paintings=None, names=("wave",), steps=2))
     assert [e.name for e in style_entries(path)] == ["wave"]
+
+
+def test_settings_may_be_paths_lists_and_numpys_numbers(pictures, tmp_path):
+    config = tiny(pictures, tmp_path / "run", steps=np.int64(2), checkpoint_every=1, widths=[8, 8, np.int64(16)], learning_rate=np.float32(1e-3))
+    folders = {name: Path(getattr(config, name)) for name in ("photos", "styles", "paintings", "out")}
+    train(replace(config, **folders))
+    assert train(replace(config, steps=3, **folders), resume=True) == tmp_path / "run" / "network.safetensors"
+    assert len(log(tmp_path / "run")) == 3
 
 
 def test_a_short_training_lowers_the_loss(pictures, tmp_path):
