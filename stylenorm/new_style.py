@@ -17,6 +17,7 @@ from stylenorm.catalog import check_name, network_file, photos_folder, user_styl
 from stylenorm.checkpoint import load_network, save_style
 from stylenorm.data import RandomCrops, find_images
 from stylenorm.device import autocast, choose_device, telling_memory
+from stylenorm.engine import ONE
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.images import fit, read_picture, to_tensor
 from stylenorm.perceptual import (
@@ -92,7 +93,7 @@ class Cancelled(StylenormError):
 @telling_memory("read the paintings at a smaller style size, or train on smaller batches")
 def train_style(
     name: str,
-    paintings: Sequence,
+    paintings,
     photos: str | Path | None = None,
     weights: str | Path | None = None,
     folder: str | Path | None = None,
@@ -104,7 +105,7 @@ def train_style(
     """Find the γ and β of a style and write its file, usable at once by ``name``.
 
     It starts from what the encoder predicts for the paintings and moves nothing but that row (Dumoulin et al.
-    2017, section 3.2). paintings: one picture or several of one style, each a path, a PIL image or an array.
+    2017, section 3.2). paintings: one picture or a list of several of one style, each a path, a PIL image or an array.
     photos: a folder of photographs to learn on, by default the few that come with the package. weights: the
     network's folder or file. folder: where the style goes, by default the user's own styles. about: provenance
     to store (title, artist, year, licence). ``should_stop`` is asked at every step.
@@ -114,6 +115,7 @@ def train_style(
     file = network_file(weights)
     folder = Path(folder) if folder is not None else user_styles_folder()
     target = folder / f"{check_name(name, file, folder)}.safetensors"
+    paintings = [paintings] if isinstance(paintings, ONE) else list(paintings)
     if not paintings:
         raise StyleError("a style needs at least one painting")
     device = choose_device(config.device)

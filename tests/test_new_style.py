@@ -10,7 +10,7 @@ import torch
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Cancelled, NewStyleConfig, StyleError, StylenormError, Stylizer, train_style
+from stylenorm import Cancelled, NewStyleConfig, StyleError, StylenormError, Stylizer, load_style, train_style
 from stylenorm.catalog import style_entries, user_styles_folder
 from stylenorm.metadata import read_metadata
 
@@ -58,8 +58,6 @@ def test_it_starts_from_the_prediction(weights, painting, photos, tmp_path):
     still = NewStyleConfig(steps=1, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=0.0)
     file = train_style("still", [painting], photos, weights, tmp_path, still)
     predicted = Stylizer(weights).style_from(painting, 64)
-    from stylenorm import load_style
-
     torch.testing.assert_close(load_style(file).flat(), predicted.flat(), rtol=2e-3, atol=2e-3)
 
 
@@ -67,6 +65,14 @@ def test_the_network_file_is_left_alone(weights, painting, photos, tmp_path):
     before = (weights / "network.safetensors").read_bytes()
     train_style("x", [painting, painting], photos, weights, tmp_path, QUICK)
     assert (weights / "network.safetensors").read_bytes() == before
+
+
+def test_a_single_painting_needs_no_list(weights, painting, photos, tmp_path):
+    quick = NewStyleConfig(steps=1, size=64, photo_scales=(64, 80), style_size=64)
+    listed = load_style(train_style("listed", [painting], photos, weights, tmp_path, quick)).flat()
+    for name, given in (("path", painting), ("text", str(painting)), ("image", Image.open(painting))):
+        file = train_style(name, given, photos, weights, tmp_path, quick)
+        torch.testing.assert_close(load_style(file).flat(), listed, rtol=0, atol=0)
 
 
 def test_a_painting_whose_name_is_no_utf8_gives_a_style(weights, painting, photos, tmp_path):
