@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +65,12 @@ class NewStyleConfig:
             raise StylenormError("training a style needs at least one step of one picture, or some minutes")
         if self.crops < 1:
             raise StylenormError(f"training a style needs at least one square of a photograph, not {self.crops}")
+        for name in ("size", "style_size"):
+            if getattr(self, name) < 64:
+                raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
+        for name in ("learning_rate", "content_weight", "style_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise StylenormError(f"{name} must be a finite number from 0 up, not {getattr(self, name)}")
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the training that lies behind after ``step`` steps and so many seconds."""
@@ -118,6 +125,10 @@ def train_style(
     paintings = [paintings] if isinstance(paintings, ONE) else list(paintings)
     if not paintings:
         raise StyleError("a style needs at least one painting")
+    try:
+        json.dumps(about)
+    except (TypeError, ValueError) as error:
+        raise StyleError(f"what is told about a style must be what JSON holds, text and numbers above all ({error})") from None
     device = choose_device(config.device)
     network = load_network(file)
     if network.encoder is None:

@@ -141,6 +141,16 @@ def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
     for wrong in ({"steps": 0}, {"minutes": float("nan")}, {"minutes": float("inf")}):
         with pytest.raises(StylenormError):
             NewStyleConfig(**wrong)
+    for wrong in ({"size": 0}, {"style_size": 8}, {"learning_rate": float("nan")}, {"learning_rate": -0.1}, {"style_weight": -1}):
+        with pytest.raises(StylenormError, match=f"{next(iter(wrong))} must be"):
+            NewStyleConfig(**wrong)
+
+
+def test_what_no_file_can_hold_is_told_before_the_training(weights, painting, photos, tmp_path):
+    records = []
+    with pytest.raises(StyleError, match="PosixPath|WindowsPath"):
+        train_style("x", painting, photos, weights, tmp_path / "styles", QUICK, about={"source": painting}, progress=records.append)
+    assert not records and not (tmp_path / "styles").exists()
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
