@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 
+from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig
-from stylenorm.data import find_images
+from stylenorm.data import find_images, style_name
 from stylenorm.drafts import write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
@@ -27,6 +29,13 @@ from stylenorm.training_model import load_vgg
 
 JUDGED_SIZE = 256  # px
 REPORT = "compare.json"
+SETTINGS = "settings.json"
+
+# Settings that may change from one call to the next, or do from run to run, or are told by what lies there.
+FREE = {
+    "photos", "styles", "paintings", "out", "vgg", "norm", "seed", "device", "workers", "cache", "compile", "deterministic",
+    "tensorboard", "checkpoint_every", "sample_every",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     scores.png and changes.png draw it, tables.md writes it down. Stopped at any time, the same call goes on.
 
     tell: called with kind, seed and `Progress` after each step.
+
+    Raises `StylenormError` where a folder is not fit for it, or ``out`` holds runs of other settings or pictures.
     """
     out = Path(config.training.out)
     for folder in (config.training.photos, config.training.styles):
@@ -67,6 +78,7 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     found = len(find_images(config.training.photos))
     if found < 3:
         raise StylenormError(f"networks are judged on at least 3 photographs, and {config.training.photos} has {found}; give more")
+    _keep_alike(out / SETTINGS, config)
     runs = [
         _run(config, kind, seed, tell)
         for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
@@ -78,6 +90,40 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     write_whole(out / REPORT, json.dumps(report, indent=2).encode())
     draw(report, out)
     return report
+
+
+def _keep_alike(path: Path, config: CompareConfig) -> None:
+    """Write down what all runs are trained on, and refuse to go on with anything else: kinds were compared that differ in more."""
+    training = config.training
+    wanted = {key: value for key, value in asdict(training).items() if key not in FREE}
+    wanted |= {
+        "judged": config.judged,
+        "photos": _fingerprint(training.photos),
+        "styles": _fingerprint(training.styles, training.names),
+        "vgg": training.vgg if training.vgg == "torchvision" else hashlib.sha256(Path(training.vgg or vgg_file()).read_bytes()).hexdigest(),
+    }
+    wanted = json.loads(json.dumps(wanted))
+    runs = path.parent / "runs"
+    begun = any(runs.glob("*/judged.json")) or any(runs.glob("*/resume.safetensors"))
+    if not begun or not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return write_whole(path, json.dumps(wanted, indent=2).encode())
+        except OSError as error:
+            raise StylenormError(f"{path} cannot be written: {error.strerror or error}; give another folder") from None
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise StylenormError(f"{path} is damaged; give another folder") from None
+    if other := [key for key, value in wanted.items() if before.get(key, value) != value]:
+        raise StylenormError(f"{path.parent} holds runs that were trained with other {', '.join(other)}; give the same again, or another folder")
+
+
+def _fingerprint(folder: str, names: tuple[str, ...] = ()) -> str:
+    """Of the pictures in a folder, by their names and sizes in bytes; of those called ``names`` if there are any."""
+    found = [path for path in find_images(folder) if not names or style_name(path) in names]
+    rows = [(path.relative_to(folder).as_posix(), path.stat().st_size) for path in found]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _settings(training: TrainConfig) -> dict:
@@ -93,7 +139,7 @@ def _run(config: CompareConfig, kind: str, seed: int, tell: Tell | None) -> dict
     if done.is_file():
         told = json.loads(done.read_text(encoding="utf-8"))
         if told["training"] != settings:
-            raise StylenormError(f"{folder} was trained with other settings; give them again, or another --out")
+            raise StylenormError(f"{folder} was trained with other settings; give them again, or another folder")
         return told["run"]
     begun = (folder / "resume.safetensors").is_file()
     network = train(training, resume=begun, progress=tell and (lambda record: tell(kind, seed, record)))
