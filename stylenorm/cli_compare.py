@@ -40,6 +40,7 @@ Examples:
 """
 )
 def compare(
+    context: typer.Context,
     photo: Annotated[str | None, typer.Argument(metavar="PHOTO", help="A photograph.")] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT", help="The picture to write; with --train, a folder.")
@@ -72,6 +73,7 @@ def compare(
     """
     if not output:
         raise StylenormError("-o is empty; give a file, or with --train a folder")
+    check_options(context, train)
     if train:
         return repeat(photo, Path(output), photos, styles, names, steps, seeds, device, vgg, as_json)
     if photo is None or style is None:
@@ -93,6 +95,14 @@ def compare(
     kinds = list(comparison.stylizers)
     row = {"output": str(job.target), "style": style, "kinds": kinds}
     print(json.dumps(row) if as_json else f"wrote {job.target}: {', '.join(kinds)}")
+
+
+def check_options(context: typer.Context, train: bool) -> None:
+    """Refuse what would do nothing: options of the training without it, and those of painting with it."""
+    told = "for painting; leave it out of --train" if train else "for training; give --train as well, or leave it out"
+    for option in ("style", "change", "networks", "tile", "backend") if train else ("photos", "styles", "names", "steps", "seeds", "vgg"):
+        if context.get_parameter_source(option).name == "COMMANDLINE":
+            raise StylenormError(f"--{option} is {told}")
 
 
 def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int, device: str, vgg, as_json: bool) -> None:

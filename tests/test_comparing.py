@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -127,6 +128,9 @@ def test_where_it_cannot_go_is_told_before_the_work(networks, photo, monkeypatch
         (["photo.jpg"], "--style NAME"),
         (["photo.jpg", "--style", "kiss", "--change", "sideways"], "no change 'sideways'"),
         (["photo.jpg", "--style", "kiss", "--networks", "nowhere"], "nowhere holds no networks"),
+        (["photo.jpg", "--style", "kiss", "--steps", "900"], "--steps is for training; give --train as well"),
+        (["photo.jpg", "--styles", "."], "--styles is for training"),
+        (["--train", "--photos", ".", "--styles", ".", "--style", "kiss"], "--style is for painting; leave it out"),
         (["--train"], "--train needs --photos"),
         (["--train", "photo.jpg"], "takes no photograph"),
         (["--train", "--photos", "nowhere"], "nowhere is none"),
@@ -182,8 +186,46 @@ def test_training_is_the_same_for_all_kinds_and_goes_on_where_it_was_stopped(pic
     assert all(network.encoder is None for network in shipped)
     assert [network.generator.config.norm for network in shipped] == list(KINDS)
     assert Comparison(tmp_path, backend="torch").styles == ["kiss"]
-    with pytest.raises(StylenormError, match="other settings"):
+    with pytest.raises(StylenormError, match="other steps; give the same again"):
         compare_kinds(replace(config, training=replace(config.training, steps=4)))
+
+
+def test_a_comparison_goes_on_with_the_same_pictures_and_settings_alone(pictures, tmp_path, monkeypatch):
+    for folder in ("photos", "styles"):
+        shutil.copytree(pictures / folder, tmp_path / folder)
+    config, trained = tiny(tmp_path, tmp_path / "out"), []
+
+    def run(config: CompareConfig) -> None:
+        trained.append(config)
+        (tmp_path / "out" / "runs" / "instance-0").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / "runs" / "instance-0" / "resume.safetensors").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_training, "_run", lambda config, *_: run(config))
+
+    def goes_on(**settings) -> bool:
+        before = len(trained)
+        judged = settings.pop("judged", config.judged)
+        with pytest.raises(KeyboardInterrupt):
+            compare_kinds(replace(config, training=replace(config.training, **settings), judged=judged))
+        return len(trained) > before
+
+    assert goes_on() and goes_on() and goes_on(workers=1, cache=0, checkpoint_every=2)
+    moved = tmp_path / "photos", tmp_path / "elsewhere"
+    moved[0].rename(moved[1])
+    assert goes_on(photos=str(moved[1])), "where the pictures lie is free"
+    moved[1].rename(moved[0])
+    for settings, told in (({"style_learning_rate": 0.5}, "style_learning_rate"), ({"judged": 4}, "judged"), ({"ema": 0.5}, "ema")):
+        with pytest.raises(StylenormError, match=f"other {told}; give the same again"):
+            goes_on(**settings)
+    for folder in ("photos", "styles"):
+        more = make_photo(tmp_path / folder / "more.jpg", (90, 80), 30)
+        with pytest.raises(StylenormError, match=f"other {folder}; give the same again, or another folder"):
+            goes_on()
+        more.unlink()
+    assert goes_on()
+    (tmp_path / "out" / "runs" / "instance-0" / "resume.safetensors").unlink()
+    assert goes_on(ema=0.5), "nothing has been trained yet"
 
 
 def test_where_few_photographs_are_unseen_others_are_the_neighbours(networks, pictures, tmp_path, monkeypatch):
