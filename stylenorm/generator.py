@@ -151,8 +151,12 @@ class Generator(nn.Module):
             raise ValueError(
                 f"this generator has {len(self.config.channels)} normalizations, the style has {len(style)} (γ, β) pairs"
             )
-        if not _traced() and not (content.dim() == 4 and content.shape[1] == 3 and content.is_floating_point()):
-            raise ValueError(f"content must be (N, 3, H, W) of floating point, not {tuple(content.shape)} of {content.dtype}")
+        if not _traced():
+            fits = content.dim() == 4 and content.shape[1] == 3 and 0 not in content.shape[2:]
+            if not fits or not content.is_floating_point():
+                raise ValueError(f"content must be (N, 3, H, W) of floating point, not {tuple(content.shape)} of {content.dtype}")
+            if len(content) == 0:  # which F.pixel_unshuffle gives back with the channels that it had
+                return content.clone()
         pairs = iter(style if moments is None else [(*pair, partial(moments, i)) for i, pair in enumerate(style)])
         height, width = content.shape[-2:]
         x = F.pixel_unshuffle(pad_to(content, self.config.stride), 2)  # N, 12, H/2, W/2

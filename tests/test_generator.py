@@ -347,6 +347,18 @@ def test_content_that_is_no_batch_of_pictures_is_refused_by_its_own_shape():
             generator(content, style_of(generator))
 
 
+@pytest.mark.parametrize("norm", KINDS)
+def test_no_picture_gives_none(norm):
+    generator = generator_of(norm)
+    content = picture(20, 24, 0).requires_grad_()
+    painting = generator(content, style_of(generator))
+    assert painting.shape == (0, 3, 20, 24) and painting.dtype == content.dtype
+    painting.sum().backward()
+    for shape in ((1, 3, 0, 24), (1, 3, 20, 0)):
+        with pytest.raises(ValueError, match=rf"not \(1, 3, {shape[2]}, {shape[3]}\)"):
+            generator(torch.rand(shape), style_of(generator))
+
+
 def test_a_pair_with_other_channels_is_refused():
     generator = generator_of()
     pairs = list(style_of(generator))
