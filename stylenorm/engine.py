@@ -235,6 +235,8 @@ class Stylizer:
 
     def sheet(self, image, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
         """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side."""
+        if columns < 1:
+            raise StylenormError(f"a sheet has at least one column, not {columns}")
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         names = list(names or self.styles)
