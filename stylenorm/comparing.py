@@ -49,7 +49,7 @@ class Comparison:
     Raises `WeightsError` where there is none.
     """
 
-    def __init__(self, folder: str | Path | None = None, device: str = "auto", backend: str = "auto") -> None:
+    def __init__(self, folder: str | Path | None = None, device: str | torch.device = "auto", backend: str = "auto") -> None:
         files = require_compared_networks(folder)
         self.stylizers = {kind: Stylizer(files[kind], device, backend) for kind in TITLES if kind in files}
 

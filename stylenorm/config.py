@@ -92,7 +92,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            object.__setattr__(self, name, _written(value))
+            object.__setattr__(self, name, str(value) if name == "device" else _written(value))
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise StylenormError(f"{name} must be a finite number, not {value}")

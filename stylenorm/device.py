@@ -20,17 +20,22 @@ from stylenorm.errors import StylenormError, out_of_memory
 from stylenorm.machine import free_main_memory
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """"auto" is CUDA, else MPS, else the CPU. Asking for what is not there is an error."""
+    name = str(name)
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(d for d in has if has[d]))
     if not has.get(name.split(":")[0], False):
         raise StylenormError(f"there is no device {name!r} here; choose {', '.join(d for d in has if has[d])} or auto")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise StylenormError(f"{name!r} is not a device; choose {', '.join(d for d in has if has[d])} or auto") from None
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count and device.type != "cpu":
+        raise StylenormError(f"there is no device {name!r} here; choose {', '.join(f'{device.type}:{i}' for i in range(count))} or auto")
+    return device
 
 
 # ---- memory and speed --------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Stylizer:
     """A network, its styles, and a device to paint on.
 
     weights: a folder with network.safetensors and styles/, or a network file; by default the shipped ones.
-    device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
+    device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda", "cuda:1" or "mps", or a torch.device.
     backend: "auto" (OpenVINO on a CPU, torch elsewhere), "torch", "openvino" or "openvino-int8": see `stylenorm.graph`.
     memory: GB that painting a picture may take; by default half of what is free at that time. A picture that
     would take more is painted in strips, with temporary files, in float32: see `stylenorm.tiling`.
@@ -61,7 +61,11 @@ class Stylizer:
     """
 
     def __init__(
-        self, weights: str | Path | None = None, device: str = "auto", backend: str = "auto", memory: float | None = None
+        self,
+        weights: str | Path | None = None,
+        device: str | torch.device = "auto",
+        backend: str = "auto",
+        memory: float | None = None,
     ) -> None:
         if memory is not None and not memory >= 0:
             raise StylenormError(f"the memory must be a number of GB from 0 up, not {memory}")

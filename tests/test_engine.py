@@ -19,6 +19,8 @@ from PIL import Image, ImageFilter
 
 from stylenorm import engine
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
+from stylenorm.config import TrainConfig
+from stylenorm.device import choose_device
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.images import read_picture, to_tensor
@@ -382,6 +384,8 @@ def test_the_sheet_shows_every_style(stylizer, image):
     first = np.asarray(narrow)[20:49, :40].astype(int)  # below its label: the photograph
     assert np.abs(first - pixels(image.resize((40, 29), Image.Resampling.LANCZOS))).mean() < 2
     refused(lambda: stylizer.sheet(image, ["red-hill", "green"]), "'green'")
+    for columns in (0, -1):
+        refused(lambda: stylizer.sheet(image, tile=40, columns=columns), f"at least one column, not {columns}")
 
 
 # ---- several at once ---------------------------------------------------------------------------
@@ -439,6 +443,19 @@ def test_a_device_that_is_not_here_is_named(weights, device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     refused(lambda: Stylizer(weights, device), repr(device), "cpu")
+
+
+def test_of_several_gpus_one_that_is_not_there_is_named(weights, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    refused(lambda: Stylizer(weights, "cuda:7"), "'cuda:7'", "choose cuda:0, cuda:1 or auto")
+    assert choose_device("cuda:1") == torch.device("cuda", 1) and choose_device("cuda") == torch.device("cuda")
+
+
+def test_a_device_may_be_torchs(weights, image):
+    here = Stylizer(weights, torch.device("cpu"), "torch")
+    assert here.stylize(image, "red-hill").tobytes() == Stylizer(weights, "cpu", "torch").stylize(image, "red-hill").tobytes()
+    assert TrainConfig(photos="a", out="b", device=torch.device("cuda", 1)).device == "cuda:1", "a checkpoint's JSON holds text"
 
 
 # ---- large pictures ----------------------------------------------------------------------------
