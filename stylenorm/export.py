@@ -167,7 +167,8 @@ def write_torch_export(portable: Portable, about: Mapping[str, str]) -> bytes:
 
 def write_onnx(portable: Portable, about: Mapping[str, str]) -> bytes:
     names = {"input_names": ["content", "style"], "output_names": ["painting"]}
-    model = torch.onnx.export(_program(portable), dynamo=True, verbose=False, **names).model_proto
+    lengths = {2: "height", 3: "width"}  # what a program calls them is lost on the way
+    model = torch.onnx.export(_program(portable), dynamo=True, verbose=False, dynamic_shapes=(lengths, None), **names).model_proto
     for key, value in about.items():
         model.metadata_props.add(key=key, value=value)
     return model.SerializeToString()

@@ -141,6 +141,14 @@ def test_the_file_tells_its_network_and_styles(exported, small, format):
     assert json.loads(values["config"])["widths"] == [8, 8] and values["stylenorm"]
 
 
+def test_the_lengths_of_an_onnx_file_have_names(exported):
+    import onnx
+
+    graph = onnx.load(str(exported("onnx"))).graph
+    axes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.input, *graph.output)}
+    assert axes["content"] == axes["painting"] == [1, 3, "height", "width"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_norm_in_torchscript(kind):
     check_kind(kind, "torchscript")
