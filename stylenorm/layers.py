@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -156,10 +158,10 @@ class InstanceNorm2d(_Norm):
 
     As `BatchNorm2d` with the moments of each channel of each sample over H, W. With ``track_running_stats``
     the running moments follow the average over the batch and are used in eval mode; a ``momentum`` of None
-    leaves them as they are, as in torch.nn.
+    leaves them as they are, as in torch.nn. A single sample may come without its N, as (C, H, W).
 
     Raises:
-        ValueError: x is not (N, C, H, W) or not of floating point, or is 1 x 1 when its own moments are wanted.
+        ValueError: x is not (N, C, H, W) or (C, H, W), not of floating point, or 1 x 1 when its own moments are wanted.
     """
 
     def __init__(
@@ -175,6 +177,9 @@ class InstanceNorm2d(_Norm):
         bias: bool = True,
     ) -> None:
         super().__init__(num_features, "instance", None, eps, momentum, affine, track_running_stats, device, dtype, bias)
+
+    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
+        return super().forward(x[None], moments)[0] if x.dim() == 3 else super().forward(x, moments)
 
 
 class LayerNorm2d(_Norm):
@@ -205,10 +210,11 @@ class LayerNorm2d(_Norm):
 class GroupNorm(_Norm):
     """Group normalization (Wu and He 2018), the results and state dict of `torch.nn.GroupNorm`.
 
-    As `LayerNorm2d` for each of ``num_groups`` runs of C / ``num_groups`` neighbouring channels.
+    As `LayerNorm2d` for each of ``num_groups`` runs of C / ``num_groups`` neighbouring channels. As in torch.nn, x may
+    have any number of axes after N and C: (N, C), (N, C, L), (N, C, D, H, W).
 
     Raises:
-        ValueError: ``num_groups`` does not divide ``num_channels``; x is not (N, C, H, W) or not of floating point, or
+        ValueError: ``num_groups`` does not divide ``num_channels``; x is not (N, C, ...) or not of floating point, or
             holds a single value in each group.
     """
 
@@ -225,6 +231,18 @@ class GroupNorm(_Norm):
     ) -> None:
         super().__init__(num_channels, "group", num_groups, eps, affine=affine, device=device, dtype=dtype, bias=bias)
         self.num_channels = num_channels
+
+    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
+        if x.dim() == 4 or x.shape[1:2] != (self.num_channels,):
+            return super().forward(x, moments)
+        if moments is not None:
+            moments = tuple(map(_flattened, moments))
+        return super().forward(_flattened(x), moments).reshape(x.shape)
+
+
+def _flattened(x: Tensor) -> Tensor:
+    """(N, C, ...) as (N, C, L, 1)."""
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]), 1)
 
 
 class ConditionalNorm(_Norm):

@@ -71,6 +71,32 @@ def test_equals_torch(kind, shape, layout, dtype):
             agree(ours.eval(), theirs.eval(), LAYOUTS[layout](torch.randn(shape, dtype=dtype)), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 7), (2, 4, 3, 2, 5), (2, 4, 1, 3, 1, 2), (0, 4, 7)])
+def test_group_norm_takes_any_number_of_axes_as_torchs(shape, dtype):
+    torch.manual_seed(0)
+    ours, theirs = pairs(4, dtype=dtype)["group"]()
+    nn.init.normal_(theirs.weight)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(shape, dtype=dtype) * 2 + 1
+    agree(ours, theirs, x, TOLERANCE[dtype])
+    if x.dim() > 2:
+        agree(ours, theirs, x.transpose(0, -1).contiguous().transpose(0, -1), TOLERANCE[dtype])
+    mean, var = torch.randn(4, 4, 1, 1, 1), torch.rand(4, 4, 1, 1, 1)
+    volumes = torch.randn(4, 4, 2, 3, 2)
+    expected = (volumes - mean) / (var + ours.eps).sqrt() * theirs.weight.view(4, 1, 1, 1)
+    close(ours(volumes, (mean, var)), expected.float(), 1e-4)
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_instance_norm_takes_a_single_sample_as_torchs(tracked):
+    torch.manual_seed(0)
+    ours, theirs = pairs(4, track_running_stats=tracked)["instance"]()
+    for _ in range(2):
+        agree(ours, theirs, torch.randn(4, 5, 3) * 2 + 1, 1e-5)
+    agree(ours.eval(), theirs.eval(), torch.randn(4, 5, 3), 1e-5)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("missing", ["weight", "bias"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,7 +230,12 @@ def test_errors_are_one_sentence():
         lambda: GroupNorm(-2, 4),
         lambda: ConditionalNorm(4, "group"),
         lambda: ConditionalNorm(4, "spectral"),
-        lambda: InstanceNorm2d(4)(torch.randn(4, 3, 3)),
+        lambda: InstanceNorm2d(4)(torch.randn(5, 3, 3)),
+        lambda: BatchNorm2d(4)(torch.randn(4, 3, 3)),
+        lambda: LayerNorm2d(4)(torch.randn(2, 4, 3)),
+        lambda: GroupNorm(2, 4)(torch.randn(2, 6, 3)),
+        lambda: GroupNorm(2, 4)(torch.randn(4)),
+        lambda: GroupNorm(2, 2)(torch.randn(1, 2)),
         lambda: InstanceNorm2d(4)(torch.randn(2, 5, 3, 3)),
         lambda: ConditionalNorm(4)(torch.randn(2, 4, 3, 3), torch.ones(3, 4), torch.ones(3, 4)),
         lambda: ConditionalNorm(4)(torch.randn(2, 4, 3, 3), torch.ones(2, 5), torch.ones(2, 5)),
