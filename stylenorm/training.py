@@ -428,6 +428,7 @@ class Trainer:
         """How it was trained, for the files: without the names of folders."""
         config = self.config
         settings = {k: v for k, v in asdict(config).items() if k not in ("photos", "styles", "paintings", "out", "vgg", "init")}
+        settings |= self.model.generator.config.to_dict()  # with init, that network's and not the settings'
         images = self.seen_before + self.step * config.batch
         return settings | {"step": self.step, "images": images, "torch": torch.__version__}
 

@@ -728,7 +728,9 @@ def test_init_goes_on_from_the_network_its_encoder_and_its_rows(finished, pictur
         torch.testing.assert_close(flat[i : i + 1], load_style(first / "styles" / f"{name}.safetensors").flat(), atol=1e-5, rtol=1e-5)
     assert torch.equal(trainer.model.rows[0], torch.zeros_like(trainer.model.rows[0]))
     path = trainer.run()
-    assert load_network(path).about["training"]["images"] == 16 + 2
+    about = load_network(path).about["training"]
+    assert about["images"] == 16 + 2
+    assert (about["widths"], about["blocks"]) == ([8, 8, 16], [0, 0, 1]), "of the network that was trained"
     assert load_network(init).hash == network.hash
 
 
