@@ -15,6 +15,12 @@ Moments = tuple[Tensor, Tensor]
 class _Norm(nn.Module):
     """What the layers share: whose moments to strip, and running ones where they are kept. Maps are N, C, H, W."""
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
     _version = 2  # torch.nn's: a state dict of an earlier one, or of none, may lack num_batches_tracked
 
     def __init__(

@@ -112,6 +112,12 @@ def test_a_right_way_arrow_and_other_packages_are_not_found():
     assert wrong_arrows("layers", source) == []
 
 
+def test_type_checkers_and_editors_know_every_public_name_and_where_it_is_from():
+    told = imported((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    assert told == {(module, name) for module, names in stylenorm._HOME.items() for name in names}
+    assert (PACKAGE / "py.typed").exists(), "without which they read no annotation of an installed package"
+
+
 def not_public(source: str) -> list[str]:
     """What ``source`` imports from stylenorm that has an underscore, or that is in no list of public names."""
     return [
