@@ -125,7 +125,9 @@ class RandomCrops(Dataset):
 
     Item i is picture i mod n of the (i div n)-th shuffle, scaled to a random short side within ``scales`` px,
     cropped to ``size`` px and perhaps mirrored. So a run that stops at item i goes on at item i, however
-    many workers load the pictures. A file that cannot be read is passed over for the next in order and named.
+    many workers load the pictures. A file that cannot be read is passed over for the next in order and named. So is, but
+    not named, one whose crop is of a single colour: it has no style, and as a photograph no deviation for an instance norm
+    to divide by, so that each passes on some hundred times the gradient, which ends beyond all numbers.
 
     cache: bytes of memory for decoded pictures, see `Decoded`; changes nothing but the speed. recolored: the share
     of the items that get other colours (`recolor`).
@@ -142,13 +144,19 @@ class RandomCrops(Dataset):
         return 2**62
 
     def __getitem__(self, index: int) -> Crop:
-        broken = []
+        broken, flat = [], None
         for offset in range(len(self.files)):
             path = self._file(index, offset)
             try:
-                return Crop(self._crop(path, random.Random(f"{self.seed}/crop/{index}")), path.name, tuple(broken))
+                data = self._crop(path, random.Random(f"{self.seed}/crop/{index}"))
             except ImageError as error:
                 broken.append(str(error))
+                continue
+            if (data != data[:, :1, :1]).any():
+                return Crop(data, path.name, tuple(broken))
+            flat = flat or (data, path.name)
+        if flat:
+            return Crop(*flat, tuple(broken))
         raise ImageError(f"none of the {len(self.files)} pictures can be read; the first says: {broken[0]}")
 
     def _file(self, index: int, offset: int = 0) -> Path:

@@ -176,6 +176,15 @@ def test_sound_files_come_as_if_there_were_no_broken_ones(photos):
         assert new.broken if old.name == photos[3].name else torch.equal(old.pixels, new.pixels)
 
 
+def test_crops_of_a_single_colour_are_passed_over_where_there_are_others(photos, tmp_path):
+    white = tmp_path / "white.png"
+    Image.new("RGB", (60, 60), "white").save(white)
+    found = [crops_of([*photos, white])[i] for i in range(33)]
+    assert {crop.name for crop in found} == {p.name for p in photos} and not any(crop.broken for crop in found)
+    only = crops_of([white])[0]
+    assert only.name == "white.png" and (only.pixels == 1).all()
+
+
 def test_one_sound_file_among_many_is_enough_from_every_index(photos):
     for path in photos[1:]:
         break_file(path, 1)

@@ -545,6 +545,14 @@ def test_one_photograph_and_one_named_painting_will_do(pictures, tmp_path, confi
     assert [e.name for e in style_entries(path)] == ["wave"]
 
 
+def test_a_photograph_of_a_single_colour_does_not_end_a_run(pictures, tmp_path):
+    make_photo(tmp_path / "photos" / "a.png", (80, 70))
+    Image.new("RGB", (80, 70), "white").save(tmp_path / "photos" / "white.png")
+    deep = {"widths": (8, 8, 8, 8), "blocks": (0, 1, 2, 4), "steps": 1}
+    config = tiny(pictures, tmp_path / "run", photos=str(tmp_path / "photos"), paintings=None, **deep)
+    assert train(config).is_file(), "its gradient was not finite, after --resume again"
+
+
 def test_settings_may_be_paths_lists_and_numpys_numbers(pictures, tmp_path):
     config = tiny(pictures, tmp_path / "run", steps=np.int64(2), checkpoint_every=1, widths=[8, 8, np.int64(16)], learning_rate=np.float32(1e-3))
     folders = {name: Path(getattr(config, name)) for name in ("photos", "styles", "paintings", "out")}
