@@ -62,6 +62,16 @@ def test_one_photograph_needs_no_list(weights, pictures, monkeypatch):
     assert all(torch.equal(flat, flats[0]) for flat in flats)
 
 
+def test_a_photograph_of_a_single_colour_is_left_out(weights, pictures, monkeypatch):
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
+    photos, painting = pictures
+    stylizer, white = Stylizer(weights, "cpu", "torch"), Image.new("RGB", (80, 70), "white")
+    style = stylizer.style_from(painting, 64)
+    alone, beside = (stylizer.refine(style, painting, shown, 2, 64).flat() for shown in (photos[:1], [white, photos[0]]))
+    assert torch.equal(alone, beside)
+    assert stylizer.refine(style, painting, white, 2, 64) is style
+
+
 @pytest.mark.parametrize("size, side", [((2000, 900), 512), ((300, 400), 300), ((512, 512), 512), ((20, 3000), 64)])
 def test_it_is_refined_on_the_middle_and_nothing_is_blown_up_but_tiny_pictures(size, side):
     image = Image.new("RGB", size, "blue")
