@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.architecture import GeneratorConfig, padded_length
+from stylenorm.fused import vmapped
 from stylenorm.layers import ConditionalNorm
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
@@ -185,8 +186,8 @@ class Generator(nn.Module):
 
 def reflect(x: Tensor) -> Tensor:
     """(N, C, H, W) with its border of 1 reflected."""
-    wanted = x.is_cpu or torch.are_deterministic_algorithms_enabled()
-    if wanted and x.is_contiguous(memory_format=torch.channels_last) and not _traced():
+    wanted = (x.is_cpu or torch.are_deterministic_algorithms_enabled()) and not _traced() and not vmapped(x)
+    if wanted and x.is_contiguous(memory_format=torch.channels_last):
         return _Reflect.apply(x)
     if torch.compiler.is_compiling() and not x.is_cpu:
         return joined_reflect(x)
@@ -210,6 +211,8 @@ class _Reflect(torch.autograd.Function):
     refused where every run is to give the same bits.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x):
         n, c, h, w = x.shape
@@ -225,10 +228,12 @@ class _Reflect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, slope):
-        rows = slope[:, :, 1:-1].clone(memory_format=torch.channels_last)  # N, C, H, W + 2
+        inside = torch.is_grad_enabled() or vmapped(slope)  # of a function transform, whose tensors know no memory format
+        layout = torch.preserve_format if inside else torch.channels_last
+        rows = slope[:, :, 1:-1].clone(memory_format=layout)  # N, C, H, W + 2
         rows[:, :, 1] += slope[:, :, 0]
         rows[:, :, -2] += slope[:, :, -1]
-        dx = rows[..., 1:-1].clone(memory_format=torch.channels_last)  # N, C, H, W
+        dx = rows[..., 1:-1].clone(memory_format=layout)  # N, C, H, W
         dx[..., 1] += rows[..., 0]
         dx[..., -2] += rows[..., -1]
         return dx

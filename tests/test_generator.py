@@ -242,6 +242,25 @@ def test_batch_norm_follows_its_data_only_in_training():
 # ---- neighbours, rows, regions -----------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_function_transforms_take_many_styles_at_once(layout):
+    generator, style = generator_of(), style_of(generator_of(), 3)
+    generator.requires_grad_(False).to(memory_format=layout)
+    x = picture(20, 24).contiguous(memory_format=layout)
+
+    def painted(flat: torch.Tensor, x: torch.Tensor = x) -> torch.Tensor:
+        return generator(x, Style.from_flat(flat[None], generator.config.channels))[0]
+
+    rows = style.flat()
+    torch.testing.assert_close(torch.func.vmap(painted)(rows), torch.stack([painted(row) for row in rows]))
+    slopes = torch.func.vmap(torch.func.grad(lambda row: painted(row).square().sum()))(rows)
+    alone = torch.stack([torch.func.grad(lambda row: painted(row).square().sum())(row) for row in rows])
+    torch.testing.assert_close(slopes, alone, rtol=1e-3, atol=1e-3)
+    to_content = torch.func.grad(lambda row, x: painted(row, x).square().sum(), 1)
+    torch.testing.assert_close(torch.func.vmap(to_content, (0, None))(rows, x)[1], to_content(rows[1], x), rtol=1e-3, atol=1e-3)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("norm", KINDS)
 def test_a_result_does_not_depend_on_the_rest_of_the_batch(norm):
