@@ -35,7 +35,8 @@ class Style(Sequence):
         return len(self.gammas)
 
     def __getitem__(self, index):  # noqa: D105
-        return self.gammas[index], self.betas[index]
+        pairs = self.gammas[index], self.betas[index]
+        return tuple(zip(*pairs)) if isinstance(index, slice) else pairs
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return iter(zip(self.gammas, self.betas))

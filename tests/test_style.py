@@ -41,6 +41,7 @@ def test_it_is_the_sequence_of_pairs_that_a_generator_takes():
     made = style(0)
     assert [(g.shape, b.shape) for g, b in made] == [((1, c), (1, c)) for c in CHANNELS]
     assert made[1][0] is made.gammas[1] and made[-1][1] is made.betas[2]
+    assert [pair[0] is g and pair[1] is b for pair, (g, b) in zip(made[1:], list(made)[1:])] == [True, True]
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 9), (1, 2, 11), (1, 3, 10), (2, 10), (1, 2, 10, 1)])
