@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylenorm.drafts import remove
 from stylenorm.errors import StyleError, StylenormError, WeightsError
@@ -37,15 +37,15 @@ def network_hash(generator: Generator) -> str:
 
     A style means something to one set of generator weights alone; this is how the two recognise one another.
     """
-    return generator_hash(generator.config.to_dict(), {k: _stored(k, v).numpy() for k, v in generator.state_dict().items()})
+    return generator_hash(generator.config.to_dict(), {k: _stored(k, v).numpy() for k, v in _weights(generator).items()})
 
 
 def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder | None, **about) -> str:
     """Write a network file, float16 but for batch norm's running statistics, and return the generator's hash."""
-    tensors = {f"generator.{k}": _stored(k, v) for k, v in generator.state_dict().items()}
+    tensors = {f"generator.{k}": _stored(k, v) for k, v in _weights(generator).items()}
     settings = None
     if encoder is not None:
-        tensors |= {f"encoder.{k}": _stored(k, v) for k, v in encoder.state_dict().items()}
+        tensors |= {f"encoder.{k}": _stored(k, v) for k, v in _weights(encoder).items()}
         settings = {"statistics": encoder.mean.numel(), "hidden": encoder.layers[0].out_features}
     if not all(torch.isfinite(t).all() for t in tensors.values()):
         raise WeightsError(f"the network for {path} has weights that are not finite in float16; it was not written")
@@ -149,6 +149,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         return load_tensors(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path, error) from None
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a module as if `torch.compile` had wrapped neither it nor a part of it."""
+    return {k.replace("_orig_mod.", ""): v for k, v in module.state_dict().items()}
 
 
 def _stored(key: str, value: Tensor) -> Tensor:

@@ -120,6 +120,16 @@ def test_a_loaded_network_can_be_trained_further(folder):
     assert all(p.requires_grad and not p.is_meta for p in back.encoder.parameters())
 
 
+def test_a_compiled_network_is_written_as_any_other(folder, tmp_path):
+    back = load_network(folder / "network.safetensors")
+    whole, encoder = torch.compile(back.generator), torch.compile(back.encoder)
+    assert save_network(tmp_path / "whole.safetensors", whole, encoder) == network_hash(whole) == back.hash
+    back.generator.stem = torch.compile(back.generator.stem)
+    assert save_network(tmp_path / "part.safetensors", back.generator, None) == back.hash
+    for name in ("whole", "part"):
+        assert load_network(tmp_path / f"{name}.safetensors").hash == back.hash
+
+
 def test_loading_leaves_the_random_numbers_alone(folder):
     torch.manual_seed(1)
     wanted = torch.rand(3)
