@@ -93,7 +93,7 @@ class Stylizer:
             self._loaded[state] = load_style(file, self._network.hash)
         return self._loaded[state]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # and not inference_mode, whose tensors no gradient may ever pass: a style may be learned with
     def style_from(self, painting, size: int | None = None) -> Style:
         """The style of any painting: a path, a PIL image, an array, or a `Picture`.
 
@@ -404,7 +404,7 @@ class Stylizer:
             )
         return self._in_strips
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _predicted(self, rgb: Image.Image, size: int, name: str) -> Style:
         if self._network.encoder is None:
             raise StyleError(

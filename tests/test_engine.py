@@ -263,6 +263,13 @@ def test_any_painting_is_a_style(stylizer, image, size, mode):
     assert stylizer.stylize(image, style).size == image.size
 
 
+def test_a_predicted_style_may_be_learned_with(stylizer, image):
+    style = stylizer.style_from(image)
+    generator = load_network(stylizer._file).generator
+    generator(torch.rand(1, 3, 16, 16), style).sum().backward()  # of what inference_mode has made, no gradient may pass
+    assert all(p.grad is not None for p in generator.parameters()) and not style.flat().requires_grad
+
+
 def test_paintings_differ_and_the_same_painting_does_not(stylizer, tmp_path):
     a, b = make_photo(tmp_path / "dusk.png", seed=1), make_photo(tmp_path / "dawn.png", seed=8)
     first = stylizer.style_from(a)
