@@ -63,6 +63,8 @@ def load_state(
             before, now = (",".join(map(str, v)) if isinstance(v, list) else v for v in (before, settings[key]))
             now = "" if now in ("", None) else f", not {now}"
             raise StylenormError(f"the run in {path.parent} was started with {option} {before}{now}; give it again as it was")
+    if config.init and not values["config"].get("init", config.init):  # it would change nothing
+        raise StylenormError(f"the run in {path.parent} was started without --init; leave it out")
     before = values["config"].get("paintings", config.paintings)
     if bool(before) != bool(config.paintings):  # of which folder is free: it may have moved
         told = f"with --paintings {before}; give it again" if before else "without --paintings; leave it out"

@@ -359,6 +359,12 @@ def test_resuming_with_other_settings_is_refused(settings, told, finished):
     assert (trainer.out / "resume.safetensors").read_bytes() == before
 
 
+def test_an_init_that_comes_too_late_is_refused(finished, tmp_path):
+    trainer, _, _ = finished
+    other = Path(shutil.copy(trainer.out / "network.safetensors", tmp_path))
+    refused(lambda: Trainer(replace(trainer.config, init=str(other)), resume=True), "was started without --init; leave it out")
+
+
 def test_what_an_optimizer_keeps_lies_in_memory_as_the_weights_do_after_resuming_too(tmp_path, config):
     def trained() -> tuple:
         conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
