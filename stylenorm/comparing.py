@@ -73,7 +73,7 @@ class Comparison:
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         tiles, labels = [], []
-        for name in ("", *changes):
+        for name in ("", *([changes] if isinstance(changes, str) else changes)):
             shown = changed(photo, name) if name else photo
             tiles += [shown, *self.paint(shown, style).values()]
             labels += [name or "photograph", *(TITLES[kind] for kind in self.stylizers)]

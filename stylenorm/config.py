@@ -93,6 +93,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             object.__setattr__(self, name, str(value) if name == "device" else _written(value))
+        for name in ("names", "content_weights"):
+            if isinstance(getattr(self, name), str):  # a single one, which would be read letter by letter
+                object.__setattr__(self, name, (getattr(self, name),))
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise StylenormError(f"{name} must be a finite number, not {value}")

@@ -247,7 +247,7 @@ class Stylizer:
             raise StylenormError(f"a sheet has at least one column, not {columns}")
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
-        names = list(names or self.styles)
+        names = [names] if isinstance(names, str) else list(names or self.styles)
         styles = [self.style(n) for n in names]
         return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns)
 

@@ -88,6 +88,7 @@ def test_the_sheet_has_the_photograph_and_each_kind_and_a_row_for_each_change(ne
     assert list(comparison.stylizers) == list(KINDS) and comparison.styles == sorted(PAINTINGS)
     one = comparison.sheet(photo, "blue-tree", tile=60)
     two = comparison.sheet(photo, "blue-tree", ["half contrast"], tile=60)
+    assert comparison.sheet(photo, "blue-tree", "half contrast", tile=60).tobytes() == two.tobytes(), "a single one needs no list"
     assert one.width == 5 * 60 + 4 * 6 and two.width == one.width and two.height == 2 * one.height + 6
     cell = (66, 20, 66 + 60, 20 + 44)  # the first kind's
     painted = comparison.stylizers["instance"].stylize(photo, "blue-tree")

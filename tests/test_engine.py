@@ -387,6 +387,7 @@ def test_the_sheet_shows_every_style(stylizer, image):
     sheet = stylizer.sheet(image, tile=40, columns=2)
     assert sheet.width >= 2 * 40 and sheet.height >= 2 * 29 and sheet.width < 3 * 40
     narrow = stylizer.sheet(image, ["red-hill"], tile=40)
+    assert stylizer.sheet(image, "red-hill", tile=40).tobytes() == narrow.tobytes(), "a single name needs no list"
     assert narrow.width < sheet.width + 10 and narrow.height < sheet.height
     first = np.asarray(narrow)[20:49, :40].astype(int)  # below its label: the photograph
     assert np.abs(first - pixels(image.resize((40, 29), Image.Resampling.LANCZOS))).mean() < 2

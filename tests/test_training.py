@@ -563,6 +563,7 @@ def test_settings_may_be_paths_lists_and_numpys_numbers(pictures, tmp_path):
     config = tiny(pictures, tmp_path / "run", steps=np.int64(2), checkpoint_every=1, widths=[8, 8, np.int64(16)], learning_rate=np.float32(1e-3))
     folders = {name: Path(getattr(config, name)) for name in ("photos", "styles", "paintings", "out")}
     train(replace(config, **folders))
+    assert replace(config, names="wave").names == ("wave",) and replace(config, content_weights="wave:2").content_weights == ("wave:2",)
     assert train(replace(config, steps=3, **folders), resume=True) == tmp_path / "run" / "network.safetensors"
     assert len(log(tmp_path / "run")) == 3
 
