@@ -81,6 +81,19 @@ HEAD = """
     const whole = line.parentElement.getBoundingClientRect();
     line.ariaValueNow = String(Math.round((100 * (clientX + step - whole.x)) / whole.width));
   });
+  const typed = (files) => {  // some browsers do not know IMG_1.HEIC for a picture, and Gradio refuses it; the server looks into it
+    const all = new DataTransfer();
+    for (const f of files) all.items.add(f.type ? f : new File([f], f.name, { type: "image/unknown" }));
+    return all;
+  };
+  const untyped = (files) => files && [...files].some((f) => !f.type);
+  document.addEventListener("change", ({ target }) => {
+    if (target.type === "file" && target.accept.includes("image/") && untyped(target.files)) target.files = typed(target.files).files;
+  }, true);
+  document.addEventListener("drop", (event) => {
+    const input = event.target.closest?.(".upload-container")?.querySelector("input[type=file]"), moved = event.dataTransfer;
+    if (input?.accept.includes("image/") && untyped(moved?.files)) Object.defineProperty(event, "dataTransfer", { value: typed(moved.files) });
+  }, true);
   const unseen = "This browser cannot show this file", shown = "The picture";  // HEIC, TIFF, or what is no picture
   for (const type of ["error", "load"])
     document.addEventListener(type, ({ target: image }) => {

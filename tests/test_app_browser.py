@@ -323,6 +323,20 @@ def test_a_text_file_named_jpg_gets_a_sentence(visit, shots, tmp_path):
     assert "Traceback" not in visit.page.content()
 
 
+def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tmp_path):
+    page, example = visit.page, visit.result()
+    photo = make_photo(tmp_path / "photo.jpg", (90, 60)).rename(tmp_path / "IMG_0001.HEIC")
+    visit.upload("#photo", photo)
+    first = visit.new_result(example)
+    assert "IMG_0001" in first
+    page.locator("#photo").get_by_label("Remove Image").click()
+    upload = page.locator("#photo button.upload-container")
+    upload.wait_for()
+    make = "bytes => { const all = new DataTransfer(); all.items.add(new File([new Uint8Array(bytes)], 'IMG_0002.HEIC')); return all }"
+    upload.dispatch_event("drop", {"dataTransfer": page.evaluate_handle(make, list(photo.read_bytes()))})
+    page.wait_for_function("() => document.querySelectorAll('#result img')[1].src.includes('IMG_0002')")
+
+
 def test_two_tabs_at_once_get_their_own_results(browser, server, tmp_path):
     with Visit(browser, server) as ada, Visit(browser, server) as bob:
         shown = {visit: visit.result() for visit in (ada, bob)}
