@@ -35,11 +35,15 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
 }
 #gallery .thumbnail-item.selected, #gallery .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
+#compared .preview .caption { white-space: normal; max-width: 100%; overflow: visible; }
+#compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }
+#compared .preview .thumbnails { position: static; flex: none; }
 @media (max-width: 640px) {
   .gradio-container .main { padding: 8px !important; }
   #gallery .grid-wrap { max-height: 290px; }
+  #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
   #result label.float, #regions-result label.float { max-width: calc(100% - 90px); }
-  #drawing label.float, #generate-drawing label.float { margin-top: 36px; }
+  #drawing label.float, #generate-drawing label.float { margin-top: 28px; }
 }
 """
 
@@ -49,7 +53,7 @@ HEAD = """
 <script>
 (() => {
   const name = () => {
-    document.querySelectorAll("#gallery .thumbnail-item").forEach((b) => {
+    document.querySelectorAll("#gallery .thumbnail-item, #compared .thumbnail-lg").forEach((b) => {
       const alt = b.querySelector("img")?.alt;
       if (alt && b.title !== alt) { b.title = alt; b.setAttribute("aria-label", alt); }
     });

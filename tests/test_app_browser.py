@@ -312,6 +312,9 @@ def test_the_comparison(visit, large, shots):
     page.locator("#compare-run").click()
     page.wait_for_function("() => document.querySelectorAll('#compared img').length >= 5")
     page.screenshot(path=shots / "compare.png", full_page=True)
+    page.get_by_role("button", name="Instance normalization: each channel").click()
+    caption, frame = (page.locator(f"#compared {part}").bounding_box() for part in (".preview .caption", ".preview"))
+    assert caption["x"] >= frame["x"] and caption["width"] <= frame["width"], "its ends are cut off, and with them what it is about"
 
 
 def test_a_text_file_named_jpg_gets_a_sentence(visit, shots, tmp_path):
@@ -359,6 +362,10 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
         color = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
         red = int(color.split("(")[1].split(",")[0])
         assert (red < 90) == (scheme == "dark"), color
+        visit.tab("Regions")
+        label = visit.page.locator("#drawing label.float")
+        label.wait_for()
+        assert label.bounding_box()["height"] < 40, "a second line would hide the top of a portrait photograph on a phone"
 
 
 def test_everything_has_a_name_for_a_screen_reader(visit):
