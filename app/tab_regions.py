@@ -21,7 +21,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 api_visibility="private",
             )  # fmt: skip
             drawing = Drawing(
-                label="Paint over the part that gets the first style",
+                label="Paint where the first style goes",
                 type="filepath",
                 image_mode="RGBA",
                 format="png",
