@@ -75,10 +75,12 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
                     tab_compare.tab(studio)
 
         def refresh():
+            studio.reload()
             return [studio.example(), *choosers.refreshed(studio)]
 
         def styles() -> list[dict]:
             """Every style: its name, and the title, artist and year of the painting."""
+            studio.reload()
             return studio.listed()
 
         page.load(plain(refresh), None, [slider, *choosers.outputs()], api_visibility="private", show_progress="hidden")

@@ -125,8 +125,11 @@ class Studio:
     # ---- styles --------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """See styles that were added or removed."""
-        self.stylizer.styles = {e.name: e for e in style_entries(self.weights)}
+        """See styles that were added or removed, by this page or by a command. Where they cannot be listed, it keeps what it had."""
+        try:
+            self.stylizer.styles = {e.name: e for e in style_entries(self.weights)}
+        except StylenormError as error:
+            log.warning("the styles are as they were: %s", error)
 
     def labels(self, short: bool = False) -> dict[str, str]:
         """What people read -> name: "The Great Wave, Katsushika Hokusai, 1831", or short, "The Great Wave"."""

@@ -9,6 +9,7 @@ import io
 import shutil
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from PIL import Image, ImageCms
 pytest.importorskip("gradio_client")
 from app_helpers import ENDPOINTS, ROOT, app_client, app_server, new_client, refused, saved, wait_until  # noqa: E402, F401
 from gradio_client import handle_file  # noqa: E402
+
+from stylenorm.checkpoint import load_style, save_style  # noqa: E402
 
 
 def test_every_action_has_a_name_and_a_description(client):
@@ -31,6 +34,19 @@ def test_styles(client):
     styles = client.predict(api_name="/styles")
     assert [s["name"] for s in styles][:3] == ["blue-tree", "red-hill", "tall-grass"]
     assert styles[1]["artist"] == "Jānis Krāsa" and "file" not in styles[1]
+
+
+def test_a_style_that_came_from_elsewhere_while_the_app_runs_is_listed_and_painted(client, server, photo):
+    style = replace(load_style(server.weights / "styles" / "red-hill.safetensors"), name="from-elsewhere")
+    file = server.home / "styles" / "from-elsewhere.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_style(file, style)
+    try:
+        assert "from-elsewhere" in [s["name"] for s in client.predict(api_name="/styles")]
+        assert client.predict(photo=handle_file(photo), style="from-elsewhere", api_name="/preview")
+    finally:
+        file.unlink()
+    assert "from-elsewhere" not in [s["name"] for s in client.predict(api_name="/styles")]
 
 
 def test_preview_is_small_and_never_webp(client, tmp_path):

@@ -298,6 +298,9 @@ def test_a_damaged_style_is_left_out_and_the_rest_is_shown(weights, tmp_path, ca
     studio.reload()
     assert [label for _, label in studio.gallery()] == ["Red Hill", "tall-grass"]
     assert "blue-tree" not in dict(studio.choices()).values()
+    file.write_bytes(b"no style at all")
+    studio.reload()
+    assert len(studio.gallery()) == 2
     file.write_bytes(sound)
     studio.reload()
     assert len(studio.gallery()) == 3
