@@ -105,6 +105,13 @@ HEAD = """
       image.alt = type === "error" ? unseen : shown;
       image.style.paddingTop = type === "error" ? "40px" : "";
     }, true);
+  const restarted = async () => {  // what this page shows is gone then, and each click would fail; Gradio looks only when a click failed
+    if (document.hidden || !window.gradio_config?.app_id) return;
+    const answer = await fetch(`${gradio_config.root}${gradio_config.api_prefix}/app_id`).catch(() => null);
+    if (answer?.ok && (await answer.json()).app_id !== gradio_config.app_id) location.reload();
+  };
+  setInterval(restarted, 5000);
+  document.addEventListener("visibilitychange", restarted);
   new MutationObserver(name).observe(document, { childList: true, subtree: true });
 })();
 </script>

@@ -14,6 +14,7 @@ from fastapi import HTTPException
 from gradio import component_meta
 from gradio.components.base import server
 from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
+from gradio.exceptions import InvalidPathError
 
 # Gradio writes type stubs beside the source of each component, for editors; an installed package may be read-only.
 component_meta.create_or_modify_pyi = lambda *_: None
@@ -33,6 +34,9 @@ class Page(gr.Blocks):
         except gr.Error as error:
             error.print_exception = False
             raise
+        except InvalidPathError:  # of before a restart, or of elsewhere
+            sentence = "A picture or file of this page is no longer on the server. Load the page anew and upload it again."
+            raise gr.Error(sentence, title="That did not work", print_exception=False) from None
         except ValueError:  # about what was sent; the server has nothing to log
             sentence = "Something is empty or of another kind than it should be. Look through what you chose."
             raise gr.Error(sentence, title="That did not work", print_exception=False) from None

@@ -340,6 +340,18 @@ def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tm
     page.wait_for_function("() => document.querySelectorAll('#result img')[1].src.includes('IMG_0002')")
 
 
+def test_a_page_of_before_a_restart_is_loaded_anew(visit):
+    page, look = visit.page, "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(f"window.old = true; {look}")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.old"), "the server is the same"
+    page.route("**/app_id", lambda route: route.fulfill(json={"app_id": 1}))
+    page.evaluate(look)
+    page.wait_for_function("() => !window.old")
+    page.unroute("**/app_id")
+    page.wait_for_selector("#gallery img")
+
+
 def test_two_tabs_at_once_get_their_own_results(browser, server, tmp_path):
     with Visit(browser, server) as ada, Visit(browser, server) as bob:
         shown = {visit: visit.result() for visit in (ada, bob)}
