@@ -1,5 +1,6 @@
 """Everything that the app takes from stylenorm, in one place. Public names only."""
 
+from stylenorm.animation import frame_count
 from stylenorm.catalog import compared_networks, generation_file, photos_folder, style_entries, weights_folder
 from stylenorm.checkpoint import load_style
 from stylenorm.colors import color_of
@@ -17,6 +18,6 @@ from stylenorm.training import train
 __all__ = [
     "CHANGES", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
     "StylenormError", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
-    "fit", "generation_file", "load_style", "photos_folder", "read_picture",
+    "fit", "frame_count", "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

@@ -95,8 +95,8 @@ HEAD = """
     if (target.type === "file" && target.accept.includes("image/") && untyped(target.files)) target.files = typed(target.files).files;
   }, true);
   document.addEventListener("drop", (event) => {
-    const input = event.target.closest?.(".upload-container")?.querySelector("input[type=file]"), moved = event.dataTransfer;
-    if (input?.accept.includes("image/") && untyped(moved?.files)) Object.defineProperty(event, "dataTransfer", { value: typed(moved.files) });
+    const input = event.target.closest?.(".upload-container")?.querySelector("input[type=file]"), files = event.dataTransfer?.files;
+    if (input?.accept.includes("image/") && untyped(files)) Object.defineProperty(event, "dataTransfer", { value: typed(files) });
   }, true);
   const unseen = "This browser cannot show this file", shown = "The picture";  // HEIC, TIFF, or what is no picture
   for (const type of ["error", "load"])

@@ -25,6 +25,7 @@ from .library import (
     compared_networks,
     drawn_mask,
     fit,
+    frame_count,
     load_style,
     photos_folder,
     read_picture,
@@ -261,6 +262,10 @@ class Studio:
         except ImageError as error:
             raise ImageError(str(error).replace("resize it or raise the limit", "make it smaller")) from None
 
+    def moves(self, photo: str) -> bool:
+        """Whether the upload is an animation, of which the first frame is painted here."""
+        return self._remembered(f"frames of {photo}", lambda: frame_count(photo)) > 1
+
     def small(self, photo: str) -> Path:
         """The photograph at preview size, on the shelf; made once, for it is read at each change of a setting."""
         with self._lock:
@@ -394,12 +399,13 @@ class Studio:
                     break
                 self.shelf.stay(visitor)
                 try:
-                    picture = self.read(item.read(), item.name)
+                    picture = self.read(source := item.read(), item.name)
                     self._check_size(picture, wish.size)
                     image = self.stylizer.stylize(picture, style, **wish_of)
                     write_picture(image, buffer := BytesIO(), format=format, quality=int(quality))
                     name = results.add(item.name, buffer.getvalue())
-                    rows.append([item.name, "painted", f"{name}, {image.width} x {image.height} px"])
+                    alone = ", its first frame alone" if frame_count(source) > 1 else ""
+                    rows.append([item.name, "painted", f"{name}, {image.width} x {image.height} px{alone}"])
                 except (StylenormError, MemoryError) as error:
                     rows.append([item.name, "left out", str(error) or "it needs more memory than there is; make it smaller"])
                 left = (time.monotonic() - started) / number * (len(work) - number)

@@ -100,7 +100,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         if not photo:
             return pair, EXAMPLE, hidden
         seconds = time.perf_counter() - started
-        return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.", hidden
+        moving = " It moves, and this is its first frame; the command “stylenorm stylize” paints them all." if studio.moves(photo) else ""
+        return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.{moving}", hidden
 
     @page.plain
     def stylize(

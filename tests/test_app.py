@@ -64,6 +64,16 @@ def test_preview_of_a_small_photograph_is_not_enlarged(client, photo):
     assert [Image.open(p).size for p in pair] == [(60, 44)] * 2
 
 
+def test_of_an_animation_the_first_frame_is_painted_and_that_is_told(client, photo, tmp_path):
+    first, *more = (Image.open(make_photo(tmp_path / f"{n}.png", (40, 30), n)) for n in range(3))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=more, duration=50)
+    lines = [client.predict(photo=handle_file(p), style="red-hill", api_name="/preview")[1] for p in (photo, tmp_path / "moving.gif")]
+    assert ["first frame" in line for line in lines] == [False, True]
+    archive = make_zip(tmp_path / "zipped.zip", **{"a.gif": (tmp_path / "moving.gif").read_bytes()})
+    _, table, _ = client.predict(files=[handle_file(archive), handle_file(photo)], style="red-hill", api_name="/folder")
+    assert ["first frame" in row[2] for row in table["data"]] == [True, False]
+
+
 def test_without_a_photograph_the_example_is_painted_in_the_style_that_was_chosen(client):
     answers = [client.predict(style=style, api_name="/preview") for style in ("red-hill", "blue-tree")]
     (red, blue) = (np.asarray(Image.open(after), float) for (_, after), *_ in answers)
