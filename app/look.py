@@ -52,6 +52,7 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
 HEAD = """
 <script>
 (() => {
+  const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };
   const name = () => {
     document.querySelectorAll("#gallery .thumbnail-item, #compared .thumbnail-lg").forEach((b) => {
       const alt = b.querySelector("img")?.alt;
@@ -68,6 +69,11 @@ HEAD = """
       const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" };
       if (line.role !== "slider") Object.assign(line, about);
     });
+    document.querySelectorAll("#status [data-testid=markdown], #folder-status [data-testid=markdown]").forEach((line) => {
+      if (line.role !== "status") line.role = "status";  // read out when it changes
+    });
+    document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
+    document.querySelectorAll("#gallery .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };
   document.addEventListener("keyup", ({ target, key }) => {
     const done = { range: /^(Arrow|Page|Home|End)/, number: /^Enter$/ }[target.type];
@@ -112,7 +118,7 @@ HEAD = """
   };
   setInterval(restarted, 5000);
   document.addEventListener("visibilitychange", restarted);
-  new MutationObserver(name).observe(document, { childList: true, subtree: true });
+  new MutationObserver(name).observe(document, { childList: true, subtree: true, attributeFilter: ["class"] });
 })();
 </script>
 """

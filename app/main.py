@@ -76,7 +76,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
         def refresh():
             studio.reload()
-            return [studio.example(), *choosers.refreshed(studio)]
+            return [studio.example(), *choosers.refreshed(studio, studio.first())]
 
         def styles() -> list[dict]:
             """Every style: its name, and the title, artist and year of the painting."""

@@ -81,8 +81,9 @@ class Choosers:
     def outputs(self) -> list:
         return [self.gallery, *self.lists, *self.optional]
 
-    def refreshed(self, studio: Studio) -> list:
-        return [gr.Gallery(value=studio.gallery()), *(gr.update(choices=c) for c in self._choices(studio))]
+    def refreshed(self, studio: Studio, chosen: str | None = None) -> list:
+        """chosen: the style that the gallery marks."""
+        return [gr.Gallery(value=studio.gallery(), selected_index=studio.place(chosen)), *(gr.update(choices=c) for c in self._choices(studio))]
 
     def _choices(self, studio: Studio) -> list:
         choices = studio.choices()

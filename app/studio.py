@@ -167,6 +167,11 @@ class Studio:
                 found.append((str(self._thumbnails[key]), label))
         return found
 
+    def place(self, name: str | None) -> int | None:
+        """Where a style is in the gallery; None for an upload and for what is not there."""
+        shown = list(self.labels().values())
+        return shown.index(name) if name in shown else None
+
     def _sound(self, name: str) -> bool:
         """Whether the style can be read. A damaged one is logged, and in no list until `reload` looks at it again."""
         try:

@@ -139,6 +139,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     )
     done.success(None, None, None, js=SAVE % "#file", api_visibility="private")
     gallery.select(picked(studio), None, style, api_visibility="private", show_progress="hidden", queue=False)
+    marked = lambda name: gr.Gallery(selected_index=studio.place(name))  # noqa: E731
+    style.change(marked, style, gallery, api_visibility="private", show_progress="hidden", queue=False)
     page.use_own(style, painting, style_file)
     return slider
 

@@ -109,7 +109,10 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         train_a_style, [painting, name, minutes], [status, preview, curve, file],
         api_name="train_style", show_progress="hidden", **page.QUEUE,
     )  # fmt: skip
-    running.success(lambda: choosers.refreshed(studio), None, choosers.outputs(), api_visibility="private", show_progress="hidden")
+    running.success(
+        lambda chosen: choosers.refreshed(studio, chosen), choosers.lists[0], choosers.outputs(),
+        api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
     stop.click(stop_training, None, status, api_name="stop_training", queue=False)
     gr.context.Context.root_block.unload(leave)
     if allowed_folder() is not None and gpu():

@@ -390,7 +390,23 @@ def test_everything_has_a_name_for_a_screen_reader(visit):
     assert not nameless
     visit.page.locator("#finish").focus()
     assert visit.page.evaluate("document.activeElement.id") == "finish"
+    what_is_chosen_open_and_new_is_told(visit)
     keys_do_what_the_mouse_does(visit.page)
+
+
+def what_is_chosen_open_and_new_is_told(visit) -> None:
+    page = visit.page
+    pressed = "title => document.querySelector('#gallery [aria-pressed=true]')?.title === title"
+    page.wait_for_function(pressed, arg="Blue Tree")
+    visit.choose("#style", "Red Hill")
+    page.wait_for_function(pressed, arg="Red Hill")
+    visit.choose("#style", "Blue Tree")
+    own = page.locator("#own button").first
+    assert own.get_attribute("aria-expanded") == "false"
+    own.click()
+    page.wait_for_function("document.querySelector('#own button').ariaExpanded === 'true'")
+    own.click()
+    assert "example" in page.locator("#status [role=status]").inner_text()
 
 
 def keys_do_what_the_mouse_does(page) -> None:
