@@ -64,7 +64,8 @@ class Easel:
             raise ImageError(f"a picture here has at most {self.studio.limits.megapixels:g} megapixels; choose a smaller size")
         if seamless:
             width, height = (max(4, round(n / GRID)) * GRID for n in (width, height))
-        self.studio.shelf.hold(visitor, "generate style", [wish.painting, wish.style_file])
+        drawn = [layer for layer in layers if isinstance(layer, Path)]
+        self.studio.shelf.hold(visitor, "generate style", [wish.painting, wish.style_file, *drawn])
         style, layout = self.studio.style(wish), self._layout(layers, (width, height), soft)
         if layout is not None:
             style = [style, *self._bound(layout, bound, wish)]

@@ -57,13 +57,19 @@ class Shelf:
 
     def hold(self, visitor: str, slot: str, paths: Iterable[str | Path | None]) -> None:
         """``visitor`` now has ``paths`` in ``slot``, and what was there before is let go, at once or after a crowd."""
-        paths, crowded = {Path(p).resolve() for p in paths if p is not None}, self.crowded(visitor)
+        self.hold_all(visitor, {slot: paths})
+
+    def hold_all(self, visitor: str, slots: Mapping[str, Iterable[str | Path | None]]) -> None:
+        """The same for several slots at once: what moves from one to another stays, as where photograph and painting are swapped."""
+        wanted = {slot: {Path(p).resolve() for p in paths if p is not None} for slot, paths in slots.items()}
+        crowded, gone = self.crowded(visitor), set()
         with self._lock:
-            held = self._held.setdefault(visitor, {}).setdefault(slot, Slot())
+            for slot, paths in wanted.items():
+                held = self._held.setdefault(visitor, {}).setdefault(slot, Slot())
+                held.holds.append(paths)
+                gone |= held.let_go(MOST_AT_ONCE if crowded or held.crowded else 1)  # the last of a crowd fetches, too
+                held.crowded = crowded
             self._hear(visitor)
-            held.holds.append(paths)
-            gone = held.let_go(MOST_AT_ONCE if crowded or held.crowded else 1)  # the last of a crowd fetches, too
-            held.crowded = crowded
             while len(self._held) > MOST_VISITORS:
                 gone |= self._forget(next(iter(self._held)))
             self._delete(gone)

@@ -307,11 +307,13 @@ class Studio:
         self.shelf.hold(visitor, f"{page} file", [target])
         return target
 
-    def _start(self, visitor: str, photo: str | None, wish: Wish, page: str, small: bool = True) -> Path | None:
+    def _start(
+        self, visitor: str, photo: str | None, wish: Wish, page: str, small: bool = True, layers: Sequence = ()
+    ) -> Path | None:
         if not photo:
             raise ImageError("add a photograph first")
-        self.shelf.hold(visitor, f"{page} photo", [photo])
-        self.shelf.hold(visitor, f"{page} style", [wish.painting, wish.style_file])
+        drawn = [layer for layer in layers if isinstance(layer, Path)]
+        self.shelf.hold_all(visitor, {f"{page} photo": [photo], f"{page} style": [wish.painting, wish.style_file, *drawn]})
         if not small:
             return None
         before = self.small(photo)
@@ -345,7 +347,7 @@ class Studio:
         self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float
     ) -> tuple[Path, Path]:
         """(the photograph, its painting with one style inside the mask and another outside), at preview size."""
-        before = self._start(visitor, photo, inside, "regions")
+        before = self._start(visitor, photo, inside, "regions", layers=layers)
         after = self._save(self._paint_regions(before, layers, inside, outside, edge), Path(photo).stem, "painted")
         self.shelf.hold(visitor, "regions after", [after])
         return before, after
@@ -355,7 +357,7 @@ class Studio:
     ) -> Path:
         """The same at full size, as a file."""
         check_format(format, quality)
-        self._start(visitor, photo, inside, "regions", small=False)
+        self._start(visitor, photo, inside, "regions", small=False, layers=layers)
         image = self._paint_regions(photo, layers, inside, outside, edge)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
         write_picture(image, target, format=format, quality=int(quality))
@@ -389,8 +391,7 @@ class Studio:
         ``should_stop`` is asked before each; the zip then holds those that are done.
         """
         check_format(format, quality)
-        self.shelf.hold(visitor, "folder photo", files)
-        self.shelf.hold(visitor, "folder style", [wish.painting, wish.style_file])
+        self.shelf.hold_all(visitor, {"folder photo": files, "folder style": [wish.painting, wish.style_file]})
         work, style = items(list(files)), self.style(wish)
         wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "notice": self._in_strips}
         target = self.shelf.new("painted.zip")

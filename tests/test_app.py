@@ -141,6 +141,16 @@ def test_a_paintings_style_is_brought_nearer_on_the_photograph(client, photo, tm
     assert np.abs(shown - closer).mean() < np.abs(shown - plain).mean()
 
 
+def test_what_was_the_photograph_may_be_the_painting_or_the_mask_next(client, photo, tmp_path):
+    other = handle_file(make_photo(tmp_path / "other.jpg", (60, 44), 5))
+    first = handle_file(photo)
+    for one, two in ((first, other), (other, first)):
+        assert client.predict(photo=one, style=":painting", painting=two, api_name="/preview")
+    mask = {"background": None, "layers": [first], "composite": None}
+    for one in (first, other):
+        assert client.predict(photo=one, mask=mask, inside="red-hill", outside="blue-tree", api_name="/regions")
+
+
 def test_a_style_file(client, server, photo, tmp_path, other_weights):
     def with_file(path):
         return {"photo": handle_file(photo), "style": ":file", "style_file": handle_file(path), "api_name": "/stylize", "format": "png"}
