@@ -99,8 +99,14 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality)
         return gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
 
+    @page.plain
+    def begin_anew(photo, request: gr.Request):
+        """Clearing takes the strokes away, and not the photograph below them, as Gradio's does."""
+        return start(photo, request)[0] if photo else gr.skip()
+
     inputs = [photo, drawing, inside, outside, edge, painting, style_file, strength, keep_colors]
     photo.change(start, photo, [drawing, slider], api_visibility="private", show_progress="hidden", **page.QUEUE)
+    drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
     show.click(regions, inputs, [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
     done = finish.click(regions_file, [*inputs, format, quality], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
     done.success(None, None, None, js=SAVE % "#regions-file", api_visibility="private")

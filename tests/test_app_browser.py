@@ -207,6 +207,10 @@ def test_a_mask(visit, large, shots, tmp_path):
         page.locator("#regions-finish").click()
     download.value.save_as(tmp_path / "r")
     assert Image.open(tmp_path / "r").size == (900, 600)
+    with page.expect_request(lambda request: "queue/join" in request.url):  # it asks for the photograph
+        page.locator("#drawing").get_by_label("Clear canvas").click()
+    sync_api.expect(page.get_by_text("select the draw tool to start").locator("visible=true")).to_have_count(0)
+    assert visit.result("#regions-result") == same
 
 
 def test_pictures_from_noise(visit, shots, tmp_path):
