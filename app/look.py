@@ -114,7 +114,10 @@ HEAD = """
   const restarted = async () => {  // what this page shows is gone then, and each click would fail; Gradio looks only when a click failed
     if (document.hidden || !window.gradio_config?.app_id) return;
     const answer = await fetch(`${gradio_config.root}${gradio_config.api_prefix}/app_id`).catch(() => null);
-    if (answer?.ok && (await answer.json()).app_id !== gradio_config.app_id) location.reload();
+    if (!answer?.ok || (await answer.json()).app_id === gradio_config.app_id) return;
+    if (Date.now() - (sessionStorage.reloaded || 0) < 60000) return;  // several servers behind one address would have it load for ever
+    sessionStorage.reloaded = Date.now();
+    location.reload();
   };
   setInterval(restarted, 5000);
   document.addEventListener("visibilitychange", restarted);
