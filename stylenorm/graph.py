@@ -72,7 +72,7 @@ class CompiledGraph:
             self.settings["INFERENCE_NUM_THREADS"] = threads
         self.compiled = self._kept(keep) if keep and "EXPORT_IMPORT" in capabilities(self.core) else self._compile()
         self.deep = self.steered = None
-        self.lock = threading.Lock()
+        self.lock, self.turn = threading.Lock(), threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'int8' if self._ranges else 'bfloat16' if half else 'float32'}"
 
@@ -128,10 +128,15 @@ class CompiledGraph:
             target = padded_length(length, self.config.stride)
             if target != length:
                 padded = padded.take(_reflected_index(length, target), axis)
-        request = compiled.create_infer_request()  # one a call: several threads may paint at once
-        found = request.infer([np.ascontiguousarray(padded)[None], style, *more])
-        out, *rest = (found[port] for port in compiled.outputs)
-        return [out[0, :height, :width].copy(), *(r.copy() for r in rest)]
+        inputs = [np.ascontiguousarray(padded)[None], style, *more]
+        # OpenVINO computes one request after another here. That it makes and frees them at the same time has crashed once.
+        with self.turn:
+            request = compiled.create_infer_request()
+            found = request.infer(inputs)
+            out, *rest = (found[port] for port in compiled.outputs)
+            copies = [out[0, :height, :width].copy(), *(r.copy() for r in rest)]
+            del request, found, out, rest
+        return copies
 
 
 def _reflected_index(length: int, target: int) -> np.ndarray:

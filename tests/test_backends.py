@@ -4,6 +4,7 @@ import builtins
 import importlib.util
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -124,6 +125,39 @@ def test_several_threads_at_once_paint_as_one_after_another(precision):
         with ThreadPoolExecutor(6) as pool:
             for _ in range(3):
                 assert all(np.array_equal(a, b) for a, b in zip(pool.map(lambda job: backend(*job), jobs), wanted))
+
+
+@needs_openvino
+def test_threads_take_turns_with_openvino_from_the_request_to_its_end():
+    """A process of six threads has crashed in it."""
+    generator = generator_of()
+    graph = OpenVINOBackend(generator, 1, "f32").graph
+    living, most = [], []
+
+    class Request:
+        def __init__(self, real):
+            self.real = real
+            living.append(1)
+            most.append(len(living))
+
+        def infer(self, inputs):
+            time.sleep(0.002)  # without Python's lock
+            return self.real.infer(inputs)
+
+        def __del__(self):
+            living.pop()
+
+    class Compiled:
+        outputs, real = graph.compiled.outputs, graph.compiled
+
+        def create_infer_request(self):
+            return Request(self.real.create_infer_request())
+
+    graph.compiled = Compiled()
+    style = style_of(generator).flat().float().numpy()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda i: graph(picture(16, 24, i), style), range(24)))
+    assert len(most) == 24 and max(most) == 1 and not living
 
 
 @needs_openvino
