@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ DAY = 86400  # s, after which no run is still at work on a draft
 
 def write_draft(folder: str | Path, data: bytes) -> Path:
     """A new file in ``folder``, to be renamed to what it is meant to be. Nothing is left behind if that fails."""
-    draft = Path(folder, f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}")
+    draft = Path(folder, f"{PREFIX}{os.urandom(6).hex()}{SUFFIX}")
     try:
         with open(draft, "xb") as file:  # and not tempfile, whose files nobody else may read
             file.write(data)
@@ -40,7 +39,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def draft_of(path: str | Path) -> Iterator[Path]:
     """Yields another name, in the folder of ``path`` and with its suffix, to write to; afterwards that becomes ``path``, or what it links to."""
     path = Path(os.path.realpath(path))
-    draft = path.with_name(f"{PREFIX}{secrets.token_hex(6)}{SUFFIX}{path.suffix}")
+    draft = path.with_name(f"{PREFIX}{os.urandom(6).hex()}{SUFFIX}{path.suffix}")
     try:
         yield draft
         os.replace(draft, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 from contextlib import suppress
 from importlib import import_module
 from io import BytesIO
@@ -229,7 +228,7 @@ def _store(data: bytes, path: str, name: str) -> None:
         raise ImageError(f"{name} is a folder; name a file in it")
     if not os.path.isdir(folder):
         raise ImageError(f"{name} cannot be written: there is no folder {printable(folder)}")
-    draft = os.path.join(folder, f".stylenorm-{secrets.token_hex(6)}.tmp")
+    draft = os.path.join(folder, f".stylenorm-{os.urandom(6).hex()}.tmp")
     try:
         if through:
             return _write_through(data, path)

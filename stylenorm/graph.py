@@ -30,7 +30,9 @@ Ranges = Mapping[str, np.ndarray]  # by the names of the convolutions: the large
 class Keep(Protocol):
     """What keeps compiled graphs: see `stylenorm.kept.Kept`."""
 
-    def read(self, more: Sequence[object]) -> bytes | None: ...
+    def has(self, more: Sequence[object]) -> bool: ...
+
+    def read(self, more: Sequence[object]) -> bytearray | None: ...
 
     def write(self, more: Sequence[object], data: bytes) -> None: ...
 
@@ -48,7 +50,9 @@ class CompiledGraph:
     own in float32, compiled when the first one comes.
 
     keep: where to look for the graph of another process, and to leave it for the next. Then ``weights`` and ``ranges`` may be
-    functions that read them, which are called if it is not there.
+    functions that read them, which are called if it is not there. If it is, a thread takes it from there, so that the
+    caller can go on until the first picture; and if it turns out to be of no use then, the first picture may raise what
+    these functions do.
     """
 
     def __init__(
@@ -70,7 +74,15 @@ class CompiledGraph:
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
-        self.compiled = self._kept(keep) if keep and "EXPORT_IMPORT" in capabilities(self.core) else self._compile()
+        self._keep, self._about, self._taken = keep, [], None
+        self._taking: threading.Thread | None = None
+        if keep and "EXPORT_IMPORT" in capabilities(self.core):
+            self._about = self._depends_on()
+            if keep.has(self._about):
+                self._taking = threading.Thread(target=self._take)
+                self._taking.start()
+        if not self._taking:
+            _ = self.compiled
         self.deep = self.steered = None
         self.lock, self.turn = threading.Lock(), threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
@@ -93,17 +105,28 @@ class CompiledGraph:
         painted, own = self._run(self._steered(), picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(2, -1)
 
-    def _kept(self, keep: Keep):
-        """The compiled graph as it was kept, else anew. It depends on the processor, and on how this file builds it."""
-        about = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), openvino().__version__, processor(), capabilities(self.core)]
-        about += [os.environ.get("ONEDNN_MAX_CPU_ISA"), self.settings, bool(self._ranges)]
-        if blob := keep.read(about):
-            with suppress(RuntimeError):
-                return self.core.import_model(blob, "CPU", self.settings)
-        compiled = self._compile()
-        compiled.export_model(stream := BytesIO())
-        keep.write(about, stream.getvalue())
+    @cached_property
+    def compiled(self):
+        """The compiled graph: as it was kept, or else made now and kept."""
+        if self._taking:
+            self._taking.join()
+        compiled = self._taken or self._compile()
+        if self._about and not self._taken:
+            compiled.export_model(stream := BytesIO())
+            self._keep.write(self._about, stream.getvalue())
         return compiled
+
+    def _depends_on(self) -> list[object]:
+        """What a compiled graph is of use for: this processor, and how this file builds it."""
+        about = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), openvino().__version__, processor(), capabilities(self.core)]
+        return about + [os.environ.get("ONEDNN_MAX_CPU_ISA"), self.settings, bool(self._ranges)]
+
+    def _take(self) -> None:
+        with suppress(Exception):  # whatever is wrong with it, it can be made anew
+            if data := self._keep.read(self._about):
+                self._data = np.frombuffer(data, np.uint8)  # which OpenVINO looks into without a copy
+                tensor = openvino().Tensor(self._data, shared_memory=True)
+                self._taken = self.core.import_model(tensor, "CPU", self.settings)
 
     def _compile(self, dtype: type = np.uint8, steered: bool = False, **settings):
         # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.

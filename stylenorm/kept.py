@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from stylenorm.drafts import DAY, remove, remove_drafts, write_whole
 
 MOST = 4  # files that stay, of up to some 25 MB each
-DIGEST = hashlib.sha256().digest_size
+SUM = 4  # bytes before what is kept: whether it has come whole. Who could forge that could as well forge a digest
 
 
 class Kept:
@@ -23,15 +24,20 @@ class Kept:
     def __init__(self, folder: Path, what: Sequence[object]) -> None:
         self.folder, self.what = folder, tuple(what)
 
-    def read(self, more: Sequence[object]) -> bytes | None:
+    def has(self, more: Sequence[object]) -> bool:
+        """Whether there is something to `read`, be it good or not."""
+        return self._file(more).is_file()
+
+    def read(self, more: Sequence[object]) -> bytearray | None:
         try:
             if not self._is_ours():
                 return None
-            with open(self._file(more), "rb") as file:
-                digest, data = file.read(DIGEST), file.read()
-        except OSError:
+            with open(self._file(more), "rb", buffering=0) as file:
+                found, data = file.read(SUM), bytearray(max(0, os.fstat(file.fileno()).st_size - SUM))
+                come = file.readinto(data)
+        except (OSError, MemoryError):
             return None
-        return data if hashlib.sha256(data).digest() == digest else None
+        return data if come == len(data) and _sum(data) == found else None
 
     def write(self, more: Sequence[object], data: bytes) -> None:
         """Keep ``data``, and of what was kept before the newest few."""
@@ -43,7 +49,7 @@ class Kept:
             older = sorted(self.folder.glob("*.bin"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
             for file in older[MOST - 1 :]:
                 remove(file)
-            write_whole(self._file(more), hashlib.sha256(data).digest() + data)
+            write_whole(self._file(more), _sum(data) + data)
 
     def _file(self, more: Sequence[object]) -> Path:
         key = hashlib.sha256(repr((self.what, tuple(more))).encode(errors="backslashreplace"))
@@ -55,6 +61,10 @@ class Kept:
             return True
         found = self.folder.stat()
         return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _sum(data: bytes | bytearray) -> bytes:
+    return zlib.crc32(data).to_bytes(SUM, "big")
 
 
 def state_of(file: Path) -> tuple[int, int] | None:

@@ -11,22 +11,28 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from stylenorm.architecture import GeneratorConfig
 from stylenorm.catalog import cache_folder, network_file, style_entries
 from stylenorm.errors import StyleError, WeightsError
-from stylenorm.flat import own_share
 from stylenorm.graph import PRECISIONS, CompiledGraph
-from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
 from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
 from stylenorm.stored import generator_hash, intact, part, ranges_file, read_arrays, read_ranges
 
+# What reads pictures is imported when the first one comes: a thread takes the kept graph in the meantime.
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from stylenorm.images import Picture
+
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
+
+UNUSABLE = (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)  # what bad files raise
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,14 @@ class PlainStylizer:
 
     def stylize(self, image, style, preserve_color: bool = False, size: int | None = None, strip: bool = False, **others):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` gave."""
+        from PIL import Image
+
+        from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
+
         check_options(1.0, size=size)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        if not self._is_plain(style, picture, photo, others):
+        if not self._is_plain(style, picture, photo, others) or not self._works():
             full = self._full()
             wanted = full.resolve(style.parts) if isinstance(style, PlainStyle) else style
             return full.stylize(picture, wanted, preserve_color=preserve_color, size=size, strip=strip, **others)
@@ -96,7 +106,16 @@ class PlainStylizer:
         painted = Image.fromarray(np.ascontiguousarray(painted))
         return rewrap(picture, recolored(painted, photo) if preserve_color else painted, strip=strip)
 
+    def _works(self) -> bool:
+        """Whether there is a graph, once it was waited for: if the kept one is of no use, the network file may be neither."""
+        try:
+            return self._graph.compiled is not None
+        except UNUSABLE:
+            return False
+
     def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
+        from stylenorm.flat import own_share
+
         usual = {"strength": 1.0, "paint_at": None, "notice": others.get("notice")}
         if not isinstance(style, PlainStyle) or picture.deep is not None or not others.items() <= usual.items():
             return False
@@ -128,7 +147,7 @@ def plain_stylizer(
         return None
     try:
         return PlainStylizer(weights, backend, memory, stylizer)
-    except (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError):
+    except UNUSABLE:
         return None  # `Stylizer` says in one sentence what is wrong
 
 

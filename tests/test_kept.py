@@ -9,6 +9,7 @@ from conftest import make_weights
 
 from stylenorm import graph, kept
 from stylenorm.catalog import cache_folder
+from stylenorm.engine import Stylizer
 from stylenorm.kept import Kept, state_of
 from stylenorm.plain import plain_stylizer
 
@@ -117,8 +118,8 @@ def test_a_kept_file_of_nonsense_is_replaced(weights, home, photo):
     first = painted(weights, photo)
     (file,) = home.iterdir()
     good = file.read_bytes()
-    for data in (b"", b"nonsense", good[32:1000], good[32:-1]):
-        file.write_bytes(kept.hashlib.sha256(data).digest() + data)
+    for data in (b"", b"nonsense", good[kept.SUM : 1000], good[kept.SUM : -1]):
+        file.write_bytes(kept._sum(data) + data)
         assert np.array_equal(painted(weights, photo), first)
         assert len(file.read_bytes()) > len(good) // 2
 
@@ -140,3 +141,16 @@ def test_graphs_of_two_precisions_are_kept_apart(home, photo):
     first = [kiss("openvino"), kiss("openvino-int8")]
     assert not np.array_equal(*first) and len(list(home.iterdir())) == 2
     assert np.array_equal([kiss("openvino"), kiss("openvino-int8")], first)
+
+
+@needs_openvino
+def test_where_the_network_file_is_of_no_use_either_the_stylizer_paints_or_tells(weights, home, photo, monkeypatch):
+    def nothing(*_):
+        raise KeyError("stem.conv.weight")
+
+    first = painted(weights, photo)
+    (file,) = home.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    monkeypatch.setattr("stylenorm.plain.part", nothing)
+    stylizer = plain_stylizer(weights, "cpu", "openvino", None, lambda: Stylizer(weights, device="cpu", backend="openvino"))
+    assert np.array_equal(np.asarray(stylizer.stylize(photo, stylizer.resolve([("red-hill", 1.0)]))), first)
