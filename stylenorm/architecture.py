@@ -1,4 +1,4 @@
-"""What a generator is like, told without torch: its settings, and what follows from them."""
+"""What the networks are like, told without torch: a generator's settings and what follows from them, and VGG-16."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from stylenorm.errors import StylenormError
 
 KINDS = ("batch", "layer", "instance", "group")
 EPSILON = 1e-5  # torch's, which float32 statistics allow with twenty orders of magnitude to spare
+
+VGG_MEAN = (0.48235, 0.45882, 0.40784)
+VGG_PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
+DARK = 1e-3  # is added before the logarithm of what an encoder reads: channels that a picture leaves dark count as equally dark
+FARTHEST = 2.0  # see `stylenorm.style.StyleEncoder`
+CLAMP = 5.0  # of a standardized statistic
 
 
 @dataclass(frozen=True)

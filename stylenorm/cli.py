@@ -209,8 +209,8 @@ def stylize(
 
             return Stylizer(weights, device=device, backend=backend, memory=memory)
 
-        plain = not kept and strength == 1 and paint_at is None and not any(map(is_moving, jobs))
-        stylizer = (plain_stylizer(weights, device, backend, memory, with_torch) if plain else None) or with_torch()
+        plain = not refine and paint_at is None and not any(map(is_moving, jobs))
+        stylizer = (plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1) if plain else None) or with_torch()
         predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
         if refine:
             shown = refined_on(jobs)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 
-from stylenorm.backends import Backend, choose_backend
-from stylenorm.bands import BAND, Pixels, in_bands, size_of
+from stylenorm.backends import Backend, OpenVINOBackend, choose_backend
+from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import StyleEntry, network_file, photos_folder, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
@@ -26,9 +25,19 @@ from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_tensor
-from stylenorm.perceptual import VGGFeatures, short_side_shape, style_statistics
-from stylenorm.plain import AROUND, check_options, margin_of, mirrored_beyond
+from stylenorm.perceptual import VGGFeatures, style_statistics
+from stylenorm.plain import (
+    AROUND,
+    UNUSABLE,
+    check_options,
+    check_style_size,
+    margin_of,
+    mirrored_beyond,
+    predictor_of,
+    with_missing,
+)
 from stylenorm.plots import sheet
+from stylenorm.predicting import MOST, STYLE_SIZE, Predictor, small_array
 from stylenorm.refining import refined
 from stylenorm.steady import Pool, Steady
 from stylenorm.spill import free_disk, spill_folder
@@ -37,7 +46,6 @@ from stylenorm.style import regions as blend_regions
 from stylenorm.tiling import disk_needed, paint_strips
 
 REFINE_SIZES = 64, 512  # px, smallest and largest side of the photographs' middles that a style is refined on
-STYLE_SIZE = 384  # px, short side at which a painting is read unless the caller says otherwise
 FLAT_SIDE = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips
 SMOOTHING = 0.8  # of films, the share of the past
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
@@ -77,6 +85,7 @@ class Stylizer:
         self._lock = threading.Lock()
         self._loaded: dict[tuple[Path, int], Style] = {}
         self._vgg: VGGFeatures | None = None
+        self._predictor: Predictor | None = None
         self.styles: dict[str, StyleEntry] = {e.name: e for e in style_entries(self._file)}
 
     def describe(self) -> str:
@@ -100,9 +109,7 @@ class Stylizer:
         size: the painting's short side in px as the network sees it (default 384). Smaller gives coarser
         strokes relative to the painting's forms, larger gives finer ones.
         """
-        size = STYLE_SIZE if size is None else size
-        if not 32 <= size <= 2048:
-            raise StyleError(f"a style size must lie between 32 and 2048 px, not {size}")
+        size = STYLE_SIZE if size is None else check_style_size(size)
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         return self._predicted(picture.rgb, size, Path(picture.name).stem)
 
@@ -302,18 +309,9 @@ class Stylizer:
             return pixels
         if strength == 1:
             return paint(pixels, style)
-        # From the photograph's own style to the wanted one; what the network cannot give back of the
-        # photograph when asked for its own style is added, and fades as the style grows.
         own = self._predicted(photo, STYLE_SIZE, "photograph")
         own = settle(own) if settle else own
-        painted = paint(pixels, interpolate(own, style, strength))
-        again = paint(pixels, own)
-
-        def faded(_, there: np.ndarray, here: np.ndarray, again: np.ndarray) -> np.ndarray:
-            missing = here.astype(np.float32) - again
-            return np.clip(there + (1 - strength) * missing + 0.5, 0, np.iinfo(here.dtype).max).astype(here.dtype)
-
-        return in_bands(faded, painted, pixels, again)
+        return with_missing(pixels, paint(pixels, interpolate(own, style, strength)), paint(pixels, own), strength)
 
     def _frame(self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool) -> Image.Image:
         """A film's frame is painted at once: its moments are taken and given in the backend."""
@@ -410,11 +408,25 @@ class Stylizer:
             raise StyleError(
                 f"the network in {self._file} has no style encoder; use one of its named styles, at strength 1"
             )
-        x = _small_tensor(rgb, size)
-        statistics = style_statistics(self._features()(x.to(self._device)))
-        flat = self._network.encoder(statistics.cpu())
         channels = self._network.generator.config.channels
-        return Style.from_flat(flat, channels, name=name, network=self._network.hash)
+        return Style.from_flat(self._row_of(rgb, size), channels, name=name, network=self._network.hash)
+
+    def _row_of(self, rgb: Image.Image, size: int) -> torch.Tensor:
+        """What the encoder predicts, (1, 2, T): where OpenVINO paints, VGG is in it as well."""
+        if isinstance(self._backend, OpenVINOBackend):
+            try:
+                return torch.from_numpy(self._openvino_predictor()(rgb, size))
+            except UNUSABLE:  # torch tells what is wrong with the file
+                pass
+        statistics = style_statistics(self._features()(_small_tensor(rgb, size).to(self._device)))
+        return self._network.encoder(statistics.cpu())
+
+    def _openvino_predictor(self) -> Predictor:
+        with self._lock:
+            if self._predictor is None:
+                encoder = {name: value.detach().numpy() for name, value in self._network.encoder.state_dict().items()}
+                self._predictor = predictor_of(self._file, encoder, vgg_file(self._file))
+            return self._predictor
 
     def _features(self) -> VGGFeatures:
         with self._lock:
@@ -511,20 +523,6 @@ def _middle(image: Image.Image, least: int, most: int) -> Image.Image:
     return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
 
 
-def _small_tensor(rgb: Image.Image, size: int, most: float = 4.0) -> torch.Tensor:
-    """What an encoder sees: (1, 3, h, w), its shorter side ``size`` px, antialiased; of a scroll, the middle.
-
-    Sides are at most ``most`` to 1, so that a painting's short side sets the cost. As `resized_short_side`, but first
-    along the rows, and these in bands: floats of a large picture are many, and Pillow warns of large crops.
-    """
-    width, height = min(rgb.width, round(rgb.height * most)), min(rgb.height, round(rgb.width * most))
-    left, upper = (rgb.width - width) // 2, (rgb.height - height) // 2
-    bands = (
-        to_tensor(rgb.crop((left, top, left + width, min(top + BAND, upper + height))))
-        for top in range(upper, upper + height, BAND)
-    )
-    shape = short_side_shape(height, width, size)
-    if shape == (height, width):
-        return torch.cat(list(bands), 2)
-    narrow = [F.interpolate(x, (x.shape[2], shape[1]), mode="bicubic", antialias=True) for x in bands]
-    return F.interpolate(torch.cat(narrow, 2), shape, mode="bicubic", antialias=True).clamp(0, 1)
+def _small_tensor(rgb: Image.Image, size: int, most: float = MOST) -> torch.Tensor:
+    """`stylenorm.predicting.small_array` as (1, 3, h, w)."""
+    return torch.from_numpy(small_array(rgb, size, most)).permute(0, 3, 1, 2).contiguous()

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from io import BytesIO
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from stylenorm import architecture
 from stylenorm.architecture import EPSILON, GeneratorConfig, padded_length
 from stylenorm.compat import openvino, openvino_core
+from stylenorm.compiled import CompiledModel, Keep, has_bfloat16
+from stylenorm.compiled import precision as settings_of
 from stylenorm.errors import StylenormError
-from stylenorm.machine import processor
 
 PRECISIONS = {"auto": "auto", "openvino": "float", "openvino-int8": "int8"}  # of the backends that are OpenVINO
 FLOAT32_BYTES = 220  # a pixel, measured, see BENCHMARKS.md
 
 Weights = Mapping[str, np.ndarray]  # by the names that a `Generator` gives them
 Ranges = Mapping[str, np.ndarray]  # by the names of the convolutions: the largest value, but for a few, of each channel that goes in
-
-
-class Keep(Protocol):
-    """What keeps compiled graphs: see `stylenorm.kept.Kept`."""
-
-    def has(self, more: Sequence[object]) -> bool: ...
-
-    def read(self, more: Sequence[object]) -> bytearray | None: ...
-
-    def write(self, more: Sequence[object], data: bytes) -> None: ...
 
 
 class CompiledGraph:
@@ -71,20 +57,12 @@ class CompiledGraph:
         native = has_bfloat16(self.core)
         half = precision == "bf16" or (precision != "f32" and native)
         self._ranges = ranges if precision == "int8" or (precision == "auto" and is_x86() and not native) else None
-        self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if half else "f32"}
+        self.settings = settings_of(half)
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
-        self._keep, self._about, self._taken = keep, [], None
-        self._taking: threading.Thread | None = None
-        if keep and "EXPORT_IMPORT" in capabilities(self.core):
-            self._about = self._depends_on()
-            if keep.has(self._about):
-                self._taking = threading.Thread(target=self._take)
-                self._taking.start()
-        if not self._taking:
-            _ = self.compiled
+        self._first = CompiledModel(self._graph, self.settings, keep, (__file__, architecture.__file__), [bool(self._ranges)])
         self.deep = self.steered = None
-        self.lock, self.turn = threading.Lock(), threading.Lock()
+        self.lock = threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'int8' if self._ranges else 'bfloat16' if half else 'float32'}"
 
@@ -98,68 +76,41 @@ class CompiledGraph:
 
     def __call__(self, picture: np.ndarray, style: np.ndarray) -> np.ndarray:
         """picture: uint8 or uint16 (H, W, 3), and so the painting. style: float32 (1, 2, T)."""
-        return self._run(self.compiled if picture.dtype == np.uint8 else self._deep(), picture, style)[0]
+        return self._run(self._first if picture.dtype == np.uint8 else self._deep(), picture, style)[0]
 
     def steer(self, picture: np.ndarray, style: np.ndarray, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         """As `stylenorm.backends.Backend.steered`."""
         painted, own = self._run(self._steered(), picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(2, -1)
 
-    @cached_property
+    @property
     def compiled(self):
-        """The compiled graph: as it was kept, or else made now and kept."""
-        if self._taking:
-            self._taking.join()
-        compiled = self._taken or self._compile()
-        if self._about and not self._taken:
-            compiled.export_model(stream := BytesIO())
-            self._keep.write(self._about, stream.getvalue())
-        return compiled
+        return self._first.model
 
-    def _depends_on(self) -> list[object]:
-        """What a compiled graph is of use for: this processor, and how this file builds it."""
-        about = [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), openvino().__version__, processor(), capabilities(self.core)]
-        return about + [os.environ.get("ONEDNN_MAX_CPU_ISA"), self.settings, bool(self._ranges)]
-
-    def _take(self) -> None:
-        with suppress(Exception):  # whatever is wrong with it, it can be made anew
-            if data := self._keep.read(self._about):
-                self._data = np.frombuffer(data, np.uint8)  # which OpenVINO looks into without a copy
-                tensor = openvino().Tensor(self._data, shared_memory=True)
-                self._taken = self.core.import_model(tensor, "CPU", self.settings)
-
-    def _compile(self, dtype: type = np.uint8, steered: bool = False, **settings):
+    def _graph(self, dtype: type = np.uint8, steered: bool = False):
         # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.
         ranges = self.ranges if dtype == np.uint8 and not steered else None
-        graph = openvino_graph(self.config, self.weights, dtype, steered, ranges)
-        return self.core.compile_model(graph, "CPU", self.settings | settings)
+        return openvino_graph(self.config, self.weights, dtype, steered, ranges)
 
     def _deep(self):
         with self.lock:
-            self.deep = self.deep or self._compile(np.uint16, INFERENCE_PRECISION_HINT="f32")
+            self.deep = self.deep or CompiledModel(lambda: self._graph(np.uint16), self.settings | {"INFERENCE_PRECISION_HINT": "f32"})
             return self.deep
 
     def _steered(self):
         with self.lock:
-            self.steered = self.steered or self._compile(steered=True)
+            self.steered = self.steered or CompiledModel(lambda: self._graph(steered=True), self.settings)
             return self.steered
 
-    def _run(self, compiled, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
+    def _run(self, model: CompiledModel, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
         height, width = picture.shape[:2]
         padded = picture
         for axis, length in enumerate((height, width)):
             target = padded_length(length, self.config.stride)
             if target != length:
                 padded = padded.take(_reflected_index(length, target), axis)
-        inputs = [np.ascontiguousarray(padded)[None], style, *more]
-        # OpenVINO computes one request after another here. That it makes and frees them at the same time has crashed once.
-        with self.turn:
-            request = compiled.create_infer_request()
-            found = request.infer(inputs)
-            out, *rest = (found[port] for port in compiled.outputs)
-            copies = [out[0, :height, :width].copy(), *(r.copy() for r in rest)]
-            del request, found, out, rest
-        return copies
+        out, *rest = model(np.ascontiguousarray(padded)[None], style, *more)
+        return [out[0, :height, :width], *rest]
 
 
 def _reflected_index(length: int, target: int) -> np.ndarray:
@@ -329,14 +280,6 @@ class _Graph:
             return ops.reshape(ops.mvn(x, np.array([2]), True, EPSILON, "inside_sqrt"), shape, False)
         axes = {"instance": [2, 3], "layer": [1, 2, 3]}[kind]
         return ops.mvn(x, np.array(axes), True, EPSILON, "inside_sqrt")
-
-
-def capabilities(core) -> list[str]:
-    return core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def has_bfloat16(core) -> bool:
-    return "BF16" in capabilities(core)
 
 
 def is_x86() -> bool:

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from stylenorm.drafts import DAY, remove, remove_drafts, write_whole
 
-MOST = 4  # files that stay, of up to some 25 MB each
+MOST = 6  # files that stay, of up to some 30 MB each
 SUM = 4  # bytes before what is kept: whether it has come whole. Who could forge that could as well forge a digest
 
 
 class Kept:
     """Bytes in ``folder``, each under the digest of whatever they depend on, ``what`` and what `read` and `write` are given.
 
-    A file that has not come whole, or that lies where others may write, is as good as none; nothing here raises.
+    most: files that stay in the folder, the newest ones. A file that has not come whole, or that lies where others may write, is as good as none; nothing here raises.
     """
 
-    def __init__(self, folder: Path, what: Sequence[object]) -> None:
-        self.folder, self.what = folder, tuple(what)
+    def __init__(self, folder: Path, what: Sequence[object], most: int = MOST) -> None:
+        self.folder, self.what, self.most = folder, tuple(what), most
 
     def has(self, more: Sequence[object]) -> bool:
         """Whether there is something to `read`, be it good or not."""
@@ -47,7 +47,7 @@ class Kept:
                 return
             remove_drafts(self.folder, DAY)
             older = sorted(self.folder.glob("*.bin"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
-            for file in older[MOST - 1 :]:
+            for file in older[self.most - 1 :]:
                 remove(file)
             write_whole(self._file(more), _sum(data) + data)
 

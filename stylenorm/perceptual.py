@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylenorm.architecture import DARK, VGG_MEAN, VGG_PLAN
 from stylenorm.device import cpu_bfloat16
 from stylenorm.errors import WeightsError
 from stylenorm.stored import load_tensors
+from stylenorm.tensors import short_side_shape
 
-MEAN = (0.48235, 0.45882, 0.40784)
-PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
 LAYERS = (
     "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2", "relu3_3",
     "relu4_1", "relu4_2", "relu4_3", "relu5_1", "relu5_2", "relu5_3",
@@ -40,7 +40,7 @@ class VGGFeatures(nn.Module):
         modules: list[nn.Module] = []
         self.names: list[str | None] = []
         channels, names = 3, iter(LAYERS)
-        for step in PLAN:
+        for step in VGG_PLAN:
             if step == "pool":
                 modules.append(nn.MaxPool2d(2))
                 self.names.append(None)
@@ -52,7 +52,7 @@ class VGGFeatures(nn.Module):
             if name == last:
                 break
         self.features = nn.Sequential(*modules)
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(VGG_MEAN).view(1, 3, 1, 1), persistent=False)
         self._halves: dict[nn.Conv2d, tuple] = {}
         self.requires_grad_(False).eval()
 
@@ -250,7 +250,7 @@ def style_statistics(features: Features, layers: Sequence[str] = STYLE_LAYERS) -
         x = features[layer].float()
         mean = x.mean((2, 3), keepdim=True)  # N, C, 1, 1
         std = (x - mean).square().mean((2, 3)).sqrt()  # `torch.std` is several times slower on a CPU
-        parts += [(mean[..., 0, 0] + 1e-3).log(), (std + 1e-3).log()]
+        parts += [(mean[..., 0, 0] + DARK).log(), (std + DARK).log()]
     return torch.cat(parts, 1)
 
 
@@ -258,8 +258,3 @@ def resized_short_side(x: Tensor, size: int) -> Tensor:
     """(N, 3, H, W) with its shorter side ``size`` px, antialiased."""
     shape = short_side_shape(*x.shape[-2:], size)
     return F.interpolate(x, shape, mode="bicubic", antialias=True).clamp(0, 1) if shape != tuple(x.shape[-2:]) else x
-
-
-def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    scale = size / min(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))

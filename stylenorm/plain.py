@@ -5,10 +5,12 @@ Also what `stylenorm.engine` has in common with it.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stylenorm.architecture import GeneratorConfig
-from stylenorm.catalog import cache_folder, network_file, style_entries
+from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
 from stylenorm.errors import StyleError, WeightsError
 from stylenorm.graph import PRECISIONS, CompiledGraph
 from stylenorm.kept import Kept, state_of
@@ -28,95 +30,173 @@ from stylenorm.stored import generator_hash, intact, part, ranges_file, read_arr
 if TYPE_CHECKING:
     from PIL import Image
 
+    from stylenorm.bands import Pixels
     from stylenorm.images import Picture
+    from stylenorm.predicting import Predictor
 
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
 UNUSABLE = (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)  # what bad files raise
 
 
+ROWS = 64  # predicted styles that are kept, 34 kB each
+
+
 @dataclass(frozen=True)
 class PlainStyle:
-    """Named styles with their weights. flat: (1, 2, T) float32, γ, then β."""
+    """What a `stylenorm.style.Style` is without torch. flat: (1, 2, T) float32, γ, then β.
+
+    parts: of named styles, their names and weights, by which a `Stylizer` would find it.
+    """
 
     name: str
     flat: np.ndarray
-    parts: Sequence[tuple[str, float]]
+    parts: Sequence[tuple[str, float]] = ()
 
 
 class PlainStylizer:
-    """`stylenorm.engine.Stylizer` for named styles, the network in OpenVINO on the CPU.
+    """`stylenorm.engine.Stylizer` for named styles and any painting's, the network in OpenVINO on the CPU.
 
     Paints the same picture. One that it cannot (of 16 bits, of next to one colour, or larger than half of the free
     memory) it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
 
+    predicts: whether the style encoder will be asked for, so that it is made ready from now on.
+
     Raises whatever is wrong with the network file, not always in one sentence: `plain_stylizer` takes care of that.
     """
 
-    def __init__(self, weights: str | Path | None, backend: str, memory: float | None, stylizer: Callable) -> None:
-        file = network_file(weights)
-        values = read_metadata(file, "network")
+    def __init__(
+        self, weights: str | Path | None, backend: str, memory: float | None, stylizer: Callable, predicts: bool = False
+    ) -> None:
+        self._file = file = network_file(weights)
+        self._values = values = read_metadata(file, "network")
         self._config = GeneratorConfig.from_dict(values["config"])
-        digest, beside = values["hash"], ranges_file(file)
+        self._digest, beside = values["hash"], ranges_file(file)
 
         @cache
         def generator() -> dict[str, np.ndarray]:
             found = part(read_arrays(file, "generator."), "generator.")  # the encoder's two thirds are of no use here
-            if generator_hash(self._config.to_dict(), found) != digest:
+            if generator_hash(self._config.to_dict(), found) != self._digest:
                 raise WeightsError(f"{file} is damaged")
             return found
 
-        has_ranges = beside.is_file() and read_metadata(beside, "ranges").get("network") == digest
-        ranges = (lambda: read_ranges(file, digest, generator())) if has_ranges else None
-        keep = Kept(cache_folder(), (digest, state_of(file), state_of(beside)))
+        has_ranges = beside.is_file() and read_metadata(beside, "ranges").get("network") == self._digest
+        ranges = (lambda: read_ranges(file, self._digest, generator())) if has_ranges else None
+        keep = Kept(cache_folder(), (self._digest, state_of(file), state_of(beside)))
         self._graph = CompiledGraph(self._config, generator, precision=PRECISIONS[backend], ranges=ranges, keep=keep)
         self._memory = None if memory is None else memory * 1e9
         self._files = {entry.name: entry.file for entry in style_entries(file)}
         self._stylizer, self._made = stylizer, None
+        if predicts:
+            _ = self._predictor
 
-    def resolve(self, parts: Sequence[tuple[str, float]]):
-        """What `stylize` takes for (name, weight) pairs, as `stylenorm.style.blend` has it."""
+    def style_from(self, painting, size: int | None = None):
+        """As `Stylizer.style_from`. A painting that is a file is known again by the next process, as long as it stays the same."""
+        from stylenorm.images import Picture, read_picture
+        from stylenorm.predicting import STYLE_SIZE
+
+        size = STYLE_SIZE if size is None else check_style_size(size)
+        known = self._known(painting, size) if isinstance(painting, (str, os.PathLike)) and Path(painting).is_file() else None
+        row = known and known[0].read(known[1])
+        if row:
+            return PlainStyle(Path(painting).stem, np.frombuffer(row, np.float32).reshape(1, 2, -1))
+        picture = painting if isinstance(painting, Picture) else read_picture(painting)
+        try:
+            flat = self._predictor(picture.rgb, size)
+        except UNUSABLE:
+            return self._full().style_from(picture, size=size)  # which tells what is wrong
+        if known:
+            known[0].write(known[1], flat.tobytes())
+        return PlainStyle(Path(picture.name).stem, flat)
+
+    def _known(self, painting: str | Path, size: int) -> tuple[Kept, list[object]]:
+        """Where the style of a file is kept, and under what."""
+        import PIL
+
+        from stylenorm import decode, predicting
+
+        code = [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() for module in (predicting, decode)]
+        digest = hashlib.sha256(Path(painting).read_bytes()).hexdigest()
+        what = [state_of(self._file), state_of(vgg_file(self._file)), self._digest, PIL.__version__, predicting.in_half(), *code]
+        return Kept(cache_folder() / "styles", what, ROWS), [digest, size]
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        if not self._values.get("encoder"):
+            raise StyleError(f"the network in {self._file} has no style encoder")
+        return predictor_of(self._file, self._encoder, vgg_file(self._file))
+
+    def _encoder(self) -> dict[str, np.ndarray]:
+        """The encoder's arrays. That the file is whole is looked at once, as long as it stays the same."""
+        verdict, about = Kept(cache_folder(), ("intact", self._digest)), [state_of(self._file), self._values.get("checksum")]
+        if verdict.has(about):
+            return part(read_arrays(self._file, "encoder."), "encoder.")
+        arrays = read_arrays(self._file)
+        if not intact(arrays, self._values):
+            raise WeightsError(f"{self._file} is damaged")
+        verdict.write(about, b"")
+        return part(arrays, "encoder.")
+
+    def resolve(self, parts: Sequence[tuple[object, float]]):
+        """What `stylize` takes for (name or what `style_from` gave, weight) pairs, as `stylenorm.style.blend` has it."""
         try:
             total = sum(weight for _, weight in parts)
             if not 0 < total < math.inf:
                 raise ValueError(total)
-            shares = [(name, self._row(name), weight / total) for name, weight in parts if weight > 0]
+            shares = [(*self._row(style), weight / total) for style, weight in parts if weight > 0]
         except (KeyError, ValueError, TypeError):  # told by who reads it with more care
-            return self._full().resolve(parts)
+            return self._full().resolve(self._for_full(parts))
         if len(shares) == 1:
-            return PlainStyle(shares[0][0], shares[0][1], parts)
-        name = "+".join(f"{name}:{share:.2g}" for name, _, share in shares)
-        return PlainStyle(name, sum(row * share for _, row, share in shares), parts)
+            return PlainStyle(*shares[0][:2], parts)
+        name = "+".join(f"{name or 'style'}:{share:.2g}" for name, _, share in shares)
+        return PlainStyle(name, sum(row * np.float32(share) for _, row, share in shares), parts)
 
-    def stylize(self, image, style, preserve_color: bool = False, size: int | None = None, strip: bool = False, **others):
+    def stylize(
+        self, image, style, strength: float = 1.0, preserve_color: bool = False, size: int | None = None, strip: bool = False, **others
+    ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` gave."""
         from PIL import Image
 
         from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
 
-        check_options(1.0, size=size)
+        check_options(strength, size=size)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        if not self._is_plain(style, picture, photo, others) or not self._works():
+        found = self._painted(photo, style, strength) if self._is_plain(style, picture, photo, others) else None
+        if found is None:
             full = self._full()
-            wanted = full.resolve(style.parts) if isinstance(style, PlainStyle) else style
-            return full.stylize(picture, wanted, preserve_color=preserve_color, size=size, strip=strip, **others)
-        beyond = margin_of(photo.size, self._config.stride)
-        painted = self._graph(mirrored_beyond(np.asarray(photo), beyond), style.flat)[beyond:, beyond:]
-        painted = Image.fromarray(np.ascontiguousarray(painted))
-        return rewrap(picture, recolored(painted, photo) if preserve_color else painted, strip=strip)
+            wanted = full.resolve(self._for_full(style.parts)) if isinstance(style, PlainStyle) else style
+            options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip}
+            return full.stylize(picture, wanted, **options, **others)
+        return rewrap(picture, recolored(found, photo) if preserve_color else found, strip=strip)
 
-    def _works(self) -> bool:
-        """Whether there is a graph, once it was waited for: if the kept one is of no use, the network file may be neither."""
+    def _painted(self, photo: Image.Image, style: PlainStyle, strength: float) -> Image.Image | None:
+        """None where something that is kept turns out to be of no use, and the files that it was made of neither."""
+        from PIL import Image
+
+        from stylenorm.predicting import STYLE_SIZE
+
+        beyond = margin_of(photo.size, self._config.stride)
+
+        def paint(row: np.ndarray) -> Image.Image:
+            painted = self._graph(mirrored_beyond(np.asarray(photo), beyond), row)[beyond:, beyond:]
+            return Image.fromarray(np.ascontiguousarray(painted))
+
+        if strength == 0:
+            return photo
         try:
-            return self._graph.compiled is not None
+            _ = self._graph.compiled
+            own = None if strength == 1 else self._predictor(photo, STYLE_SIZE)
         except UNUSABLE:
-            return False
+            return None
+        if own is None:
+            return paint(style.flat)
+        return with_missing(photo, paint(between(own, style.flat, strength)), paint(own), strength)
 
     def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
         from stylenorm.flat import own_share
 
-        usual = {"strength": 1.0, "paint_at": None, "notice": others.get("notice")}
+        usual = {"paint_at": None, "notice": others.get("notice")}
         if not isinstance(style, PlainStyle) or picture.deep is not None or not others.items() <= usual.items():
             return False
         free = free_main_memory()
@@ -128,17 +208,37 @@ class PlainStylizer:
         self._made = self._made or self._stylizer()
         return self._made
 
-    def _row(self, name: str) -> np.ndarray:
-        file = self._files[name]
+    def _for_full(self, parts: Sequence[tuple[object, float]]) -> list[tuple[object, float]]:
+        """``parts`` with what a `Stylizer` takes for the styles of paintings."""
+
+        def one(style):
+            if not isinstance(style, PlainStyle):
+                return style
+            import torch
+
+            from stylenorm.style import Style
+
+            return Style.from_flat(torch.tensor(style.flat), self._config.channels, name=style.name, network=self._digest)
+
+        return [(one(style), weight) for style, weight in parts]
+
+    def _row(self, style: str | PlainStyle) -> tuple[str, np.ndarray]:
+        """Name and γ and β of a part."""
+        shape = 1, 2, sum(self._config.channels)
+        if isinstance(style, PlainStyle):
+            if style.flat.shape != shape or not np.isfinite(style.flat).all():
+                raise ValueError(style.name)
+            return style.name, style.flat
+        file = self._files[style]
         values, arrays = read_metadata(file, "style"), read_arrays(file)
         row = np.stack([arrays["gamma"], arrays["beta"]])[None].astype(np.float32)
-        if row.shape != (1, 2, sum(self._config.channels)) or not np.isfinite(row).all() or not intact(arrays, values):
+        if row.shape != shape or not np.isfinite(row).all() or not intact(arrays, values):
             raise ValueError(file)
-        return row
+        return style, row
 
 
 def plain_stylizer(
-    weights: str | Path | None, device: str, backend: str, memory: float | None, stylizer: Callable
+    weights: str | Path | None, device: str, backend: str, memory: float | None, stylizer: Callable, predicts: bool = False
 ) -> PlainStylizer | None:
     """A `PlainStylizer` where `Stylizer` with these arguments would paint by OpenVINO on the CPU, else None."""
     if device not in ("auto", "cpu") or backend not in PRECISIONS or find_spec("openvino") is None:
@@ -146,9 +246,39 @@ def plain_stylizer(
     if device == "auto" and may_have_gpu():
         return None
     try:
-        return PlainStylizer(weights, backend, memory, stylizer)
+        return PlainStylizer(weights, backend, memory, stylizer, predicts)
     except UNUSABLE:
         return None  # `Stylizer` says in one sentence what is wrong
+
+
+def predictor_of(network: Path, encoder, vgg: Path) -> Predictor:
+    """A `stylenorm.predicting.Predictor` of a network file's encoder, with the compiled VGG-16 of an earlier process."""
+    from stylenorm.predicting import Predictor
+
+    return Predictor(encoder, lambda: read_arrays(vgg), Kept(cache_folder(), ("vgg", state_of(vgg))))
+
+
+def check_style_size(size: int) -> int:
+    if not 32 <= size <= 2048:
+        raise StyleError(f"a style size must lie between 32 and 2048 px, not {size}")
+    return size
+
+
+def between(own: np.ndarray, wanted: np.ndarray, strength: float) -> np.ndarray:
+    """From the photograph's own γ and β to the wanted ones, as `torch.lerp`."""
+    share = np.float32(strength)
+    return own + share * (wanted - own) if strength < 0.5 else wanted - (wanted - own) * (1 - share)
+
+
+def with_missing(photo: Pixels, painted: Pixels, again: Pixels, strength: float) -> Pixels:
+    """What the network cannot give back of the photograph when asked for its own style is added, and fades as the style grows."""
+    from stylenorm.bands import in_bands
+
+    def faded(_, there: np.ndarray, here: np.ndarray, again: np.ndarray) -> np.ndarray:
+        missing = here.astype(np.float32) - again
+        return np.clip(there + (1 - strength) * missing + 0.5, 0, np.iinfo(here.dtype).max).astype(here.dtype)
+
+    return in_bands(faded, painted, photo, again)
 
 
 def check_options(strength: float, **sides: int | None) -> None:

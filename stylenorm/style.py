@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylenorm.architecture import CLAMP, FARTHEST
 from stylenorm.errors import StyleError
 from stylenorm.generator import pad_to
 
@@ -176,7 +177,7 @@ class StyleEncoder(nn.Module):
     and its γ would be anything. Statistics farther from the mean than `FARTHEST` are drawn back to that distance.
     """
 
-    FARTHEST = 2.0  # root mean square of the standardized statistics; paintings have 0.5 to 1.9, a checkerboard 6
+    FARTHEST = FARTHEST  # root mean square of the standardized statistics; paintings have 0.5 to 1.9, a checkerboard 6
 
     def __init__(self, channels: Sequence[int], statistics: int = 1920, hidden: int = 384) -> None:
         super().__init__()
@@ -191,7 +192,7 @@ class StyleEncoder(nn.Module):
             self.layers[-1].bias.zero_()
 
     def forward(self, statistics: Tensor) -> Tensor:
-        standard = ((statistics - self.mean) / self.std).clamp(-5, 5)
+        standard = ((statistics - self.mean) / self.std).clamp(-CLAMP, CLAMP)
         distance = standard.square().mean(1, keepdim=True).sqrt()
         standard = standard * (self.FARTHEST / distance.clamp_min(self.FARTHEST))
         flat = self.layers(standard).unflatten(1, (2, self.total))

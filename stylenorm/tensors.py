@@ -52,6 +52,12 @@ def short_side(rgb: Image.Image, size: int) -> Image.Image:
     return _scaled(rgb, size, min(rgb.size))
 
 
+def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) with the shorter one ``size``."""
+    scale = size / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:
     if size < 1:
         raise ImageError(f"a picture cannot have a side of {size} pixels; use 1 or more")

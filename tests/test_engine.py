@@ -500,7 +500,7 @@ def test_the_memory_can_be_given(weights, image, monkeypatch, memory, strips):
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_all_that_can_be_asked_for_works_in_strips(weights, image, backend):
-    """With either backend the strips are torch's, in float32."""
+    """With either backend the strips are torch's, in float32. The photograph's own style is read in bfloat16 where OpenVINO does so."""
     whole, strips = Stylizer(weights, "cpu", "torch", memory=1), Stylizer(weights, "cpu", backend, memory=0)
     region = whole.region_style([("red-hill", np.eye(4)), ("blue-tree", 1 - np.eye(4))], image.size)
     for style, options in (
@@ -510,7 +510,7 @@ def test_all_that_can_be_asked_for_works_in_strips(weights, image, backend):
         (region, {}),
     ):
         wanted, painted = (s.stylize(image, style, **options) for s in (whole, strips))
-        assert painted.size == wanted.size and np.abs(pixels(painted) - pixels(wanted)).max() <= 2
+        assert painted.size == wanted.size and np.abs(pixels(painted) - pixels(wanted)).max() <= (2 if backend == "torch" else 5)
 
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])
@@ -524,7 +524,7 @@ def test_sixteen_bits_are_painted_in_strips_and_stay_sixteen(weights, image, bac
     wanted, painted = (s.stylize(deep, "red-hill", **options, notice=told.append) for s in (whole, strips))
     assert len(told) == bool(options.get("strength", 1))
     assert painted.size == wanted.size and painted.info["deep"].dtype == np.uint16
-    assert np.abs(painted.info["deep"].astype(int) - wanted.info["deep"]).max() <= 16
+    assert np.abs(painted.info["deep"].astype(int) - wanted.info["deep"]).max() <= (16 if backend == "torch" else 5 * 257)
     assert np.abs(painted.info["deep"] / 257 - pixels(painted)).max() <= 0.51
 
 
@@ -582,12 +582,12 @@ def test_regions_too_large_for_the_memory_are_refused(stylizer, monkeypatch):
 def test_a_photograph_is_read_small_as_if_at_once(size, short):
     rgb = Image.effect_noise(size, 80).convert("RGB")
     small = resized_short_side(to_tensor(rgb), short)
-    assert (engine._small_tensor(rgb, short, most=20) - small).abs().max() < 1e-5
+    assert (engine._small_tensor(rgb, short, most=20) - small).abs().max() < 1e-4
     middle = engine._small_tensor(rgb, short, most=2)
     width, height = min(size[0], 2 * size[1]), min(size[1], 2 * size[0])
     x, y = (size[0] - width) // 2, (size[1] - height) // 2
     wanted = resized_short_side(to_tensor(rgb.crop((x, y, x + width, y + height))), short)
-    assert middle.shape == wanted.shape and (middle - wanted).abs().max() < 1e-5
+    assert middle.shape == wanted.shape and (middle - wanted).abs().max() < 1e-4
 
 
 def test_pillow_does_not_take_a_large_picture_for_a_bomb(weights, monkeypatch):

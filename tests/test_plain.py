@@ -11,8 +11,10 @@ from conftest import TINY, make_photo, make_weights
 from PIL import Image
 
 from stylenorm import machine, plain
+from stylenorm.checkpoint import load_network, save_network
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StyleError, StylenormError
+from stylenorm.images import read_picture
 from stylenorm.plain import PlainStyle, plain_stylizer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
@@ -69,11 +71,72 @@ def test_options_and_what_a_file_holds_beside_its_colours(weights, tmp_path, opt
     assert not full.count
 
 
+@pytest.mark.parametrize("strength", [0, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("options", [{}, {"preserve_color": True, "size": 50}])
+def test_it_paints_with_a_strength_what_the_stylizer_paints(weights, photo, strength, options):
+    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+    painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), strength=strength, **options)
+    assert same(painted, theirs.stylize(photo, "red-hill", strength=strength, **options)) and not full.count
+
+
+def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo, tmp_path):
+    painting, theirs = make_photo(tmp_path / "my-painting.png", (90, 70), seed=3), Stylizer(weights, device="cpu")
+    for size in (None, 64):
+        for again in range(2):  # the second time it is kept
+            ours, full = plain_of(weights)
+            if again:
+                ours._predictor = None  # so that it cannot be asked
+            style, wanted = ours.style_from(painting, size), theirs.style_from(painting, size)
+            assert style.name == wanted.name == "my-painting" and np.array_equal(style.flat, wanted.flat())
+            parts = [("red-hill", 1.0), (style, 2.0)]
+            mixed = ours.resolve(parts)
+            assert mixed.name == "red-hill:0.33+my-painting:0.67"
+            assert same(ours.stylize(photo, mixed), theirs.stylize(photo, [("red-hill", 1.0), (wanted, 2.0)])) and not full.count
+
+
+def test_a_painting_that_has_changed_is_read_anew(weights, tmp_path):
+    painting, (ours, _) = make_photo(tmp_path / "a.png", seed=3), plain_of(weights)
+    first = ours.style_from(painting, 64).flat
+    make_photo(painting, seed=4)
+    second = ours.style_from(painting, 64).flat
+    assert not np.array_equal(first, second) and np.array_equal(second, ours.style_from(read_picture(painting), 64).flat)
+
+
+def test_the_stylizer_goes_on_with_the_styles_of_paintings(weights, tmp_path):
+    """And paints with a painting what is not for this."""
+    painting, (ours, full) = make_photo(tmp_path / "a.png", seed=3), plain_of(weights)
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
+    wanted = ours.resolve([(ours.style_from(painting), 1.0), ("red-hill", 3.0)])
+    theirs = full().stylize(deep, [(full().style_from(painting), 1.0), ("red-hill", 3.0)])
+    assert same(ours.stylize(deep, wanted), theirs)
+
+
+@pytest.mark.parametrize("what", ["vgg", "encoder", "damaged"])
+def test_what_is_wrong_with_the_encoder_the_stylizer_tells(tmp_path, photo, what):
+    weights = make_weights(tmp_path / "w", 5)
+    network = weights / "network.safetensors"
+    if what == "vgg":
+        (weights / "vgg16.safetensors").write_bytes(b"nothing")
+    elif what == "encoder":
+        save_network(network, load_network(network).generator, None)
+    else:
+        data = bytearray(network.read_bytes())
+        data[int.from_bytes(data[:8], "little") + 8] ^= 1  # the first of the encoder's numbers
+        network.write_bytes(data)
+    ours, full = plain_of(weights)
+    for ask in (lambda s: s.style_from(photo), lambda s: s.stylize(photo, s.resolve([("red-hill", 1.0)]), strength=0.5)):
+        with pytest.raises(StylenormError) as first:
+            ask(ours)
+        with pytest.raises(StylenormError) as second:
+            ask(Stylizer(weights, device="cpu", backend="torch"))
+        assert str(first.value) == str(second.value)
+
+
 def test_what_it_cannot_paint_the_stylizer_paints(weights, tmp_path):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
     one_colour = Image.new("RGB", (50, 40), (30, 90, 200))
     photo = Image.open(make_photo(tmp_path / "photo.jpg"))
-    for image, options in ((deep, {}), (one_colour, {}), (photo, {"strength": 0.5}), (photo, {"paint_at": 32})):
+    for image, options in ((deep, {}), (one_colour, {}), (one_colour, {"strength": 0.5}), (photo, {"paint_at": 32})):
         ours, full = plain_of(weights)
         wanted = ours.resolve([("red-hill", 1.0), ("blue-tree", 1.0)])
         painted = [ours.stylize(image, wanted, **options) for _ in range(2)]
