@@ -47,7 +47,8 @@ def test_it_depends_on_nothing_but_what_it_is_given(weights, pictures, monkeypat
     monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
     photos, painting = pictures
     one, two = Stylizer(weights, "cpu", "torch"), Stylizer(weights, "cpu")
-    flats = [s.refine(s.style_from(painting, 64), painting, photos, 2, 64).flat() for s in (one, one, two)]
+    style = one.style_from(painting, 64)
+    flats = [s.refine(style, painting, photos, 2, 64).flat() for s in (one, one, two)]
     assert torch.equal(flats[0], flats[1]) and torch.equal(flats[0], flats[2])
     other = one.refine(one.style_from(painting, 64), painting, photos[::-1], 2, 64).flat()
     assert not torch.equal(flats[0], other)
