@@ -204,11 +204,7 @@ def stylize(
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         from stylenorm.plain import plain_stylizer
 
-        def with_torch():
-            from stylenorm.engine import Stylizer
-
-            return Stylizer(weights, device=device, backend=backend, memory=memory)
-
+        with_torch = partial(stylizer_of, weights, device, backend, memory)
         plain = not refine and paint_at is None and not any(map(is_moving, jobs))
         stylizer = (plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1) if plain else None) or with_torch()
         predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
@@ -247,6 +243,13 @@ def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
     if (piped or written == "avif") and (frames := frame_count(source)) > 1:  # an AVIF may move, and is not written moving
         advice = "give it as a file" if piped else "write a .webp, .png or .gif"
         complain(f"{job.named}: only the first of its {frames} frames is painted; {advice} to paint all")
+
+
+def stylizer_of(weights: Path | None, device: str, backend: str, memory: float | None = None):
+    """A `Stylizer`, for which torch is imported."""
+    from stylenorm.engine import Stylizer
+
+    return Stylizer(weights, device=device, backend=backend, memory=memory)
 
 
 def refined_on(jobs: Sequence[Job], most: int = 4) -> list:
@@ -291,9 +294,10 @@ def sheet(
         raise StyleError("these weights hold no named style to show")
     make_folder([job])
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
-        from stylenorm.engine import Stylizer
+        from stylenorm.plain import plain_stylizer
 
-        stylizer = Stylizer(weights, device=device, backend=backend)
+        with_torch = partial(stylizer_of, weights, device, backend)
+        stylizer = plain_stylizer(weights, device, backend, None, with_torch) or with_torch()
         row = do(job, lambda picture: stylizer.sheet(picture, tile=tile, columns=columns))
     if "error" in row:
         complain(row["error"])

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
 UNUSABLE = (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)  # what bad files raise
-
-
 ROWS = 64  # predicted styles that are kept, 34 kB each
 
 
@@ -170,6 +168,22 @@ class PlainStylizer:
             return full.stylize(picture, wanted, **options, **others)
         return rewrap(picture, recolored(found, photo) if preserve_color else found, strip=strip)
 
+    def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
+        """As `Stylizer.sheet`, of every named style."""
+        from stylenorm.images import Picture, fit, read_picture
+        from stylenorm.plots import sheet
+
+        picture = image if isinstance(image, Picture) else read_picture(image)
+        photo = fit(picture.rgb, tile)
+        try:
+            styles = [PlainStyle(*self._row(name)) for name in self._files]
+            tiles = [self._painted(photo, style, 1.0) for style in styles] if self._has_room(photo) and styles else [None]
+        except UNUSABLE:
+            tiles = [None]
+        if None in tiles:
+            return self._full().sheet(picture, tile=tile, columns=columns)
+        return sheet([photo, *tiles], ["photograph", *self._files], columns)
+
     def _painted(self, photo: Image.Image, style: PlainStyle, strength: float) -> Image.Image | None:
         """None where something that is kept turns out to be of no use, and the files that it was made of neither."""
         from PIL import Image
@@ -194,11 +208,13 @@ class PlainStylizer:
         return with_missing(photo, paint(between(own, style.flat, strength)), paint(own), strength)
 
     def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
+        usual = {"paint_at": None, "notice": others.get("notice")}
+        return isinstance(style, PlainStyle) and picture.deep is None and others.items() <= usual.items() and self._has_room(photo)
+
+    def _has_room(self, photo: Image.Image) -> bool:
+        """Whether it can be painted at once, and has more than a colour."""
         from stylenorm.flat import own_share
 
-        usual = {"paint_at": None, "notice": others.get("notice")}
-        if not isinstance(style, PlainStyle) or picture.deep is not None or not others.items() <= usual.items():
-            return False
         free = free_main_memory()
         most = self._memory if self._memory is not None else math.inf if free is None else free / 2
         needs = math.prod(photo.size) * (self._graph.bytes_per_pixel + AROUND)

@@ -1086,6 +1086,8 @@ def test_without_torch_photographs_are_painted_and_all_else_says_what_is_missing
     for words in ([], ["--strength", "0.5"], ["--style-image", f"{photo}:2", "--style-size", "64", "--preserve-color"]):
         assert run(*words).returncode == 0 and Image.open(tmp_path / "a.png").size == Image.open(photo).size
         (tmp_path / "a.png").unlink()
+    sheet = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; from stylenorm.cli import main; sys.exit(main())"]
+    subprocess.run([*sheet, "sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], check=True)
     ended = run("--paint-at", "64")
     assert ended.returncode == 2 and ended.stderr.startswith("stylenorm: this needs torch, which is not installed")
     assert len(ended.stderr.splitlines()) == 1

@@ -94,6 +94,13 @@ def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo,
             assert same(ours.stylize(photo, mixed), theirs.stylize(photo, [("red-hill", 1.0), (wanted, 2.0)])) and not full.count
 
 
+def test_a_sheet_is_the_stylizers(weights, photo):
+    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+    assert same(ours.sheet(photo, 50, 2), theirs.sheet(photo, tile=50, columns=2)) and not full.count
+    black = Image.new("RGB", (50, 40))
+    assert same(ours.sheet(black), theirs.sheet(black)) and full.count == 1
+
+
 def test_a_painting_that_has_changed_is_read_anew(weights, tmp_path):
     painting, (ours, _) = make_photo(tmp_path / "a.png", seed=3), plain_of(weights)
     first = ours.style_from(painting, 64).flat
