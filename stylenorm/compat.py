@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def torchvision():
@@ -48,7 +51,8 @@ def openvino():
     sys.modules.setdefault("openvino_telemetry", None)  # None: not to be imported
     late = sys.modules.setdefault("openvino.tools.ovc", None) is None
     try:
-        import openvino
+        with ctrl_c_later():
+            import openvino
     finally:
         if late:
             del sys.modules["openvino.tools.ovc"]
@@ -62,6 +66,22 @@ def openvino():
 
     vars(openvino).setdefault("__getattr__", converter)
     return openvino
+
+
+@contextmanager
+def ctrl_c_later() -> Iterator[None]:
+    """A Ctrl-C inside counts from the end on: of one in the midst of its import, OpenVINO makes an ImportError."""
+    before, came = signal.getsignal(signal.SIGINT), []
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *about: came.append(about))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])
 
 
 def openvino_core():

@@ -139,3 +139,27 @@ assert openvino() is ov
 """
     result = run(program)
     assert result.returncode == 0, result.stderr
+
+
+INTERRUPTED = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt as stop:  # as OpenVINO's
+    raise ImportError("initialization failed") from stop
+"""
+
+
+def test_ctrl_c_while_openvino_is_imported_stops_the_program(tmp_path):
+    (tmp_path / "openvino.py").write_text(INTERRUPTED)
+    program = """
+import signal
+from stylenorm.compat import openvino
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    openvino()
+except KeyboardInterrupt:
+    print("stopped", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    result = run(program, tmp_path)
+    assert (result.returncode, result.stdout) == (0, "stopped True\n"), result.stderr
