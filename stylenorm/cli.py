@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -72,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+        if code == 130:  # as which typer returns it
+            raise KeyboardInterrupt
         return 2 if bare else int(code or 0)
     except StylenormError as error:
         complain(error)
@@ -92,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return 2
     except (KeyboardInterrupt, typer.Abort):
+        if arguments is None and words[:1] == ["stylize"]:
+            leave(130)
         return 130
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
@@ -101,6 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if arguments is None:  # the process ends here, and looking for rings in all that OpenVINO or torch made takes a tenth of it
             gc.freeze()
+
+
+def leave(code: int) -> None:
+    """End the process without waiting for threads that are at a model, as it does else: a second Ctrl-C meanwhile is a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):  # gone, or never there
+            stream.flush()
+    os._exit(code)
 
 
 def hush() -> None:

@@ -1023,6 +1023,24 @@ def test_ctrl_c_elsewhere_is_quiet(cli, photo, tmp_path, monkeypatch):
     assert result.code == 130 and "Traceback" not in result.err
 
 
+BUSY = """
+import sys, threading, time
+from stylenorm import cli, plain
+def stop(*_):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise KeyboardInterrupt
+plain.plain_stylizer = stop
+sys.exit(cli.main())
+"""
+
+
+def test_ctrl_c_waits_for_no_thread(photo, weights, tmp_path):
+    words = ["stylize", photo, "--style", "red-hill", "--weights", weights, "-o", tmp_path / "out.jpg"]
+    command = [sys.executable, "-c", BUSY, *map(str, words)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")])
 def test_too_little_memory_is_told(cli, photo, tmp_path, monkeypatch, error):
     def fail(*_, **__):
