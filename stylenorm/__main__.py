@@ -1,8 +1,16 @@
-"""``python -m stylenorm``: the command line."""
+"""``python -m stylenorm``, and ``stylenorm``: the command line."""
 
 import sys
 
-from stylenorm.cli import main
+
+def run() -> int:
+    """`stylenorm.cli.main`; a Ctrl-C while that is imported is no traceback, either."""
+    try:
+        from stylenorm.cli import main
+    except KeyboardInterrupt:
+        return 130
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -106,7 +106,7 @@ def test_version(cli):
 def test_python_m_and_the_entry_point():
     result = python("-m", "stylenorm", "--version")
     assert (result.returncode, result.stdout.decode().strip()) == (0, f"stylenorm {__version__}")
-    assert 'stylenorm = "stylenorm.cli:main"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'stylenorm = "stylenorm.__main__:run"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def imports(*commands: list[str], code: int, absent: tuple[str, ...]) -> None:
@@ -1021,6 +1021,14 @@ def test_ctrl_c_elsewhere_is_quiet(cli, photo, tmp_path, monkeypatch):
     monkeypatch.setattr("stylenorm.engine.Stylizer.stylize", stop)
     result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg")
     assert result.code == 130 and "Traceback" not in result.err
+
+
+def test_ctrl_c_before_the_command_line_is_there_is_quiet(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-m", "stylenorm", "styles"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 BUSY = """
