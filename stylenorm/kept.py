@@ -26,7 +26,10 @@ class Kept:
 
     def has(self, more: Sequence[object]) -> bool:
         """Whether there is something to `read`, be it good or not."""
-        return self._file(more).is_file()
+        try:
+            return self._file(more).is_file()
+        except OSError:  # the folder is none that may be looked into
+            return False
 
     def read(self, more: Sequence[object]) -> bytearray | None:
         try:

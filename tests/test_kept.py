@@ -65,9 +65,9 @@ def test_nothing_is_taken_from_where_others_may_write(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):
         Kept(folder, ONE).write(TWO, b"bytes")
-        assert Kept(folder, ONE).read(TWO) is None
+        assert Kept(folder, ONE).read(TWO) is None and not Kept(folder, ONE).has(TWO)
 
 
 def test_the_state_of_a_file(tmp_path):
