@@ -176,6 +176,21 @@ class RandomCrops(Dataset):
         return to_bytes(image)
 
 
+def refuse_blank(pictures: RandomCrops) -> None:
+    """Raise `StylenormError` where each picture is of a single colour: instance norm makes of such ones gradients beyond all
+    numbers. Reads pictures until one is not; what is wrong with those that cannot be read is told where they are cut.
+    """
+    blank = []
+    for path in pictures.files:
+        with suppress(ImageError):
+            if any(dark < light for dark, light in pictures.decoded.read(path).getextrema()):
+                return
+            blank.append(path)
+    if blank:
+        told = f"{blank[0]} is" if len(blank) == 1 else f"{blank[0].parent} holds photographs that are each"
+        raise StylenormError(f"{told} of a single colour, on which nothing can be learned; give photographs that show something")
+
+
 def recolor(image: Image.Image, rng: random.Random) -> Image.Image:
     """The same strokes in another palette: colours exchanged, each with a curve of its own, more or less vivid.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import load_network, save_style
-from stylenorm.data import RandomCrops, find_images
+from stylenorm.data import RandomCrops, find_images, refuse_blank
 from stylenorm.device import autocast, choose_device, telling_memory
 from stylenorm.engine import ONE
 from stylenorm.errors import StyleError, StylenormError
@@ -135,6 +135,7 @@ def train_style(
         raise StyleError(f"the network in {file} has no style encoder to start from")
     pictures = [read_picture(p).rgb for p in paintings]
     crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
+    refuse_blank(crops)
     vgg = VGGFeatures.from_file(vgg_file(file)).to(device, memory_format=torch.channels_last)
     goals, statistics = _describe(vgg, [resized_short_side(to_tensor(p), config.style_size).to(device) for p in pictures])
     generator = network.generator.to(device, memory_format=torch.channels_last).requires_grad_(False)

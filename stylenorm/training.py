@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from stylenorm.catalog import NETWORK
 from stylenorm.checkpoint import save_network, save_ranges, save_style
 from stylenorm.config import TrainConfig, weight_of
-from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out
+from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out, refuse_blank
 from stylenorm.device import (
     Group,
     autocast,
@@ -137,6 +137,7 @@ class Trainer:
         config = self.config
         photos, self.unseen = held_out(find_images(config.photos, self.out))
         self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed, cache)
+        refuse_blank(self.photos)
         return self.photos.decoded.size
 
     def _new_model(self) -> tuple[StyledModel, int]:

@@ -131,6 +131,13 @@ def test_names_that_cannot_be(name, weights, painting, photos, tmp_path):
     assert "red-hill" in {e.name for e in style_entries(weights)}
 
 
+def test_photographs_of_a_single_colour_are_refused(weights, painting, tmp_path):
+    (tmp_path / "white").mkdir()
+    Image.new("RGB", (80, 70), "white").save(tmp_path / "white" / "a.png")
+    with pytest.raises(StylenormError, match="a.png is of a single colour.*give photographs"):
+        train_style("x", painting, tmp_path / "white", weights, tmp_path, QUICK)
+
+
 def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
     text = tmp_path / "text.jpg"
     text.write_text("no picture")

@@ -559,6 +559,18 @@ def test_a_photograph_of_a_single_colour_does_not_end_a_run(pictures, tmp_path):
     assert train(config).is_file(), "its gradient was not finite, after --resume again"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_photographs_that_are_each_of_a_single_colour_are_refused_before_training(count, config, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(count):
+        Image.new("RGB", (80, 70), (255, 255, 9 * i)).save(tmp_path / "photos" / f"white{i}.png")
+    where = tmp_path / "photos" if count > 1 else tmp_path / "photos" / "white0.png"
+    refused(lambda: Trainer(replace(config, photos=str(tmp_path / "photos"))), str(where), "single colour", "give photographs")
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
+    make_photo(tmp_path / "photos" / "z.png", (80, 70))
+    assert train(replace(config, photos=str(tmp_path / "photos"), out=str(tmp_path / "other"), steps=1)).is_file()
+
+
 def test_settings_may_be_paths_lists_and_numpys_numbers(pictures, tmp_path):
     config = tiny(pictures, tmp_path / "run", steps=np.int64(2), checkpoint_every=1, widths=[8, 8, np.int64(16)], learning_rate=np.float32(1e-3))
     folders = {name: Path(getattr(config, name)) for name in ("photos", "styles", "paintings", "out")}
