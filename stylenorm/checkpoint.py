@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -102,8 +103,19 @@ def save_style(path: str | Path, style: Style) -> None:
     if flat.shape[0] != 1 or not torch.isfinite(flat).all():
         raise StyleError(f"the style {style.name!r} is not one row of numbers that are finite in float16")
     tensors = {"gamma": flat[0, 0], "beta": flat[0, 1]}
-    values = {"name": style.name, "network": style.network, "channels": list(style.channels), "about": dict(style.provenance)}
+    about = checked_provenance(style.provenance)
+    values = {"name": style.name, "network": style.network, "channels": list(style.channels), "about": about}
     write_tensors(path, tensors, pack("style", **values, checksum=checksum(_arrays(tensors))))
+
+
+def checked_provenance(about: Mapping[str, object] | None) -> dict[str, object]:
+    """A copy of what is told about a style. Raises `StyleError` where a style file cannot hold it."""
+    try:
+        about = dict(about or {})
+        json.dumps(about)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StyleError(f"what is told about a style must be names with what JSON holds, text and numbers above all ({error})") from None
+    return about
 
 
 def load_style(path: str | Path, network: str | None = None) -> Style:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
-from stylenorm.checkpoint import load_network, save_style
+from stylenorm.checkpoint import checked_provenance, load_network, save_style
 from stylenorm.data import RandomCrops, find_images, refuse_blank
 from stylenorm.device import autocast, choose_device, telling_memory
 from stylenorm.engine import ONE
@@ -125,10 +124,7 @@ def train_style(
     paintings = [paintings] if isinstance(paintings, ONE) else list(paintings)
     if not paintings:
         raise StyleError("a style needs at least one painting")
-    try:
-        json.dumps(about)
-    except (TypeError, ValueError) as error:
-        raise StyleError(f"what is told about a style must be what JSON holds, text and numbers above all ({error})") from None
+    about = checked_provenance(about)
     device = choose_device(config.device)
     network = load_network(file)
     if network.encoder is None:
@@ -147,7 +143,7 @@ def train_style(
             raise Cancelled(f"the training of {name!r} was stopped; nothing was kept")
         if progress:
             progress(record)
-    details = dict(about or {}) | {
+    details = about | {
         "paintings": [Path(str(p)).name for p in paintings if isinstance(p, (str, Path))],
         "style_size": config.style_size,
         "training": {"steps": learning.step, "images": learning.step * config.batch, "learning_rate": config.learning_rate},

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -469,6 +470,14 @@ def test_a_style_without_name_or_network_is_not_written(lack, tmp_path):
     made = Style.from_flat(flat, CONFIG.channels, **{"name": "a", "network": "n"} | lack)
     with pytest.raises(StyleError, match="name"):
         save_style(tmp_path / "s.safetensors", made)
+
+
+@pytest.mark.parametrize("about", [{"year": date(1908, 1, 1)}, {"colours": {"red"}}, {("a", 1): 2}, "text", [1]])
+def test_what_json_cannot_hold_is_not_written_about_a_style(about, tmp_path):
+    made = Style.from_flat(torch.ones(1, 2, sum(CONFIG.channels)), CONFIG.channels, name="a", network="n", provenance=about)
+    with pytest.raises(StyleError, match="what JSON holds"):
+        save_style(tmp_path / "s.safetensors", made)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_rows_are_not_one_style(tmp_path):
