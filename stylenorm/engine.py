@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -240,7 +241,7 @@ class Stylizer:
             raise StyleError("regions are (style, mask) pairs") from None
         if not regions:
             raise StyleError("regions need at least one style with its mask")
-        width, height = size
+        width, height = _whole_size(size)
         self._check_region_memory(width, height)
         masks = [mask_tensor(_mask_image(mask), (height, width)) for _, mask in regions]
         masks[0] = torch.where(sum(masks) > 0, masks[0], torch.ones(()))
@@ -504,6 +505,17 @@ def _ordinary_photos() -> np.ndarray:
 def _rgb(image) -> Image.Image:
     """The colours of a path, a PIL image, an array or a `Picture`."""
     return (image if isinstance(image, Picture) else read_picture(image)).rgb
+
+
+def _whole_size(size) -> tuple[int, int]:
+    """``size`` as a width and a height of 1 px or more."""
+    try:
+        width, height = map(operator.index, size)
+    except (TypeError, ValueError):
+        raise StyleError(f"a size is (width, height) in whole px, not {size!r}") from None
+    if min(width, height) < 1:
+        raise StyleError(f"a size is 1 x 1 px or more, not {width} x {height}")
+    return width, height
 
 
 def _mask_image(mask):

@@ -371,6 +371,11 @@ def test_a_mask_may_be_a_file(stylizer, image, tmp_path):
     refused(lambda: stylizer.region_style("red-hill", (60, 44)), "pairs", kind=StyleError)
 
 
+@pytest.mark.parametrize("size", [(0, 44), (60, 0), (-1, 44), (60.5, 44), (60,), None, "ab"])
+def test_sizes_that_no_picture_has_are_refused(stylizer, size):
+    refused(lambda: stylizer.region_style([("red-hill", np.ones((4, 4)))], size), "size", kind=StyleError)
+
+
 NO_MASKS = [np.full((4, 4), -1.0), np.full((4, 4), math.nan), np.ones((4, 4, 3)), np.ones(4), np.ones((0, 4)), [[1], [1, 2]], object()]
 
 
