@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,8 @@ def optimize(
     vgg: from `stylenorm.perceptual`, on the device to compute on. content, painting: PIL images, used as large as they are.
     ``progress`` receives the step and the total loss. On a CPU with bfloat16 the features are computed in it.
     """
+    _check_side("photograph", content, (config.content_layer, *config.style_layers))
+    _check_side("painting", painting, config.style_layers)
     device = next(vgg.parameters()).device
     with torch.no_grad():
         target = vgg(_tensor(content, device), [config.content_layer])[config.content_layer]
@@ -126,12 +128,25 @@ def optimize_file(
     picture = photo if isinstance(photo, Picture) else read_picture(photo)
     style = short_side(read_picture(painting).rgb, style_size)
     last = max((config.content_layer, *config.style_layers), key=LAYERS.index)
-    content, least = fit(picture.rgb, size), 2 ** (int(last[4]) - 1)  # VGG-16 halves it before each of its later blocks
-    if min(content.size) < least:
+    content = fit(picture.rgb, size)
+    if min(content.size) < _least_side([last]):
         raise ImageError(f"the photograph is too narrow: {content.width} x {content.height} px at this size; cut it, or give a larger --size")
     where = choose_device(device)
     features = _features(vgg or vgg_file(weights), last).to(where, memory_format=torch.channels_last)
     return rewrap(picture, optimize(features, content, style, config, progress))
+
+
+def _least_side(layers: Sequence[str]) -> int:
+    """Px below which a picture has no features at one of the layers: VGG-16 halves it before each of its later blocks."""
+    return max(2 ** (int(layer[4]) - 1) for layer in layers)
+
+
+def _check_side(what: str, image: Image.Image, layers: Sequence[str]) -> None:
+    if min(image.size) < (least := _least_side(layers)):
+        raise ImageError(
+            f"the {what} is too small to optimize with: {image.width} x {image.height} px; "
+            f"give one of {least} px or more at its shorter side"
+        )
 
 
 def _features(path: str | Path, last: str) -> VGGFeatures:

@@ -48,6 +48,15 @@ def test_a_photograph_too_narrow_for_the_features_is_one_sentence(tmp_path):
     assert optimize_file(thin, thin, 200, 64, shallow).size == (200, 7)
 
 
+def test_pictures_too_small_for_the_features_are_one_sentence(vgg):
+    small, large = (Image.linear_gradient("L").convert("RGB").resize((side, 20)) for side in (4, 20))
+    for what, photo, painting in (("photograph", small, large), ("painting", large, small)):
+        with pytest.raises(StylenormError, match=f"the {what} is too small .* 4 x 20 px; give one of 8 px"):
+            optimize(vgg, photo, painting, OptimizeConfig(1))
+    shallow = OptimizeConfig(1, content_layer="relu3_3", style_layers=("relu2_1",))
+    assert optimize(vgg, large, small, shallow).size == (20, 20), "only the photograph has to have the content layer"
+
+
 @pytest.mark.parametrize(
     "values", [{"steps": 0}, {"method": "sgd"}, {"start": "x"}, {"style_layers": ("relu9_1",)}, {"style_layers": ()}, {"style_weight": float("nan")}]
 )
