@@ -185,7 +185,15 @@ def train_with(
         return print(json.dumps({"network": str(network)}))
     if getattr(last, "gpu", None):
         print(speed(last))
-    print(f"wrote {network}; use it with: {usage}")
+    result = f"wrote {network}" if last or not resume else done_already(config, network)
+    print(f"{result}; use it with: {usage}")
+
+
+def done_already(config: TrainConfig, network: Path) -> str:
+    """What is said of a run that was at its end when it was to go on."""
+    steps = read_metadata(network, "network")["about"]["training"]["step"]
+    more = "--steps" if config.minutes is None else "--minutes"
+    return f"the run in {config.out} is done already, after {steps} steps, and goes on with more {more} only"
 
 
 def watched(config: TrainConfig, function: tuple[str, str], resume: bool, as_json: bool) -> tuple[Path | None, Any]:

@@ -34,12 +34,14 @@ from stylenorm.device import (
     telling_memory,
 )
 from stylenorm.drafts import remove
-from stylenorm.errors import ImageError, StylenormError, loader_died
+from stylenorm.errors import ImageError, StylenormError, WeightsError, loader_died
 from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
+from stylenorm.metadata import read_metadata
 from stylenorm.muon import Muon, Together
 from stylenorm.perceptual import CONTENT_LAYER, content_loss, grams, structure_loss, style_loss
 from stylenorm.ranges import measured_ranges
+from stylenorm.stored import ranges_file
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
 from stylenorm.training_model import NamedStyles, StyledModel, describe, load_named, load_vgg, new_model, painting_tensor
@@ -289,8 +291,13 @@ class Trainer:
             raise ImageError(str(error).strip().splitlines()[-1].rpartition("ImageError: ")[2]) from None
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Path:
-        """Train to the end and return the network file. Leaves checkpoints, curve and sheets as it goes."""
+        """Train to the end and return the network file. Leaves checkpoints, curve and sheets as it goes.
+
+        A run that had come to its end before is left as it is: ``progress`` is not called, and no file touched.
+        """
         config = self.config
+        if self._finished():
+            return self.out / self.FILE
         clock = Clock()
         self.started = time.monotonic() - self.seconds
         with deterministic(config.deterministic == "on"), self._logs() as logs, loading():
@@ -308,6 +315,18 @@ class Trainer:
                     break
         with writing(self.out):
             return self.export(self.out)
+
+    def _finished(self) -> bool:
+        """Whether the run was at its end before, and its files were all written, of which the ranges are the last."""
+        network = self.out / self.FILE
+        if self.done(self.step) < 1 or not (network.is_file() and ranges_file(network).is_file()):
+            return False
+        try:
+            told = read_metadata(network, "network")
+            whole = read_metadata(ranges_file(network), "ranges")["network"] == told["hash"]
+            return whole and told["about"]["training"]["step"] == self.step
+        except (WeightsError, KeyError, TypeError):  # written anew then
+            return False
 
     def _record(self, batch: Batch, content: float, style: float, clock: Clock) -> Progress:
         config, gpu, done = self.config, None, self.done(self.step)

@@ -987,6 +987,8 @@ def test_a_real_run_gives_weights_that_stylize(cli, folders, photo, tmp_path):
     assert [row.get("step") for row in rows] == [1, 2, 3, 4, None]
     assert Path(rows[-1]["network"]).exists()
     refused(cli(*words), "--resume")  # a run is never begun over another
+    result = cli(*words, "--resume", "--steps", "2")
+    assert result.code == 0 and "is done already, after 4 steps" in result.out and "wrote" not in result.out
     result = cli("stylize", photo, "--weights", folders / "run", "--style", "styles-1", "-o", tmp_path / "out.jpg")
     assert result.code == 0, result.err
 

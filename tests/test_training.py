@@ -330,9 +330,26 @@ def test_resuming_a_finished_run_changes_nothing(finished, tmp_path, pictures):
     trainer, _, _ = finished
     shutil.copytree(trainer.out, tmp_path / "run")
     records = []
-    path = train(replace(trainer.config, out=str(tmp_path / "run")), resume=True, progress=records.append)
-    assert records == [] and path.read_bytes() == (trainer.out / "network.safetensors").read_bytes()
-    assert len(log(tmp_path / "run")) == 8
+    written = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    for steps in (8, 4):
+        path = train(replace(trainer.config, out=str(tmp_path / "run"), steps=steps), resume=True, progress=records.append)
+        assert records == [] and path == tmp_path / "run" / "network.safetensors"
+    assert written == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("lost", ["network.safetensors", "network.ranges.safetensors", "older"])
+def test_a_run_that_was_killed_before_its_last_file_writes_them_all(lost, finished, tmp_path, pictures):
+    trainer, _, _ = finished
+    shutil.copytree(trainer.out, tmp_path / "run")
+    if lost == "older":
+        train(tiny(pictures, tmp_path / "older", steps=2))
+        for name in ("network.safetensors", "network.ranges.safetensors"):
+            shutil.copy(tmp_path / "older" / name, tmp_path / "run")
+    else:
+        (tmp_path / "run" / lost).unlink()
+    path = train(replace(trainer.config, out=str(tmp_path / "run")), resume=True)
+    for name in ("network.safetensors", "network.ranges.safetensors"):
+        same_tensors(trainer.out / name, path.parent / name)
 
 
 @pytest.mark.parametrize(
@@ -455,8 +472,8 @@ def test_a_torn_table_does_not_stop_a_run_from_resuming(torn, finished, tmp_path
     shutil.copytree(finished[0].out, tmp_path / "run")
     with open(tmp_path / "run" / "loss.csv", "a") as file:
         file.write(f"9,0.5,0.1,1.5,0.001,3\n{torn}")
-    train(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
-    assert [int(r["step"]) for r in log(tmp_path / "run")] == list(range(1, 9))
+    train(replace(finished[0].config, out=str(tmp_path / "run"), steps=9), resume=True)
+    assert [int(r["step"]) for r in log(tmp_path / "run")] == list(range(1, 10))
 
 
 # ---- losses that are no numbers ----------------------------------------------------------------
@@ -1215,7 +1232,7 @@ def test_a_disk_that_fills_while_pictures_are_drawn_leaves_no_half_of_one(place,
 def test_a_disk_that_is_full_when_a_run_goes_on_keeps_the_table(finished, tmp_path, monkeypatch):
     shutil.copytree(finished[0].out, tmp_path / "run")
     before = (tmp_path / "run" / "loss.csv").read_bytes()
-    trainer = Trainer(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
+    trainer = Trainer(replace(finished[0].config, out=str(tmp_path / "run"), steps=9), resume=True)
 
     def full(*_):
         raise FULL
