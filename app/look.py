@@ -39,17 +39,30 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
 #compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }
 #compared .preview .thumbnails { position: static; flex: none; }
 @media (max-width: 640px) {
-  .gradio-container .main { padding: 8px !important; }
   #gallery .grid-wrap { max-height: 290px; }
   #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
   #result label.float, #regions-result label.float { max-width: calc(100% - 90px); }
+  #stylize { flex-flow: column nowrap; }
+  #stylize > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
+  #photo, #examples { order: -3; }
+  #result { order: -2; }
+  #status { order: -1; }
+  :is(#result, #regions-result:has(img)):not(.fullscreen) { position: sticky; top: 0; z-index: 50; }  /* in sight while things are changed */
+  :is(#result, #regions-result):not(.fullscreen) img { max-height: 40svh !important; }
   #drawing label.float, #generate-drawing label.float { margin-top: 28px; }
 }
 """
 
+# Of the page as a whole on a phone, which Gradio lets no media query of CSS reach; nothing is sticky in what hides its overflow.
 # Names for screen readers where Gradio has none, or only "Thumbnail 3 of 16"; and keys where it knows the mouse alone: a slider
 # that the arrows moved, and a number at Enter, count as let go of, and the arrows drag the line between two pictures.
 HEAD = """
+<style>
+@media (max-width: 640px) {
+  .gradio-container { overflow: clip !important; }
+  .gradio-container .main { padding: 8px !important; }
+}
+</style>
 <script>
 (() => {
   const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };

@@ -24,7 +24,7 @@ SAVE = """() => {
 
 
 def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_id="stylize"):
         with gr.Column(scale=5, min_width=320):
             photo = page.photo_input("photo")
             gr.Examples(

@@ -387,6 +387,31 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
         assert label.bounding_box()["height"] < 40, "a second line would hide the top of a portrait photograph on a phone"
 
 
+def test_on_a_phone_the_result_is_in_sight_while_a_style_is_chosen_and_things_are_changed(browser, server, shots, large):
+    with Visit(browser, server, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True) as visit:
+        page, example = visit.page, visit.result()
+        visit.upload("#photo", large)
+        first = visit.new_result(example)
+        page.get_by_role("button", name="Red Hill").tap()
+        visit.new_result(first)
+        page.screenshot(path=shots / "phone-chosen.png")
+        assert in_sight(page, "#result"), "it was below the gallery, the lists and the settings"
+        for lower in ("#gallery", "#finish"):
+            page.locator(lower).evaluate("e => e.scrollIntoView({ block: 'end' })")
+            assert in_sight(page, "#result") and page.locator("#result").bounding_box()["height"] < 0.45 * 844
+        page.locator("#result [aria-label=Fullscreen]").tap()
+        page.locator("#result.fullscreen").wait_for()
+        assert page.locator("#result").bounding_box()["height"] == 844
+
+
+def in_sight(page, where: str) -> bool:
+    """Whether all of it is, and is above whatever else is there."""
+    return page.locator(where).evaluate(
+        """e => { const b = e.getBoundingClientRect(), x = b.x + b.width / 2;
+        return b.top >= 0 && b.bottom <= innerHeight && [5, b.height / 2, b.height - 5].every(y => e.contains(document.elementFromPoint(x, b.y + y))) }"""
+    )
+
+
 def test_everything_has_a_name_for_a_screen_reader(visit):
     nameless = visit.page.evaluate(
         """() => [...document.querySelectorAll("button, input:not([type=file]), [role=combobox], textarea, img")]
