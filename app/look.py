@@ -85,6 +85,9 @@ HEAD = """
     document.querySelectorAll("#status [data-testid=markdown], #folder-status [data-testid=markdown]").forEach((line) => {
       if (line.role !== "status") line.role = "status";  // read out when it changes
     });
+    document.querySelectorAll(".toast-title").forEach(({ firstChild: title }) => {  // Gradio 6 forgets the title of a gr.Error
+      if (title?.nodeValue?.trim() === "Error") title.nodeValue = "That did not work ";
+    });
     document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
     document.querySelectorAll("#gallery .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };

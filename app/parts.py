@@ -28,7 +28,8 @@ class Page(gr.Blocks):
 
     async def preprocess_data(self, block_fn, inputs, state, explicit_call=False):
         if any(has_address(value) for value in inputs):
-            raise gr.Error("files have to be uploaded; addresses are not opened", print_exception=False)
+            sentence = "Files have to be uploaded; addresses are not opened."
+            raise gr.Error(sentence, title="That did not work", print_exception=False)
         try:
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except gr.Error as error:

@@ -449,6 +449,7 @@ def keys_do_what_the_mouse_does(page) -> None:
     assert line.get_attribute("style") != before and int(line.get_attribute("aria-valuenow")) < 50
     page.locator("#finish").click()
     page.get_by_text("Add a photograph first").wait_for()
+    assert page.locator(".toast-title").inner_text().strip() == "That did not work"
     page.locator("#status .error").wait_for(state="attached")
     assert not page.locator("#status .error").is_visible()  # it would stay over the line, whatever that says next
     page.get_by_label("range slider for Strength").first.focus()
