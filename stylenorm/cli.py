@@ -45,6 +45,7 @@ from stylenorm.cli_parts import (
     need_a_style,
     path,
     show_table,
+    style_names,
     told,
 )
 from stylenorm.errors import StyleError, StylenormError, out_of_memory
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bare = not words
     if bare or words[0] not in (verb.name or verb.callback.__name__ for verb in app.registered_commands):
         add_the_others()
+    app._add_completion = bare or words[0].startswith("-")  # bare is a shell that asks, too; a verb starts quicker without
     try:
         code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
         if sys.stdout is not None:
@@ -163,7 +165,8 @@ def stylize(
     style: Annotated[
         list[str] | None,
         typer.Option(
-            "--style", "-s", metavar="NAME:W,...", help="Named styles, with weights to blend by (1 if left out). May be repeated."
+            "--style", "-s", metavar="NAME:W,...", autocompletion=style_names,
+            help="Named styles, with weights to blend by (1 if left out). May be repeated.",
         ),
     ] = None,
     style_image: Annotated[

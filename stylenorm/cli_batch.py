@@ -35,6 +35,7 @@ from stylenorm.cli_parts import (
     check_style_size,
     complain,
     need_a_style,
+    style_names,
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
@@ -73,7 +74,8 @@ def batch(
     style: Annotated[
         list[str] | None,
         typer.Option(
-            "--style", "-s", metavar="NAME:W,...", help="A named style, or a blend of several. Repeated: each by itself."
+            "--style", "-s", metavar="NAME:W,...", autocompletion=style_names,
+            help="A named style, or a blend of several. Repeated: each by itself.",
         ),
     ] = None,
     style_image: Annotated[

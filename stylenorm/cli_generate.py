@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_style_size, show_table, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_style_size, show_table, style_names, verbs
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
@@ -61,7 +61,10 @@ def generate(
     ],
     style: Annotated[
         list[str] | None,
-        typer.Option("--style", "-s", metavar="NAME:W,...", help="Named styles, with weights to blend by. May be repeated."),
+        typer.Option(
+            "--style", "-s", metavar="NAME:W,...", autocompletion=style_names,
+            help="Named styles, with weights to blend by. May be repeated.",
+        ),
     ] = None,
     style_image: Annotated[
         list[str] | None, typer.Option(metavar="PAINTING:W", help="A picture of any painting, with a weight. May be repeated.")

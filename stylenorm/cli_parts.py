@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -90,6 +91,17 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
     known = [entry.name for entry in style_entries(weights)]
     more = ", ..." if len(known) > 6 else ""
     raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
+
+
+def style_names(context: typer.Context, incomplete: str) -> list[str]:
+    """What a shell completes NAME:W,... to: the last of its names. Left out are names that would need quotes there."""
+    before, comma, begun = incomplete.rpartition(",")
+    logging.disable()  # what it tells of files would stand in the middle of the line that is typed
+    try:
+        known = [entry.name for entry in style_entries(context.params.get("weights"))]
+    except StylenormError:
+        return []
+    return [before + comma + name for name in known if name.startswith(begun) and as_word(name) == name]
 
 
 def check_style_size(size: int | None, paintings: Sequence) -> None:

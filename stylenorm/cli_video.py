@@ -17,7 +17,7 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, painter, resolved, settings_of, wanted_styles
-from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, style_names, verbs
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import identity
@@ -39,7 +39,10 @@ def video(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A .mp4, .m4v, .mov, .mkv or .webm file.")],
     style: Annotated[
-        str | None, typer.Option("--style", "-s", metavar="NAME:W,...", help="A named style, or a blend of several.")
+        str | None,
+        typer.Option(
+            "--style", "-s", metavar="NAME:W,...", autocompletion=style_names, help="A named style, or a blend of several."
+        ),
     ] = None,
     style_image: Annotated[str | None, typer.Option(metavar="PAINTING", help="A picture of any painting.")] = None,
     strength: Strength = 1.0,

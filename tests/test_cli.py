@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,7 +15,7 @@ import textwrap
 import threading
 import time
 import unicodedata
-from dataclasses import fields
+from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm import Stylizer, __version__, jobs
-from stylenorm.checkpoint import save_network
+from stylenorm.checkpoint import load_style, save_network, save_style
 from stylenorm.cli import main
 from stylenorm.cli_parts import show_table
 from stylenorm.cli_train import SETTINGS, parsed
@@ -101,6 +102,50 @@ def test_no_words_at_all_are_wrong_use_and_shown_the_help(cli):
 
 def test_version(cli):
     assert cli("--version").out == f"stylenorm {__version__}\n"
+
+
+def completed(weights, *words, **env) -> list[str]:
+    """What bash is given for the last of ``words``, which may have been begun."""
+    line = "\n".join(map(str, ("stylenorm", *words)))
+    env |= {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), "_STYLENORM_COMPLETE": "complete_bash", "STYLENORM_WEIGHTS": str(weights)}
+    result = python("-m", "stylenorm", env=env)
+    assert result.returncode == 0 and not result.stderr, result.stderr.decode()
+    return result.stdout.decode().split()
+
+
+def test_a_shell_completes_verbs_options_and_the_names_of_styles(weights, tmp_path):
+    (tmp_path / "styles").mkdir()
+    for name in ("red hill", "redder"):
+        save_style(tmp_path / "styles" / f"{name}.safetensors", replace(load_style(weights / "styles" / "red-hill.safetensors"), name=name))
+    (tmp_path / "styles" / "broken.safetensors").write_bytes(b"no style")
+    assert set(completed(weights, "")) == set(VERBS)
+    assert completed(weights, "train", "--steps", "3", "--resu") == ["--resume"]
+    names = completed(weights, "stylize", "photo.jpg", "--style", "")
+    assert {"red-hill", "blue-tree"} <= set(names)
+    for verb in ("stylize", "batch", "generate", "video"):
+        assert completed(weights, verb, "a", "-s", "blue-tree,re") == ["blue-tree,red-hill"]
+    assert completed("none", "stylize", "--weights", weights, "--style", "red") == ["red-hill"]
+    assert completed("none", "stylize", "--style", "") == [], "what is wrong is told when the command runs"
+    mine = completed(weights, "stylize", "--style", "red", STYLENORM_HOME=str(tmp_path))
+    assert mine == ["red-hill", "redder"], "red hill would be two words, and nothing is said of the broken one"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_what_bash_is_told_completes_in_bash(weights, tmp_path):
+    command = tmp_path / "stylenorm"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m stylenorm "$@"\n')
+    command.chmod(0o755)
+    script = """eval "$(stylenorm --show-completion)"
+        COMP_WORDS=(stylenorm stylize photo.jpg --style re); COMP_CWORD=4
+        "$(complete -p stylenorm | sed 's/.*-F \\([^ ]*\\).*/\\1/')" stylenorm; echo "${COMPREPLY[@]}" """
+    env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "STYLENORM_WEIGHTS": str(weights)}
+    told = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=120, check=True)
+    assert told.stdout.strip() == "red-hill", told.stderr
+
+
+def test_completion_is_for_the_help_of_the_whole_alone(cli):
+    assert "--install-completion" in cli("--help").out and "--install-completion" not in cli("stylize", "--help").out
+    assert "--install-completion" not in cli("batch", "--help").out
 
 
 def test_python_m_and_the_entry_point():
@@ -641,7 +686,7 @@ def test_a_library_that_prints_does_not_spoil_the_picture(weights, photo):
     program = """
 import sys
 from stylenorm import Stylizer
-from stylenorm.checkpoint import save_network
+from stylenorm.checkpoint import load_style, save_network, save_style
 from stylenorm.cli import main
 paint = Stylizer.stylize
 Stylizer.stylize = lambda *a, **k: print("a word from a library") or paint(*a, **k)
