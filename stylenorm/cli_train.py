@@ -287,8 +287,7 @@ def train_style(
     """Train a new named style in minutes. The network stays as it is; the style is usable at once."""
     network_file(weights)
     for path in paintings:
-        if not path.is_file():
-            raise StylenormError(f"there is no painting {path}; check the name")
+        check_painting(path)
     if photos and not photos.is_dir():
         raise StylenormError(f"--photos {photos} is not a folder; give a folder of pictures")
     check_name(name, weights, folder or user_styles_folder())
@@ -319,6 +318,14 @@ def train_style(
         usage = f"add it to your own with: stylenorm styles add {as_word(file)}"
     usage += f" --weights {as_word(weights)}" if weights else ""
     print(json.dumps({"name": name, "file": str(file)}) if as_json else f"wrote {file}; {usage}")
+
+
+def check_painting(path: Path) -> None:
+    """Refuse what is no file."""
+    if path.is_dir():
+        raise StylenormError(f"{path} is a folder; give the picture of a painting in it")
+    if not path.is_file():
+        raise StylenormError(f"there is no painting {path}; check the name")
 
 
 def check_writable(folder: Path) -> None:
@@ -365,8 +372,7 @@ def optimize(
     (job, *more) = plan([photo], output, None, [(painting, 1.0)], stills=True)
     if more:
         raise StylenormError(f"{photo} is a folder; give one photograph")
-    if not painting.is_file():
-        raise StylenormError(f"there is no painting {painting}; check the name")
+    check_painting(painting)
     if vgg and not vgg.is_file():
         raise StylenormError(f"--vgg {vgg} does not exist; give a safetensors file")
     make_folder([job])

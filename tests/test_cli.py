@@ -891,6 +891,11 @@ def folders(tmp_path):
     return tmp_path
 
 
+def test_a_folder_is_no_painting_and_there_are_pictures_in_it(cli, folders, tmp_path):
+    refused(cli("train-style", "mine", folders / "styles"), "is a folder; give the picture")
+    refused(cli("optimize", folders / "photos" / "photos-0.jpg", folders / "styles", "-o", tmp_path / "o.png"), "is a folder; give the picture")
+
+
 @pytest.fixture
 def fake_train(monkeypatch):
     """`stylenorm.training` that takes no time: what it was asked, and three steps told."""
