@@ -38,6 +38,7 @@ AROUND = 50  # bytes a pixel that strength and colours take beside the backend, 
 
 UNUSABLE = (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)  # what bad files raise
 ROWS = 64  # predicted styles that are kept, 34 kB each
+LARGEST = 1 << 28  # bytes of a painting's file whose style is kept: one of a film's size is not read for that
 
 
 @dataclass(frozen=True)
@@ -90,33 +91,36 @@ class PlainStylizer:
 
     def style_from(self, painting, size: int | None = None):
         """As `Stylizer.style_from`. A painting that is a file is known again by the next process, as long as it stays the same."""
+        from stylenorm.decode import name_of, printable
         from stylenorm.images import Picture, read_picture
         from stylenorm.predicting import STYLE_SIZE
 
-        size = STYLE_SIZE if size is None else check_style_size(size)
-        known = self._known(painting, size) if isinstance(painting, (str, os.PathLike)) and Path(painting).is_file() else None
-        row = known and known[0].read(known[1])
+        size, data = STYLE_SIZE if size is None else check_style_size(size), content_of(painting)
+        keep, about = (None, ()) if data is None else (self._kept_styles(), (hashlib.sha256(data).hexdigest(), size))
+        row = keep and keep.read(about)
         if row:
-            return PlainStyle(Path(painting).stem, np.frombuffer(row, np.float32).reshape(1, 2, -1))
+            return PlainStyle(Path(printable(name_of(painting))).stem, np.frombuffer(row, np.float32).reshape(1, 2, -1))
+        if data is not None:
+            painting = read_picture(data, name=name_of(painting))
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         try:
             flat = self._predictor(picture.rgb, size)
         except UNUSABLE:
             return self._full().style_from(picture, size=size)  # which tells what is wrong
-        if known:
-            known[0].write(known[1], flat.tobytes())
+        if keep:
+            keep.write(about, flat.tobytes())
         return PlainStyle(Path(picture.name).stem, flat)
 
-    def _known(self, painting: str | Path, size: int) -> tuple[Kept, list[object]]:
-        """Where the style of a file is kept, and under what."""
+    def _kept_styles(self) -> Kept:
+        """Where the styles of files are kept, whatever they depend on beside the file and the size."""
         import PIL
 
-        from stylenorm import decode, predicting
+        from stylenorm import bands, colour, decode, depth, modes, predicting, tensors, tiffs
 
-        code = [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() for module in (predicting, decode)]
-        digest = hashlib.sha256(Path(painting).read_bytes()).hexdigest()
-        what = [state_of(self._file), state_of(vgg_file(self._file)), self._digest, PIL.__version__, predicting.in_half(), *code]
-        return Kept(cache_folder() / "styles", what, ROWS), [digest, size]
+        modules = bands, colour, decode, depth, modes, predicting, tensors, tiffs
+        code = [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() for module in modules]
+        network = [self._digest, self._values.get("checksum"), state_of(self._file), state_of(vgg_file(self._file))]
+        return Kept(cache_folder() / "styles", [*network, PIL.__version__, predicting.in_half(), *code], ROWS)
 
     @cached_property
     def _predictor(self) -> Predictor:
@@ -272,6 +276,16 @@ def predictor_of(network: Path, encoder, vgg: Path) -> Predictor:
     from stylenorm.predicting import Predictor
 
     return Predictor(encoder, lambda: read_arrays(vgg), Kept(cache_folder(), ("vgg", state_of(vgg))))
+
+
+def content_of(painting) -> bytes | None:
+    """What is in a painting's file; None where it is no file, a large one, or one that cannot be read."""
+    if not isinstance(painting, (str, os.PathLike)) or not os.path.isfile(painting):
+        return None
+    try:
+        return Path(painting).read_bytes() if os.path.getsize(painting) <= LARGEST else None
+    except OSError:  # told by who reads pictures
+        return None
 
 
 def check_style_size(size: int) -> int:

@@ -1,6 +1,8 @@
 """What paints without torch, held against the `Stylizer` that it stands for."""
 
+import builtins
 import importlib.util
+import io
 import json
 import sys
 from dataclasses import replace
@@ -10,10 +12,10 @@ import pytest
 from conftest import TINY, make_photo, make_weights
 from PIL import Image
 
-from stylenorm import machine, plain
+from stylenorm import images, machine, plain
 from stylenorm.checkpoint import load_network, save_network
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.images import read_picture
 from stylenorm.plain import PlainStyle, plain_stylizer
 
@@ -107,6 +109,51 @@ def test_a_painting_that_has_changed_is_read_anew(weights, tmp_path):
     make_photo(painting, seed=4)
     second = ours.style_from(painting, 64).flat
     assert not np.array_equal(first, second) and np.array_equal(second, ours.style_from(read_picture(painting), 64).flat)
+
+
+def test_a_painting_that_changes_while_it_is_read_is_not_kept_under_what_it_was(weights, tmp_path, monkeypatch):
+    painting, other, real = make_photo(tmp_path / "a.png", seed=3), make_photo(tmp_path / "b.png", seed=4), images.read_picture
+    first = painting.read_bytes()
+
+    def slow(source, **options):
+        painting.write_bytes(other.read_bytes())
+        try:
+            return real(source, **options)
+        finally:
+            painting.write_bytes(first)
+
+    monkeypatch.setattr(images, "read_picture", slow)
+    plain_of(weights)[0].style_from(painting, 66)
+    monkeypatch.undo()
+    found = [plain_of(weights)[0].style_from(source, 66).flat for source in (painting, read_picture(painting))]
+    assert np.array_equal(*found)
+
+
+def test_a_file_as_large_as_a_film_is_not_read_to_know_it_again(weights, tmp_path, monkeypatch):
+    painting = make_photo(tmp_path / "a.png", seed=3)
+    monkeypatch.setattr(plain, "LARGEST", 100)
+    monkeypatch.setattr(plain.Path, "read_bytes", lambda path: pytest.fail("read") if path == painting else path.open("rb").read())
+    plain_of(weights)[0].style_from(painting)
+
+
+def test_a_painting_that_may_not_be_read_is_told_in_a_sentence(weights, tmp_path, monkeypatch):
+    painting, real = make_photo(tmp_path / "a.png", seed=3), builtins.open
+
+    def locked(file, *args, **options):
+        if file == painting:
+            raise PermissionError(13, "Permission denied", str(file))
+        return real(file, *args, **options)
+
+    monkeypatch.setattr("builtins.open", locked)
+    monkeypatch.setattr(io, "open", locked)  # pathlib's
+    with pytest.raises(ImageError, match="a.png may not be read"):
+        plain_of(weights)[0].style_from(painting)
+
+
+def test_a_style_has_the_same_name_when_it_is_known_again(weights, tmp_path):
+    painting = make_photo(tmp_path / "my\npainting.png", seed=3)
+    names = [plain_of(weights)[0].style_from(painting).name for _ in range(2)]
+    assert names == ["my?painting"] * 2
 
 
 def test_the_stylizer_goes_on_with_the_styles_of_paintings(weights, tmp_path):
