@@ -50,7 +50,7 @@ class CompiledModel:
     ) -> None:
         self.core = openvino_core()
         self._build, self._settings, self._keep = build, dict(settings), None
-        self._taken, self._taking = None, None
+        self._taken, self._taking, self._lock = None, None, threading.Lock()
         if keep and "EXPORT_IMPORT" in capabilities(self.core):
             code = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (*sources, __file__)]
             system = [openvino().__version__, processor(), capabilities(self.core), os.environ.get("ONEDNN_MAX_CPU_ISA")]
@@ -69,14 +69,18 @@ class CompiledModel:
         """The `openvino.CompiledModel`, waited for."""
         if self._taking:
             self._taking.join()
-        if self._taken:
+        with self._lock:  # Python's own is gone since 3.12
+            self._taken = self._taken or self._made()
+            self._build = None  # which may hold what holds this: a ring stays until somebody looks for rings
             return self._taken
+
+    def _made(self):
         with turn:
             model = self.core.compile_model(self._build(), "CPU", self._settings)
         if self._keep:
-            with turn:
+            with suppress(RuntimeError, MemoryError), turn:
                 model.export_model(stream := BytesIO())
-            self._keep.write(self._about, stream.getvalue())
+                self._keep.write(self._about, stream.getvalue())
         return model
 
     def _take(self) -> None:

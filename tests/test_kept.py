@@ -1,7 +1,11 @@
 """Compiled graphs that outlive their process: taken where they fit, and never missed."""
 
+import gc
 import importlib.util
 import os
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +13,8 @@ from conftest import make_weights
 
 from stylenorm import graph, kept
 from stylenorm.catalog import cache_folder
+from stylenorm.compat import openvino
+from stylenorm.compiled import CompiledModel
 from stylenorm.engine import Stylizer
 from stylenorm.kept import Kept, state_of
 from stylenorm.plain import plain_stylizer
@@ -80,6 +86,57 @@ def test_the_state_of_a_file(tmp_path):
 
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+
+
+class Counted:
+    """Builds a model slowly and counts how often. model: what is made of it, so that they form a ring."""
+
+    def __init__(self, keep=None) -> None:
+        self.count = 0
+        self.model = CompiledModel(self.build, {}, keep)
+
+    def build(self):
+        import openvino.opset13 as ops
+
+        self.count += 1
+        time.sleep(0.2)
+        x = ops.parameter([1, -1], np.float32)
+        return openvino().Model([ops.result(ops.relu(x))], [x])
+
+
+@needs_openvino
+def test_threads_that_ask_at_once_compile_once(tmp_path):
+    keep = Kept(tmp_path, ONE)
+    Counted(keep)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(b"nonsense")
+    counted = Counted(keep)
+    with ThreadPoolExecutor(4) as pool:  # by the function itself, as Python 3.12 and later call it
+        models = list(pool.map(lambda _: CompiledModel.model.func(counted.model), range(4)))
+    assert counted.count == 1 and len(set(map(id, models))) == 1
+
+
+@needs_openvino
+def test_a_model_goes_with_the_last_that_holds_it(tmp_path):
+    gc.disable()
+    try:
+        for _ in range(2):  # made, and taken
+            counted = Counted(Kept(tmp_path, ONE))
+            assert np.array_equal(counted.model(np.array([[-1, 2]], np.float32))[0], [[0, 2]])
+            gone = weakref.ref(counted.model)
+            del counted
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+@needs_openvino
+def test_a_model_that_cannot_be_kept_is_of_use_still(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(openvino().CompiledModel, "export_model", fail)
+    assert Counted(Kept(tmp_path, ONE)).model(np.ones((1, 2), np.float32)) and not list(tmp_path.iterdir())
 
 
 def painted(weights, photo, backend="openvino"):
