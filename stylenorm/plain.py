@@ -69,20 +69,21 @@ class PlainStylizer:
     ) -> None:
         self._file = file = network_file(weights)
         self._values = values = read_metadata(file, "network")
-        self._config = GeneratorConfig.from_dict(values["config"])
-        self._digest, beside = values["hash"], ranges_file(file)
+        self._config = config = GeneratorConfig.from_dict(values["config"])
+        self._digest = digest = values["hash"]
+        beside = ranges_file(file)
 
         @cache
-        def generator() -> dict[str, np.ndarray]:
+        def generator() -> dict[str, np.ndarray]:  # which the graph holds, so it must not hold ``self``
             found = part(read_arrays(file, "generator."), "generator.")  # the encoder's two thirds are of no use here
-            if generator_hash(self._config.to_dict(), found) != self._digest:
+            if generator_hash(config.to_dict(), found) != digest:
                 raise WeightsError(f"{file} is damaged")
             return found
 
-        has_ranges = beside.is_file() and read_metadata(beside, "ranges").get("network") == self._digest
-        ranges = (lambda: read_ranges(file, self._digest, generator())) if has_ranges else None
-        keep = Kept(cache_folder(), (self._digest, state_of(file), state_of(beside)))
-        self._graph = CompiledGraph(self._config, generator, precision=PRECISIONS[backend], ranges=ranges, keep=keep)
+        has_ranges = beside.is_file() and read_metadata(beside, "ranges").get("network") == digest
+        ranges = (lambda: read_ranges(file, digest, generator())) if has_ranges else None
+        keep = Kept(cache_folder(), (digest, state_of(file), state_of(beside)))
+        self._graph = CompiledGraph(config, generator, precision=PRECISIONS[backend], ranges=ranges, keep=keep)
         self._memory = None if memory is None else memory * 1e9
         self._files = {entry.name: entry.file for entry in style_entries(file)}
         self._stylizer, self._made = stylizer, None

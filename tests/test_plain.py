@@ -1,10 +1,12 @@
 """What paints without torch, held against the `Stylizer` that it stands for."""
 
 import builtins
+import gc
 import importlib.util
 import io
 import json
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -222,6 +224,19 @@ def test_weights_that_are_no_blend_are_told_alike(weights):
     for weight in (0.0, 1e308):
         with pytest.raises(StyleError, match="weights of a blend must be finite"):
             plain_of(weights)[0].resolve([("red-hill", weight), ("blue-tree", weight)])
+
+
+def test_it_goes_with_the_last_that_holds_it(weights, photo):
+    """And not once Python looks for rings: it holds a hundred MB."""
+    gc.disable()
+    try:
+        ours, _ = plain_of(weights)
+        ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), strength=0.5)
+        gone = weakref.ref(ours)
+        del ours
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_an_option_that_there_is_not_is_refused(weights, photo):
