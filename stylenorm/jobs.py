@@ -215,5 +215,6 @@ def weighted_file(text: str) -> tuple[Path, float]:
     """A file of the whole name wins, so that a painting called ``night:2`` can be given."""
     name, weight = (text, 1.0) if Path(text).exists() else weighted(text)
     if not Path(name).is_file():
-        raise StyleError(f"there is no painting {name}; --style-image takes a picture file")
+        told = f"{name} is a folder or a pipe" if Path(name).exists() else f"there is no painting {name}"
+        raise StyleError(f"{told}; --style-image takes a picture file")
     return Path(name), weight

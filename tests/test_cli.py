@@ -757,6 +757,8 @@ def test_a_painting_with_a_colon_in_its_name(tmp_path):
     assert weighted_file(f"{tmp_path}/plain.jpg:3") == (tmp_path / "plain.jpg", 3)
     with pytest.raises(StyleError, match="no painting"):
         weighted_file(f"{tmp_path}/plain:3")
+    with pytest.raises(StyleError, match="is a folder or a pipe"):
+        weighted_file(str(tmp_path))
 
 
 def test_a_plan_for_a_file_whose_format_cannot_be_written(tmp_path):
