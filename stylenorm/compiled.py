@@ -19,6 +19,8 @@ from stylenorm.machine import processor
 
 # OpenVINO computes one request after another here. That it makes and frees them at the same time has crashed once.
 turn = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a process that is forked off meanwhile would wait for its turn for ever
+    os.register_at_fork(before=turn.acquire, after_in_parent=turn.release, after_in_child=turn.release)
 
 
 class Keep(Protocol):

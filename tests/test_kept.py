@@ -3,6 +3,8 @@
 import gc
 import importlib.util
 import os
+import subprocess
+import sys
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +104,30 @@ class Counted:
         time.sleep(0.2)
         x = ops.parameter([1, -1], np.float32)
         return openvino().Model([ops.result(ops.relu(x))], [x])
+
+
+FORKING = """
+import os, threading, time
+from stylenorm.compiled import turn
+def busy():
+    with turn:
+        at_it.set()
+        time.sleep(0.5)
+at_it = threading.Event()
+threading.Thread(target=busy).start()
+at_it.wait()
+child = os.fork()
+if not child:
+    os._exit(not turn.acquire(timeout=5))
+print(os.waitpid(child, 0)[1], turn.acquire(timeout=5))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
+def test_a_process_that_is_forked_off_while_a_thread_is_at_a_model_has_its_turn():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 True\n", done.stderr
 
 
 @needs_openvino
