@@ -91,18 +91,23 @@ def user_folder() -> Path:
     """Where a user's own styles are kept: $STYLENORM_HOME, else the place that the system has for such data."""
     if os.environ.get("STYLENORM_HOME"):
         return Path(os.environ["STYLENORM_HOME"])
-    from platformdirs import user_data_path
-
-    return user_data_path("stylenorm", appauthor=False)
+    return _of_the_system("user_data_path")
 
 
 def cache_folder() -> Path:
     """Where things are kept that can be made again: $STYLENORM_HOME/cache, else the place that the system has for such data."""
     if os.environ.get("STYLENORM_HOME"):
         return Path(os.environ["STYLENORM_HOME"], "cache")
-    from platformdirs import user_cache_path
+    return _of_the_system("user_cache_path")
 
-    return user_cache_path("stylenorm", appauthor=False)
+
+def _of_the_system(kind: str) -> Path:
+    import platformdirs
+
+    try:
+        return getattr(platformdirs, kind)("stylenorm", appauthor=False)
+    except RuntimeError:
+        raise StylenormError("this user has no home folder; set STYLENORM_HOME to a folder, for styles of your own") from None
 
 
 def user_styles_folder() -> Path:

@@ -189,3 +189,14 @@ def test_a_style_that_was_made_anew_by_its_name_is_the_new_one(weights, tmp_path
     save_style(file, Style(other.gammas, other.betas, "red-hill", other.provenance, other.network))
     os.utime(file, ns=(1, 1))
     assert torch.equal(stylizer.style("red-hill").flat(), other.flat()) and not torch.equal(other.flat(), before)
+
+
+@pytest.mark.parametrize("kind, folder", [("user_data_path", catalog.user_folder), ("user_cache_path", catalog.cache_folder)])
+def test_who_has_no_home_folder_is_told_what_to_do(monkeypatch, kind, folder):
+    def homeless(*_, **__):  # as where a container is run by a user that nobody knows
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("STYLENORM_HOME")
+    monkeypatch.setattr(f"platformdirs.{kind}", homeless)
+    with pytest.raises(StylenormError, match="set STYLENORM_HOME"):
+        folder()
