@@ -157,7 +157,7 @@ class PlainStylizer:
     def stylize(
         self, image, style, strength: float = 1.0, preserve_color: bool = False, size: int | None = None, strip: bool = False, **others
     ):
-        """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` gave."""
+        """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
         from PIL import Image
 
         from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
@@ -168,7 +168,7 @@ class PlainStylizer:
         found = self._painted(photo, style, strength) if self._is_plain(style, picture, photo, others) else None
         if found is None:
             full = self._full()
-            wanted = full.resolve(self._for_full(style.parts)) if isinstance(style, PlainStyle) else style
+            wanted = full.resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip}
             return full.stylize(picture, wanted, **options, **others)
         return rewrap(picture, recolored(found, photo) if preserve_color else found, strip=strip)

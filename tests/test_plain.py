@@ -165,6 +165,7 @@ def test_the_stylizer_goes_on_with_the_styles_of_paintings(weights, tmp_path):
     wanted = ours.resolve([(ours.style_from(painting), 1.0), ("red-hill", 3.0)])
     theirs = full().stylize(deep, [(full().style_from(painting), 1.0), ("red-hill", 3.0)])
     assert same(ours.stylize(deep, wanted), theirs)
+    assert same(ours.stylize(deep, ours.style_from(painting)), full().stylize(deep, full().style_from(painting)))
 
 
 @pytest.mark.parametrize("what", ["vgg", "encoder", "damaged"])
