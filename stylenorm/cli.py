@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        if arguments is None and words[:1] == ["stylize"]:
+        if arguments is None and words[:1] in (["stylize"], ["sheet"]):
             leave(130)
         return 130
     except (MemoryError, RuntimeError) as error:

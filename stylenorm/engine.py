@@ -31,7 +31,7 @@ from stylenorm.plain import (
     AROUND,
     UNUSABLE,
     check_options,
-    check_style_size,
+    checked_style_size,
     margin_of,
     mirrored_beyond,
     predictor_of,
@@ -110,7 +110,7 @@ class Stylizer:
         size: the painting's short side in px as the network sees it (default 384). Smaller gives coarser
         strokes relative to the painting's forms, larger gives finer ones.
         """
-        size = STYLE_SIZE if size is None else check_style_size(size)
+        size = STYLE_SIZE if size is None else checked_style_size(size)
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         return self._predicted(picture.rgb, size, Path(picture.name).stem)
 
@@ -426,7 +426,7 @@ class Stylizer:
         with self._lock:
             if self._predictor is None:
                 encoder = {name: value.detach().numpy() for name, value in self._network.encoder.state_dict().items()}
-                self._predictor = predictor_of(self._file, encoder, vgg_file(self._file))
+                self._predictor = predictor_of(encoder, vgg_file(self._file))
             return self._predictor
 
     def _features(self) -> VGGFeatures:

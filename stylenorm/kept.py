@@ -18,7 +18,8 @@ SUM = 4  # bytes before what is kept: whether it has come whole. Who could forge
 class Kept:
     """Bytes in ``folder``, each under the digest of whatever they depend on, ``what`` and what `read` and `write` are given.
 
-    most: files that stay in the folder, the newest ones. A file that has not come whole, or that lies where others may write, is as good as none; nothing here raises.
+    most: files that stay in the folder, the newest ones. A file that has not come whole, or that lies where others may
+    write, is as good as none; nothing here raises.
     """
 
     def __init__(self, folder: Path, what: Sequence[object], most: int = MOST) -> None:

@@ -45,7 +45,7 @@ LARGEST = 1 << 28  # bytes of a painting's file whose style is kept: one of a fi
 class PlainStyle:
     """What a `stylenorm.style.Style` is without torch. flat: (1, 2, T) float32, γ, then β.
 
-    parts: of named styles, their names and weights, by which a `Stylizer` would find it.
+    parts: what it was blended of, if it was: names or such styles, with weights.
     """
 
     name: str
@@ -96,7 +96,7 @@ class PlainStylizer:
         from stylenorm.images import Picture, read_picture
         from stylenorm.predicting import STYLE_SIZE
 
-        size, data = STYLE_SIZE if size is None else check_style_size(size), content_of(painting)
+        size, data = STYLE_SIZE if size is None else checked_style_size(size), content_of(painting)
         keep, about = (None, ()) if data is None else (self._kept_styles(), (hashlib.sha256(data).hexdigest(), size))
         row = keep and keep.read(about)
         if row:
@@ -127,7 +127,7 @@ class PlainStylizer:
     def _predictor(self) -> Predictor:
         if not self._values.get("encoder"):
             raise StyleError(f"the network in {self._file} has no style encoder")
-        return predictor_of(self._file, self._encoder, vgg_file(self._file))
+        return predictor_of(self._encoder, vgg_file(self._file))
 
     def _encoder(self) -> dict[str, np.ndarray]:
         """The encoder's arrays. That the file is whole is looked at once, as long as it stays the same."""
@@ -272,8 +272,8 @@ def plain_stylizer(
         return None  # `Stylizer` says in one sentence what is wrong
 
 
-def predictor_of(network: Path, encoder, vgg: Path) -> Predictor:
-    """A `stylenorm.predicting.Predictor` of a network file's encoder, with the compiled VGG-16 of an earlier process."""
+def predictor_of(encoder, vgg: Path) -> Predictor:
+    """A `stylenorm.predicting.Predictor` of an encoder and a file of VGG-16's features, with the compiled VGG-16 of an earlier process."""
     from stylenorm.predicting import Predictor
 
     return Predictor(encoder, lambda: read_arrays(vgg), Kept(cache_folder(), ("vgg", state_of(vgg))))
@@ -289,7 +289,7 @@ def content_of(painting) -> bytes | None:
         return None
 
 
-def check_style_size(size: int) -> int:
+def checked_style_size(size: int) -> int:
     if not 32 <= size <= 2048:
         raise StyleError(f"a style size must lie between 32 and 2048 px, not {size}")
     return size

@@ -1096,8 +1096,9 @@ sys.exit(cli.main())
 """
 
 
-def test_ctrl_c_waits_for_no_thread(photo, weights, tmp_path):
-    words = ["stylize", photo, "--style", "red-hill", "--weights", weights, "-o", tmp_path / "out.jpg"]
+@pytest.mark.parametrize("verb", [["stylize", "--style", "red-hill"], ["sheet"]], ids=lambda verb: verb[0])
+def test_ctrl_c_waits_for_no_thread(photo, weights, tmp_path, verb):
+    words = [*verb, photo, "--weights", weights, "-o", tmp_path / "out.jpg"]
     command = [sys.executable, "-c", BUSY, *map(str, words)]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
