@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from conftest import make_photo
 from PIL import Image, ImageFilter
 
-from stylenorm import bands
+from stylenorm import bands, detail
 from stylenorm.detail import enlarge
 
 
@@ -74,3 +79,23 @@ def test_sixteen_bits_get_their_detail_in_sixteen(photo):
 def test_a_larger_painting_is_made_smaller(photo):
     large = photo.resize((480, 352))
     assert np.array_equal(values(enlarge(large, large, photo)), values(large.resize(photo.size, Image.Resampling.LANCZOS)))
+
+
+@pytest.mark.parametrize("size", [(60, 44), (239, 175), (33, 1), (1, 25), (61, 3)])
+def test_the_maps_are_those_of_torch(photo, size):
+    """Means over squares, and a cubic that goes through what is there."""
+    small = np.asarray(photo.resize(size, Image.Resampling.LANCZOS)).astype(np.float32).transpose(2, 0, 1) / 255
+    wanted = F.avg_pool2d(torch.from_numpy(small), 5, 1, 2, count_include_pad=False).numpy()
+    assert np.abs(detail._mean(small) - wanted).max() < 1e-6
+    (width, height), (w, h) = photo.size, size
+    found = sum(small[:, row] * share[:, None] for row, share in zip(*detail._cubic(h, height, 0, height)))
+    first, taps = detail._across(w, width, 0, width)
+    x, y = ((torch.arange(n) + 0.5) * 2 / n - 1 for n in (width, height))
+    grid = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], 2)[None]
+    wanted = F.grid_sample(torch.from_numpy(small)[None], grid, mode="bicubic", padding_mode="border", align_corners=False)[0].numpy()
+    assert np.abs(found[..., first : first + len(taps)] @ taps - wanted).max() < 1e-4
+
+
+def test_it_takes_no_torch():
+    program = "import sys, stylenorm.detail; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
