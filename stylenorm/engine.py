@@ -170,7 +170,7 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
-        if (paint_at or max(photo.size)) > FLAT_SIDE and not wanted.has_regions and own_share(photo) < 1:
+        if (paint_at or max(photo.size)) > FLAT_SIDE and not wanted.has_regions and self._backend_for(photo) is not self._backend:
             paint_at = FLAT_SIDE
         small = photo if paint_at is None else fit(photo, paint_at)
         self._check_regions(wanted, small)

@@ -201,6 +201,15 @@ def test_what_it_cannot_paint_the_stylizer_paints(weights, tmp_path):
         assert same(painted[1], full().stylize(image, {"red-hill": 1, "blue-tree": 1}, **options))
 
 
+def test_a_network_of_batch_norm_has_moments_for_a_large_flat_picture_as_well(tmp_path, monkeypatch):
+    """It is painted at its own size."""
+    monkeypatch.setattr("stylenorm.engine.FLAT_SIDE", 40)
+    weights = make_weights(tmp_path, 3, replace(TINY, norm="batch"))
+    flat, (ours, full) = np.random.default_rng(0).integers(30, 34, (44, 60, 3), np.uint8), plain_of(weights)
+    painted = ours.stylize(flat, ours.resolve([("red-hill", 1.0)]))
+    assert not full.count and same(painted, Stylizer(weights, device="cpu").stylize(flat, "red-hill"))
+
+
 def test_where_memory_is_short_the_stylizer_paints_in_strips(weights, photo, monkeypatch):
     told = []
     for memory, free in ((0.0, 10**12), (None, 1000)):
