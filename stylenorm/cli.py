@@ -222,7 +222,7 @@ def stylize(
         from stylenorm.plain import plain_stylizer
 
         with_torch = partial(stylizer_of, weights, device, backend, memory)
-        plain = not refine and paint_at is None and not any(map(is_moving, jobs))
+        plain = not refine and not any(map(is_moving, jobs))
         stylizer = (plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1) if plain else None) or with_torch()
         predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
         if refine:

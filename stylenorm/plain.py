@@ -155,22 +155,35 @@ class PlainStylizer:
         return PlainStyle(name, sum(row * np.float32(share) for _, row, share in shares), parts)
 
     def stylize(
-        self, image, style, strength: float = 1.0, preserve_color: bool = False, size: int | None = None, strip: bool = False, **others
+        self,
+        image,
+        style,
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        size: int | None = None,
+        strip: bool = False,
+        paint_at: int | None = None,
+        **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
         from PIL import Image
 
         from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
 
-        check_options(strength, size=size)
+        check_options(strength, size=size, paint_at=paint_at)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        found = self._painted(photo, style, strength) if self._is_plain(style, picture, photo, others) else None
+        small = photo if paint_at is None or strength == 0 else fit(photo, paint_at)
+        found = self._painted(small, style, strength) if self._is_plain(style, picture, (photo, small), others) else None
         if found is None:
             full = self._full()
             wanted = full.resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
-            options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip}
+            options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at}
             return full.stylize(picture, wanted, **options, **others)
+        if small.size != photo.size:
+            from stylenorm.detail import enlarge
+
+            found = enlarge(found, small, photo)
         return rewrap(picture, recolored(found, photo) if preserve_color else found, strip=strip)
 
     def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
@@ -212,18 +225,23 @@ class PlainStylizer:
             return paint(style.flat)
         return with_missing(photo, paint(between(own, style.flat, strength)), paint(own), strength)
 
-    def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
-        usual = {"paint_at": None, "notice": others.get("notice")}
-        return isinstance(style, PlainStyle) and picture.deep is None and others.items() <= usual.items() and self._has_room(photo)
+    def _is_plain(self, style, picture: Picture, sizes: tuple[Image.Image, Image.Image], others: dict) -> bool:
+        """sizes: the photograph as it is wanted and as it is painted."""
+        photo, small = sizes
+        usual = isinstance(style, PlainStyle) and picture.deep is None and others.keys() <= {"notice"}
+        return usual and self._has_room(small) and (small is photo or self._has_colours(photo))
 
     def _has_room(self, photo: Image.Image) -> bool:
         """Whether it can be painted at once, and has more than a colour."""
-        from stylenorm.flat import own_share
-
         free = free_main_memory()
         most = self._memory if self._memory is not None else math.inf if free is None else free / 2
         needs = math.prod(photo.size) * (self._graph.bytes_per_pixel + AROUND)
-        return needs <= most and (self._config.norm == "batch" or own_share(photo) == 1)
+        return needs <= most and self._has_colours(photo)
+
+    def _has_colours(self, photo: Image.Image) -> bool:
+        from stylenorm.flat import own_share
+
+        return self._config.norm == "batch" or own_share(photo) == 1
 
     def _full(self):
         self._made = self._made or self._stylizer()
