@@ -201,7 +201,7 @@ def stylize(
     Of an animated GIF, WebP or PNG every frame is painted if one of these is
     written, else the first one.
     """
-    jobs = plan(photos, output, format, kept := [weighted_file(v) for v in style_image or ()])
+    jobs = plan(photos, output, format, kept := [weighted_file(v, pipes=True) for v in style_image or ()])
     names = weighted_names(style or (), weights)
     need_a_style(names + kept, weights)
     if not sum(w for _, w in names + kept) > 0:
@@ -224,10 +224,11 @@ def stylize(
         with_torch = partial(stylizer_of, weights, device, backend, memory)
         plain = not refine and not any(map(is_moving, jobs))
         stylizer = (plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1) if plain else None) or with_torch()
-        predicted = [(path, stylizer.style_from(path, size=style_size), w) for path, w in kept]
+        paintings = [(painting_of(path), w) for path, w in kept]
+        predicted = [(painting, stylizer.style_from(painting, size=style_size), w) for painting, w in paintings]
         if refine:
             shown = refined_on(jobs)
-            predicted = [(path, stylizer.refine(found, path, shown, refine, style_size), w) for path, found, w in predicted]
+            predicted = [(painting, stylizer.refine(found, painting, shown, refine, style_size), w) for painting, found, w in predicted]
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size}
         still = {"strip": strip, "paint_at": paint_at, "notice": say}
@@ -267,6 +268,15 @@ def stylizer_of(weights: Path | None, device: str, backend: str, memory: float |
     from stylenorm.engine import Stylizer
 
     return Stylizer(weights, device=device, backend=backend, memory=memory)
+
+
+def painting_of(path: Path):
+    """What a painting is read from, and for --refine once more: of a pipe the picture, for that gives its bytes once."""
+    if not path.is_fifo():
+        return path
+    from stylenorm.images import read_picture
+
+    return read_picture(path)
 
 
 def refined_on(jobs: Sequence[Job], most: int = 4) -> list:

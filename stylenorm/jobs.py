@@ -211,10 +211,13 @@ def style_named(name: str, known: Sequence[str]) -> str:
     return alike[0]
 
 
-def weighted_file(text: str) -> tuple[Path, float]:
-    """A file of the whole name wins, so that a painting called ``night:2`` can be given."""
+def weighted_file(text: str, pipes: bool = False) -> tuple[Path, float]:
+    """A file of the whole name wins, so that a painting called ``night:2`` can be given.
+
+    pipes: whether the verb can do with a painting that can be read once.
+    """
     name, weight = (text, 1.0) if Path(text).exists() else weighted(text)
-    if not Path(name).is_file():
+    if not (Path(name).is_file() or (pipes and Path(name).is_fifo())):
         told = f"{name} is a folder or a pipe" if Path(name).exists() else f"there is no painting {name}"
         raise StyleError(f"{told}; --style-image takes a picture file")
     return Path(name), weight

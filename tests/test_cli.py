@@ -345,6 +345,24 @@ def test_a_pipe_is_not_emptied_to_refine_on_it(cli, photo, tmp_path):
     assert cli("stylize", pipe, "--style-image", photo, "--style-size", "64", "--refine", "1", "-o", tmp_path / "out.png").code == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+def test_paintings_come_through_pipes_as_well(cli, photo, tmp_path):
+    """One is read once, also where its style is refined."""
+    painting = make_photo(tmp_path / "painting.jpg", (70, 90), seed=3)
+    for more in ([], ["--refine", "1"]):
+        results = []
+        for number, source in enumerate((painting, tmp_path / "pipe")):
+            if source != painting:
+                os.mkfifo(source)
+                threading.Thread(target=source.write_bytes, args=[painting.read_bytes()], daemon=True).start()
+            words = ["--style-image", f"{source}:2", "--style", "red-hill", "--style-size", "64", *more]
+            result = cli("stylize", photo, *words, "-o", out := tmp_path / f"{number}.png")
+            assert result.code == 0, result.err
+            results.append(pixels(out))
+        source.unlink()
+        np.testing.assert_array_equal(*results)
+
+
 def test_the_size_to_paint_at_is_not_for_animations(cli, photo, tmp_path):
     result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.gif", "--paint-at", "30")
     assert result.code == 2 and "--paint-at" in result.err and not (tmp_path / "out.gif").exists()
