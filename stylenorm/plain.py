@@ -19,7 +19,7 @@ import numpy as np
 
 from stylenorm.architecture import GeneratorConfig
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
-from stylenorm.errors import StyleError, WeightsError
+from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.graph import PRECISIONS, CompiledGraph
 from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
@@ -106,8 +106,8 @@ class PlainStylizer:
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         try:
             flat = self._predictor(picture.rgb, size)
-        except UNUSABLE:
-            return self._full().style_from(picture, size=size)  # which tells what is wrong
+        except UNUSABLE as error:
+            return self._full(error).style_from(picture, size=size)  # which tells what is wrong
         if keep:
             keep.write(about, flat.tobytes())
         return PlainStyle(Path(picture.name).stem, flat)
@@ -147,8 +147,8 @@ class PlainStylizer:
             if not 0 < total < math.inf:
                 raise ValueError(total)
             shares = [(*self._row(style), weight / total) for style, weight in parts if weight > 0]
-        except (KeyError, ValueError, TypeError):  # told by who reads it with more care
-            return self._full().resolve(self._for_full(parts))
+        except (KeyError, ValueError, TypeError) as error:  # told by who reads it with more care
+            return self._full(error).resolve(self._for_full(parts))
         if len(shares) == 1:
             return PlainStyle(*shares[0][:2], parts)
         name = "+".join(f"{name or 'style'}:{share:.2g}" for name, _, share in shares)
@@ -196,8 +196,8 @@ class PlainStylizer:
         try:
             styles = [PlainStyle(*self._row(name)) for name in self._files]
             tiles = [self._painted(photo, style, 1.0) for style in styles] if self._has_room(photo) and styles else [None]
-        except UNUSABLE:
-            tiles = [None]
+        except UNUSABLE as error:
+            tiles, _ = [None], self._full(error)
         if None in tiles:
             return self._full().sheet(picture, tile=tile, columns=columns)
         return sheet([photo, *tiles], ["photograph", *self._files], columns)
@@ -219,7 +219,8 @@ class PlainStylizer:
         try:
             _ = self._graph.compiled
             own = None if strength == 1 else self._predictor(photo, STYLE_SIZE)
-        except UNUSABLE:
+        except UNUSABLE as error:
+            self._full(error)
             return None
         if own is None:
             return paint(style.flat)
@@ -243,8 +244,14 @@ class PlainStylizer:
 
         return self._config.norm == "batch" or own_share(photo) == 1
 
-    def _full(self):
-        self._made = self._made or self._stylizer()
+    def _full(self, error: Exception | None = None):
+        """A `Stylizer`, which tells of ``error`` with more care. Where it cannot be had, for want of torch, the error tells."""
+        try:
+            self._made = self._made or self._stylizer()
+        except ModuleNotFoundError:
+            if isinstance(error, StylenormError):
+                raise error from None
+            raise
         return self._made
 
     def _for_full(self, parts: Sequence[tuple[object, float]]) -> list[tuple[object, float]]:
@@ -272,7 +279,7 @@ class PlainStylizer:
         values, arrays = read_metadata(file, "style"), read_arrays(file)
         row = np.stack([arrays["gamma"], arrays["beta"]])[None].astype(np.float32)
         if row.shape != shape or not np.isfinite(row).all() or not intact(arrays, values):
-            raise ValueError(file)
+            raise WeightsError(f"{file} is damaged")
         return style, row
 
 
@@ -286,7 +293,9 @@ def plain_stylizer(
         return None
     try:
         return PlainStylizer(weights, backend, memory, stylizer, predicts)
-    except UNUSABLE:
+    except UNUSABLE as error:
+        if isinstance(error, StylenormError) and find_spec("torch") is None:
+            raise
         return None  # `Stylizer` says in one sentence what is wrong
 
 

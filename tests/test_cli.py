@@ -1191,3 +1191,21 @@ def test_without_torch_photographs_are_painted_and_all_else_says_what_is_missing
     ended = run("--refine", "1", "--style-image", photo)
     assert ended.returncode == 2 and ended.stderr.startswith("stylenorm: this needs torch, which is not installed")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+@pytest.mark.parametrize("file", ["vgg16.safetensors", "network.safetensors", "styles/red-hill.safetensors"])
+def test_without_torch_a_damaged_file_is_told_to_be_damaged(tmp_path, weights, photo, file):
+    shutil.copytree(weights, tmp_path / "w")
+    if file == "vgg16.safetensors":
+        (tmp_path / "w" / file).write_bytes(b"nothing")
+    else:
+        data = bytearray((tmp_path / "w" / file).read_bytes())
+        data[-1] ^= 1
+        (tmp_path / "w" / file).write_bytes(data)
+    code = "import sys; sys.modules['torch'] = None; from stylenorm.cli import main; sys.exit(main())"
+    words = ["stylize", photo, "-o", tmp_path / "a.png", "--style", "red-hill", "--weights", tmp_path / "w"]
+    words += ["--style-image", photo] if file == "vgg16.safetensors" else []
+    ended = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
+    assert f"{tmp_path / 'w' / file} is damaged" in ended.stderr
