@@ -116,9 +116,10 @@ class PlainStylizer:
         """Where the styles of files are kept, whatever they depend on beside the file and the size."""
         import PIL
 
-        from stylenorm import bands, colour, decode, depth, modes, predicting, tensors, tiffs
+        from stylenorm import architecture, bands, colour, decode, depth, exif, modes, predicting, profiles, resources, tensors, tiffs
 
-        modules = bands, colour, decode, depth, modes, predicting, tensors, tiffs
+        pixels = bands, colour, decode, depth, exif, modes, profiles, resources, tensors, tiffs
+        modules = architecture, predicting, *pixels
         code = [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() for module in modules]
         network = [self._digest, self._values.get("checksum"), state_of(self._file), state_of(vgg_file(self._file))]
         return Kept(cache_folder() / "styles", [*network, PIL.__version__, predicting.in_half(), *code], ROWS)

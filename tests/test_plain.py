@@ -139,6 +139,15 @@ def test_a_painting_that_changes_while_it_is_read_is_not_kept_under_what_it_was(
     assert np.array_equal(*found)
 
 
+@pytest.mark.parametrize("name", ["architecture", "decode", "exif", "profiles", "resources", "tiffs"])
+def test_a_style_that_is_kept_depends_on_all_the_code_that_reads_a_painting(weights, tmp_path, monkeypatch, name):
+    (ours, _), other = plain_of(weights), tmp_path / "other.py"
+    other.write_text("another version")
+    before = ours._kept_styles().what
+    monkeypatch.setattr(importlib.import_module(f"stylenorm.{name}"), "__file__", str(other))
+    assert ours._kept_styles().what != before
+
+
 def test_a_file_as_large_as_a_film_is_not_read_to_know_it_again(weights, tmp_path, monkeypatch):
     painting = make_photo(tmp_path / "a.png", seed=3)
     monkeypatch.setattr(plain, "LARGEST", 100)
