@@ -21,6 +21,16 @@ PAINTINGS = {
     "tall-grass": {},  # nothing is known of it
 }
 
+# The files that take longest, as they are run first: of two processes, one would else be busy with the last while the other has no more.
+LONGEST = (
+    "test_app_browser", "test_training", "test_cli", "test_app_safety", "test_app", "test_lab", "test_export", "test_faithful",
+    "test_plain", "test_cli_batch",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_works():
