@@ -27,7 +27,7 @@ import tifffile
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, __version__, jobs
+from stylenorm import Stylizer, __version__, engine, jobs
 from stylenorm.checkpoint import load_style, save_network, save_style
 from stylenorm.cli import main
 from stylenorm.cli_parts import show_table
@@ -104,16 +104,27 @@ def test_version(cli):
     assert cli("--version").out == f"stylenorm {__version__}\n"
 
 
-def completed(weights, *words, **env) -> list[str]:
-    """What bash is given for the last of ``words``, which may have been begun."""
-    line = "\n".join(map(str, ("stylenorm", *words)))
-    env |= {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), "_STYLENORM_COMPLETE": "complete_bash", "STYLENORM_WEIGHTS": str(weights)}
-    result = python("-m", "stylenorm", env=env)
-    assert result.returncode == 0 and not result.stderr, result.stderr.decode()
-    return result.stdout.decode().split()
+COMPLETING = {"COMP_CWORD": "1", "_STYLENORM_COMPLETE": "complete_bash"}
 
 
-def test_a_shell_completes_verbs_options_and_the_names_of_styles(weights, tmp_path):
+@pytest.fixture
+def completed(monkeypatch, capsys):
+    """What bash is given for the last of some words, which may have been begun."""
+
+    def run(weights, *words, **env) -> list[str]:
+        line = "\n".join(map(str, ("stylenorm", *words)))
+        env |= COMPLETING | {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), "STYLENORM_WEIGHTS": str(weights)}
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+            [patch.setenv(name, value) for name, value in env.items()]
+            main([])
+        out, err = capsys.readouterr()
+        assert not ended.value.code and not err, err
+        return out.split()
+
+    return run
+
+
+def test_a_shell_completes_verbs_options_and_the_names_of_styles(completed, weights, tmp_path):
     (tmp_path / "styles").mkdir()
     for name in ("red hill", "redder"):
         save_style(tmp_path / "styles" / f"{name}.safetensors", replace(load_style(weights / "styles" / "red-hill.safetensors"), name=name))
@@ -128,6 +139,12 @@ def test_a_shell_completes_verbs_options_and_the_names_of_styles(weights, tmp_pa
     assert completed("none", "stylize", "--style", "") == [], "what is wrong is told when the command runs"
     mine = completed(weights, "stylize", "--style", "red", STYLENORM_HOME=str(tmp_path))
     assert mine == ["red-hill", "redder"], "red hill would be two words, and nothing is said of the broken one"
+
+
+def test_a_program_that_asks_as_a_shell_does_is_told_verbs_and_nothing_else():
+    result = python("-m", "stylenorm", env=COMPLETING | {"COMP_WORDS": "stylenorm\n"})
+    assert result.returncode == 0 and not result.stderr, result.stderr.decode()
+    assert set(result.stdout.decode().split()) == set(VERBS)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
@@ -279,7 +296,8 @@ def test_a_photograph_becomes_what_the_stylizer_makes_of_it(cli, stylizer, photo
     assert abs(pixels(out) - pixels(photo)).mean() > 5
 
 
-def test_options_reach_the_stylizer(cli, stylizer, photo, tmp_path):
+def test_options_reach_the_stylizer(cli, stylizer, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "STYLE_SIZE", 64)  # short side of a photograph, which at strength 0.5 is read as a painting is
     out = tmp_path / "painted.png"
     options = ["--strength", "0.5", "--preserve-color", "--size", "40"]
     assert cli("stylize", photo, "--style", "red-hill", "-o", out, *options).code == 0
@@ -697,31 +715,34 @@ def test_a_pipe_takes_and_gives_bytes_and_nothing_else(weights, stylizer, photo)
     np.testing.assert_array_equal(np.asarray(image), np.asarray(stylizer.stylize(photo, "red-hill")))
     assert result.stdout.endswith(b"IEND\xaeB`\x82"), "the picture's last byte is the last byte"
 
-    result = python("-m", "stylenorm", *words, "--format", "jpeg", input=photo.read_bytes())
-    assert Image.open(BytesIO(result.stdout)).format == "JPEG" and result.stdout.endswith(b"\xff\xd9")
+
+def piped(weights, source, monkeypatch, capfdbinary, *words) -> tuple[int, bytes, bytes]:
+    """The exit code of a command in a pipe, and all that this process writes meanwhile."""
+    with monkeypatch.context() as patch, open(source) as file:
+        patch.setattr("sys.stdin", file)
+        words = ["stylize", "-", "--style", "red-hill", "-o", "-", "--weights", weights, "--backend", "torch", "--device", "cpu", *words]
+        return main([str(word) for word in words]), *capfdbinary.readouterr()
 
 
-def test_a_library_that_prints_does_not_spoil_the_picture(weights, photo):
-    program = """
-import sys
-from stylenorm import Stylizer
-from stylenorm.checkpoint import load_style, save_network, save_style
-from stylenorm.cli import main
-paint = Stylizer.stylize
-Stylizer.stylize = lambda *a, **k: print("a word from a library") or paint(*a, **k)
-sys.exit(main(sys.argv[1:]))
-"""
-    words = ["stylize", photo, "--style", "red-hill", "-o", "-", "--weights", weights, "--backend", "torch", "--device", "cpu"]
-    result = python("-c", program, *words)
-    assert result.returncode == 0 and result.stderr == b"a word from a library\n"
-    assert result.stdout.startswith(b"\x89PNG") and result.stdout.endswith(b"IEND\xaeB`\x82")
+def test_a_pipe_gives_the_format_that_it_is_asked_for(weights, photo, monkeypatch, capfdbinary):
+    code, out, err = piped(weights, photo, monkeypatch, capfdbinary, "--format", "jpeg")
+    assert (code, err) == (0, b"")
+    assert Image.open(BytesIO(out)).format == "JPEG" and out.endswith(b"\xff\xd9")
 
 
-def test_a_pipe_of_nonsense_fails_in_one_line(weights):
-    words = ["stylize", "-", "--style", "red-hill", "-o", "-", "--weights", weights, "--backend", "torch"]
-    result = python("-m", "stylenorm", *words, input=b"no picture")
-    assert (result.returncode, result.stdout) == (1, b"")
-    assert result.stderr.startswith(b"stylenorm: standard input") and result.stderr.count(b"\n") == 1
+def test_a_library_that_prints_does_not_spoil_the_picture(weights, photo, monkeypatch, capfdbinary):
+    paint = Stylizer.stylize
+    monkeypatch.setattr(Stylizer, "stylize", lambda *a, **k: print("a word from a library") or paint(*a, **k))
+    code, out, err = piped(weights, photo, monkeypatch, capfdbinary)
+    assert code == 0 and err == b"a word from a library\n"
+    assert out.startswith(b"\x89PNG") and out.endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_pipe_of_nonsense_fails_in_one_line(weights, tmp_path, monkeypatch, capfdbinary):
+    (tmp_path / "nonsense").write_bytes(b"no picture")
+    code, out, err = piped(weights, tmp_path / "nonsense", monkeypatch, capfdbinary)
+    assert (code, out) == (1, b"")
+    assert err.startswith(b"stylenorm: standard input") and err.count(b"\n") == 1
 
 
 def test_a_picture_and_json_do_not_share_standard_output(cli, photo):
@@ -1178,19 +1199,33 @@ def test_a_command_that_ends_its_process_does_not_look_for_garbage_first():
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 def test_without_torch_photographs_are_painted_and_all_else_says_what_is_missing(weights, photo, tmp_path):
-    def run(*words):
-        code = "import sys; sys.modules['torch'] = None; from stylenorm.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", code, "stylize", photo, "-o", tmp_path / "a.png", "--style", "red-hill", "--weights", weights]
-        return subprocess.run([str(w) for w in (*command, *words)], capture_output=True, text=True)
+    def run(*commands) -> subprocess.CompletedProcess:
+        """The last of ``commands`` as the process that it ends, the others before it."""
+        code = """
+import json, sys
+sys.modules["torch"] = None
+from stylenorm.cli import main
+*before, sys.argv[1:] = json.loads(sys.argv[1])
+for words in before:
+    assert main(words) == 0, words
+sys.exit(main())
+"""
+        words = json.dumps([[str(word) for word in command] for command in commands])
+        return subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True)
 
-    for words in ([], ["--strength", "0.5"], ["--style-image", f"{photo}:2", "--style-size", "64", "--preserve-color"]):
-        assert run(*words).returncode == 0 and Image.open(tmp_path / "a.png").size == Image.open(photo).size
-        (tmp_path / "a.png").unlink()
-    sheet = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; from stylenorm.cli import main; sys.exit(main())"]
-    subprocess.run([*sheet, "sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], check=True)
-    ended = run("--refine", "1", "--style-image", photo)
+    def painting(name, *words) -> list:
+        return ["stylize", photo, "-o", tmp_path / name, "--style", "red-hill", "--weights", weights, *words]
+
+    half = painting("b.png", "--strength", "0.5")
+    any_style = painting("c.png", "--style-image", f"{photo}:2", "--style-size", "64", "--preserve-color")
+    done = run(half, ["sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], any_style)
+    assert done.returncode == 0 and (tmp_path / "s.png").is_file(), done.stderr
+    assert run(painting("a.png")).returncode == 0
+    for name in ("a.png", "b.png", "c.png"):
+        assert Image.open(tmp_path / name).size == Image.open(photo).size
+    ended = run(painting("d.png", "--refine", "1", "--style-image", photo))
     assert ended.returncode == 2 and ended.stderr.startswith("stylenorm: this needs torch, which is not installed")
-    assert len(ended.stderr.splitlines()) == 1
+    assert len(ended.stderr.splitlines()) == 1 and not (tmp_path / "d.png").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
