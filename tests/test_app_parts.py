@@ -319,6 +319,7 @@ def test_a_style_that_was_trained_anew_by_the_same_name_is_shown_anew(weights, t
 
 def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, monkeypatch):
     monkeypatch.setattr(Stylizer, "refine", lambda self, style, *_: style)
+    monkeypatch.setattr("stylenorm.engine.STYLE_SIZE", 64)
     weights, shelf = app_weights(tmp_path / "weights"), Shelf(tmp_path / "shelf")
     studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
     photo, painting = (str(make_photo(shelf.new(f"{name}.jpg"))) for name in ("photo", "painting"))

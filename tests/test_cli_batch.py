@@ -19,7 +19,7 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, animation, cli_batch, cli_show
+from stylenorm import Stylizer, animation, cli_batch, cli_show, engine
 from stylenorm.animation import paint_animation
 from stylenorm.batch_steps import Look, Task, read_photo
 from stylenorm.cli import main
@@ -80,7 +80,8 @@ def refused(result, *words: str) -> None:
 # ---- what it does ------------------------------------------------------------------------------
 
 
-def test_a_folder_is_painted_as_the_stylizer_paints(cli, photos, stylizer, tmp_path):
+def test_a_folder_is_painted_as_the_stylizer_paints(cli, photos, stylizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "STYLE_SIZE", 64)  # short side of a photograph, which at strength 0.5 is read as a painting is
     result = cli("--format", "png", "--strength", "0.5", "--preserve-color", "--size", "40")
     assert result.code == 0 and result.err == "", result
     assert files(tmp_path / "out") == ["a.png", "b.png", "trip/c.png", "trip/ä — 猫.png"]

@@ -107,6 +107,8 @@ def test_names_seed_and_mode_reach_the_experiments(tmp_path, monkeypatch):
 
     for name in NAMES:
         monkeypatch.setitem(lab.EXPERIMENTS, name, noted(name))
+    plot = drawn(made_up(NAMES[0], 1.0).plot)
+    monkeypatch.setattr(lab, "drawn", lambda parts: plot)  # all would look like it
     assert main(["lab", "--seed", "5", "--out", str(tmp_path)]) == 0
     assert asked == [(name, False, 5) for name in NAMES]
     check_page((tmp_path / "index.html").read_text(encoding="utf-8"), NAMES)
