@@ -127,7 +127,7 @@ def _fingerprint(folder: str, names: tuple[str, ...] = ()) -> str:
 
 
 def _settings(training: TrainConfig) -> dict:
-    keys = ("names", "steps", "batch", "size", "photo_scales", "style_size", "widths", "blocks", "learning_rate", "style_weight")
+    keys = ("names", "steps", "batch", "size", "photo_scales", "style_size", "widths", "blocks", "optimizer", "learning_rate", "style_weight")
     return {key: getattr(training, key) for key in keys}
 
 

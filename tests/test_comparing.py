@@ -292,7 +292,8 @@ def test_seeds_are_checked(pictures, tmp_path):
     for seeds in ((), (1, 1)):
         with pytest.raises(StylenormError, match="seed"):
             replace(config, seeds=seeds)
-    assert small(pictures, pictures, tmp_path, (), 10, "cpu", None).widths == (16, 32, 64)
+    config = small(pictures, pictures, tmp_path, (), 10, "cpu", None)
+    assert config.widths == (24, 48, 80) and config.optimizer == "muon"
 
 
 def test_the_shipped_networks_differ_in_their_norm_alone():
