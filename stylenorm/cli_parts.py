@@ -96,11 +96,14 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
 def style_names(context: typer.Context, incomplete: str) -> list[str]:
     """What a shell completes NAME:W,... to: the last of its names. Left out are names that would need quotes there."""
     before, comma, begun = incomplete.rpartition(",")
+    level = logging.root.manager.disable
     logging.disable()  # what it tells of files would stand in the middle of the line that is typed
     try:
         known = [entry.name for entry in style_entries(context.params.get("weights"))]
     except StylenormError:
         return []
+    finally:
+        logging.disable(level)
     return [before + comma + name for name in known if name.startswith(begun) and as_word(name) == name]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -130,6 +131,7 @@ def test_a_shell_completes_verbs_options_and_the_names_of_styles(completed, weig
         save_style(tmp_path / "styles" / f"{name}.safetensors", replace(load_style(weights / "styles" / "red-hill.safetensors"), name=name))
     (tmp_path / "styles" / "broken.safetensors").write_bytes(b"no style")
     assert set(completed(weights, "")) == set(VERBS)
+    level = logging.root.manager.disable
     assert completed(weights, "train", "--steps", "3", "--resu") == ["--resume"]
     names = completed(weights, "stylize", "photo.jpg", "--style", "")
     assert {"red-hill", "blue-tree"} <= set(names)
@@ -137,6 +139,7 @@ def test_a_shell_completes_verbs_options_and_the_names_of_styles(completed, weig
         assert completed(weights, verb, "a", "-s", "blue-tree,re") == ["blue-tree,red-hill"]
     assert completed("none", "stylize", "--weights", weights, "--style", "red") == ["red-hill"]
     assert completed("none", "stylize", "--style", "") == [], "what is wrong is told when the command runs"
+    assert logging.root.manager.disable == level, "what is told is told again"
     mine = completed(weights, "stylize", "--style", "red", STYLENORM_HOME=str(tmp_path))
     assert mine == ["red-hill", "redder"], "red hill would be two words, and nothing is said of the broken one"
 
