@@ -216,8 +216,11 @@ def weighted_file(text: str, pipes: bool = False) -> tuple[Path, float]:
 
     pipes: whether the verb can do with a painting that can be read once.
     """
-    name, weight = (text, 1.0) if Path(text).exists() else weighted(text)
+    name, weight = (text, 1.0) if text and Path(text).exists() else weighted(text)
+    if not name:
+        raise StyleError("--style-image is empty; give a picture file")
     if not (Path(name).is_file() or (pipes and Path(name).is_fifo())):
-        told = f"{name} is a folder or a pipe" if Path(name).exists() else f"there is no painting {name}"
+        kind = "folder" if Path(name).is_dir() else "pipe or a device"
+        told = f"{name} is a {kind}" if Path(name).exists() else f"there is no painting {name}"
         raise StyleError(f"{told}; --style-image takes a picture file")
     return Path(name), weight
