@@ -13,6 +13,7 @@ _HOME = {
     "errors": ("StylenormError", "ImageError", "StyleError", "WeightsError"),
     "functional": ("adain", "minimum_epsilon", "modulate", "moments", "normalize"),
     "layers": ("BatchNorm2d", "ConditionalNorm", "GroupNorm", "InstanceNorm2d", "LayerNorm2d"),
+    "swapping": ("recalibrate", "swap_norms"),
     "generator": ("Generator", "GeneratorConfig"),
     "style": ("Style", "StyleEncoder", "blend", "interpolate", "regions"),
     "checkpoint": ("load_network", "load_style", "network_hash", "save_network", "save_style"),

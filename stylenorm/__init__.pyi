@@ -20,6 +20,7 @@ from stylenorm.layers import (
     InstanceNorm2d as InstanceNorm2d,
     LayerNorm2d as LayerNorm2d,
 )
+from stylenorm.swapping import recalibrate as recalibrate, swap_norms as swap_norms
 from stylenorm.generator import Generator as Generator, GeneratorConfig as GeneratorConfig
 from stylenorm.style import Style as Style, StyleEncoder as StyleEncoder, blend as blend, interpolate as interpolate, regions as regions
 from stylenorm.checkpoint import (
