@@ -6,7 +6,7 @@ from stylenorm.checkpoint import load_style
 from stylenorm.colors import color_of
 from stylenorm.comparing import CHANGES, Comparison, changed
 from stylenorm.config import TrainConfig
-from stylenorm.engine import Stylizer
+from stylenorm.engine import Stream, Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generating import NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
@@ -17,7 +17,7 @@ from stylenorm.training import train
 
 __all__ = [
     "CHANGES", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
-    "StylenormError", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
+    "StylenormError", "Stream", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
     "fit", "frame_count", "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

@@ -26,29 +26,33 @@ CSS = """
 .status p { margin: 0; opacity: 0.85; }
 .status .error, .status .clear-status { display: none; }
 input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis; }
-#gallery-heading p { margin: 0.4em 0 0; }
-#gallery .grid-wrap { max-height: 400px; min-height: 200px; }
-#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
-#gallery .caption-label {
+.styles-heading p { margin: 0.4em 0 0; }
+.styles.styles .grid-wrap { max-height: 400px; min-height: 200px; }
+.styles.styles .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
+.styles.styles .caption-label {
   left: 0; right: 0; bottom: 0; max-width: none; margin: 0; padding: 2px 6px; border-radius: 0; box-shadow: none;
   background: rgba(0, 0, 0, 0.6); color: white; font-size: 12px; line-height: 1.35; text-align: center;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
 }
-#gallery .thumbnail-item.selected, #gallery .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
+.styles.styles .thumbnail-item.selected, .styles.styles .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
+#camera-painted img { width: 100%; height: 100%; object-fit: contain; }
 #compared .preview .caption { white-space: normal; max-width: 100%; overflow: visible; }
 #compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }
 #compared .preview .thumbnails { position: static; flex: none; }
 @media (max-width: 640px) {
-  #gallery .grid-wrap { max-height: 290px; }
+  .styles.styles .grid-wrap { max-height: 290px; }
   #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
   #result label.float, #regions-result label.float { max-width: calc(100% - 90px); }
-  #stylize { flex-flow: column nowrap; }
-  #stylize > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
+  :is(#stylize, #camera-page) { flex-flow: column nowrap; }
+  :is(#stylize, #camera-page) > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
   #photo, #examples { order: -3; }
-  #result { order: -2; }
-  #status { order: -1; }
-  :is(#result, #regions-result:has(img)):not(.fullscreen) { position: sticky; top: 0; z-index: 50; }  /* in sight while things are changed */
-  :is(#result, #regions-result):not(.fullscreen) img { max-height: 40svh !important; }
+  #camera { order: -4; }
+  #camera-leave { order: -3; }
+  :is(#result, #camera-painted) { order: -2; }
+  :is(#status, #camera-status) { order: -1; }
+  #camera-painted { height: auto !important; }
+  :is(#result, :is(#regions-result, #camera-painted):has(img)):not(.fullscreen) { position: sticky; top: 0; z-index: 50; }  /* in sight while things are changed */
+  :is(#result, #regions-result, #camera-painted):not(.fullscreen) img { max-height: 40svh !important; }
   #drawing label.float, #generate-drawing label.float { margin-top: 28px; }
 }
 """
@@ -67,7 +71,7 @@ HEAD = """
 (() => {
   const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };
   const name = () => {
-    document.querySelectorAll("#gallery .thumbnail-item, #compared .thumbnail-lg").forEach((b) => {
+    document.querySelectorAll(".styles .thumbnail-item, #compared .thumbnail-lg").forEach((b) => {
       const alt = b.querySelector("img")?.alt;
       if (alt && b.title !== alt) { b.title = alt; b.setAttribute("aria-label", alt); }
     });
@@ -89,7 +93,7 @@ HEAD = """
       if (title?.nodeValue?.trim() === "Error") title.nodeValue = "That did not work ";
     });
     document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
-    document.querySelectorAll("#gallery .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
+    document.querySelectorAll(".styles .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };
   document.addEventListener("keyup", ({ target, key }) => {
     const done = { range: /^(Arrow|Page|Home|End)/, number: /^Enter$/ }[target.type];

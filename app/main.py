@@ -45,7 +45,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
     import gradio as gr
 
-    from . import tab_compare, tab_folder, tab_generate, tab_regions, tab_stylize, tab_train
+    from . import tab_camera, tab_compare, tab_folder, tab_generate, tab_regions, tab_stylize, tab_train
     from .easel import Easel
     from .files import Shelf
     from .library import NewStyleConfig, Stylizer, weights_folder
@@ -61,6 +61,8 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
         with gr.Tabs():
             with gr.Tab("Stylize"):
                 slider = tab_stylize.tab(studio, choosers)
+            with gr.Tab("Camera"):
+                tab_camera.tab(studio, choosers)
             with gr.Tab("Regions"):
                 tab_regions.tab(studio, choosers)
             if Easel(studio).usable():
@@ -76,7 +78,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
         def refresh():
             studio.reload()
-            return [studio.example(), *choosers.refreshed(studio, studio.first())]
+            return [studio.example(), *choosers.refreshed(studio, *[studio.first()] * len(choosers.galleries))]
 
         def styles() -> list[dict]:
             """Every style: its name, and the title, artist and year of the painting."""

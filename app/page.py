@@ -51,14 +51,18 @@ def told(error: Exception) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, StylenormError):
-        sentence = str(error)
-        sentence = sentence[:1].upper() + sentence[1:] + ("" if sentence.endswith((".", "?", "!")) else ".")
+        text = sentence(error)
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
-        sentence = "That needs more memory than this computer has free. Choose a smaller size."
+        text = "That needs more memory than this computer has free. Choose a smaller size."
     else:
         log.error("unexpected", exc_info=error)
-        sentence = "Something went wrong here, and it is not your fault. Try again, or try another picture."
-    return gr.Error(html.escape(sentence, quote=False), title="That did not work", duration=12, print_exception=False)
+        text = "Something went wrong here, and it is not your fault. Try again, or try another picture."
+    return gr.Error(html.escape(text, quote=False), title="That did not work", duration=12, print_exception=False)
+
+
+def sentence(error: StylenormError) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def duration(seconds: float) -> str:
@@ -76,14 +80,20 @@ class Choosers:
 
     lists: list[Choice] = field(default_factory=list)
     optional: list[Choice] = field(default_factory=list)
-    gallery: gr.Gallery | None = None
+    galleries: list[tuple[gr.Gallery, Choice]] = field(default_factory=list)
 
     def outputs(self) -> list:
-        return [self.gallery, *self.lists, *self.optional]
+        return [*(gallery for gallery, _ in self.galleries), *self.lists, *self.optional]
 
-    def refreshed(self, studio: Studio, chosen: str | None = None) -> list:
-        """chosen: the style that the gallery marks."""
-        return [gr.Gallery(value=studio.gallery(), selected_index=studio.place(chosen)), *(gr.update(choices=c) for c in self._choices(studio))]
+    def marked(self) -> list[Choice]:
+        """The lists whose style a gallery marks, for `refreshed`."""
+        return [chosen for _, chosen in self.galleries]
+
+    def refreshed(self, studio: Studio, *chosen: str | None) -> list:
+        """chosen: the style that each gallery marks."""
+        shown = studio.gallery()
+        galleries = [gr.Gallery(value=shown, selected_index=studio.place(name)) for name in chosen]
+        return [*galleries, *(gr.update(choices=c) for c in self._choices(studio))]
 
     def _choices(self, studio: Studio) -> list:
         choices = studio.choices()
@@ -94,6 +104,29 @@ class Choosers:
         chosen = Choice(choices, value=value, label=label, **options)
         (self.optional if optional else self.lists).append(chosen)
         return chosen
+
+
+def style_gallery(elem_id: str) -> gr.Gallery:
+    return gr.Gallery(
+        label="Styles", show_label=False, elem_id=elem_id, elem_classes="styles", columns=4, object_fit="cover", allow_preview=False,
+        interactive=False, format="jpeg", buttons=[], height="auto",
+    )  # fmt: skip
+
+
+def join(choosers: Choosers, studio: Studio, gallery: gr.Gallery, chosen: Choice) -> None:
+    """A click on a style in ``gallery`` chooses it, and the chosen one is marked."""
+
+    def pick(event: gr.SelectData):
+        caption = event.value.get("caption") if isinstance(event.value, dict) else None
+        return studio.labels(short=True).get(caption, gr.skip())
+
+    def mark(name):
+        return gr.Gallery(selected_index=studio.place(name))
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    gallery.select(pick, None, chosen, **quiet)
+    chosen.change(mark, chosen, gallery, **quiet)
+    choosers.galleries.append((gallery, chosen))
 
 
 def size_choice() -> Choice:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from fastapi import HTTPException
 from gradio import component_meta
 from gradio.components.base import server
 from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
+from gradio.data_classes import Base64ImageData
 from gradio.exceptions import InvalidPathError
 
 # Gradio writes type stubs beside the source of each component, for editors; an installed package may be read-only.
@@ -60,6 +63,31 @@ class Picture(gr.Image):
 
     def preprocess(self, payload):
         return None if payload is None else payload.path
+
+
+class Lens(gr.Image):
+    """Hands over a picture of the camera as the bytes that came, undecoded."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        if payload is None:
+            return None
+        if payload.url and payload.url.startswith("data:"):
+            return base64.b64decode(payload.url.partition(",")[2])
+        return payload.path
+
+
+class Frame(gr.Image):
+    """Shows a PIL image that goes to the browser within the answer. Gradio's own writes a file for each, and keeps it."""
+
+    is_template = True
+
+    def postprocess(self, value):
+        if value is None:
+            return None
+        value.save(buffer := BytesIO(), "JPEG", quality=88)
+        return Base64ImageData(url="data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
 class Files(gr.File):

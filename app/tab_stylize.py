@@ -34,19 +34,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
                 elem_id="examples",
                 api_visibility="private",
             )
-            gr.Markdown("**Choose a style** by what it does to a photograph", elem_id="gallery-heading")
-            gallery = choosers.gallery = gr.Gallery(
-                label="Styles",
-                show_label=False,
-                elem_id="gallery",
-                columns=4,
-                object_fit="cover",
-                allow_preview=False,
-                interactive=False,
-                format="jpeg",
-                buttons=[],
-                height="auto",
-            )
+            gr.Markdown("**Choose a style** by what it does to a photograph", elem_classes="styles-heading")
+            gallery = page.style_gallery("gallery")
             style = choosers.add(studio, "Style", studio.first(), elem_id="style")
             with gr.Accordion("Use your own painting as the style", open=False, elem_id="own"):
                 painting, style_file = page.own_style("own")
@@ -138,9 +127,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         stylize, [photo, *wish, format, quality], [file, status], api_name="stylize", show_progress_on=status, **page.QUEUE
     )
     done.success(None, None, None, js=SAVE % "#file", api_visibility="private")
-    gallery.select(picked(studio), None, style, api_visibility="private", show_progress="hidden", queue=False)
-    marked = lambda name: gr.Gallery(selected_index=studio.place(name))  # noqa: E731
-    style.change(marked, style, gallery, api_visibility="private", show_progress="hidden", queue=False)
+    page.join(choosers, studio, gallery, style)
     page.use_own(style, painting, style_file)
     return slider
 
@@ -152,13 +139,3 @@ def count_if_used(upload: str):
         return number + 1 if upload in names else gr.skip()
 
     return count
-
-
-def picked(studio: Studio):
-    def pick(event: gr.SelectData):
-        caption = event.value.get("caption") if isinstance(event.value, dict) else None
-        return studio.labels(short=True).get(caption, gr.skip())
-
-    return pick
-
-

@@ -110,7 +110,7 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         api_name="train_style", show_progress="hidden", **page.QUEUE,
     )  # fmt: skip
     running.success(
-        lambda chosen: choosers.refreshed(studio, chosen), choosers.lists[0], choosers.outputs(),
+        lambda *chosen: choosers.refreshed(studio, *chosen), choosers.marked(), choosers.outputs(),
         api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     stop.click(stop_training, None, status, api_name="stop_training", queue=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import zipfile
@@ -22,6 +23,7 @@ pytest.importorskip("gradio")
 SLOW = 90_000  # ms, for a machine that is busy with other things
 # Without a GPU a drawing's WebGL is computed; the rest of a page takes far less time where it is not drawn by way of that, too.
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-compositing"]
+FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera that sees a clock hand going round
 ELSEWHERE = re.compile(r"^(?!http://127\.0\.0\.1[:/]|data:|blob:)")
 
 
@@ -401,6 +403,61 @@ def test_on_a_phone_the_result_is_in_sight_while_a_style_is_chosen_and_things_ar
         page.locator("#result [aria-label=Fullscreen]").tap()
         page.locator("#result.fullscreen").wait_for()
         assert page.locator("#result").bounding_box()["height"] == 844
+
+
+def camera_on(visit) -> None:
+    visit.tab("Camera")
+    visit.page.locator("#camera-gallery img").first.wait_for()
+    visit.page.locator("#camera button", has_text="Webcam").click()
+    visit.page.locator("#camera button", has_text="Record").click()
+
+
+def painted_now(page, before: np.ndarray | None = None) -> np.ndarray:
+    """The camera's latest painting, another than ``before``."""
+    for _ in range(200):
+        src = page.evaluate("document.querySelector('#camera-painted img')?.src")
+        if src and src.startswith("data:image/jpeg"):
+            now = np.asarray(Image.open(BytesIO(base64.b64decode(src.partition(",")[2]))), float)
+            if before is None or now.shape != before.shape or not np.array_equal(now, before):
+                return now
+        page.wait_for_timeout(100)
+    raise AssertionError("no new painting came")
+
+
+def test_the_camera_is_painted_while_styles_are_changed(visit, server, shots):
+    page, status = visit.page, visit.page.locator("#camera-status p")
+    files = server.files()
+    camera_on(visit)
+    first = painted_now(page)
+    assert first.shape[:2] == (288, 384) and painted_now(page, first).shape == first.shape
+    page.locator("#camera-gallery").get_by_role("button", name="Red Hill").click()
+    page.wait_for_function("document.querySelector('#camera-gallery [aria-pressed=true]')?.title === 'Red Hill'")
+    visit.choose("#camera-style", "My own painting")  # none is there yet
+    status.get_by_text("Upload a painting first").wait_for()
+    visit.choose("#camera-style", "Red Hill")
+    visit.choose("#camera-other", "Blue Tree")
+    page.locator("#camera-size").get_by_text("256 px").click()
+    status.get_by_text(re.compile(r"^256 x 192 px, \d+ pictures a second$")).wait_for()
+    assert painted_now(page).shape[:2] == (192, 256)
+    page.screenshot(path=shots / "camera.png")
+    with page.expect_download() as download:
+        page.locator("#camera-painted").get_by_label("Download").click()
+    assert Image.open(download.value.path()).size == (256, 192)
+    page.locator("#camera button", has_text="Stop").click()
+    page.locator("#camera button", has_text="Record").click()
+    assert painted_now(page, painted_now(page)).shape[:2] == (192, 256)
+    assert server.files() == files, "pictures of a camera are not kept"
+
+
+def test_on_a_phone_the_painting_of_the_camera_is_in_sight_while_a_style_is_chosen(browser, server, shots):
+    with Visit(browser, server, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True) as visit:
+        camera_on(visit)
+        painted_now(visit.page)
+        for lower in ("#camera-gallery", "#camera-size"):
+            visit.page.locator(lower).evaluate("e => e.scrollIntoView({ block: 'end' })")
+            assert in_sight(visit.page, "#camera-painted")
+            assert visit.page.locator("#camera-painted").bounding_box()["height"] < 0.45 * 844
+        visit.page.screenshot(path=shots / "camera-phone.png")
 
 
 def in_sight(page, where: str) -> bool:

@@ -1,0 +1,78 @@
+"""What the camera sees, painted while one moves."""
+
+from __future__ import annotations
+
+import html
+
+import gradio as gr
+
+from . import page
+from .camera import SIDES, Camera
+from .library import StylenormError
+from .parts import Frame, Lens
+from .studio import Studio
+
+EVERY = 0.08  # seconds between two pictures that are sent at least; the latest counts where painting takes longer
+AT_ONCE = 8  # visitors; their pictures are small, so they need not wait for those who stand in the network's queue
+LEAVE = "Give the page leave to use the camera, then press **Record**. Browsers allow it on this computer itself and over https."
+OFF = "The camera is off. Its pictures are painted and forgotten: nothing of them is kept."
+
+
+def tab(studio: Studio, choosers: page.Choosers) -> None:
+    camera = Camera(studio)
+    with gr.Row(equal_height=False, elem_id="camera-page"):
+        with gr.Column(scale=5, min_width=320):
+            lens = Lens(
+                label="Your camera",
+                sources=["webcam"],
+                streaming=True,
+                height=360,
+                elem_id="camera",
+                buttons=[],
+                webcam_options=gr.WebcamOptions(mirror=True, constraints={"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}),
+            )
+            gr.Markdown(LEAVE, elem_id="camera-leave")
+            gr.Markdown("**Choose a style** by what it does to a photograph", elem_classes="styles-heading")
+            gallery = page.style_gallery("camera-gallery")
+        with gr.Column(scale=7, min_width=320):
+            shown = Frame(
+                label="The painting", interactive=False, elem_id="camera-painted", height=480, buttons=["download", "fullscreen"],
+                alt_text="The painting",
+            )  # fmt: skip
+            status = gr.Markdown(OFF, elem_id="camera-status", elem_classes="status")
+            with gr.Row():
+                style = choosers.add(studio, "Style", studio.first(), elem_id="camera-style", min_width=160)
+                other = choosers.add(studio, "Blend with", "", optional=True, elem_id="camera-other", min_width=160)
+            with gr.Row():
+                share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=160, elem_id="camera-share")
+                strength = page.strength_slider()
+            with gr.Row():
+                size = gr.Radio([(f"{n} px", n) for n in SIDES], value=384, label="Size of the painting: small is fast", elem_id="camera-size")
+            with gr.Accordion("Use your own painting as the style", open=False):
+                painting, style_file = page.own_style("camera")
+            with gr.Row():
+                steady = gr.Checkbox(True, label="What holds still stays the same", min_width=160)
+                keep_colors = gr.Checkbox(False, label="Keep the camera's colours", min_width=160)
+
+    @page.plain
+    def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, request: gr.Request):
+        styles = [(style, 1 - share if other else 1), (other, share)]
+        try:
+            wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
+            image, pace = camera.paint(page.visitor(request), picture, wish, bool(steady))
+        except StylenormError as error:  # raised, it would end the stream
+            return gr.skip(), html.escape(page.sentence(error), quote=False)
+        return image, f"{image.width} x {image.height} px" + (f", {pace:.0f} pictures a second" if pace else "")
+
+    lens.stream(
+        paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors], [shown, status],
+        stream_every=EVERY, time_limit=None, show_progress="hidden", api_visibility="private",
+        concurrency_id="camera", concurrency_limit=AT_ONCE,
+    )  # fmt: skip
+    page.join(choosers, studio, gallery, style)
+    page.use_own(style, painting, style_file)
+
+    def leave(request: gr.Request):
+        camera.leave(page.visitor(request))
+
+    gr.context.Context.root_block.unload(leave)
