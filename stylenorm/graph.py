@@ -61,7 +61,7 @@ class CompiledGraph:
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
         self._first = CompiledModel(self._graph, self.settings, keep, (__file__, architecture.__file__), [bool(self._ranges)])
-        self.deep = self.steered = None
+        self._others: dict[tuple[str, bool], CompiledModel] = {}
         self.lock = threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'int8' if self._ranges else 'bfloat16' if half else 'float32'}"
@@ -76,11 +76,12 @@ class CompiledGraph:
 
     def __call__(self, picture: np.ndarray, style: np.ndarray) -> np.ndarray:
         """picture: uint8 or uint16 (H, W, 3), and so the painting. style: float32 (1, 2, T)."""
-        return self._run(self._first if picture.dtype == np.uint8 else self._deep(), picture, style)[0]
+        return self._run(self._model(picture.dtype), picture, style)[0]
 
     def steer(self, picture: np.ndarray, style: np.ndarray, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         """As `stylenorm.backends.Backend.steered`."""
-        painted, own = self._run(self._steered(), picture, style, given[None], np.array([share], np.float32))
+        model = self._model(picture.dtype, steered=True)
+        painted, own = self._run(model, picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(2, -1)
 
     @property
@@ -92,15 +93,15 @@ class CompiledGraph:
         ranges = self.ranges if dtype == np.uint8 and not steered else None
         return openvino_graph(self.config, self.weights, dtype, steered, ranges)
 
-    def _deep(self):
+    def _model(self, dtype: np.dtype, steered: bool = False) -> CompiledModel:
+        """For pictures of ``dtype``; all but the usual one is compiled when the first picture comes that takes it."""
+        if dtype == np.uint8 and not steered:
+            return self._first
+        settings = self.settings if dtype == np.uint8 else self.settings | {"INFERENCE_PRECISION_HINT": "f32"}
         with self.lock:
-            self.deep = self.deep or CompiledModel(lambda: self._graph(np.uint16), self.settings | {"INFERENCE_PRECISION_HINT": "f32"})
-            return self.deep
-
-    def _steered(self):
-        with self.lock:
-            self.steered = self.steered or CompiledModel(lambda: self._graph(steered=True), self.settings)
-            return self.steered
+            if (dtype.name, steered) not in self._others:
+                self._others[dtype.name, steered] = CompiledModel(lambda: self._graph(dtype, steered), settings)
+            return self._others[dtype.name, steered]
 
     def _run(self, model: CompiledModel, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
         height, width = picture.shape[:2]

@@ -71,6 +71,7 @@ def test_sixteen_bits_know_it_too(stylizer, tmp_path):
     Image.fromarray(deep).save(tmp_path / "grey.png")
     painted = stylizer.stylize(tmp_path / "grey.png", "great-wave")
     assert np.ptp(values(painted), (0, 1)).max() <= 4
+    assert np.abs(values(painted) - values(stylizer.stylize(one_colour((96, 96, 96), (40, 40)), "great-wave"))).max() <= 4
     assert own_share(np.zeros((4, 4, 3), np.uint16)) == 0
     assert own_share((np.arange(4 * 4 * 3).reshape(4, 4, 3) * 1000).astype(np.uint16)) == 1
 
