@@ -12,7 +12,7 @@ from stylenorm.device import gpu_bfloat16
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
 from stylenorm.generator import Generator
-from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, Ranges
+from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend, Ranges
 from stylenorm.style import Style
 
 
@@ -97,7 +97,7 @@ class TorchBackend:
         return y.permute(0, 2, 3, 1).contiguous().cpu().numpy().astype(pictures.dtype, copy=False)
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(GraphBackend):
     """`stylenorm.graph.CompiledGraph` of the generator. A style with regions, which has a γ and β for each position, goes
     through torch."""
 
@@ -108,23 +108,16 @@ class OpenVINOBackend:
     ) -> None:
         self.regional = TorchBackend(generator, torch.device("cpu"))
         weights = {k: v.detach().numpy() for k, v in generator.state_dict().items()}
-        self.graph = CompiledGraph(generator.config, weights, threads, precision, ranges)
-        self.name, self.bytes_per_pixel = self.graph.name, self.graph.bytes_per_pixel
+        super().__init__(CompiledGraph(generator.config, weights, threads, precision, ranges))
 
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
-        return self.regional(picture, style) if style.has_regions else self.graph(picture, _row(style))
+        return self.regional(picture, style) if style.has_regions else super().__call__(picture, style)
 
     def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        if style.has_regions:
-            return self.regional.steered(picture, style, given, share)
-        return self.graph.steer(picture, _row(style), given, share)
+        return (self.regional if style.has_regions else super()).steered(picture, style, given, share)
 
     def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
         return self.regional.pooled(pictures, style, given, share)
-
-
-def _row(style: Style) -> np.ndarray:
-    return style.flat().float().cpu().numpy()
 
 
 def choose_backend(name: str, generator: Generator, device: torch.device, ranges: Ranges | None = None) -> Backend:

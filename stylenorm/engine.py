@@ -7,7 +7,7 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,12 @@ from PIL import Image, ImageOps
 
 from stylenorm.backends import Backend, OpenVINOBackend, choose_backend
 from stylenorm.bands import Pixels, size_of
-from stylenorm.catalog import StyleEntry, network_file, photos_folder, style_entries, unknown_style, vgg_file
+from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import ImageError, StyleError, StylenormError
-from stylenorm.flat import FlatBackend, own_share, side_by_side
+from stylenorm.flat import backend_for, never_in_strips, painted_at
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
@@ -35,6 +35,7 @@ from stylenorm.plain import (
     margin_of,
     mirrored_beyond,
     predictor_of,
+    with_margin,
     with_missing,
 )
 from stylenorm.plots import sheet
@@ -47,7 +48,6 @@ from stylenorm.style import regions as blend_regions
 from stylenorm.tiling import disk_needed, paint_strips
 
 REFINE_SIZES = 64, 512  # px, smallest and largest side of the photographs' middles that a style is refined on
-FLAT_SIDE = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips
 SMOOTHING = 0.8  # of films, the share of the past
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
 
@@ -170,8 +170,7 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
-        if (paint_at or max(photo.size)) > FLAT_SIDE and not wanted.has_regions and self._backend_for(photo) is not self._backend:
-            paint_at = FLAT_SIDE
+        paint_at = paint_at if wanted.has_regions else painted_at(paint_at, photo, self._network.generator.config.norm)
         small = photo if paint_at is None else fit(photo, paint_at)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
@@ -325,10 +324,9 @@ class Stylizer:
         return backend.pooled(frames, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
 
     def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
-        beyond = margin_of(size_of(photo), self._network.generator.config.stride)
-        painted = (run or self._backend_for(photo))(mirrored_beyond(np.asarray(photo), beyond), self._style_beyond(style, beyond))
-        painted = np.ascontiguousarray(painted[beyond:, beyond:])
-        return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
+        run = run or self._backend_for(photo)
+        stride = self._network.generator.config.stride
+        return with_margin(photo, stride, lambda pixels, beyond: run(pixels, self._style_beyond(style, beyond)))
 
     def _together(self, photos: Sequence[Image.Image], style: Style) -> list[Image.Image]:
         """Photographs of one size in one pass."""
@@ -340,9 +338,7 @@ class Stylizer:
         return [Image.fromarray(p) for p in np.ascontiguousarray(painted[:, beyond:, beyond:])]
 
     def _backend_for(self, photo: Pixels) -> Backend:
-        """The backend, and for a picture of next to one colour what makes sense of it: see `stylenorm.flat`."""
-        share = 1.0 if self._network.generator.config.norm == "batch" else own_share(photo)
-        return self._backend if share == 1 else FlatBackend(self._backend, share, _ordinary_photos)
+        return backend_for(self._backend, photo, self._network.generator.config.norm)
 
     def _in_strips(self, photo: Pixels, style: Style) -> Pixels:
         beyond = margin_of(size_of(photo), self._network.generator.config.stride)
@@ -387,8 +383,8 @@ class Stylizer:
         pixels, need = math.prod(size), self._memory_needed(photo, style.has_regions) + maps
         if most is None or need <= most:
             return self._whole
-        if max(size) <= FLAT_SIDE and (free is None or need <= free) and self._backend_for(photo) is not self._backend:
-            return self._whole  # strips know nothing of flat pictures
+        if (free is None or need <= free) and never_in_strips(photo, self._network.generator.config.norm):
+            return self._whole
         least = pixels * IN_STRIPS * (2 if deep else 1) + maps
         if self._device.type == "cpu" and free is not None and least > free:
             raise _too_large(size, name, least, free, "memory")
@@ -494,12 +490,6 @@ def _mirrored_map(x: torch.Tensor, margin: int) -> torch.Tensor:
     """The same of a map (N, C, h, w)."""
     x = torch.cat([x[:, :, :margin].flip(2), x], 2)
     return torch.cat([x[..., :margin].flip(3), x], 3)
-
-
-@lru_cache(1)
-def _ordinary_photos() -> np.ndarray:
-    """The photographs that come with the package, as one picture."""
-    return side_by_side([read_picture(path).rgb for path in sorted(photos_folder().glob("*.jpg"))])
 
 
 def _rgb(image) -> Image.Image:

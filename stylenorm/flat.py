@@ -8,12 +8,15 @@ same style, the more of them the flatter it is: black comes out dark, a blue sky
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from stylenorm.bands import Pixels
+from stylenorm.bands import Pixels, size_of
+from stylenorm.catalog import photos_folder
+from stylenorm.images import read_picture
 
 if TYPE_CHECKING:  # which would import torch
     from stylenorm.backends import Backend
@@ -21,6 +24,7 @@ if TYPE_CHECKING:  # which would import torch
 
 PLAIN = 3.0  # levels of 255: the deviation from which on a picture has enough of its own
 SIDE = 256  # px of each photograph
+LARGEST = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips, which know nothing of them
 
 
 def own_share(pixels: Pixels) -> float:
@@ -33,6 +37,32 @@ def own_share(pixels: Pixels) -> float:
     mean = share @ levels
     deviation = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(1)).max()
     return min(1.0, float(deviation) / PLAIN)
+
+
+def has_colours(photo: Pixels, norm: str) -> bool:
+    """Whether a network of this kind of normalization paints it as any other; that of batch norm has no use for a picture's moments."""
+    return norm == "batch" or own_share(photo) == 1
+
+
+def painted_at(paint_at: int | None, photo: Pixels, norm: str) -> int | None:
+    """Longer side in px at which to paint what was to be painted at ``paint_at``, or as it is."""
+    too_large = (paint_at or max(size_of(photo))) > LARGEST and not has_colours(photo, norm)
+    return LARGEST if too_large else paint_at
+
+
+def never_in_strips(photo: Pixels, norm: str) -> bool:
+    return max(size_of(photo)) <= LARGEST and not has_colours(photo, norm)
+
+
+def backend_for(backend: Backend, photo: Pixels, norm: str) -> Backend:
+    """The backend, and for a picture of next to one colour what makes sense of it."""
+    return backend if has_colours(photo, norm) else FlatBackend(backend, own_share(photo), ordinary_photos)
+
+
+@lru_cache(1)
+def ordinary_photos() -> np.ndarray:
+    """The photographs that come with the package, as one picture."""
+    return side_by_side([read_picture(path).rgb for path in sorted(photos_folder().glob("*.jpg"))])
 
 
 def side_by_side(photos: list[Image.Image]) -> np.ndarray:
@@ -54,7 +84,7 @@ class FlatBackend:
         """As `Backend.steered`; what counts as the picture's own moments is the mixture."""
         if style.has_regions:  # whose places are the picture's
             return self.backend.steered(picture, style, given, share)
-        usual = self._usual(style)
+        usual = self._usual(style, picture.dtype)
         own_part = share * self.share
         others = (share * (1 - self.share) * usual + (1 - share) * given) / max(1 - own_part, 1e-6)
         painted, own = self.backend.steered(picture, style, others.astype(np.float32), own_part)
@@ -64,8 +94,10 @@ class FlatBackend:
         """As `Backend.pooled`, of pictures that are nearly flat all together."""
         if style.has_regions:
             return self.backend.pooled(pictures, style, given, share)
-        others = share * self._usual(style) + (1 - share) * given
+        others = share * self._usual(style, pictures.dtype) + (1 - share) * given
         return self.backend.pooled(pictures, style, others.astype(np.float32), share * self.share)
 
-    def _usual(self, style: Style) -> np.ndarray:
-        return self.backend.steered(self.ordinary(), style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[1]
+    def _usual(self, style: Style, dtype: np.dtype) -> np.ndarray:
+        """The moments of the ordinary pixels, met with those that they are mixed with in one precision."""
+        pixels = self.ordinary() if dtype == np.uint8 else self.ordinary().astype(dtype) * 257
+        return self.backend.steered(pixels, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[1]

@@ -88,6 +88,10 @@ class CompiledGraph:
     def compiled(self):
         return self._first.model
 
+    def prepare(self, dtype: np.dtype, steered: bool = False) -> None:
+        """Wait for, or make, what pictures of ``dtype`` take: what raises for want of weights raises here."""
+        _ = self._model(np.dtype(dtype), steered).model
+
     def _graph(self, dtype: type = np.uint8, steered: bool = False):
         # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.
         ranges = self.ranges if dtype == np.uint8 and not steered else None
@@ -112,6 +116,19 @@ class CompiledGraph:
                 padded = padded.take(_reflected_index(length, target), axis)
         out, *rest = model(np.ascontiguousarray(padded)[None], style, *more)
         return [out[0, :height, :width], *rest]
+
+
+class GraphBackend:
+    """A `stylenorm.backends.Backend` for styles without regions, of torch or not."""
+
+    def __init__(self, graph: CompiledGraph) -> None:
+        self.graph, self.name, self.bytes_per_pixel = graph, graph.name, graph.bytes_per_pixel
+
+    def __call__(self, picture: np.ndarray, style) -> np.ndarray:
+        return self.graph(picture, style.row())
+
+    def steered(self, picture: np.ndarray, style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+        return self.graph.steer(picture, style.row(), given, share)
 
 
 def _reflected_index(length: int, target: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from stylenorm.architecture import GeneratorConfig
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
 from stylenorm.errors import StyleError, StylenormError, WeightsError
-from stylenorm.graph import PRECISIONS, CompiledGraph
+from stylenorm.graph import PRECISIONS, CompiledGraph, GraphBackend
 from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
@@ -51,13 +51,21 @@ class PlainStyle:
     name: str
     flat: np.ndarray
     parts: Sequence[tuple[str, float]] = ()
+    has_regions = False
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Those of all normalizations in one: what is asked for is their sum."""
+        return self.flat.shape[2:]
+
+    def row(self) -> np.ndarray:
+        return self.flat
 
 
 class PlainStylizer:
     """`stylenorm.engine.Stylizer` for named styles and any painting's, the network in OpenVINO on the CPU.
 
-    Paints the same picture. One that it cannot (of 16 bits, of next to one colour, or larger than half of the free
-    memory) it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
+    Paints the same picture. One that it cannot (of 16 bits, or larger than half of the free memory) it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
 
     predicts: whether the style encoder will be asked for, so that it is made ready from now on.
 
@@ -84,6 +92,7 @@ class PlainStylizer:
         ranges = (lambda: read_ranges(file, digest, generator())) if has_ranges else None
         keep = Kept(cache_folder(), (digest, state_of(file), state_of(beside)))
         self._graph = CompiledGraph(config, generator, precision=PRECISIONS[backend], ranges=ranges, keep=keep)
+        self._backend = GraphBackend(self._graph)
         self._memory = None if memory is None else memory * 1e9
         self._files = {entry.name: entry.file for entry in style_entries(file)}
         self._stylizer, self._made = stylizer, None
@@ -167,15 +176,15 @@ class PlainStylizer:
         **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
-        from PIL import Image
-
+        from stylenorm.flat import painted_at
         from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
 
         check_options(strength, size=size, paint_at=paint_at)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
-        small = photo if paint_at is None or strength == 0 else fit(photo, paint_at)
-        found = self._painted(small, style, strength) if self._is_plain(style, picture, (photo, small), others) else None
+        side = None if strength == 0 else painted_at(paint_at, photo, self._config.norm)
+        small = photo if side is None else fit(photo, side)
+        found = self._painted(small, style, strength) if self._is_plain(style, picture, small, others) else None
         if found is None:
             full = self._full()
             wanted = full.resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
@@ -205,45 +214,39 @@ class PlainStylizer:
 
     def _painted(self, photo: Image.Image, style: PlainStyle, strength: float) -> Image.Image | None:
         """None where something that is kept turns out to be of no use, and the files that it was made of neither."""
-        from PIL import Image
-
+        from stylenorm.flat import backend_for
         from stylenorm.predicting import STYLE_SIZE
-
-        beyond = margin_of(photo.size, self._config.stride)
-
-        def paint(row: np.ndarray) -> Image.Image:
-            painted = self._graph(mirrored_beyond(np.asarray(photo), beyond), row)[beyond:, beyond:]
-            return Image.fromarray(np.ascontiguousarray(painted))
 
         if strength == 0:
             return photo
+        backend = backend_for(self._backend, photo, self._config.norm)
         try:
-            _ = self._graph.compiled
+            self._graph.prepare(np.uint8, steered=backend is not self._backend)
             own = None if strength == 1 else self._predictor(photo, STYLE_SIZE)
         except UNUSABLE as error:
             self._full(error)
             return None
+
+        def paint(row: np.ndarray) -> Image.Image:
+            return with_margin(photo, self._config.stride, lambda pixels, _: backend(pixels, replace(style, flat=row)))
+
         if own is None:
             return paint(style.flat)
         return with_missing(photo, paint(between(own, style.flat, strength)), paint(own), strength)
 
-    def _is_plain(self, style, picture: Picture, sizes: tuple[Image.Image, Image.Image], others: dict) -> bool:
-        """sizes: the photograph as it is wanted and as it is painted."""
-        photo, small = sizes
+    def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
+        """photo: as it is painted."""
         usual = isinstance(style, PlainStyle) and picture.deep is None and others.keys() <= {"notice"}
-        return usual and self._has_room(small) and (small is photo or self._has_colours(photo))
+        return usual and self._has_room(photo)
 
     def _has_room(self, photo: Image.Image) -> bool:
-        """Whether it can be painted at once, and has more than a colour."""
-        free = free_main_memory()
-        most = self._memory if self._memory is not None else math.inf if free is None else free / 2
+        """Whether it is painted at once."""
+        from stylenorm.flat import never_in_strips
+
+        free = math.inf if (told := free_main_memory()) is None else told
+        most = free / 2 if self._memory is None else self._memory
         needs = math.prod(photo.size) * (self._graph.bytes_per_pixel + AROUND)
-        return needs <= most and self._has_colours(photo)
-
-    def _has_colours(self, photo: Image.Image) -> bool:
-        from stylenorm.flat import own_share
-
-        return self._config.norm == "batch" or own_share(photo) == 1
+        return needs <= most or (needs <= free and never_in_strips(photo, self._config.norm))
 
     def _full(self, error: Exception | None = None):
         """A `Stylizer`, which tells of ``error`` with more care. Where it cannot be had, for want of torch, the error tells."""
@@ -355,6 +358,17 @@ def margin_of(size: tuple[int, int], stride: int) -> int:
     One stride, so that the grid of its maps stays where it is; none for a picture that is no larger itself.
     """
     return stride if min(size) > stride else 0
+
+
+def with_margin(photo: Pixels, stride: int, paint: Callable[[np.ndarray, int], np.ndarray]) -> Pixels:
+    """The painting of a photograph, alike. paint: called with the photograph and its margin, which is cut off again, and how wide that is."""
+    from PIL import Image
+
+    from stylenorm.bands import size_of
+
+    beyond = margin_of(size_of(photo), stride)
+    painted = np.ascontiguousarray(paint(mirrored_beyond(np.asarray(photo), beyond), beyond)[beyond:, beyond:])
+    return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
 
 
 def mirrored_beyond(pixels: np.ndarray, margin: int) -> np.ndarray:

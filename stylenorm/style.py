@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,6 +56,10 @@ class Style(Sequence):
         if any(t.dim() != 2 for t in self.gammas + self.betas):
             raise StyleError("a style with regions has a γ and β for each position and no flat form")
         return torch.stack([torch.cat(self.gammas, 1), torch.cat(self.betas, 1)], 1)
+
+    def row(self) -> np.ndarray:
+        """`flat` in numpy, float32."""
+        return self.flat().float().cpu().numpy()
 
     @classmethod
     def from_flat(cls, flat: Tensor, channels: Sequence[int], **about) -> "Style":

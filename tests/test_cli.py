@@ -1220,9 +1220,13 @@ sys.exit(main())
     def painting(name, *words) -> list:
         return ["stylize", photo, "-o", tmp_path / name, "--style", "red-hill", "--weights", weights, *words]
 
+    (folder := tmp_path / "folder").mkdir()
+    Image.new("RGB", (40, 30), (20, 60, 160)).save(folder / "sky.png")
+    shutil.copy(photo, folder)
     half = painting("b.png", "--strength", "0.5")
     any_style = painting("c.png", "--style-image", f"{photo}:2", "--style-size", "64", "--preserve-color")
-    done = run(half, ["sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], any_style)
+    several = ["stylize", folder, "-o", tmp_path / "all", "--style", "red-hill", "--weights", weights]
+    done = run(half, ["sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], several, any_style)
     assert done.returncode == 0 and (tmp_path / "s.png").is_file(), done.stderr
     assert run(painting("a.png")).returncode == 0
     for name in ("a.png", "b.png", "c.png"):

@@ -48,14 +48,14 @@ def test_blue_is_bluer_than_red(stylizer, name):
 def test_noise_on_a_dark_frame_stays_noise(stylizer, monkeypatch):
     faint = noisy((40, 40, 40), 0.6)
     painted = values(stylizer.stylize(faint, "starry-night")).std((0, 1)).mean()
-    monkeypatch.setattr("stylenorm.engine.own_share", lambda pixels: 1.0)
+    monkeypatch.setattr("stylenorm.flat.own_share", lambda pixels: 1.0)
     assert painted < 0.5 * values(stylizer.stylize(faint, "starry-night")).std((0, 1)).mean()
 
 
 def test_ordinary_pictures_are_painted_as_ever(stylizer, monkeypatch):
     photo = noisy((90, 120, 60), 9)
     painted = values(stylizer.stylize(photo, "kiss"))
-    monkeypatch.setattr("stylenorm.engine.own_share", lambda pixels: 1.0)
+    monkeypatch.setattr("stylenorm.flat.own_share", lambda pixels: 1.0)
     assert (painted == values(stylizer.stylize(photo, "kiss"))).all()
 
 
@@ -104,7 +104,7 @@ def test_half_strength_and_regions_work_on_one_colour(stylizer, monkeypatch):
 
 
 def test_a_flat_picture_too_large_for_the_memory(monkeypatch):
-    monkeypatch.setattr("stylenorm.engine.FLAT_SIDE", 64)
+    monkeypatch.setattr("stylenorm.flat.LARGEST", 64)
     stylizer, notices = Stylizer(device="cpu", backend="torch", memory=0.005), []
     painted = stylizer.stylize(one_colour(BLUE, (300, 200)), "starry-night", notice=notices.append)
     assert painted.size == (300, 200) and not notices and np.ptp(values(painted), (0, 1)).max() <= 4
