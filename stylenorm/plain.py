@@ -20,7 +20,7 @@ import numpy as np
 from stylenorm.architecture import GeneratorConfig
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
 from stylenorm.errors import StyleError, StylenormError, WeightsError
-from stylenorm.graph import PRECISIONS, CompiledGraph, GraphBackend
+from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend
 from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
@@ -65,7 +65,7 @@ class PlainStyle:
 class PlainStylizer:
     """`stylenorm.engine.Stylizer` for named styles and any painting's, the network in OpenVINO on the CPU.
 
-    Paints the same picture. One that it cannot (of 16 bits, or larger than half of the free memory) it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
+    Paints the same picture. One that is larger than half of the free memory it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
 
     predicts: whether the style encoder will be asked for, so that it is made ready from now on.
 
@@ -177,14 +177,17 @@ class PlainStylizer:
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
         from stylenorm.flat import painted_at
-        from stylenorm.images import Picture, fit, read_picture, recolored, rewrap
+        from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
 
         check_options(strength, size=size, paint_at=paint_at)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
+        pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         side = None if strength == 0 else painted_at(paint_at, photo, self._config.norm)
         small = photo if side is None else fit(photo, side)
-        found = self._painted(small, style, strength) if self._is_plain(style, picture, small, others) else None
+        ground = small if picture.deep is None else at_size(pixels, small.size)
+        usual = isinstance(style, PlainStyle) and others.keys() <= {"notice"}
+        found = self._painted(ground, small, style, strength) if usual and self._has_room(ground) else None
         if found is None:
             full = self._full()
             wanted = full.resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
@@ -193,8 +196,8 @@ class PlainStylizer:
         if small.size != photo.size:
             from stylenorm.detail import enlarge
 
-            found = enlarge(found, small, photo)
-        return rewrap(picture, recolored(found, photo) if preserve_color else found, strip=strip)
+            found = enlarge(found, ground, pixels)
+        return rewrap(picture, recolored(found, pixels) if preserve_color else found, strip=strip)
 
     def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
@@ -205,48 +208,48 @@ class PlainStylizer:
         photo = fit(picture.rgb, tile)
         try:
             styles = [PlainStyle(*self._row(name)) for name in self._files]
-            tiles = [self._painted(photo, style, 1.0) for style in styles] if self._has_room(photo) and styles else [None]
+            tiles = [self._painted(photo, photo, style, 1.0) for style in styles] if self._has_room(photo) and styles else [None]
         except UNUSABLE as error:
             tiles, _ = [None], self._full(error)
         if None in tiles:
             return self._full().sheet(picture, tile=tile, columns=columns)
         return sheet([photo, *tiles], ["photograph", *self._files], columns)
 
-    def _painted(self, photo: Image.Image, style: PlainStyle, strength: float) -> Image.Image | None:
-        """None where something that is kept turns out to be of no use, and the files that it was made of neither."""
+    def _painted(self, pixels: Pixels, photo: Image.Image, style: PlainStyle, strength: float) -> Pixels | None:
+        """pixels: the photograph's, what comes back is alike. photo: the same in 8 bits.
+
+        None where something that is kept turns out to be of no use, and the files that it was made of neither.
+        """
         from stylenorm.flat import backend_for
         from stylenorm.predicting import STYLE_SIZE
 
         if strength == 0:
-            return photo
-        backend = backend_for(self._backend, photo, self._config.norm)
+            return pixels
+        backend = backend_for(self._backend, pixels, self._config.norm)
         try:
-            self._graph.prepare(np.uint8, steered=backend is not self._backend)
+            self._graph.prepare(np.asarray(pixels).dtype, steered=backend is not self._backend)
             own = None if strength == 1 else self._predictor(photo, STYLE_SIZE)
         except UNUSABLE as error:
             self._full(error)
             return None
 
-        def paint(row: np.ndarray) -> Image.Image:
-            return with_margin(photo, self._config.stride, lambda pixels, _: backend(pixels, replace(style, flat=row)))
+        def paint(row: np.ndarray) -> Pixels:
+            return with_margin(pixels, self._config.stride, lambda larger, _: backend(larger, replace(style, flat=row)))
 
         if own is None:
             return paint(style.flat)
-        return with_missing(photo, paint(between(own, style.flat, strength)), paint(own), strength)
+        return with_missing(pixels, paint(between(own, style.flat, strength)), paint(own), strength)
 
-    def _is_plain(self, style, picture: Picture, photo: Image.Image, others: dict) -> bool:
-        """photo: as it is painted."""
-        usual = isinstance(style, PlainStyle) and picture.deep is None and others.keys() <= {"notice"}
-        return usual and self._has_room(photo)
-
-    def _has_room(self, photo: Image.Image) -> bool:
+    def _has_room(self, pixels: Pixels) -> bool:
         """Whether it is painted at once."""
+        from stylenorm.bands import size_of
         from stylenorm.flat import never_in_strips
 
         free = math.inf if (told := free_main_memory()) is None else told
         most = free / 2 if self._memory is None else self._memory
-        needs = math.prod(photo.size) * (self._graph.bytes_per_pixel + AROUND)
-        return needs <= most or (needs <= free and never_in_strips(photo, self._config.norm))
+        backend = FLOAT32_BYTES if isinstance(pixels, np.ndarray) else self._graph.bytes_per_pixel
+        needs = math.prod(size_of(pixels)) * (backend + AROUND)
+        return needs <= most or (needs <= free and never_in_strips(pixels, self._config.norm))
 
     def _full(self, error: Exception | None = None):
         """A `Stylizer`, which tells of ``error`` with more care. Where it cannot be had, for want of torch, the error tells."""

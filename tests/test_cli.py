@@ -36,6 +36,7 @@ from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.jobs import PHOTOGRAPHS, plan, style_named, weighted, weighted_file
 from stylenorm.plots import BAND, GAP, sheet
 from stylenorm.progress import duration, watching
@@ -1223,11 +1224,15 @@ sys.exit(main())
     (folder := tmp_path / "folder").mkdir()
     Image.new("RGB", (40, 30), (20, 60, 160)).save(folder / "sky.png")
     shutil.copy(photo, folder)
+    deep = np.linspace(0, 65535, 40 * 30 * 3).astype(np.uint16).reshape(30, 40, 3)
+    for name in ("deep.png", "deep.tif"):
+        write_picture(rewrap(read_picture(deep), deep), folder / name)
     half = painting("b.png", "--strength", "0.5")
     any_style = painting("c.png", "--style-image", f"{photo}:2", "--style-size", "64", "--preserve-color")
     several = ["stylize", folder, "-o", tmp_path / "all", "--style", "red-hill", "--weights", weights]
     done = run(half, ["sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], several, any_style)
     assert done.returncode == 0 and (tmp_path / "s.png").is_file(), done.stderr
+    assert all(read_picture(tmp_path / "all" / name).deep is not None for name in ("deep.png", "deep.tif"))
     assert run(painting("a.png")).returncode == 0
     for name in ("a.png", "b.png", "c.png"):
         assert Image.open(tmp_path / name).size == Image.open(photo).size

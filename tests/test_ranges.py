@@ -66,7 +66,8 @@ def test_convolutions_are_in_8_bits():
     generator = Generator(TINY).eval()
     ranges = {name: value.numpy() for name, value in measured_ranges(generator, [example(TINY, 0)]).items()}
     whole = CompiledGraph(TINY, arrays(generator), 1, "int8", ranges)
-    for compiled, eight in ((whole.compiled, True), (whole._steered().model, False), (whole._deep().model, False)):
+    steered, deep = whole._model(np.dtype(np.uint8), steered=True), whole._model(np.dtype(np.uint16))
+    for compiled, eight in ((whole.compiled, True), (steered.model, False), (deep.model, False)):
         nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
         kinds = [about["primitiveType"].astype(str) for about in nodes if about["layerType"].astype(str) == "Convolution"]
         assert len(kinds) == len(TINY.names) + 1 and {kind.upper().endswith("I8") for kind in kinds} == {eight}, kinds
