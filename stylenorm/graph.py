@@ -33,10 +33,10 @@ class CompiledGraph:
 
     It takes uint8 pixels and gives uint8 pixels, so that scaling and reordering run in it, too, and γ and β are an
     input, so one compiled graph serves every style, blend and picture size. Pictures of 16 bits have a graph of their
-    own in float32, compiled when the first one comes.
+    own in float32, compiled when the first one comes, and so have those that are painted with given moments.
 
-    keep: where to look for the graph of another process, and to leave it for the next. Then ``weights`` and ``ranges`` may be
-    functions that read them, which are called if it is not there. If it is, a thread takes it from there, so that the
+    keep: where to look for the graphs of another process, and to leave them for the next. Then ``weights`` and ``ranges`` may be
+    functions that read them, which are called if one is not there. If the usual one is, a thread takes it from there, so that the
     caller can go on until the first picture; and if it turns out to be of no use then, the first picture may raise what
     these functions do.
     """
@@ -60,7 +60,8 @@ class CompiledGraph:
         self.settings = settings_of(half)
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
-        self._first = CompiledModel(self._graph, self.settings, keep, (__file__, architecture.__file__), [bool(self._ranges)])
+        self._keep = keep
+        self._first = self._made(np.dtype(np.uint8), False)
         self._others: dict[tuple[str, bool], CompiledModel] = {}
         self.lock = threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
@@ -101,11 +102,15 @@ class CompiledGraph:
         """For pictures of ``dtype``; all but the usual one is compiled when the first picture comes that takes it."""
         if dtype == np.uint8 and not steered:
             return self._first
-        settings = self.settings if dtype == np.uint8 else self.settings | {"INFERENCE_PRECISION_HINT": "f32"}
         with self.lock:
             if (dtype.name, steered) not in self._others:
-                self._others[dtype.name, steered] = CompiledModel(lambda: self._graph(dtype, steered), settings)
+                self._others[dtype.name, steered] = self._made(dtype, steered)
             return self._others[dtype.name, steered]
+
+    def _made(self, dtype: np.dtype, steered: bool) -> CompiledModel:
+        settings = self.settings if dtype == np.uint8 else self.settings | {"INFERENCE_PRECISION_HINT": "f32"}
+        about = bool(self._ranges), dtype.name, steered
+        return CompiledModel(lambda: self._graph(dtype, steered), settings, self._keep, (__file__, architecture.__file__), about)
 
     def _run(self, model: CompiledModel, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
         height, width = picture.shape[:2]

@@ -171,9 +171,14 @@ def painted(weights, photo, backend="openvino"):
 
 
 @needs_openvino
-def test_a_second_process_compiles_nothing_and_paints_the_same(weights, home, photo, monkeypatch):
+@pytest.mark.parametrize("kind, graphs", [("usual", 1), ("of 16 bits", 2), ("of one colour", 2)])
+def test_a_second_process_compiles_nothing_and_paints_the_same(weights, home, photo, monkeypatch, kind, graphs):
+    if kind == "of 16 bits":
+        photo = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
+    elif kind == "of one colour":
+        photo = np.full((40, 50, 3), (30, 90, 200), np.uint8)
     first = painted(weights, photo)
-    assert [file.suffix for file in home.iterdir()] == [".bin"]
+    assert [file.suffix for file in home.iterdir()] == [".bin"] * graphs
     compiles = []
     monkeypatch.setattr(graph, "openvino_graph", lambda *a: compiles.append(a))
     monkeypatch.setattr("stylenorm.plain.read_arrays", lambda file, *a: compiles.append(file) or read(file, *a))
