@@ -117,7 +117,7 @@ class OpenVINOBackend(GraphBackend):
         return (self.regional if style.has_regions else super()).steered(picture, style, given, share)
 
     def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
-        return self.regional.pooled(pictures, style, given, share)
+        return (self.regional if style.has_regions else super()).pooled(pictures, style, given, share)
 
 
 def choose_backend(name: str, generator: Generator, device: torch.device, ranges: Ranges | None = None) -> Backend:

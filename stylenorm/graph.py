@@ -61,8 +61,8 @@ class CompiledGraph:
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
         self._keep = keep
-        self._first = self._made(np.dtype(np.uint8), False)
-        self._others: dict[tuple[str, bool], CompiledModel] = {}
+        self._first = self._made(np.dtype(np.uint8))
+        self._others: dict[tuple[str, bool, bool], CompiledModel] = {}
         self.lock = threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'int8' if self._ranges else 'bfloat16' if half else 'float32'}"
@@ -85,6 +85,11 @@ class CompiledGraph:
         painted, own = self._run(model, picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(2, -1)
 
+    def pool(self, pictures: np.ndarray, style: np.ndarray, given: np.ndarray, share: float) -> np.ndarray:
+        """As `stylenorm.backends.Backend.pooled`."""
+        model = self._model(pictures.dtype, steered=True, pooled=True)
+        return model(self._padded(pictures), style, given[None], np.array([share], np.float32))[0].reshape(2, -1)
+
     @property
     def compiled(self):
         return self._first.model
@@ -93,34 +98,40 @@ class CompiledGraph:
         """Wait for, or make, what pictures of ``dtype`` take: what raises for want of weights raises here."""
         _ = self._model(np.dtype(dtype), steered).model
 
-    def _graph(self, dtype: type = np.uint8, steered: bool = False):
+    def _graph(self, dtype: type = np.uint8, steered: bool = False, pooled: bool = False):
         # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.
         ranges = self.ranges if dtype == np.uint8 and not steered else None
-        return openvino_graph(self.config, self.weights, dtype, steered, ranges)
+        return openvino_graph(self.config, self.weights, dtype, steered, ranges, pooled)
 
-    def _model(self, dtype: np.dtype, steered: bool = False) -> CompiledModel:
+    def _model(self, dtype: np.dtype, steered: bool = False, pooled: bool = False) -> CompiledModel:
         """For pictures of ``dtype``; all but the usual one is compiled when the first picture comes that takes it."""
         if dtype == np.uint8 and not steered:
             return self._first
+        kind = dtype.name, steered, pooled
         with self.lock:
-            if (dtype.name, steered) not in self._others:
-                self._others[dtype.name, steered] = self._made(dtype, steered)
-            return self._others[dtype.name, steered]
+            if kind not in self._others:
+                self._others[kind] = self._made(dtype, steered, pooled)
+            return self._others[kind]
 
-    def _made(self, dtype: np.dtype, steered: bool) -> CompiledModel:
-        settings = self.settings if dtype == np.uint8 else self.settings | {"INFERENCE_PRECISION_HINT": "f32"}
+    def _made(self, dtype: np.dtype, steered: bool = False, pooled: bool = False) -> CompiledModel:
+        wide = {} if dtype == np.uint8 and not pooled else {"INFERENCE_PRECISION_HINT": "f32"}
+        keep = None if pooled else self._keep  # what is asked for rarely would take the place of what is not
         about = bool(self._ranges), dtype.name, steered
-        return CompiledModel(lambda: self._graph(dtype, steered), settings, self._keep, (__file__, architecture.__file__), about)
+        sources = __file__, architecture.__file__
+        return CompiledModel(lambda: self._graph(dtype, steered, pooled), self.settings | wide, keep, sources, about)
 
     def _run(self, model: CompiledModel, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
         height, width = picture.shape[:2]
-        padded = picture
-        for axis, length in enumerate((height, width)):
+        out, *rest = model(self._padded(picture[None]), style, *more)
+        return [out[0, :height, :width], *rest]
+
+    def _padded(self, pictures: np.ndarray) -> np.ndarray:
+        """(N, H, W, 3) with sides that are multiples of the stride."""
+        for axis, length in enumerate(pictures.shape[1:3], 1):
             target = padded_length(length, self.config.stride)
             if target != length:
-                padded = padded.take(_reflected_index(length, target), axis)
-        out, *rest = model(np.ascontiguousarray(padded)[None], style, *more)
-        return [out[0, :height, :width], *rest]
+                pictures = pictures.take(_reflected_index(length, target), axis)
+        return np.ascontiguousarray(pictures)
 
 
 class GraphBackend:
@@ -135,6 +146,9 @@ class GraphBackend:
     def steered(self, picture: np.ndarray, style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
         return self.graph.steer(picture, style.row(), given, share)
 
+    def pooled(self, pictures: np.ndarray, style, given: np.ndarray, share: float) -> np.ndarray:
+        return self.graph.pool(pictures, style.row(), given, share)
+
 
 def _reflected_index(length: int, target: int) -> np.ndarray:
     """As `stylenorm.generator.reflected_index`."""
@@ -144,25 +158,31 @@ def _reflected_index(length: int, target: int) -> np.ndarray:
 
 
 def openvino_graph(
-    config: GeneratorConfig, weights: Weights, dtype: type = np.uint8, steered: bool = False, ranges: Ranges | None = None
+    config: GeneratorConfig,
+    weights: Weights,
+    dtype: type = np.uint8,
+    steered: bool = False,
+    ranges: Ranges | None = None,
+    pooled: bool = False,
 ):
     """`Generator.forward` in OpenVINO's operations: (1, H, W, 3) and (1, 2, T) float32 to (1, H, W, 3).
 
     dtype: of the pixels in and out, uint8 or uint16. H and W must be multiples of the generator's stride. A test
     holds it against the generator itself. steered adds the inputs and the output of `Backend.steered`: given
-    (1, 2, T) and share (1,), and own (1, 2 T, 1, 1). ranges: for convolutions in 8 bits (Jacob et al. 2018).
+    (1, 2, T) and share (1,), and own (1, 2 T, 1, 1). ranges: for convolutions in 8 bits (Jacob et al. 2018). pooled takes
+    (N, H, W, 3) and gives what `Backend.pooled` does, alone, (1, 2 T, 1, 1); it is steered as well.
     """
-    return _Graph(config, weights, steered, ranges).model(dtype)
+    return _Graph(config, weights, steered, ranges, pooled).model(dtype)
 
 
 class _Graph:
     """Goes the way of a generator's forward and writes down one operation for each step."""
 
-    def __init__(self, config: GeneratorConfig, weights: Weights, steered: bool, ranges: Ranges | None) -> None:
+    def __init__(self, config: GeneratorConfig, weights: Weights, steered: bool, ranges: Ranges | None, pooled: bool = False) -> None:
         openvino()
         import openvino.opset13 as ops
 
-        self.ops, self.config, self.steered, self.ranges = ops, config, steered, ranges
+        self.ops, self.config, self.steered, self.ranges, self.pooled = ops, config, steered, ranges, pooled
         self.weights = {k: np.ascontiguousarray(v, np.float32) for k, v in weights.items()}
         self.names = iter(config.names)
 
@@ -170,7 +190,7 @@ class _Graph:
         white = np.float32(np.iinfo(dtype).max)
 
         ops, config = self.ops, self.config
-        image = ops.parameter([1, -1, -1, 3], dtype, name="image")
+        image = ops.parameter([-1 if self.pooled else 1, -1, -1, 3], dtype, name="image")
         total = sum(config.channels)
         style = ops.parameter([1, 2, total], np.float32, name="style")
         inputs = [image, style]
@@ -199,7 +219,7 @@ class _Graph:
         results = [ops.result(ops.convert(x, "u8" if dtype == np.uint8 else "u16"))]
         if self.steered:
             own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance
-            results.append(ops.result(ops.concat(own, 1)))
+            results = [*results, ops.result(ops.concat(own, 1))][self.pooled :]
         return openvino().Model(results, inputs, "stylenorm")
 
     def columns(self, rows):
@@ -269,15 +289,16 @@ class _Graph:
             self.own.append(given)
             return self.normalized(x, name, channels)
         own = self.moments(x, channels)
-        self.own.append(own)
-        mean, var = (ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own))
+        mixed = [ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own)]
+        self.own.append(mixed if self.pooled else own)
+        mean, var = mixed
         scale = ops.power(ops.add(var, np.float32(EPSILON)), np.float32(-0.5))
         return ops.multiply(ops.subtract(x, mean), scale)
 
     def moments(self, x, channels: int):
-        """Mean and variance as (1, C, 1, 1), whichever channels share them."""
+        """Mean and variance as (1, C, 1, 1), whichever channels, and if pooled pictures, share them."""
         ops = self.ops
-        space = np.array([2, 3])
+        space = np.array([0, 2, 3] if self.pooled else [2, 3])
         groups = {"instance": channels, "layer": 1, "group": self.config.num_groups}[self.config.norm]
 
         def shared(t):  # (1, C, 1, 1) averaged over the channels of a group

@@ -288,3 +288,16 @@ def test_openvino_steered_is_torch_steered(norm, share):
         painted, found = theirs.steered(picture(*size, seed), style, given, share)
         assert distance(painted, wanted) <= 1
         np.testing.assert_allclose(found, own, rtol=2e-3, atol=2e-3)
+
+
+@needs_openvino
+@pytest.mark.parametrize("norm", ["instance", "layer", "group", "batch"])
+def test_openvino_pools_what_torch_pools(norm):
+    generator = generator_of(norm)
+    ours, theirs, style = TorchBackend(generator, CPU), OpenVINOBackend(generator, 1, "bf16"), style_of(generator)
+    frames = np.stack([picture(31, 45, seed) // (seed + 1) for seed in range(3)])  # the later the darker
+    given = np.random.default_rng(0).uniform(0.5, 1, (2, sum(generator.config.channels))).astype(np.float32)
+    theirs.regional = None  # so that it cannot be asked
+    for share in (1.0, 0.4):
+        wanted, found = (backend.pooled(frames, style, given, share) for backend in (ours, theirs))
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)  # in float32, whatever it paints in
