@@ -89,7 +89,7 @@ def write_animation(
 ) -> Image.Image:
     """Paint every frame of ``source`` into the open ``file``, and return the first of them.
 
-    begin: called with None and then with the pooled moments; gives a `stylenorm.engine.Stream`. format: "gif",
+    begin: called with None and then with the pooled moments; gives a `stylenorm.steady.Stream`. format: "gif",
     "webp" or "png". quality: of WebP. strip: without EXIF and XMP. name: of the source, for messages, by default its path.
     """
     name = name or str(source)

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylenorm.engine import SMOOTHING, Stylizer
+from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture
 from stylenorm.scoring import run_peer
+from stylenorm.steady import SMOOTHING
 
 SIZE = (320, 240)
 FRAMES = 16

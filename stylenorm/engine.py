@@ -20,7 +20,7 @@ from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_s
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
-from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError
 from stylenorm.flat import backend_for, never_in_strips, painted_at
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
@@ -30,25 +30,26 @@ from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
     AROUND,
     UNUSABLE,
+    check_frame,
     check_options,
     checked_style_size,
     margin_of,
     mirrored_beyond,
     predictor_of,
+    too_large,
     with_margin,
     with_missing,
 )
 from stylenorm.plots import sheet
 from stylenorm.predicting import MOST, STYLE_SIZE, Predictor, small_array
 from stylenorm.refining import refined
-from stylenorm.steady import Pool, Steady
+from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
 from stylenorm.spill import free_disk, spill_folder
 from stylenorm.style import Style, blend, interpolate
 from stylenorm.style import regions as blend_regions
 from stylenorm.tiling import disk_needed, paint_strips
 
 REFINE_SIZES = 64, 512  # px, smallest and largest side of the photographs' middles that a style is refined on
-SMOOTHING = 0.8  # of films, the share of the past
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
 
 ONE = str, bytes, os.PathLike, Image.Image, np.ndarray, Picture  # what a single picture may be given as
@@ -221,10 +222,17 @@ class Stylizer:
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
         check_options(strength, size=size)
-        if not 0 <= smoothing < 1:
-            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {smoothing}")
         steady = Steady(smoothing, self._network.generator.config.stride, fixed)
-        return Stream(self, self.resolve(style), strength, preserve_color, size, steady)
+        wanted = self.resolve(style)
+
+        def check(frame: Image.Image) -> None:
+            check_frame(frame.size, self._memory_needed(frame), free_memory(self._device))
+            self._check_regions(wanted, frame)
+
+        def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
+            return self._frame(frame, wanted, strength, memory)
+
+        return Stream(paint, self._pooled, check, steady, preserve_color, size)
 
     def region_style(self, regions: Sequence[tuple[object, object]], size: tuple[int, int]) -> Style:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.
@@ -368,11 +376,6 @@ class Stylizer:
         slow = regions or isinstance(photo, np.ndarray)
         return math.prod(size_of(photo)) * ((FLOAT32_BYTES if slow else self._backend.bytes_per_pixel) + AROUND)
 
-    def _check_frame(self, photo: Image.Image) -> None:
-        free, need = free_memory(self._device), self._memory_needed(photo)
-        if free is not None and need > free:
-            raise _too_large(photo.size, "a frame", need, free, "memory")
-
     def _way(self, photo: Pixels, name: str, notice: Callable[[str], None] | None, style: Style, strength: float) -> Paint:
         """How to paint: at once where the memory is there for it, else in strips. Raises `ImageError` where nothing helps."""
         free = free_memory(self._device)
@@ -387,10 +390,10 @@ class Stylizer:
             return self._whole
         least = pixels * IN_STRIPS * (2 if deep else 1) + maps
         if self._device.type == "cpu" and free is not None and least > free:
-            raise _too_large(size, name, least, free, "memory")
+            raise too_large(size, name, least, free, "memory")
         folder, disk = spill_folder(), disk_needed(self._network.generator, size)
         if disk > (room := free_disk(folder)):
-            raise _too_large(size, name, disk, room, f"disk in {folder}", "set TMPDIR to a folder with more room, or ")
+            raise too_large(size, name, disk, room, f"disk in {folder}", "set TMPDIR to a folder with more room, or ")
         if notice:
             notice(
                 f"{name}: {pixels / 1e6:.0f} megapixels would take {need / 1e9:.1f} GB of memory at once, more than the "
@@ -432,51 +435,6 @@ class Stylizer:
                     vgg = VGGFeatures.from_file(vgg_file(self._file))
                     self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
             return self._vgg
-
-
-def _too_large(size: tuple[int, int], name: str, need: float, free: float, what: str, advice: str = "") -> ImageError:
-    side = int(max(size) * (free / need) ** 0.5 * 0.9)
-    return ImageError(
-        f"{name} has {math.prod(size) / 1e6:.0f} megapixels and would take {need / 1e9:.2g} GB of {what}, "
-        f"{free / 1e9:.2g} GB are free; {advice}give a size of {side} px or less"
-    )
-
-
-class Stream:
-    """`Stylizer.stream`: called with one frame after another, each a PIL image, an array or a path; gives their paintings, "RGB"."""
-
-    def __init__(self, stylizer: Stylizer, style: Style, strength: float, preserve_color: bool, size, steady: Steady) -> None:
-        self._stylizer, self._style, self._strength, self._preserve_color, self._size = stylizer, style, strength, preserve_color, size
-        self.steady = steady
-        self._pool = Pool(stylizer._pooled)
-        self.size: tuple[int, int] | None = None  # (width, height) of the last painting
-
-    def __call__(self, frame) -> Image.Image:
-        frame = self._sized(frame)
-        self.steady.begin(np.array(frame))
-        painted = self._colored(frame, self._stylizer._frame(frame, self._style, self._strength, self.steady))
-        return Image.fromarray(self.steady.end(np.asarray(painted)))
-
-    def survey(self, frame) -> Image.Image:
-        """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
-        self._pool.begin()
-        return self._colored(frame := self._sized(frame), self._stylizer._frame(frame, self._style, self._strength, self._pool))
-
-    def pooled(self) -> dict[str, np.ndarray]:
-        """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
-        return self._pool.pooled()
-
-    def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
-        return recolored(painted, frame) if self._preserve_color else painted
-
-    def _sized(self, frame) -> Image.Image:
-        frame = frame if isinstance(frame, Image.Image) and frame.mode == "RGB" else _rgb(frame)
-        frame = frame if self._size is None else fit(frame, self._size)
-        if self.size != frame.size:
-            self._stylizer._check_frame(frame)
-            self._stylizer._check_regions(self._style, frame)
-            self.size = frame.size
-        return frame
 
 
 def _changed(file: Path) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 
 from stylenorm.architecture import GeneratorConfig
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
-from stylenorm.errors import StyleError, StylenormError, WeightsError
+from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend
 from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
@@ -352,6 +352,20 @@ def check_options(strength: float, **sides: int | None) -> None:
     for what, side in sides.items():
         if side is not None and not 16 <= side <= 30000:
             raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
+
+
+def check_frame(size: tuple[int, int], need: float, free: float | None) -> None:
+    """Refuse a frame for which there is no memory: films are not painted in strips."""
+    if free is not None and need > free:
+        raise too_large(size, "a frame", need, free, "memory")
+
+
+def too_large(size: tuple[int, int], name: str, need: float, free: float, what: str, advice: str = "") -> ImageError:
+    side = int(max(size) * (free / need) ** 0.5 * 0.9)
+    return ImageError(
+        f"{name} has {math.prod(size) / 1e6:.0f} megapixels and would take {need / 1e9:.2g} GB of {what}, "
+        f"{free / 1e9:.2g} GB are free; {advice}give a size of {side} px or less"
+    )
 
 
 def margin_of(size: tuple[int, int], stride: int) -> int:

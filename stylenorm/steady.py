@@ -9,18 +9,25 @@ Painted one by one, two frames that hardly differ come out differently, for thre
   motion for all of it. This matters most by far in a pan: see BENCHMARKS.md;
 - noise. So the last painting, moved along, is blended in wherever the frame shows what it showed before.
 
-Nothing is kept on the network: several streams may be painted at once, each with a `Steady` of its own.
+Nothing is kept on the network: several streams may be painted at once, each with a `Steady` of its own. What paints is
+handed in; no torch is imported here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from stylenorm.style import Style
+from stylenorm.errors import StyleError
+from stylenorm.images import fit, read_picture, recolored
 
+if TYPE_CHECKING:  # which would import torch
+    from stylenorm.style import Style
+
+SMOOTHING = 0.8  # the share of the past, unless the caller says otherwise
 THUMBNAIL = 32  # px, side of what scene cuts are told by
 CUT = 18.0  # levels of 255 by which thumbnails differ on average after a cut, and
 CUT_RATIO = 3.0  # how many times the usual change that is
@@ -64,7 +71,7 @@ class Pool:
         return painted
 
     def settle(self, style: Style) -> Style:
-        self._add("style", style.flat().double().cpu().numpy())
+        self._add("style", style.row().astype(np.float64))
         return style
 
     def pooled(self) -> dict[str, np.ndarray]:
@@ -98,7 +105,7 @@ def _mean(styles: list[Style]) -> Style:
     last = styles[-1]
     if last.has_regions or all(style is last for style in styles):
         return last
-    return Style.from_flat(sum(style.flat() for style in styles) / len(styles), last.channels, name=last.name, network=last.network)
+    return last.with_row(sum(style.row() for style in styles) / np.float32(len(styles)))
 
 
 class Steady:
@@ -111,6 +118,8 @@ class Steady:
     """
 
     def __init__(self, smoothing: float, stride: int, fixed: Mapping[str, np.ndarray] | None = None) -> None:
+        if not 0 <= smoothing < 1:
+            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {smoothing}")
         self.smoothing, self.stride, self.fixed = smoothing, stride, fixed
         self.cuts = 0
         self._forget()
@@ -167,13 +176,13 @@ class Steady:
 
     def settle(self, style: Style) -> Style:
         """A style that is predicted from each frame, smoothed like the moments."""
-        flat = style.flat().float().cpu().numpy()
+        row = style.row()
         if self.fixed:
-            flat = self.fixed["style"]
+            row = self.fixed["style"]
         elif self.smoothing:
-            before = self._kept.get("style", flat)
-            flat = self._kept["style"] = before + np.float32(self._share("style")) * (flat - before)
-        return Style.from_flat(_tensor(flat), style.channels, name=style.name, network=style.network)
+            before = self._kept.get("style", row)
+            row = self._kept["style"] = before + np.float32(self._share("style")) * (row - before)
+        return style.with_row(row)
 
     def end(self, painted: np.ndarray) -> np.ndarray:
         """The frame's painting (H, W, 3) uint8, with the last one blended in where the frame shows the same."""
@@ -208,6 +217,53 @@ class Steady:
             source[here][better] = self._painted[there][better]
         alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)[..., None]
         result += self.smoothing * alike * (source - result)
+
+
+class Stream:
+    """Called with one frame after another, each a PIL image, an array or a path; gives their paintings, "RGB".
+
+    paint: paints a frame by a `Steady` or a `Pool`, whose ``run`` and ``settle`` it calls. together: what a `Pool` takes. check: called with
+    the first frame, and with each that is of another size than the one before. size: longer side of the paintings in px, else the frame's.
+    """
+
+    def __init__(
+        self,
+        paint: Callable[[Image.Image, Steady | Pool], Image.Image],
+        together: Callable,
+        check: Callable[[Image.Image], None],
+        steady: Steady,
+        preserve_color: bool = False,
+        size: int | None = None,
+    ) -> None:
+        self._paint, self._check, self._preserve_color, self._size = paint, check, preserve_color, size
+        self.steady = steady
+        self._pool = Pool(together)
+        self.size: tuple[int, int] | None = None  # (width, height) of the last painting
+
+    def __call__(self, frame) -> Image.Image:
+        frame = self._sized(frame)
+        self.steady.begin(np.array(frame))
+        return Image.fromarray(self.steady.end(np.asarray(self._colored(frame, self._paint(frame, self.steady)))))
+
+    def survey(self, frame) -> Image.Image:
+        """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
+        self._pool.begin()
+        return self._colored(frame := self._sized(frame), self._paint(frame, self._pool))
+
+    def pooled(self) -> dict[str, np.ndarray]:
+        """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
+        return self._pool.pooled()
+
+    def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
+        return recolored(painted, frame) if self._preserve_color else painted
+
+    def _sized(self, frame) -> Image.Image:
+        frame = frame if isinstance(frame, Image.Image) and frame.mode == "RGB" else read_picture(frame).rgb
+        frame = frame if self._size is None else fit(frame, self._size)
+        if self.size != frame.size:
+            self._check(frame)
+            self.size = frame.size
+        return frame
 
 
 def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:
@@ -258,9 +314,3 @@ def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     red, green, blue = difference.split()
     largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     return np.asarray(largest.filter(ImageFilter.BoxBlur(3)), np.float32)
-
-
-def _tensor(array: np.ndarray):
-    import torch
-
-    return torch.from_numpy(array)

@@ -61,6 +61,10 @@ class Style(Sequence):
         """`flat` in numpy, float32."""
         return self.flat().float().cpu().numpy()
 
+    def with_row(self, row: np.ndarray) -> "Style":
+        """The same with other γ and β, by what `row` gives."""
+        return Style.from_flat(torch.tensor(row), self.channels, name=self.name, provenance=self.provenance, network=self.network)
+
     @classmethod
     def from_flat(cls, flat: Tensor, channels: Sequence[int], **about) -> "Style":
         """The opposite of `flat`: (N, 2, T), T the sum of ``channels``."""

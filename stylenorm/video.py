@@ -52,7 +52,7 @@ def paint_video(
 ) -> Report:
     """Paint what is missing, and join it all to ``target`` unless ``stop`` was set before the end.
 
-    stream: a fresh `stylenorm.engine.Stream`. manifest: open, in `parts_folder`, begun with this film's settings.
+    stream: a fresh `stylenorm.steady.Stream`. manifest: open, in `parts_folder`, begun with this film's settings.
     tell: called with the number of frames that are painted, after each. length: frames of a part.
     """
     length = length or PART
