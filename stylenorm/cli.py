@@ -222,8 +222,8 @@ def stylize(
         from stylenorm.plain import plain_stylizer
 
         with_torch = partial(stylizer_of, weights, device, backend, memory)
-        plain = not refine and not any(map(is_moving, jobs))
-        stylizer = (plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1) if plain else None) or with_torch()
+        plain = None if refine else plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1)
+        stylizer = plain or with_torch()
         paintings = [(painting_of(path), w) for path, w in kept]
         predicted = [(painting, stylizer.style_from(painting, size=style_size), w) for painting, w in paintings]
         if refine:

@@ -21,7 +21,7 @@ from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.flat import backend_for, never_in_strips, painted_at
+from stylenorm.flat import backend_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
@@ -232,7 +232,8 @@ class Stylizer:
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
             return self._frame(frame, wanted, strength, memory)
 
-        return Stream(paint, self._pooled, check, steady, preserve_color, size)
+        norm = self._network.generator.config.norm
+        return Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size)
 
     def region_style(self, regions: Sequence[tuple[object, object]], size: tuple[int, int]) -> Style:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.
@@ -325,11 +326,6 @@ class Stylizer:
         """A film's frame is painted at once: its moments are taken and given in the backend."""
         run = partial(steady.run, self._backend_for(photo))
         return self._painted(photo, photo, style, strength, partial(self._whole, run=run), steady.settle)
-
-    def _pooled(self, frames: np.ndarray, style: Style) -> np.ndarray:
-        """The moments (2, T) of frames (N, H, W, 3) together, see `Backend.pooled`."""
-        backend = self._backend_for(Image.fromarray(frames.reshape(-1, *frames.shape[2:])))
-        return backend.pooled(frames, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
 
     def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
         run = run or self._backend_for(photo)

@@ -59,6 +59,12 @@ def backend_for(backend: Backend, photo: Pixels, norm: str) -> Backend:
     return backend if has_colours(photo, norm) else FlatBackend(backend, own_share(photo), ordinary_photos)
 
 
+def pooled(backend: Backend, frames: np.ndarray, style: Style, norm: str) -> np.ndarray:
+    """The moments (2, T) of frames (N, H, W, 3) together, see `Backend.pooled`."""
+    backend = backend_for(backend, Image.fromarray(frames.reshape(-1, *frames.shape[2:])), norm)
+    return backend.pooled(frames, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)
+
+
 @lru_cache(1)
 def ordinary_photos() -> np.ndarray:
     """The photographs that come with the package, as one picture."""

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stylenorm.bands import Pixels
     from stylenorm.images import Picture
     from stylenorm.predicting import Predictor
+    from stylenorm.steady import Pool, Steady
 
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
@@ -60,6 +61,9 @@ class PlainStyle:
 
     def row(self) -> np.ndarray:
         return self.flat
+
+    def with_row(self, row: np.ndarray) -> PlainStyle:
+        return replace(self, flat=row)
 
 
 class PlainStylizer:
@@ -189,15 +193,40 @@ class PlainStylizer:
         usual = isinstance(style, PlainStyle) and others.keys() <= {"notice"}
         found = self._painted(ground, small, style, strength) if usual and self._has_room(ground) else None
         if found is None:
-            full = self._full()
-            wanted = full.resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at}
-            return full.stylize(picture, wanted, **options, **others)
+            return self._full().stylize(picture, self._style_for_full(style), **options, **others)
         if small.size != photo.size:
             from stylenorm.detail import enlarge
 
             found = enlarge(found, ground, pixels)
         return rewrap(picture, recolored(found, pixels) if preserve_color else found, strip=strip)
+
+    def stream(
+        self, style, strength: float = 1.0, preserve_color: bool = False, size: int | None = None, smoothing: float | None = None, fixed=None
+    ):
+        """As `Stylizer.stream`."""
+        from stylenorm.flat import pooled
+        from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
+
+        check_options(strength, size=size)
+        smoothing = SMOOTHING if smoothing is None else smoothing
+        steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle)
+        try:
+            if usual:
+                self._prepare_for_films(0 < strength < 1)
+        except UNUSABLE as error:
+            self._full(error)
+            usual = False
+        if not usual:
+            return self._full().stream(self._style_for_full(style), strength, preserve_color, size, smoothing, fixed)
+
+        def check(frame: Image.Image) -> None:
+            check_frame(frame.size, self._memory_needed(frame), free_main_memory())
+
+        def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
+            return self._painted(frame, frame, style, strength, memory)
+
+        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size)
 
     def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
@@ -215,8 +244,10 @@ class PlainStylizer:
             return self._full().sheet(picture, tile=tile, columns=columns)
         return sheet([photo, *tiles], ["photograph", *self._files], columns)
 
-    def _painted(self, pixels: Pixels, photo: Image.Image, style: PlainStyle, strength: float) -> Pixels | None:
-        """pixels: the photograph's, what comes back is alike. photo: the same in 8 bits.
+    def _painted(
+        self, pixels: Pixels, photo: Image.Image, style: PlainStyle, strength: float, memory: Steady | Pool | None = None
+    ) -> Pixels | None:
+        """pixels: the photograph's, what comes back is alike. photo: the same in 8 bits. memory: of the film that it is a frame of.
 
         None where something that is kept turns out to be of no use, and the files that it was made of neither.
         """
@@ -228,28 +259,43 @@ class PlainStylizer:
         backend = backend_for(self._backend, pixels, self._config.norm)
         try:
             self._graph.prepare(np.asarray(pixels).dtype, steered=backend is not self._backend)
-            own = None if strength == 1 else self._predictor(photo, STYLE_SIZE)
+            own = None if strength == 1 else PlainStyle("photograph", self._predictor(photo, STYLE_SIZE))
         except UNUSABLE as error:
             self._full(error)
             return None
+        run = partial(memory.run, backend) if memory else backend
 
-        def paint(row: np.ndarray) -> Pixels:
-            return with_margin(pixels, self._config.stride, lambda larger, _: backend(larger, replace(style, flat=row)))
+        def paint(style: PlainStyle) -> Pixels:
+            return with_margin(pixels, self._config.stride, lambda larger, _: run(larger, style))
 
         if own is None:
-            return paint(style.flat)
-        return with_missing(pixels, paint(between(own, style.flat, strength)), paint(own), strength)
+            return paint(style)
+        own = memory.settle(own) if memory else own
+        return with_missing(pixels, paint(style.with_row(between(own.flat, style.flat, strength))), paint(own), strength)
+
+    def _prepare_for_films(self, predicts: bool) -> None:
+        """Wait for all that frames can take: what is of no use is to be known before the first, for nobody can go on in the middle."""
+        from PIL import Image
+
+        for steered in (False, True):
+            self._graph.prepare(np.uint8, steered)
+        if predicts:
+            self._predictor(Image.new("RGB", (32, 32)), 32)
 
     def _has_room(self, pixels: Pixels) -> bool:
         """Whether it is painted at once."""
-        from stylenorm.bands import size_of
         from stylenorm.flat import never_in_strips
 
         free = math.inf if (told := free_main_memory()) is None else told
         most = free / 2 if self._memory is None else self._memory
-        backend = FLOAT32_BYTES if isinstance(pixels, np.ndarray) else self._graph.bytes_per_pixel
-        needs = math.prod(size_of(pixels)) * (backend + AROUND)
+        needs = self._memory_needed(pixels)
         return needs <= most or (needs <= free and never_in_strips(pixels, self._config.norm))
+
+    def _memory_needed(self, pixels: Pixels) -> int:
+        from stylenorm.bands import size_of
+
+        backend = FLOAT32_BYTES if isinstance(pixels, np.ndarray) else self._graph.bytes_per_pixel
+        return math.prod(size_of(pixels)) * (backend + AROUND)
 
     def _full(self, error: Exception | None = None):
         """A `Stylizer`, which tells of ``error`` with more care. Where it cannot be had, for want of torch, the error tells."""
@@ -260,6 +306,10 @@ class PlainStylizer:
                 raise error from None
             raise
         return self._made
+
+    def _style_for_full(self, style):
+        """What a `Stylizer` takes for what `resolve` or `style_from` gave."""
+        return self._full().resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
 
     def _for_full(self, parts: Sequence[tuple[object, float]]) -> list[tuple[object, float]]:
         """``parts`` with what a `Stylizer` takes for the styles of paintings."""

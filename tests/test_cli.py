@@ -1227,11 +1227,15 @@ sys.exit(main())
     deep = np.linspace(0, 65535, 40 * 30 * 3).astype(np.uint16).reshape(30, 40, 3)
     for name in ("deep.png", "deep.tif"):
         write_picture(rewrap(read_picture(deep), deep), folder / name)
+    frames = [Image.open(photo).convert("RGB").rotate(angle) for angle in (0, 2, 4)]
+    for name in ("moving.gif", "moving.webp", "moving.png"):
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:], duration=80)
     half = painting("b.png", "--strength", "0.5")
     any_style = painting("c.png", "--style-image", f"{photo}:2", "--style-size", "64", "--preserve-color")
     several = ["stylize", folder, "-o", tmp_path / "all", "--style", "red-hill", "--weights", weights]
     done = run(half, ["sheet", photo, "-o", tmp_path / "s.png", "--weights", weights], several, any_style)
     assert done.returncode == 0 and (tmp_path / "s.png").is_file(), done.stderr
+    assert all(Image.open(tmp_path / "all" / f"moving.{suffix}").n_frames == 3 for suffix in ("gif", "webp", "png"))
     assert all(read_picture(tmp_path / "all" / name).deep is not None for name in ("deep.png", "deep.tif"))
     assert run(painting("a.png")).returncode == 0
     for name in ("a.png", "b.png", "c.png"):

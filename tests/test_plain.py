@@ -134,6 +134,43 @@ def test_in_sixteen_bits_a_picture_takes_more_memory(weights, monkeypatch):
     assert same(ours.stylize(deep, style), full().stylize(deep, "red-hill")) and full.count == 2
 
 
+@pytest.mark.parametrize("size", [(120, 100), (60, 44)])  # the small ones are painted by moments of their own
+@pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"strength": 0, "size": 40}, {"size": 110, "smoothing": 0}])
+@pytest.mark.parametrize("kind", ["pan", "fade to black"])
+def test_it_paints_a_film_as_the_stylizer_does(weights, tmp_path, monkeypatch, size, options, kind):
+    """Whose frames are pooled together where they are not alike, as in a fade, and are of one colour in black."""
+    for module in ("predicting", "engine"):
+        monkeypatch.setattr(f"stylenorm.{module}.STYLE_SIZE", 64)
+    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+    photo = Image.open(make_photo(tmp_path / "photo.png", (size[0] + 20, size[1])))
+    frames = [photo.crop((4 * k, 0, 4 * k + size[0], size[1])) for k in range(5)]
+    if kind != "pan":
+        frames = [frame.point(lambda v, k=k: int(v * (4 - k) / 4)) for k, frame in enumerate(frames)]
+    films = []
+    for stylizer, style in ((ours, ours.resolve([("red-hill", 2.0), ("blue-tree", 1.0)])), (theirs, {"red-hill": 2, "blue-tree": 1})):
+        survey, loose = (stylizer.stream(style, **options) for _ in range(2))
+        first = [survey.survey(frame) for frame in frames]
+        fixed = stylizer.stream(style, fixed=survey.pooled(), **options)
+        films.append([np.asarray(p) for p in first + [loose(frame) for frame in frames] + [fixed(frame) for frame in frames]])
+    assert not full.count and all(np.array_equal(a, b) for a, b in zip(*films, strict=True))
+
+
+def test_a_frame_that_is_too_large_is_told_alike(weights, photo, monkeypatch):
+    (ours, _), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+    monkeypatch.setattr(plain, "free_main_memory", lambda: 1000)
+    monkeypatch.setattr("stylenorm.device.free_main_memory", lambda: 1000)
+    for stream in (ours.stream(ours.resolve([("red-hill", 1.0)])), theirs.stream("red-hill")):
+        with pytest.raises(ImageError, match="a frame has 0 megapixels .* give a size of"):
+            stream(photo)
+
+
+def test_where_nothing_is_of_use_for_a_film_the_stylizer_paints_it(weights, photo, monkeypatch):
+    ours, full = plain_of(weights)
+    monkeypatch.setattr(ours._graph, "prepare", lambda *_, **__: {}["stem.conv.weight"])
+    painted = ours.stream(ours.resolve([("red-hill", 1.0)]), size=50)(photo)
+    assert full.count == 1 and np.array_equal(painted, full().stream("red-hill", size=50)(photo))
+
+
 def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo, tmp_path):
     painting, theirs = make_photo(tmp_path / "my-painting.png", (90, 70), seed=3), Stylizer(weights, device="cpu")
     for size in (None, 64):
@@ -266,6 +303,13 @@ def test_where_memory_is_short_the_stylizer_paints_in_strips(weights, photo, mon
         painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), notice=told.append)
         assert full.count == 1 and painted.size == (60, 44)
     assert "strips" in told[0]
+
+
+def test_a_wrong_smoothing_is_told(weights):
+    ours, _ = plain_of(weights)
+    for options in ({"smoothing": 1.0}, {"strength": 2.0}, {"size": 3}):
+        with pytest.raises(StyleError):
+            ours.stream(ours.resolve([("red-hill", 1.0)]), **options)
 
 
 @pytest.mark.parametrize("options", [{"strength": 1.5}, {"size": 3}, {"paint_at": 10**6}])
