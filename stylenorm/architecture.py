@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StyleError, StylenormError
 
 KINDS = ("batch", "layer", "instance", "group")
 EPSILON = 1e-5  # torch's, which float32 statistics allow with twenty orders of magnitude to spare
 
 VGG_MEAN = (0.48235, 0.45882, 0.40784)
 VGG_PLAN = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
+VGG_SEEN = VGG_PLAN[: VGG_PLAN.index(512) + 3]  # what a style encoder reads: up to conv4_3
 DARK = 1e-3  # is added before the logarithm of what an encoder reads: channels that a picture leaves dark count as equally dark
 FARTHEST = 2.0  # see `stylenorm.style.StyleEncoder`
 CLAMP = 5.0  # of a standardized statistic
@@ -75,6 +78,26 @@ class GeneratorConfig:
         if unknown:
             raise StylenormError(f"unknown generator settings: {', '.join(sorted(unknown))}")
         return cls(**values)
+
+
+def vgg_shapes() -> dict[str, tuple[int, ...]]:
+    """Weights and biases of `VGG_SEEN` by torchvision's names without ``features.``."""
+    shapes, channels, index = {}, 3, 0
+    for step in VGG_SEEN:
+        if step == "pool":
+            index += 1
+            continue
+        shapes |= {f"{index}.weight": (step, channels, 3, 3), f"{index}.bias": (step,)}
+        channels, index = step, index + 2
+    return shapes
+
+
+def shares(weights: Sequence[float]) -> list[float]:
+    """What each style of a blend counts: its weight over the sum of all. Raises `StyleError` where there is no such share."""
+    total = sum(weights)
+    if not all(0 <= weight < math.inf for weight in weights) or not 0 < total < math.inf:
+        raise StyleError("the weights of a blend must be finite, not negative, and not all zero")
+    return [weight / total for weight in weights]
 
 
 def padded_length(length: int, stride: int) -> int:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from stylenorm.architecture import DARK, VGG_MEAN, VGG_PLAN
 from stylenorm.device import cpu_bfloat16
-from stylenorm.errors import WeightsError
-from stylenorm.stored import load_tensors
+from stylenorm.stored import check_vgg, load_tensors, no_vgg
 from stylenorm.tensors import short_side_shape
 
 LAYERS = (
@@ -62,9 +61,7 @@ class VGGFeatures(nn.Module):
         vgg = cls(last)
         given = {k.removeprefix("features."): v.float() for k, v in state.items()}
         wanted = vgg.features.state_dict()
-        wrong = [k for k, v in wanted.items() if k not in given or given[k].shape != v.shape]
-        if wrong:
-            raise ValueError(f"these are not VGG-16's features: {wrong[0]} is missing or of another shape")
+        check_vgg(given, {k: v.shape for k, v in wanted.items()})
         vgg.features.load_state_dict({k: given[k] for k in wanted})
         return vgg
 
@@ -75,11 +72,8 @@ class VGGFeatures(nn.Module):
 
         try:
             return cls.from_state(load_tensors(path), last)
-        except FileNotFoundError:
-            raise WeightsError(f"{path} does not exist; give a safetensors file of VGG-16's features") from None
         except (SafetensorError, OSError, ValueError) as error:
-            told = str(error).splitlines()[0]
-            raise WeightsError(f"{path} does not hold VGG-16's features ({told}); fetch it again") from None
+            raise no_vgg(path, error) from None
 
     def forward(self, x: Tensor, layers: Sequence[str] = STYLE_LAYERS) -> dict[str, Tensor]:
         x = (x - self.mean) * 255

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stylenorm.architecture import GeneratorConfig
+from stylenorm.architecture import GeneratorConfig, shares
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend
 from stylenorm.kept import Kept, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
-from stylenorm.stored import generator_hash, intact, part, ranges_file, read_arrays, read_ranges
+from stylenorm.stored import generator_hash, intact, part, ranges_file, read_arrays, read_ranges, read_vgg
 
 # What reads pictures is imported when the first one comes: a thread takes the kept graph in the meantime.
 if TYPE_CHECKING:
@@ -157,16 +157,14 @@ class PlainStylizer:
     def resolve(self, parts: Sequence[tuple[object, float]]):
         """What `stylize` takes for (name or what `style_from` gave, weight) pairs, as `stylenorm.style.blend` has it."""
         try:
-            total = sum(weight for _, weight in parts)
-            if not 0 < total < math.inf:
-                raise ValueError(total)
-            shares = [(*self._row(style), weight / total) for style, weight in parts if weight > 0]
+            counts = shares([weight for _, weight in parts])
+            found = [(*self._row(style), count) for (style, weight), count in zip(parts, counts) if weight > 0]
         except (KeyError, ValueError, TypeError) as error:  # told by who reads it with more care
             return self._full(error).resolve(self._for_full(parts))
-        if len(shares) == 1:
-            return PlainStyle(*shares[0][:2], parts)
-        name = "+".join(f"{name or 'style'}:{share:.2g}" for name, _, share in shares)
-        return PlainStyle(name, sum(row * np.float32(share) for _, row, share in shares), parts)
+        if len(found) == 1:
+            return PlainStyle(*found[0][:2], parts)
+        name = "+".join(f"{name or 'style'}:{share:.2g}" for name, _, share in found)
+        return PlainStyle(name, sum(row * np.float32(share) for _, row, share in found), parts)
 
     def stylize(
         self,
@@ -360,7 +358,7 @@ def predictor_of(encoder, vgg: Path) -> Predictor:
     """A `stylenorm.predicting.Predictor` of an encoder and a file of VGG-16's features, with the compiled VGG-16 of an earlier process."""
     from stylenorm.predicting import Predictor
 
-    return Predictor(encoder, lambda: read_arrays(vgg), Kept(cache_folder(), ("vgg", state_of(vgg))))
+    return Predictor(encoder, lambda: read_vgg(vgg), Kept(cache_folder(), ("vgg", state_of(vgg))))
 
 
 def content_of(painting) -> bytes | None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm import architecture
-from stylenorm.architecture import CLAMP, DARK, FARTHEST, VGG_MEAN, VGG_PLAN
+from stylenorm.architecture import CLAMP, DARK, FARTHEST, VGG_MEAN, VGG_SEEN
 from stylenorm.bands import BAND
 from stylenorm.compat import openvino, openvino_core
 from stylenorm.compiled import CompiledModel, Keep, has_bfloat16, precision
@@ -113,8 +113,7 @@ def statistics_graph(vgg: Arrays):
     image = ops.parameter([1, -1, -1, 3], np.float32, name="image")
     x = ops.transpose(image, np.array([0, 3, 1, 2]))
     one, space, told, index = [1, 1], np.array([2, 3]), [], 0
-    plan = VGG_PLAN[: VGG_PLAN.index(512) + 3]
-    for step, following in zip(plan, (*plan[1:], "pool")):
+    for step, following in zip(VGG_SEEN, (*VGG_SEEN[1:], "pool")):
         if step == "pool":
             x, index = ops.max_pool(x, [2, 2], one, [0, 0], [0, 0], [2, 2]).output(0), index + 1
             continue

@@ -11,19 +11,52 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load
 
+from stylenorm.architecture import vgg_shapes
 from stylenorm.errors import WeightsError
 from stylenorm.metadata import read_metadata
+
+UNREADABLE = SafetensorError, OSError, ValueError, TypeError, KeyError  # what reading a file that is no good raises
 
 
 def read_arrays(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
     """Those whose names begin with ``prefix``; the others are not read."""
     try:
-        if not _in_utf8(path):
-            return {name: array for name, array in load(Path(path).read_bytes()).items() if name.startswith(prefix)}
-        with safe_open(str(path), "np") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        return _arrays_in(path, prefix)
+    except UNREADABLE as error:
         raise damaged(path, error) from None
+
+
+def read_vgg(path: str | Path) -> dict[str, np.ndarray]:
+    """VGG-16's features, by torchvision's names without ``features.``.
+
+    Raises what `stylenorm.perceptual.VGGFeatures.from_file` raises: torch need not be there to tell what is wrong with a file.
+    """
+    try:
+        arrays = {name.removeprefix("features."): array for name, array in _arrays_in(path).items()}
+        check_vgg(arrays, vgg_shapes())
+    except UNREADABLE as error:
+        raise no_vgg(path, error) from None
+    return arrays
+
+
+def check_vgg(found: Mapping, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise a ValueError where arrays or tensors are not of the shapes ``wanted``."""
+    wrong = [name for name, shape in wanted.items() if name not in found or tuple(found[name].shape) != tuple(shape)]
+    if wrong:
+        raise ValueError(f"these are not VGG-16's features: {wrong[0]} is missing or of another shape")
+
+
+def no_vgg(path: str | Path, error: BaseException) -> WeightsError:
+    if isinstance(error, FileNotFoundError):
+        return WeightsError(f"{path} does not exist; give a safetensors file of VGG-16's features")
+    return WeightsError(f"{path} does not hold VGG-16's features ({first_line(error)}); fetch it again")
+
+
+def _arrays_in(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
+    if not _in_utf8(path):
+        return {name: array for name, array in load(Path(path).read_bytes()).items() if name.startswith(prefix)}
+    with safe_open(str(path), "np") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
 
 
 def load_tensors(path: str | Path) -> dict:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylenorm.architecture import CLAMP, FARTHEST
+from stylenorm.architecture import CLAMP, FARTHEST, shares
 from stylenorm.errors import StyleError
 from stylenorm.generator import pad_to
 
@@ -93,12 +93,9 @@ def blend(styles: Sequence[tuple[Style, float]]) -> Style:
     styles = list(styles)
     if not styles:
         raise StyleError("a blend needs at least one style")
-    weights = [float(w) for _, w in styles]
-    total = sum(weights)
-    if not all(0 <= w < float("inf") for w in weights) or not 0 < total < float("inf"):
-        raise StyleError("the weights of a blend must be finite, not negative, and not all zero")
+    counts = shares([float(w) for _, w in styles])
     network = _check_alike([s for s, _ in styles])
-    parts = [(s, w / total) for s, w in zip((s for s, _ in styles), weights) if w > 0]
+    parts = [(s, w) for (s, given), w in zip(styles, counts) if given > 0]
     if len(parts) == 1:
         return parts[0][0]
 

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from conftest import TINY, make_photo, make_weights
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from stylenorm import images, machine, plain
+from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import load_network, save_network
 from stylenorm.engine import Stylizer
-from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.images import read_picture
+from stylenorm.perceptual import VGGFeatures
 from stylenorm.plain import PlainStyle, plain_stylizer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
@@ -322,10 +325,37 @@ def test_wrong_options_are_told_alike(weights, photo, options):
     assert str(first.value) == str(second.value)
 
 
-def test_weights_that_are_no_blend_are_told_alike(weights):
-    for weight in (0.0, 1e308):
+def without_torch():
+    raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+
+@pytest.mark.parametrize("pair", [(0.0, 0.0), (1e308, 1e308), (-1.0, 2.0), (float("nan"), 1.0)])
+def test_weights_that_are_no_blend_are_told_alike_with_and_without_torch(weights, pair):
+    for ours in (plain_of(weights)[0], plain_stylizer(weights, "cpu", "auto", None, without_torch)):
         with pytest.raises(StyleError, match="weights of a blend must be finite"):
-            plain_of(weights)[0].resolve([("red-hill", weight), ("blue-tree", weight)])
+            ours.resolve([*zip(("red-hill", "blue-tree"), pair)])
+
+
+def lacking(file, name):
+    """Writes VGG-16's features there, but for one of them."""
+    save_file({k: v for k, v in load_file(vgg_file()).items() if k != name}, file)
+
+
+def reshaped(file, name):
+    save_file({k: v[:-1].copy() if k == name else v for k, v in load_file(vgg_file()).items()}, file)
+
+
+@pytest.mark.parametrize("write, name", [(lacking, "features.0.weight"), (lacking, "features.21.bias"), (reshaped, "features.7.weight")])
+def test_vgg_with_gaps_is_told_alike_with_and_without_torch(tmp_path, photo, write, name):
+    weights = make_weights(tmp_path / "w", 5)
+    write(weights / "vgg16.safetensors", name)
+    with pytest.raises(WeightsError) as wanted:
+        VGGFeatures.from_file(weights / "vgg16.safetensors")
+    assert name.removeprefix("features.") in str(wanted.value)
+    for full in (Counted(weights), without_torch):
+        with pytest.raises(WeightsError) as told:
+            plain_stylizer(weights, "cpu", "auto", None, full).style_from(photo)
+        assert str(told.value) == str(wanted.value)
 
 
 def test_it_goes_with_the_last_that_holds_it(weights, photo):
