@@ -265,6 +265,12 @@ def _by_a_reader(stream, head: bytes, name: str) -> tuple[Image.Image | None, Ex
     return None, trouble
 
 
+def helpers(head: bytes) -> list[str]:
+    """The packages beside Pillow that may have a part in reading a file with these first 64 bytes."""
+    tiff = ["tifffile"] if head[:4] in (*TIFF, *BIG_TIFF) else []
+    return tiff + (["pillow_heif"] if _is_heic(BytesIO(head)) else [])
+
+
 def _is_heic(stream) -> bool:
     stream.seek(0)
     head = stream.read(64)

@@ -19,9 +19,10 @@ import numpy as np
 
 from stylenorm.architecture import GeneratorConfig, shares
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
+from stylenorm.compat import openvino
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend
-from stylenorm.kept import Kept, state_of
+from stylenorm.kept import Kept, release_of, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
 from stylenorm.metadata import read_metadata
 from stylenorm.stored import generator_hash, intact, part, ranges_file, read_arrays, read_ranges, read_vgg
@@ -110,7 +111,7 @@ class PlainStylizer:
         from stylenorm.predicting import STYLE_SIZE
 
         size, data = STYLE_SIZE if size is None else checked_style_size(size), content_of(painting)
-        keep, about = (None, ()) if data is None else (self._kept_styles(), (hashlib.sha256(data).hexdigest(), size))
+        keep, about = (None, ()) if data is None else (self._kept_styles(data[:64]), (hashlib.sha256(data).hexdigest(), size))
         row = keep and keep.read(about)
         if row:
             return PlainStyle(Path(printable(name_of(painting))).stem, np.frombuffer(row, np.float32).reshape(1, 2, -1))
@@ -125,8 +126,8 @@ class PlainStylizer:
             keep.write(about, flat.tobytes())
         return PlainStyle(Path(picture.name).stem, flat)
 
-    def _kept_styles(self) -> Kept:
-        """Where the styles of files are kept, whatever they depend on beside the file and the size."""
+    def _kept_styles(self, head: bytes) -> Kept:
+        """Where the styles of files are kept, whatever they depend on beside the file, which begins with ``head``, and the size."""
         import PIL
 
         from stylenorm import architecture, bands, colour, decode, depth, exif, modes, predicting, profiles, resources, tensors, tiffs
@@ -135,7 +136,8 @@ class PlainStylizer:
         modules = architecture, predicting, *pixels
         code = [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() for module in modules]
         network = [self._digest, self._values.get("checksum"), state_of(self._file), state_of(vgg_file(self._file))]
-        return Kept(cache_folder() / "styles", [*network, PIL.__version__, predicting.in_half(), *code], ROWS)
+        versions = [PIL.__version__, openvino().__version__, *map(release_of, decode.helpers(head))]
+        return Kept(cache_folder() / "styles", [*network, *versions, predicting.in_half(), *code], ROWS)
 
     @cached_property
     def _predictor(self) -> Predictor:

@@ -18,7 +18,7 @@ from stylenorm.catalog import cache_folder
 from stylenorm.compat import openvino
 from stylenorm.compiled import CompiledModel
 from stylenorm.engine import Stylizer
-from stylenorm.kept import Kept, state_of
+from stylenorm.kept import Kept, release_of, state_of
 from stylenorm.plain import plain_stylizer
 
 ONE, TWO = ("one", 1), ("two", 2)
@@ -85,6 +85,27 @@ def test_the_state_of_a_file(tmp_path):
     before = state_of(file)
     os.utime(file, ns=(0, 12345))
     assert state_of(file) == (1, 12345) != before
+
+
+def test_the_release_of_a_package_that_is_not_imported_for_it(tmp_path, monkeypatch):
+    (tmp_path / "brush_reader").mkdir()
+    file, old, new = tmp_path / "brush_reader" / "__init__.py", *(tmp_path / f"brush_reader-{n}.dist-info" for n in (1, 2))
+    file.write_text("raise RuntimeError")
+    old.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    releases = [release_of("brush_reader"), release_of("brush_reader")]
+    old.rename(new)  # an update that leaves a file's time as it is, as some installers do
+    releases.append(release_of("brush_reader"))
+    os.utime(file, ns=(0, 12345))  # one whose version nobody has written down
+    releases.append(release_of("brush_reader"))
+    assert releases[0] == releases[1] and len(set(map(repr, releases))) == 3
+    assert release_of("no_such_package") is None
+
+
+def test_the_releases_of_what_is_installed_have_their_versions():
+    import tifffile
+
+    assert tifffile.__version__ in str(release_of("tifffile"))
 
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from stylenorm import images, machine, plain
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import load_network, save_network
+from stylenorm.compat import openvino
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.images import read_picture
@@ -226,9 +227,28 @@ def test_a_painting_that_changes_while_it_is_read_is_not_kept_under_what_it_was(
 def test_a_style_that_is_kept_depends_on_all_the_code_that_reads_a_painting(weights, tmp_path, monkeypatch, name):
     (ours, _), other = plain_of(weights), tmp_path / "other.py"
     other.write_text("another version")
-    before = ours._kept_styles().what
+    before = ours._kept_styles(b"").what
     monkeypatch.setattr(importlib.import_module(f"stylenorm.{name}"), "__file__", str(other))
-    assert ours._kept_styles().what != before
+    assert ours._kept_styles(b"").what != before
+
+
+HEIC_HEAD = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_a_style_that_is_kept_depends_on_the_version_of_openvino(weights, monkeypatch):
+    ours, _ = plain_of(weights)
+    before = ours._kept_styles(b"").what
+    monkeypatch.setattr(openvino(), "__version__", "2199.1")
+    assert ours._kept_styles(b"").what != before
+
+
+@pytest.mark.parametrize("package, head", [("tifffile", b"II*\0"), ("tifffile", b"MM\0+"), ("pillow_heif", HEIC_HEAD)])
+def test_a_style_that_is_kept_depends_on_the_version_of_the_package_that_has_a_part_in_reading(weights, monkeypatch, package, head):
+    (ours, _), real = plain_of(weights), plain.release_of
+    before, usual = ours._kept_styles(head).what, ours._kept_styles(b"\xff\xd8\xff\xe0").what
+    monkeypatch.setattr(plain, "release_of", lambda name: "another" if name == package else real(name))
+    assert ours._kept_styles(head).what != before
+    assert ours._kept_styles(b"\xff\xd8\xff\xe0").what == usual, "a JPEG is not read anew for that"
 
 
 def test_a_file_as_large_as_a_film_is_not_read_to_know_it_again(weights, tmp_path, monkeypatch):
