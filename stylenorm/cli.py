@@ -201,7 +201,7 @@ def stylize(
     Of an animated GIF, WebP or PNG every frame is painted if one of these is
     written, else the first one.
     """
-    jobs = plan(photos, output, format, kept := [weighted_file(v, pipes=True) for v in style_image or ()])
+    jobs = plan(photos, output, format, kept := [weighted_file(v) for v in style_image or ()])
     names = weighted_names(style or (), weights)
     need_a_style(names + kept, weights)
     if not sum(w for _, w in names + kept) > 0:

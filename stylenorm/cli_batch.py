@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,12 +51,21 @@ app = verbs()
 
 @dataclass(frozen=True)
 class Wanted:
-    """A style as it was given: named ones with their weights, or a painting. folder: what to call it."""
+    """A style as it was given: named ones with their weights, or a painting. folder: what to call it.
+
+    data: what has come of the painting through a pipe, which gives it once.
+    """
 
     label: str
     folder: str
     names: tuple[tuple[str, float], ...] = ()
     painting: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def content(self) -> bytes:
+        """The painting's bytes."""
+        return self.painting.read_bytes() if self.data is None else self.data
 
 
 @app.command(
@@ -225,7 +234,7 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
             wanted.append(Wanted(*("+".join(f"{n}{c}{w:.3g}" for n, w in shares) for c in ":-"), shares))
     for text in paintings:
         path, _ = weighted_file(text)
-        wanted.append(Wanted(path.name, path.stem, painting=path))
+        wanted.append(piped(path) if path.is_fifo() else Wanted(path.name, path.stem, painting=path))
     need_a_style(wanted, weights)
     folders = [folded(w.folder) for w in wanted]
     for w in wanted:
@@ -234,13 +243,20 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
     return wanted
 
 
+def piped(path: Path) -> Wanted:
+    """A painting from a pipe. It is called after what it holds: a shell numbers its pipes, and numbers them anew the next time."""
+    data = path.read_bytes()
+    name = f"painting-{hash_of(data)[:8]}"
+    return Wanted(name, name, painting=path, data=data)
+
+
 def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int | None, options: dict) -> dict:
     """What sets the pixels of the results, told by content: two equal settings give equal paintings."""
     files = {entry.name: entry.file for entry in style_entries(weights)}
     styles = []
     for w in wanted:
-        parts = [{"name": n, "weight": x, "sha256": hash_of(files[n])} for n, x in w.names]
-        image = {"painting": hash_of(w.painting), "size": style_size} if w.painting else None
+        parts = [{"name": n, "weight": x, "sha256": hash_of(files[n].read_bytes())} for n, x in w.names]
+        image = {"painting": hash_of(w.content), "size": style_size} if w.painting else None
         styles.append({"label": w.label, "folder": folder_of(w, wanted), "parts": parts, "image": image})
     digest = read_metadata(network_file(weights), "network").get("hash")
     return json.loads(json.dumps(options | {"network": digest, "style": styles}))
@@ -250,8 +266,8 @@ def folder_of(w: Wanted, wanted: Sequence[Wanted]) -> str:
     return w.folder if len(wanted) > 1 else ""
 
 
-def hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def hash_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def check_settings(manifest: Manifest, settings: dict, output: Path | UrlFolder, overwrite: bool) -> None:
@@ -360,7 +376,13 @@ def styles_of(stylizer, asked: Batch, looks) -> dict:
 
 
 def resolved(stylizer, w: Wanted, style_size: int | None):
-    return stylizer.style_from(w.painting, size=style_size) if w.painting else stylizer.resolve(list(w.names))
+    if not w.painting:
+        return stylizer.resolve(list(w.names))
+    if w.data is None:
+        return stylizer.style_from(w.painting, size=style_size)
+    from stylenorm.images import read_picture
+
+    return stylizer.style_from(read_picture(w.data, name=str(w.painting)), size=style_size)
 
 
 def begin(manifest: Manifest, asked: Batch, description: str) -> None:

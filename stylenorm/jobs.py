@@ -211,16 +211,13 @@ def style_named(name: str, known: Sequence[str]) -> str:
     return alike[0]
 
 
-def weighted_file(text: str, pipes: bool = False) -> tuple[Path, float]:
-    """A file of the whole name wins, so that a painting called ``night:2`` can be given.
-
-    pipes: whether the verb can do with a painting that can be read once.
-    """
+def weighted_file(text: str) -> tuple[Path, float]:
+    """A file of the whole name wins, so that a painting called ``night:2`` can be given. It may be a pipe, which can be read once."""
     name, weight = (text, 1.0) if text and Path(text).exists() else weighted(text)
     if not name:
         raise StyleError("--style-image is empty; give a picture file")
-    if not (Path(name).is_file() or (pipes and Path(name).is_fifo())):
-        kind = "folder" if Path(name).is_dir() else "pipe or a device"
-        told = f"{name} is a {kind}" if Path(name).exists() else f"there is no painting {name}"
+    if not (Path(name).is_file() or Path(name).is_fifo()):
+        kind = "a folder" if Path(name).is_dir() else "neither a file nor a pipe"
+        told = f"{name} is {kind}" if Path(name).exists() else f"there is no painting {name}"
         raise StyleError(f"{told}; --style-image takes a picture file")
     return Path(name), weight

@@ -801,9 +801,9 @@ def test_a_painting_with_a_colon_in_its_name(tmp_path):
     assert weighted_file(f"{tmp_path}/plain.jpg:3") == (tmp_path / "plain.jpg", 3)
     with pytest.raises(StyleError, match="no painting"):
         weighted_file(f"{tmp_path}/plain:3")
-    for text, told in ((str(tmp_path), "is a folder;"), (os.devnull, "is a pipe or a device;"), ("", "is empty;")):
+    for text, told in ((str(tmp_path), "is a folder;"), (os.devnull, "is neither a file nor a pipe;"), ("", "is empty;")):
         with pytest.raises(StyleError, match=told):
-            weighted_file(text, pipes=True)
+            weighted_file(text)
 
 
 def test_a_plan_for_a_file_whose_format_cannot_be_written(tmp_path):

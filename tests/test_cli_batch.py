@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,37 @@ def test_each_style_has_its_folder(cli, photos, stylizer, tmp_path):
     np.testing.assert_allclose(pixels(out / "red-hill-0.75+blue-tree-0.25" / "a.png").astype(int), np.asarray(blend).astype(int), atol=1)
     painted = stylizer.stylize(photos / "a.jpg", stylizer.style_from(tmp_path / "my painting.jpg", size=64))
     np.testing.assert_allclose(pixels(out / "my painting" / "a.png").astype(int), np.asarray(painted).astype(int), atol=1)
+
+
+def filled(pipe: Path, content: bytes) -> Path:
+    """A new pipe there, through which ``content`` comes once."""
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=[content], daemon=True).start()
+    return pipe
+
+
+@posix
+def test_a_painting_comes_through_a_pipe_and_the_same_one_through_another_goes_on(cli, photos, stylizer, tmp_path):
+    painting = make_photo(tmp_path / "painting.jpg", (70, 90), seed=9)
+    data = painting.read_bytes()
+
+    def run(pipe, *words, content=data):
+        style = ["--style", "red-hill", "--style-image", filled(tmp_path / pipe, content), "--style-size", "64"]
+        return cli("--format", "png", "--no-recursive", *words, style=style)
+
+    first = run("63", "--limit", "1")
+    assert first.code == 0 and first.err == "", first
+    (folder,) = [p for p in (tmp_path / "out").iterdir() if p.name.startswith("painting-")]
+    second = run("11")
+    assert second.code == 0 and files(folder) == ["a.png", "b.png"], second
+    wanted = stylizer.stylize(photos / "a.jpg", stylizer.style_from(painting, size=64))
+    np.testing.assert_allclose(pixels(folder / "a.png"), np.asarray(wanted).astype(int), atol=1)
+    image = manifest(tmp_path / "out")[0]["settings"]["style"][1]["image"]
+    assert image == {"painting": hashlib.sha256(data).hexdigest(), "size": 64}
+    refused(run("12", content=make_photo(tmp_path / "other.jpg", seed=4).read_bytes()), "were made with")
+    for number, content in enumerate((b"", b"nothing")):
+        result = cli(style=["--style-image", filled(tmp_path / f"bad{number}", content)], out="none")
+        assert result.code == 2 and f"bad{number} is" in result.err and result.err.count("\n") == 1, result
 
 
 def test_a_second_folder_does_not_replace_the_paintings_of_the_first(cli, photos, tmp_path):

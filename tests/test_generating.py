@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import add_generation, make_weights
+from conftest import add_generation, make_photo, make_weights
 from PIL import Image, ImageSequence
 
 from stylenorm import generating
@@ -227,6 +228,22 @@ def test_the_command_writes_pictures(run, tmp_path, painter):
     assert np.array_equal(pixels(Image.open(rows[1]["output"])), pixels(painter.generate("red-hill", (96, 64), 8)))
     code, *_ = run("--style", "red-hill:1,blue-tree:1", "--size", 64, "-o", tmp_path / "b.jpg")
     assert code == 0 and Image.open(tmp_path / "b.jpg").size == (64, 64)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+@pytest.mark.parametrize("words", [("--count", 2), ("--from", 1, "--to", 2, "--frames", 2)])
+def test_the_command_takes_a_painting_through_a_pipe(run, tmp_path, words):
+    painting, pipe = make_photo(tmp_path / "painting.jpg"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=[painting.read_bytes()], daemon=True).start()
+    results = []
+    for source in (painting, pipe):
+        (out := tmp_path / f"of-{source.name}").mkdir()
+        target = out / "walk.webp" if "--from" in words else f"{out}/"
+        code, _, err = run("--style-image", f"{source}:2", "--style", "red-hill", "--size", 64, *words, "-o", target)
+        assert code == 0, err
+        results.append([file.read_bytes() for file in sorted(out.iterdir())])
+    assert results[0] == results[1] and results[0]
 
 
 def test_the_command_writes_a_layout_in_its_proportions(run, tmp_path):
