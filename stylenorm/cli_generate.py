@@ -21,7 +21,7 @@ from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import FORMAT, SUFFIX, Job, check_writable, identity, make_folder, spare, style_named, weighted_file, weighted_names
+from stylenorm.jobs import FORMAT, SUFFIX, Job, check_stdout, check_writable, identity, make_folder, spare, style_named, weighted_file, weighted_names
 from stylenorm.walking import MOVING, check_walk, write_walk
 
 app = verbs()
@@ -231,8 +231,7 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
     if output == "-":
         if count > 1:
             raise StylenormError("only one picture can go to standard output; give a folder with -o")
-        if sys.stdout is None or sys.stdout.isatty():
-            raise StylenormError("a picture is nothing for a terminal; send standard output to a file, or give -o FILE")
+        check_stdout()
         return [Job(None, None, format or "png")]
     if not output:
         raise StylenormError("-o is empty; give a file or a folder")

@@ -47,8 +47,7 @@ def plan(
     if output == "-":
         if many:
             raise StylenormError("only one photograph can go to standard output; give a folder with -o")
-        if sys.stdout is None or sys.stdout.isatty():
-            raise StylenormError("a picture is nothing for a terminal; send standard output to a file, or give -o FILE")
+        check_stdout()
         if not stills and sources[0] and (format or "png") in ANIMATABLE.values() and _frame_count(sources[0]) > 1:
             raise StylenormError(
                 f"{sources[0]} moves, and an animation is written to a file; give -o FILE, or --format jpeg for its first frame"
@@ -92,9 +91,8 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
             if None in sources:
                 raise StylenormError("standard input can be read once; give - once")
             if sys.stdin is None or sys.stdin.isatty():
-                raise StylenormError(
-                    "standard input is a terminal; send a photograph to it, as in: stylenorm stylize - < photo.jpg"
-                )
+                told = "closed" if sys.stdin is None else "a terminal"
+                raise StylenormError(f"standard input is {told}; send a photograph to it, as in: stylenorm stylize - < photo.jpg")
             sources.append(None)
         elif path.is_dir():
             files = [p for p in path.iterdir() if p.name[0] != "." and p.is_file()]
@@ -108,6 +106,14 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
         else:
             raise StylenormError(f"there is no photograph {name}; check the name")
     return sources, len(photos) > 1 or Path(photos[0]).is_dir()
+
+
+def check_stdout() -> None:
+    """Refuse to send a picture to where none can go."""
+    if sys.stdout is None:
+        raise StylenormError("standard output is closed; send it to a file, or give -o FILE")
+    if sys.stdout.isatty():
+        raise StylenormError("a picture is nothing for a terminal; send standard output to a file, or give -o FILE")
 
 
 def free_name(

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import torch
 import tifffile
-from conftest import make_photo
+from conftest import add_generation, make_photo
 from PIL import Image
 
 from stylenorm import Stylizer, __version__, engine, jobs
@@ -751,6 +751,31 @@ def test_a_pipe_of_nonsense_fails_in_one_line(weights, tmp_path, monkeypatch, ca
 
 def test_a_picture_and_json_do_not_share_standard_output(cli, photo):
     refused(cli("stylize", photo, "--style", "red-hill", "-o", "-", "--json"), "--json")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell closes nothing there")
+@pytest.mark.parametrize(
+    "close, words, told",
+    [
+        ("<&-", ["stylize", "-", "--style", "red-hill", "-o", "out.png"], b"standard input is closed; send a photograph to it"),
+        (">&-", ["stylize", "PHOTO", "--style", "red-hill", "-o", "-"], b"standard output is closed; send it to a file"),
+        (">&-", ["generate", "--style", "red-hill", "-o", "-"], b"standard output is closed; send it to a file"),
+    ],
+)
+def test_what_is_closed_is_not_called_a_terminal(weights, photo, tmp_path, close, words, told):
+    add_generation(folder := shutil.copytree(weights, tmp_path / "w"))
+    words = [str(photo) if word == "PHOTO" else word for word in words]
+    command = ["sh", "-c", f'exec "$@" {close}', "sh", sys.executable, "-m", "stylenorm", *words, "--weights", str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert ended.returncode == 2 and ended.stderr.startswith(b"stylenorm: " + told) and ended.stderr.count(b"\n") == 1, ended.stderr
+
+
+def test_standard_streams_that_are_terminals_are_told_to_be(cli, photo, tmp_path, monkeypatch):
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    refused(cli("stylize", "-", "--style", "red-hill", "-o", tmp_path / "out.png"), "standard input is a terminal")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    refused(cli("stylize", photo, "--style", "red-hill", "-o", "-"), "nothing for a terminal")
 
 
 def test_standard_input_can_be_given_once(cli, tmp_path):
