@@ -48,6 +48,7 @@ from stylenorm.cli_parts import (
     style_names,
     told,
 )
+from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import StyleError, StylenormError, out_of_memory
 from stylenorm.formats import ANIMATABLE
 from stylenorm.jobs import FORMAT, Job, is_moving, make_folder, plan, weighted_file, weighted_names
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add_the_others()
     app._add_completion = bare or words[0].startswith("-")  # bare is a shell that asks, too; a verb starts quicker without
     try:
-        code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
+        with understood() if bare and VARIABLE in os.environ else nullcontext():
+            code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
         if code == 130:  # as which typer returns it

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from stylenorm.catalog import require_compared_networks
-from stylenorm.cli_parts import AsJson, Backend, Device, as_word, complain, path, verbs
+from stylenorm.catalog import compared_networks, require_compared_networks
+from stylenorm.cli_parts import AsJson, Backend, Device, as_word, complain, names_known, path, verbs
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -30,6 +30,13 @@ def small(photos: Path, styles: Path, out: Path, names: tuple[str, ...], steps: 
     )  # fmt: skip
 
 
+def names_of_all(context: typer.Context, incomplete: str) -> list[str]:
+    """What a shell completes a name to: those that `stylenorm.comparing.Comparison` knows."""
+    networks = context.params.get("networks")
+    known = [set(names_known(file)) for file in compared_networks(networks).values()]
+    return [name for name in sorted(set.intersection(*known)) if name.startswith(incomplete)] if known else []
+
+
 @app.command(
     epilog="""\b
 Examples:
@@ -45,7 +52,10 @@ def compare(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT", help="The picture to write; with --train, a folder.")
     ] = "compare.png",
-    style: Annotated[str | None, typer.Option("--style", "-s", metavar="NAME", help="A style that all the networks know.")] = None,
+    style: Annotated[
+        str | None,
+        typer.Option("--style", "-s", metavar="NAME", autocompletion=names_of_all, help="A style that all the networks know."),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(metavar="CHANGE", help=f"A further row, of the photograph changed: {', '.join(CHANGES)}. May be repeated."),

@@ -94,17 +94,22 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
 
 
 def style_names(context: typer.Context, incomplete: str) -> list[str]:
-    """What a shell completes NAME:W,... to: the last of its names. Left out are names that would need quotes there."""
+    """What a shell completes NAME:W,... to: the last of its names."""
     before, comma, begun = incomplete.rpartition(",")
+    return [before + comma + name for name in names_known(context.params.get("weights")) if name.startswith(begun)]
+
+
+def names_known(weights: Path | None) -> list[str]:
+    """The styles that a shell can be told of: none where that goes wrong, and none that would need quotes."""
     level = logging.root.manager.disable
     logging.disable()  # what it tells of files would stand in the middle of the line that is typed
     try:
-        known = [entry.name for entry in style_entries(context.params.get("weights"))]
+        known = [entry.name for entry in style_entries(weights)]
     except StylenormError:
         return []
     finally:
         logging.disable(level)
-    return [before + comma + name for name in known if name.startswith(begun) and as_word(name) == name]
+    return [name for name in known if as_word(name) == name]
 
 
 def check_style_size(size: int | None, paintings: Sequence) -> None:

@@ -110,18 +110,28 @@ COMPLETING = {"COMP_CWORD": "1", "_STYLENORM_COMPLETE": "complete_bash"}
 
 
 @pytest.fixture
-def completed(monkeypatch, capsys):
-    """What bash is given for the last of some words, which may have been begun."""
+def answer(monkeypatch, capsys):
+    """What a shell that asks by these variables is told."""
 
-    def run(weights, *words, **env) -> list[str]:
-        line = "\n".join(map(str, ("stylenorm", *words)))
-        env |= COMPLETING | {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), "STYLENORM_WEIGHTS": str(weights)}
+    def run(**env) -> str:
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
             [patch.setenv(name, value) for name, value in env.items()]
             main([])
         out, err = capsys.readouterr()
         assert not ended.value.code and not err, err
-        return out.split()
+        return out
+
+    return run
+
+
+@pytest.fixture
+def completed(answer):
+    """What bash is given for the last of some words, which may have been begun."""
+
+    def run(weights, *words, **env) -> list[str]:
+        line = "\n".join(map(str, ("stylenorm", *words)))
+        env |= COMPLETING | {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), "STYLENORM_WEIGHTS": str(weights)}
+        return answer(**env).split()
 
     return run
 
@@ -145,6 +155,41 @@ def test_a_shell_completes_verbs_options_and_the_names_of_styles(completed, weig
     assert mine == ["red-hill", "redder"], "red hill would be two words, and nothing is said of the broken one"
 
 
+@pytest.mark.parametrize(
+    "parts, told",
+    [
+        (["--style", "blue-tree", ":", "2,"], ["2,blue-tree", "2,red-hill", "2,tall-grass"]),
+        (["--style", "blue-tree", ":", "2,red-hill", ":", "1,ta"], ["1,tall-grass"]),
+        (["--style", "=", "re"], ["red-hill"]),
+        (["--style", "="], ["blue-tree", "red-hill", "tall-grass"]),
+        (["--style", "=", "blue-tree", ":", "2,re"], ["2,red-hill"]),
+        (["--style", "blue-tree", ":"], []),
+        (["--style", "blue-tree", ":", "2", "--preserve-c"], ["--preserve-color"]),
+        (["--style", "blue-tree:2,re"], ["blue-tree:2,red-hill"]),  # who has taken : from COMP_WORDBREAKS
+    ],
+)
+def test_bash_takes_words_apart_and_is_told_the_last_part(completed, weights, parts, told):
+    assert completed(weights, "stylize", "photo.jpg", *parts) == told
+
+
+def test_what_comes_after_the_cursor_is_not_asked_about(answer, weights):
+    line = "\n".join("stylenorm stylize --style blue-tree : 2,re : 3 --size 9".split())
+    assert answer(**COMPLETING | {"COMP_WORDS": line, "COMP_CWORD": "5", "STYLENORM_WEIGHTS": str(weights)}) == "2,red-hill\n"
+
+
+def test_zsh_and_fish_replace_all_of_the_word(answer, weights):
+    def told(shell, line, **env):
+        return answer(_STYLENORM_COMPLETE=f"complete_{shell}", _TYPER_COMPLETE_ARGS=line, STYLENORM_WEIGHTS=str(weights), **env).rstrip()
+
+    line = "stylenorm stylize photo.jpg --style"
+    assert told("zsh", f"{line}=blue-tree:2,re") == """compset -P '*='; _arguments '*: :(("blue-tree\\\\:2,red-hill"))'"""
+    assert told("zsh", f"{line} re") == """_arguments '*: :(("red-hill"))'"""
+    assert told("zsh", "stylenorm stylize --output=ph") == "compset -P '*='; _files"
+    fish = {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    assert told("fish", f"{line}=blue-tree:2,re", **fish) == "--style=blue-tree:2,red-hill"
+    assert told("fish", f"{line} blue-tree:2,re", **fish) == "blue-tree:2,red-hill"
+
+
 def test_a_program_that_asks_as_a_shell_does_is_told_verbs_and_nothing_else():
     result = python("-m", "stylenorm", env=COMPLETING | {"COMP_WORDS": "stylenorm\n"})
     assert result.returncode == 0 and not result.stderr, result.stderr.decode()
@@ -152,16 +197,17 @@ def test_a_program_that_asks_as_a_shell_does_is_told_verbs_and_nothing_else():
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_what_bash_is_told_completes_in_bash(weights, tmp_path):
+@pytest.mark.parametrize("words, told", [("--style re", "red-hill"), ("--style blue-tree : 2,re", "2,red-hill"), ("--style = re", "red-hill")])
+def test_what_bash_is_told_completes_in_bash(weights, tmp_path, words, told):
     command = tmp_path / "stylenorm"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m stylenorm "$@"\n')
     command.chmod(0o755)
     script = """eval "$(stylenorm --show-completion)"
-        COMP_WORDS=(stylenorm stylize photo.jpg --style re); COMP_CWORD=4
+        COMP_WORDS=(stylenorm stylize photo.jpg BEGUN); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
         "$(complete -p stylenorm | sed 's/.*-F \\([^ ]*\\).*/\\1/')" stylenorm; echo "${COMPREPLY[@]}" """
     env = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "STYLENORM_WEIGHTS": str(weights)}
-    told = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=120, check=True)
-    assert told.stdout.strip() == "red-hill", told.stderr
+    run = subprocess.run(["bash", "-c", script.replace("BEGUN", words)], env=env, capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout.strip() == told, run.stderr
 
 
 def test_completion_is_for_the_help_of_the_whole_alone(cli):

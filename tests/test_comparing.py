@@ -48,6 +48,26 @@ def generator_of(kind: str) -> tuple[Generator, Style]:
     return generator.eval(), style
 
 
+def test_a_shell_completes_the_names_that_all_compared_networks_know(networks, tmp_path, monkeypatch, capsys):
+    shutil.copytree(networks, mine := tmp_path / "mine")
+    (mine / "layer" / "styles" / "red-hill.safetensors").unlink()
+    (tmp_path / "none").mkdir()
+
+    def completed(*words) -> list[str]:
+        line = "\n".join(map(str, ("stylenorm", "compare", *words)))
+        for name, value in (("COMP_WORDS", line), ("COMP_CWORD", str(len(words) + 1)), ("_STYLENORM_COMPLETE", "complete_bash")):
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit):
+            main([])
+        return capsys.readouterr().out.split()
+
+    assert completed("photo.jpg", "--networks", networks, "--style", "") == sorted(PAINTINGS)
+    assert completed("--networks", mine, "-s", "") == ["blue-tree", "tall-grass"]
+    assert completed("--networks", mine, "--style", "ta") == ["tall-grass"]
+    assert completed("--networks", tmp_path / "none", "--style", "") == []
+    assert "starry-night" in completed("--style", "st")
+
+
 # ---- what moves a painting ---------------------------------------------------------------------
 
 
