@@ -182,3 +182,5 @@ class GenerateConfig(TrainConfig):
             raise StylenormError(f"batch must be even, since pictures come in pairs of one style, not {self.batch}")
         if not (0 <= self.contrast <= 1 and 0 <= self.color <= 1 and -2 <= self.slope <= 2):
             raise StylenormError("contrast and color must lie between 0 and 1, and slope between -2 and 2")
+        if not self.contrast:
+            raise StylenormError("contrast must be above 0: noise of a single colour is nothing to learn on")

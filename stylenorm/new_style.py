@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import checked_provenance, load_network, save_style
-from stylenorm.data import RandomCrops, find_images, refuse_blank
+from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, telling_memory
 from stylenorm.engine import ONE
 from stylenorm.errors import StyleError, StylenormError
@@ -162,7 +162,7 @@ class _Learning:
         self.average = row.detach().clone()
         self.optimizer = torch.optim.Adam([row], betas=(0.9, 0.99))
         self.step = 0
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}  # squares by number (3, size, size), and their contents
+        self.seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # what `_shown` gives, by number
 
     def steps(self, crops: RandomCrops, name: str, digest: str):
         """Yield a `StyleProgress` after each step until the steps, or the minutes, are over."""
@@ -184,24 +184,27 @@ class _Learning:
                 self.step, round(self.step / done), content, style, total, max(0.0, left), self.style(name, digest)
             )
 
-    def _shown(self, crops: RandomCrops, index: int) -> tuple[Tensor, Tensor]:
-        """A square of a photograph (3, size, size), and what its content is measured by (C, size/4, size/4)."""
+    def _shown(self, crops: RandomCrops, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A square of a photograph (3, size, size), what its content is measured by (C, size/4, size/4), and whether it is uneven, ()."""
         if index not in self.seen:
             photo = crops[index].pixels[None].to(self.row.device, memory_format=torch.channels_last)
             with torch.no_grad(), autocast(self.row.device):
                 content = self.vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER]
-            self.seen[index] = photo[0], content[0]
+            self.seen[index] = photo[0], content[0], uneven(photo)[0]
         return self.seen[index]
 
-    def _move(self, photos: Tensor, target: Tensor) -> tuple[float, float]:
-        """A step on photographs (N, 3, H, W), whose contents are ``target`` (N, C, h, w): the means of both losses."""
+    def _move(self, photos: Tensor, target: Tensor, uneven: Tensor) -> tuple[float, float]:
+        """A step on photographs (N, 3, H, W), whose contents are ``target`` (N, C, h, w): the means of both losses.
+
+        uneven: (N,); the others have no loss, whose gradient would be beyond all numbers, see `stylenorm.training`.
+        """
         config = self.config
         photos = photos.contiguous(memory_format=torch.channels_last)
         with autocast(self.row.device):
             flat = self.row.expand(len(photos), -1, -1)
             seen = self.vgg(self.generator(photos, Style.from_flat(flat, self.generator.config.channels)))
-            content = content_loss(seen[CONTENT_LAYER], target).mean()
-            style = style_loss(grams(seen), self.goals).mean()
+            content = torch.where(uneven, content_loss(seen[CONTENT_LAYER], target), 0.0).mean()
+            style = torch.where(uneven, style_loss(grams(seen), self.goals), 0.0).mean()
         self.optimizer.zero_grad(set_to_none=True)
         (config.content_weight * content + config.style_weight * style).backward()
         self.optimizer.step()

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from stylenorm.catalog import NETWORK
 from stylenorm.checkpoint import save_network, save_ranges, save_style
 from stylenorm.config import TrainConfig, weight_of
-from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out, refuse_blank
+from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out, refuse_blank, uneven
 from stylenorm.device import (
     Group,
     autocast,
@@ -216,11 +216,14 @@ class Trainer:
 
     def gradients(self, batch: Batch) -> Tensor:
         """Leave the gradients of the loss in the parameters; return the loss, their norm, content and style, (4,)."""
-        config, batch = self.config, self._there(batch)
+        config, shown = self.config, uneven(batch.photos).to(self.device, non_blocking=True)
+        batch = self._there(batch)
         content, style, structure = self.losses(batch)
         weights = config.content_weight * self.content_weights[batch.named]
         weighted = weights * content + config.style_weight * style + config.structure_weight * structure
-        loss = tempered(weighted).mean()
+        # Each instance norm passes on some hundred times the gradient of a photograph of one colour, until it is beyond all
+        # numbers. There are such where no other can be cut; they ask for nothing then.
+        loss = torch.where(shown, tempered(weighted), 0.0).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)

@@ -493,6 +493,8 @@ def test_a_run_of_train_or_of_another_network_is_not_gone_on_with(trained, weigh
 def test_training_settings_are_refused_in_one_sentence(tmp_path, capsys):
     with pytest.raises(StylenormError, match="batch must be even"):
         GenerateConfig(str(tmp_path), batch=3)
+    with pytest.raises(StylenormError, match="contrast must be above 0"):
+        GenerateConfig(out="o", contrast=0.0)
     with pytest.raises(StylenormError, match="contrast and color"):
         GenerateConfig(str(tmp_path), color=1.5)
     assert main(["train-generate", "--out", str(tmp_path / "o")]) == 2

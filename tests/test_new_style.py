@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_photo
+from conftest import make_photo, make_weights
 from PIL import Image
 
 from stylenorm import Cancelled, NewStyleConfig, StyleError, StylenormError, Stylizer, load_style, train_style
 from stylenorm.catalog import style_entries, user_styles_folder
+from stylenorm.generator import GeneratorConfig
 from stylenorm.metadata import read_metadata
 
 QUICK = NewStyleConfig(steps=12, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=3e-2)
@@ -59,6 +61,17 @@ def test_it_starts_from_the_prediction(weights, painting, photos, tmp_path):
     file = train_style("still", [painting], photos, weights, tmp_path, still)
     predicted = Stylizer(weights).style_from(painting, 64)
     torch.testing.assert_close(load_style(file).flat(), predicted.flat(), rtol=2e-3, atol=2e-3)
+
+
+def test_squares_of_a_single_colour_do_not_end_a_training(painting, tmp_path):
+    """Where the photograph is next to nothing but sky. Of a shallow network's norms the gradient stays below what float32 holds."""
+    weights = make_weights(tmp_path / "deep", 3, GeneratorConfig((8, 8, 8, 8), (0, 1, 2, 4)))
+    sky = Image.new("RGB", (500, 64), "skyblue")
+    sky.paste((90, 60, 30), (0, 0, 20, 64))
+    (tmp_path / "photos").mkdir()
+    sky.save(tmp_path / "photos" / "sky.png")
+    config = replace(QUICK, steps=3, photo_scales=(64, 64), batch=2)
+    assert train_style("sky", painting, tmp_path / "photos", weights, tmp_path, config).is_file()
 
 
 def test_the_network_file_is_left_alone(weights, painting, photos, tmp_path):

@@ -583,6 +583,38 @@ def test_a_photograph_of_a_single_colour_does_not_end_a_run(pictures, tmp_path):
     assert train(config).is_file(), "its gradient was not finite, after --resume again"
 
 
+DEEP = {"widths": (8, 8, 8, 8), "blocks": (0, 1, 2, 4)}
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "layer", "group"])
+def test_a_batch_whose_squares_are_all_of_a_single_colour_asks_for_nothing(config, norm):
+    trainer = Trainer(replace(config, norm=norm, optimizer="muon", **DEEP))
+    photos = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    photos[1, 1] = 255
+    before = {k: v.clone() for k, v in trainer.model.named_parameters()}
+    flat = Batch(photos, torch.tensor([0, 1]), None, ["a", "b"], [])
+    for _ in range(2):
+        assert all(map(math.isfinite, trainer.train_step(flat)))
+    assert all(torch.equal(p, before[k]) for k, p in trainer.model.named_parameters())
+
+
+def test_a_square_of_a_single_colour_leaves_its_batch_what_the_others_teach(config):
+    trainer, photos = Trainer(replace(config, clip=1e9, **DEEP)), torch.full((2, 3, 64, 64), 200, dtype=torch.uint8)
+    photos[0] = torch.randint(256, (3, 64, 64), generator=torch.Generator().manual_seed(0))
+    both = Batch(photos, torch.tensor([0, 1]), None, ["a", "b"], [])
+    norms = [trainer.gradients(batch)[1].item() for batch in (both, both.part(1, 64))]
+    assert norms[0] == pytest.approx(norms[1] / 2, rel=0.05) and norms[1] > 0
+
+
+def test_a_photograph_of_next_to_nothing_but_sky_does_not_end_a_run(pictures, tmp_path):
+    sky = Image.new("RGB", (500, 64), "skyblue")
+    sky.paste((90, 60, 30), (0, 0, 20, 64))
+    (tmp_path / "photos").mkdir()
+    sky.save(tmp_path / "photos" / "sky.png")
+    config = tiny(pictures, tmp_path / "run", photos=str(tmp_path / "photos"), paintings=None, photo_scales=(64, 64), **DEEP, steps=3)
+    assert train(config).is_file()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_photographs_that_are_each_of_a_single_colour_are_refused_before_training(count, config, tmp_path):
     (tmp_path / "photos").mkdir()
