@@ -298,7 +298,6 @@ class _Graph:
     def moments(self, x, channels: int):
         """Mean and variance as (1, C, 1, 1), whichever channels, and if pooled pictures, share them."""
         ops = self.ops
-        space = np.array([0, 2, 3] if self.pooled else [2, 3])
         groups = {"instance": channels, "layer": 1, "group": self.config.num_groups}[self.config.norm]
 
         def shared(t):  # (1, C, 1, 1) averaged over the channels of a group
@@ -308,9 +307,21 @@ class _Graph:
             t = ops.broadcast(t, np.array([1, groups, channels // groups, 1]))
             return ops.reshape(t, np.array([1, channels, 1, 1]), False)
 
-        mean = shared(ops.reduce_mean(x, space, True))
+        average = self.average_of_all if self.pooled else lambda t: ops.reduce_mean(t, np.array([2, 3]), True)
+        mean = shared(average(x))
         centred = ops.subtract(x, mean)
-        return mean, shared(ops.reduce_mean(ops.multiply(centred, centred), space, True))
+        return mean, shared(average(ops.multiply(centred, centred)))
+
+    def average_of_all(self, x):
+        """(N, C, H, W) to (1, C, 1, 1), one axis after another: float32 has too few digits for one sum of so many.
+
+        With a reshape in between, for OpenVINO makes one of two averages.
+        """
+        ops = self.ops
+        x = ops.reduce_mean(x, np.array([3]), True)
+        x = ops.reduce_mean(ops.reshape(x, np.array([0, 0, -1]), True), np.array([2]), True)
+        x = ops.reduce_mean(ops.reshape(x, np.array([0, -1]), True), np.array([0]), True)
+        return ops.reshape(x, np.array([1, -1, 1, 1]), False)
 
     def normalized(self, x, name: str, channels: int):
         ops, kind, groups = self.ops, self.config.norm, self.config.num_groups

@@ -301,3 +301,13 @@ def test_openvino_pools_what_torch_pools(norm):
     for share in (1.0, 0.4):
         wanted, found = (backend.pooled(frames, style, given, share) for backend in (ours, theirs))
         np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)  # in float32, whatever it paints in
+
+
+@needs_openvino
+def test_moments_of_many_pixels_are_pooled_to_the_last_digits():
+    """One sum of all of them in float32 is off by a thousand times as much, and paintings in bfloat16 by 26 levels."""
+    generator = generator_of(widths=(8, 8), blocks=(0, 0))
+    style, given = style_of(generator), np.zeros((2, sum(generator.config.channels)), np.float32)
+    frames = np.stack([picture(256, 256, seed) // 4 + 190 for seed in range(6)])
+    wanted, found = (kind(generator, *more).pooled(frames, style, given, 1.0) for kind, more in ((TorchBackend, [CPU]), (OpenVINOBackend, [])))
+    np.testing.assert_allclose(found, wanted, rtol=3e-5, atol=3e-5)
