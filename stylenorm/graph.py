@@ -83,7 +83,7 @@ class CompiledGraph:
         """As `stylenorm.backends.Backend.steered`."""
         model = self._model(picture.dtype, steered=True)
         painted, own = self._run(model, picture, style, given[None], np.array([share], np.float32))
-        return painted, own.reshape(2, -1)
+        return painted, own.reshape(-1, given.shape[1])[:2]
 
     def pool(self, pictures: np.ndarray, style: np.ndarray, given: np.ndarray, share: float) -> np.ndarray:
         """As `stylenorm.backends.Backend.pooled`."""
@@ -218,7 +218,7 @@ class _Graph:
         x = ops.transpose(ops.add(ops.multiply(x, white), np.float32(0.5)), np.array([0, 2, 3, 1]))
         results = [ops.result(ops.convert(x, "u8" if dtype == np.uint8 else "u16"))]
         if self.steered:
-            own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance
+            own = [m for kind in zip(*self.own) for m in kind]  # every mean, then every variance; γ and β so that they are float32
             results = [*results, ops.result(ops.concat(own, 1))][self.pooled :]
         return openvino().Model(results, inputs, "stylenorm")
 
@@ -228,6 +228,15 @@ class _Graph:
         whole = self.ops.reshape(rows, np.array([1, 2 * sum(channels), 1, 1]), False)
         parts = self.ops.variadic_split(whole, 1, np.array(channels * 2, np.int64))
         return iter([(parts.output(i), parts.output(len(channels) + i)) for i in range(len(channels))])
+
+    def alone(self, t, channels: int):
+        """The same (1, C, 1, 1), by a convolution with ones.
+
+        OpenVINO multiplies a map, adds to it and rectifies it in one pass where what comes in is no two outputs of one operation,
+        and lies in memory as convolutions have it. And what it computes in bfloat16 ends at a convolution.
+        """
+        ones = np.ones((channels, 1, 1, 1, 1), np.float32)
+        return self.ops.group_convolution(t, self.ops.constant(ones), [1, 1], [0, 0], [0, 0], [1, 1])
 
     def relu(self, x):
         return self.ops.relu(x)
@@ -278,22 +287,32 @@ class _Graph:
     def styled(self, x, stride: int = 1):
         (gamma, beta), name = next(self.pairs), next(self.names)
         weight = self.weights[f"{name}.conv.weight"]
-        x = self.convolution(x, name, weight, stride=stride)
-        x = (self.stripped if self.steered else self.normalized)(x, f"{name}.norm", len(weight))
-        return self.ops.add(self.ops.multiply(x, gamma), beta)
+        x, channels = self.convolution(x, name, weight, stride=stride), len(weight)
+        if self.steered and self.config.norm != "batch":
+            x, gamma, beta = self.steered_normalized(x, channels, gamma, beta)
+        else:
+            if self.steered:
+                self.own.append(next(self.given))
+            x = self.normalized(x, f"{name}.norm")
+        return self.ops.add(self.ops.multiply(x, self.alone(gamma, channels)), self.alone(beta, channels))
 
-    def stripped(self, x, name: str, channels: int):
-        """The normalization with moments that are partly given, partly the map's own."""
-        ops, given = self.ops, next(self.given)
-        if self.config.norm == "batch":
-            self.own.append(given)
-            return self.normalized(x, name, channels)
-        own = self.moments(x, channels)
-        mixed = [ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own)]
-        self.own.append(mixed if self.pooled else own)
-        mean, var = mixed
-        scale = ops.power(ops.add(var, np.float32(EPSILON)), np.float32(-0.5))
-        return ops.multiply(ops.subtract(x, mean), scale)
+    def steered_normalized(self, x, channels: int, gamma, beta):
+        """The map normalized, and the γ and β with which it is as if moments partly given, partly its own had been stripped.
+
+        So it is computed in bfloat16 where the rest is; only means and variances are wanted more exactly. They are float32 all along, as
+        OpenVINO leaves what lies between the last convolution and a result as it is.
+        """
+        ops = self.ops
+        own, given = self.moments(x, channels), next(self.given)
+        mean, var = (ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own))
+        deviation, owned = (ops.sqrt(ops.add(v, np.float32(EPSILON))) for v in (var, own[1]))
+        if self.pooled:  # pictures that share moments, which no operation normalizes by
+            self.own.append((mean, var))
+            return ops.divide(ops.subtract(x, mean), deviation), gamma, beta
+        beta = ops.add(beta, ops.multiply(gamma, ops.divide(ops.subtract(own[0], mean), deviation)))
+        gamma = ops.multiply(gamma, ops.divide(owned, deviation))
+        self.own.append((*own, gamma, beta))
+        return self.normalized(x), gamma, beta
 
     def moments(self, x, channels: int):
         """Mean and variance as (1, C, 1, 1), whichever channels, and if pooled pictures, share them."""
@@ -307,10 +326,20 @@ class _Graph:
             t = ops.broadcast(t, np.array([1, groups, channels // groups, 1]))
             return ops.reshape(t, np.array([1, channels, 1, 1]), False)
 
-        average = self.average_of_all if self.pooled else lambda t: ops.reduce_mean(t, np.array([2, 3]), True)
-        mean = shared(average(x))
-        centred = ops.subtract(x, mean)
-        return mean, shared(average(ops.multiply(centred, centred)))
+        def average(t):
+            return self.average_of_all(t) if self.pooled else self.average(t, channels)
+
+        mean = average(x)
+        var = average(ops.squared_difference(x, mean))
+        if groups == channels:
+            return mean, var
+        common = shared(mean)
+        return common, shared(ops.add(var, ops.squared_difference(mean, common)))
+
+    def average(self, x, channels: int):
+        """(1, C, H, W) to (1, C, 1, 1). Along rows in bfloat16 where all is, and these errors go out in the float32 mean over them."""
+        ops = self.ops
+        return ops.reduce_mean(self.alone(ops.reduce_mean(x, np.array([3]), True), channels), np.array([2]), True)
 
     def average_of_all(self, x):
         """(N, C, H, W) to (1, C, 1, 1), one axis after another: float32 has too few digits for one sum of so many.
@@ -323,7 +352,7 @@ class _Graph:
         x = ops.reduce_mean(ops.reshape(x, np.array([0, -1]), True), np.array([0]), True)
         return ops.reshape(x, np.array([1, -1, 1, 1]), False)
 
-    def normalized(self, x, name: str, channels: int):
+    def normalized(self, x, name: str | None = None):
         ops, kind, groups = self.ops, self.config.norm, self.config.num_groups
         if kind == "batch":
             scale = 1 / np.sqrt(self.weights[f"{name}.running_var"] + np.float32(EPSILON))
