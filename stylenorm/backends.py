@@ -25,11 +25,14 @@ class Backend(Protocol):
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         """uint8 (H, W, 3) to uint8 (H, W, 3), or uint16 to uint16, which takes `FLOAT32_BYTES` a pixel."""
 
-    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    def steered(
+        self, picture: np.ndarray, style: Style, given: np.ndarray, share: float, fine: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The same, stripping ``share`` of the picture's own moments and 1 - ``share`` of the ``given`` ones.
 
         given: (2, T) float32, mean and variance of all T channels in the generator's order. Returns the painting
-        and the picture's own moments, alike, as each normalization met them.
+        and the picture's own moments, alike, as each normalization met them. fine: not in 8 bits, for a picture whose moments
+        may be far below the given ones, which leave little of a step.
         """
 
     def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
@@ -59,7 +62,9 @@ class TorchBackend:
         """(N, H, W, 3) to the same: pictures of one size in one pass."""
         return self._paint(pictures, style, None)
 
-    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    def steered(
+        self, picture: np.ndarray, style: Style, given: np.ndarray, share: float, fine: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         config, own = self.generator.config, []
         given = torch.tensor(given, device=self.device).split(list(config.channels), 1)
 
@@ -113,8 +118,10 @@ class OpenVINOBackend(GraphBackend):
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         return self.regional(picture, style) if style.has_regions else super().__call__(picture, style)
 
-    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        return (self.regional if style.has_regions else super()).steered(picture, style, given, share)
+    def steered(
+        self, picture: np.ndarray, style: Style, given: np.ndarray, share: float, fine: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return (self.regional if style.has_regions else super()).steered(picture, style, given, share, fine)
 
     def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
         return (self.regional if style.has_regions else super()).pooled(pictures, style, given, share)

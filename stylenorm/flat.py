@@ -86,8 +86,10 @@ class FlatBackend:
     def __call__(self, picture: np.ndarray, style: Style) -> np.ndarray:
         return self.steered(picture, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[0]
 
-    def steered(self, picture: np.ndarray, style: Style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """As `Backend.steered`; what counts as the picture's own moments is the mixture."""
+    def steered(
+        self, picture: np.ndarray, style: Style, given: np.ndarray, share: float, fine: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Backend.steered`, always fine; what counts as the picture's own moments is the mixture."""
         if style.has_regions:  # whose places are the picture's
             return self.backend.steered(picture, style, given, share)
         usual = self._usual(style, picture.dtype)

@@ -61,8 +61,8 @@ class CompiledGraph:
         if threads:
             self.settings["INFERENCE_NUM_THREADS"] = threads
         self._keep = keep
-        self._first = self._made(np.dtype(np.uint8))
-        self._others: dict[tuple[str, bool, bool], CompiledModel] = {}
+        self._first = self._made(np.dtype(np.uint8), False, False, bool(self._ranges))
+        self._others: dict[tuple[str, bool, bool, bool], CompiledModel] = {}
         self.lock = threading.Lock()
         self.bytes_per_pixel = 120 if half else FLOAT32_BYTES  # measured, see BENCHMARKS.md
         self.name = f"OpenVINO on cpu, {'int8' if self._ranges else 'bfloat16' if half else 'float32'}"
@@ -79,9 +79,11 @@ class CompiledGraph:
         """picture: uint8 or uint16 (H, W, 3), and so the painting. style: float32 (1, 2, T)."""
         return self._run(self._model(picture.dtype), picture, style)[0]
 
-    def steer(self, picture: np.ndarray, style: np.ndarray, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    def steer(
+        self, picture: np.ndarray, style: np.ndarray, given: np.ndarray, share: float, fine: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As `stylenorm.backends.Backend.steered`."""
-        model = self._model(picture.dtype, steered=True)
+        model = self._model(picture.dtype, steered=True, fine=fine)
         painted, own = self._run(model, picture, style, given[None], np.array([share], np.float32))
         return painted, own.reshape(-1, given.shape[1])[:2]
 
@@ -94,31 +96,31 @@ class CompiledGraph:
     def compiled(self):
         return self._first.model
 
-    def prepare(self, dtype: np.dtype, steered: bool = False) -> None:
+    def prepare(self, dtype: np.dtype, steered: bool = False, fine: bool = True) -> None:
         """Wait for, or make, what pictures of ``dtype`` take: what raises for want of weights raises here."""
-        _ = self._model(np.dtype(dtype), steered).model
+        _ = self._model(np.dtype(dtype), steered, fine=fine).model
 
-    def _graph(self, dtype: type = np.uint8, steered: bool = False, pooled: bool = False):
-        # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.
-        ranges = self.ranges if dtype == np.uint8 and not steered else None
-        return openvino_graph(self.config, self.weights, dtype, steered, ranges, pooled)
-
-    def _model(self, dtype: np.dtype, steered: bool = False, pooled: bool = False) -> CompiledModel:
+    def _model(self, dtype: np.dtype, steered: bool = False, pooled: bool = False, fine: bool = True) -> CompiledModel:
         """For pictures of ``dtype``; all but the usual one is compiled when the first picture comes that takes it."""
         if dtype == np.uint8 and not steered:
             return self._first
-        kind = dtype.name, steered, pooled
+        # Given moments leave maps as small as they are, in a picture of one colour far below a step of 8 bits.
+        eight = bool(self._ranges) and dtype == np.uint8 and not (pooled or fine)
+        kind = dtype.name, steered, pooled, eight
         with self.lock:
             if kind not in self._others:
-                self._others[kind] = self._made(dtype, steered, pooled)
+                self._others[kind] = self._made(dtype, steered, pooled, eight)
             return self._others[kind]
 
-    def _made(self, dtype: np.dtype, steered: bool = False, pooled: bool = False) -> CompiledModel:
+    def _made(self, dtype: np.dtype, steered: bool, pooled: bool, eight: bool) -> CompiledModel:
         wide = {} if dtype == np.uint8 and not pooled else {"INFERENCE_PRECISION_HINT": "f32"}
         keep = None if pooled else self._keep  # what is asked for rarely would take the place of what is not
-        about = bool(self._ranges), dtype.name, steered
-        sources = __file__, architecture.__file__
-        return CompiledModel(lambda: self._graph(dtype, steered, pooled), self.settings | wide, keep, sources, about)
+        about, sources = (eight, dtype.name, steered), (__file__, architecture.__file__)
+
+        def graph():
+            return openvino_graph(self.config, self.weights, dtype, steered, self.ranges if eight else None, pooled)
+
+        return CompiledModel(graph, self.settings | wide, keep, sources, about)
 
     def _run(self, model: CompiledModel, picture: np.ndarray, style: np.ndarray, *more: np.ndarray) -> list[np.ndarray]:
         height, width = picture.shape[:2]
@@ -143,8 +145,8 @@ class GraphBackend:
     def __call__(self, picture: np.ndarray, style) -> np.ndarray:
         return self.graph(picture, style.row())
 
-    def steered(self, picture: np.ndarray, style, given: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-        return self.graph.steer(picture, style.row(), given, share)
+    def steered(self, picture: np.ndarray, style, given: np.ndarray, share: float, fine: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        return self.graph.steer(picture, style.row(), given, share, fine)
 
     def pooled(self, pictures: np.ndarray, style, given: np.ndarray, share: float) -> np.ndarray:
         return self.graph.pool(pictures, style.row(), given, share)
@@ -303,6 +305,8 @@ class _Graph:
         OpenVINO leaves what lies between the last convolution and a result as it is.
         """
         ops = self.ops
+        if self.ranges:  # else OpenVINO takes the mean before it scales what a convolution in 8 bits has made, and not after
+            x = ops.clamp(x, -1e30, 1e30)
         own, given = self.moments(x, channels), next(self.given)
         mean, var = (ops.add(g, ops.multiply(ops.subtract(o, g), self.share)) for g, o in zip(given, own))
         deviation, owned = (ops.sqrt(ops.add(v, np.float32(EPSILON))) for v in (var, own[1]))

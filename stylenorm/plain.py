@@ -277,8 +277,8 @@ class PlainStylizer:
         """Wait for all that frames can take: what is of no use is to be known before the first, for nobody can go on in the middle."""
         from PIL import Image
 
-        for steered in (False, True):
-            self._graph.prepare(np.uint8, steered)
+        for steered, fine in ((False, True), (True, True), (True, False)):
+            self._graph.prepare(np.uint8, steered, fine)
         if predicts:
             self._predictor(Image.new("RGB", (32, 32)), 32)
 

@@ -169,7 +169,7 @@ class Steady:
         given, share = (self.fixed[name], 0.0) if self.fixed else (self._kept.get(name, empty), self._share(name))
         down, right = (0, 0) if style.has_regions else self._offset  # a region's γ and β have their place on the grid
         padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), "symmetric") if down or right else pixels
-        painted, own = backend.steered(padded, style, given, share)
+        painted, own = backend.steered(padded, style, given, share, fine=self.fixed is not None)
         if not self.fixed:
             self._kept[name] = given + np.float32(share) * (own - given)
         return painted[down:, right:]

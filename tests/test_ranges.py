@@ -147,3 +147,20 @@ def test_the_shipped_network_paints_in_8_bits_what_it_paints_in_more():
     photo = Image.open(photos_folder() / "coffee.jpg").convert("RGB").resize((128, 96))
     off = np.asarray(eight.stylize(photo, "kiss")).astype(float) - np.asarray(exact.stylize(photo, "kiss"))
     assert np.sqrt((off**2).mean()) < 10, "of 255 levels"
+
+
+def test_the_frames_of_a_film_are_painted_in_8_bits_by_the_moments_of_all_and_measured_by_the_way():
+    pytest.importorskip("openvino")
+    eight, exact = (Stylizer(device="cpu", backend=backend) for backend in ("openvino-int8", "torch"))
+    photos = [np.asarray(Image.open(photos_folder() / f"{name}.jpg").convert("RGB").resize((128, 96))) for name in ("coffee", "chelsea")]
+    style = exact.resolve("kiss")
+    given = exact._backend.steered(photos[1], style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[1]
+    for share in (1.0, 0.3, 0.0):
+        wanted, mean_var = exact._backend.steered(photos[0], style, given, share, fine=False)
+        painted, found = eight._backend.steered(photos[0], style, given, share, fine=False)
+        off = painted.astype(float) - wanted
+        assert np.sqrt((off**2).mean()) < 12 and np.abs(off.mean((0, 1))).max() < 4, "of 255 levels"
+        spread = np.sqrt(mean_var[1] + 1e-5)
+        assert np.abs(found[0] - mean_var[0]).mean() < 0.1 * spread.mean() and np.median(np.abs(found[1] / mean_var[1] - 1)) < 0.1
+    fine = eight._backend.steered(photos[0], style, given, 0.3)[0].astype(float)
+    assert np.sqrt(((fine - exact._backend.steered(photos[0], style, given, 0.3)[0]) ** 2).mean()) < 4, "not in 8 bits unless that will do"

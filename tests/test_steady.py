@@ -133,7 +133,7 @@ def test_moments_are_smoothed_over_time(stylizer, photo):
     met, frames = [], [np.asarray(f) for f in pan(photo, 0, 0, 4, noise=9)]
 
     class Watched:
-        def steered(self, pixels, style, given, share):
+        def steered(self, pixels, style, given, share, fine=True):
             painted, own = stylizer._backend.steered(pixels, style, given, share)
             met.append((given.copy(), share, own))
             return painted, own
@@ -206,7 +206,7 @@ def test_pooled_moments_are_what_batch_norm_would_strip_from_all_frames(stylizer
 
 def test_of_a_long_survey_frames_are_kept_evenly_and_no_more_than_fit(monkeypatch):
     class Fake:
-        def steered(self, pixels, style, given, share):
+        def steered(self, pixels, style, given, share, fine=True):
             return pixels, np.array([[pixels.mean() * unlike], [1]], np.float32)
 
     class Named:
@@ -293,7 +293,7 @@ def test_wrong_use_is_told(stylizer):
 
 def test_a_pool_of_two_parts_a_frame():
     class Fake:
-        def steered(self, pixels, style, given, share):
+        def steered(self, pixels, style, given, share, fine=True):
             assert share == 1.0
             return pixels, np.array([[pixels.mean()], [1.0]], np.float32)
 
