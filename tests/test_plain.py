@@ -383,7 +383,9 @@ def test_it_goes_with_the_last_that_holds_it(weights, photo):
     gc.disable()
     try:
         ours, _ = plain_of(weights)
-        ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), strength=0.5)
+        for image in (photo, np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20, 3), np.uint16)):  # a graph for each
+            ours.stylize(image, ours.resolve([("red-hill", 1.0)]), strength=0.5)
+        ours.stream(ours.resolve([("red-hill", 1.0)]))(photo)
         gone = weakref.ref(ours)
         del ours
         assert gone() is None
