@@ -191,7 +191,10 @@ class PlainStylizer:
         small = photo if side is None else fit(photo, side)
         ground = small if picture.deep is None else at_size(pixels, small.size)
         usual = isinstance(style, PlainStyle) and others.keys() <= {"notice"}
-        found = self._painted(ground, small, style, strength) if usual and self._has_room(ground) else None
+        room = usual and (strength == 0 or self._has_room(ground))
+        if usual and not room and find_spec("torch") is None:
+            raise self._too_large_at_once(ground, picture.name)
+        found = self._painted(ground, small, style, strength) if room else None
         if found is None:
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at}
             return self._full().stylize(picture, self._style_for_full(style), **options, **others)
@@ -286,10 +289,24 @@ class PlainStylizer:
         """Whether it is painted at once."""
         from stylenorm.flat import never_in_strips
 
-        free = math.inf if (told := free_main_memory()) is None else told
-        most = free / 2 if self._memory is None else self._memory
+        most, free = self._memory_left()
         needs = self._memory_needed(pixels)
         return needs <= most or (needs <= free and never_in_strips(pixels, self._config.norm))
+
+    def _memory_left(self) -> tuple[float, float]:
+        """Bytes that a painting may take, and that are free."""
+        free = math.inf if (told := free_main_memory()) is None else told
+        return free / 2 if self._memory is None else self._memory, free
+
+    def _too_large_at_once(self, pixels: Pixels, name: str) -> ImageError:
+        from stylenorm.bands import size_of
+
+        (most, _), needs, size = self._memory_left(), self._memory_needed(pixels), size_of(pixels)
+        side = max(16, int(max(size) * (most / needs) ** 0.5 * 0.9))
+        return ImageError(
+            f"{name} has {math.prod(size) / 1e6:.0f} megapixels and would take {needs / 1e9:.2g} GB of memory at once, more than the "
+            f"{most / 1e9:.2g} GB that it may take; in strips it takes PyTorch, which is not installed; give --size or --paint-at {side} or less"
+        )
 
     def _memory_needed(self, pixels: Pixels) -> int:
         from stylenorm.bands import size_of

@@ -1317,6 +1317,21 @@ sys.exit(main())
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+def test_without_torch_a_photograph_for_strips_is_named_and_the_rest_goes_on(weights, photo, tmp_path):
+    (folder := tmp_path / "folder").mkdir()
+    make_photo(folder / "a-large.jpg", (600, 400))
+    shutil.copy(photo, folder / "b.jpg")
+    code = "import sys; sys.modules['torch'] = None; from stylenorm.cli import main; sys.exit(main())"
+    words = ["stylize", folder, "-o", tmp_path / "out", "--style", "red-hill", "--weights", weights, "--memory", "0.01"]
+    ended = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1
+    assert "a-large.jpg has 0 megapixels" in ended.stderr and "in strips it takes PyTorch, which is not installed" in ended.stderr
+    side = int(ended.stderr.split("--paint-at ")[1].split()[0])
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b.jpg"] and 100 < side < 600
+    assert subprocess.run([sys.executable, "-c", code, *map(str, words), "--paint-at", str(side)]).returncode == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 @pytest.mark.parametrize("file", ["vgg16.safetensors", "network.safetensors", "styles/red-hill.safetensors"])
 def test_without_torch_a_damaged_file_is_told_to_be_damaged(tmp_path, weights, photo, file):
     shutil.copytree(weights, tmp_path / "w")
