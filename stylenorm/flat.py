@@ -51,6 +51,7 @@ def painted_at(paint_at: int | None, photo: Pixels, norm: str) -> int | None:
 
 
 def never_in_strips(photo: Pixels, norm: str) -> bool:
+    """Whether it is to be painted at once even where it takes more memory than a picture should."""
     return max(size_of(photo)) <= LARGEST and not has_colours(photo, norm)
 
 

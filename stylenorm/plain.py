@@ -70,7 +70,8 @@ class PlainStyle:
 class PlainStylizer:
     """`stylenorm.engine.Stylizer` for named styles and any painting's, the network in OpenVINO on the CPU.
 
-    Paints the same picture. One that is larger than half of the free memory it hands to ``stylizer()``, which gives a `Stylizer`; it is called once, if at all.
+    Paints the same picture. One that takes more than half of the free memory it hands to ``stylizer()``, which gives a
+    `Stylizer`, which paints in strips; it is called once, if at all.
 
     predicts: whether the style encoder will be asked for, so that it is made ready from now on.
 
