@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from stylenorm.errors import StylenormError
 
 SEEDS = 2**63  # of pictures from noise: 0 and up to this
+LARGEST_RATE = 1  # a step moves each weight by about as much as this, and they are a tenth large
 SWITCHES = {
     "compile": ("auto", "on", "off"),
     "deterministic": ("on", "off"),
@@ -101,6 +102,9 @@ class TrainConfig:
                 raise StylenormError(f"{name} must be a finite number, not {value}")
             if name.endswith(("_rate", "_weight")) and value < 0:  # which would lead away from what it weighs
                 raise StylenormError(f"{name} must be at least 0, not {value}")
+            if name.endswith("_rate") and value > LARGEST_RATE:
+                usual = type(self).__dataclass_fields__[name].default
+                raise StylenormError(f"{name} must be at most {LARGEST_RATE}, not {value:g}: {usual:g} is usual, and with much more nothing is learned")
         for name in ("steps", "batch", "checkpoint_every", "sample_every"):
             if getattr(self, name) < 1:
                 raise StylenormError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -33,6 +33,7 @@ from stylenorm.perceptual import (
 from stylenorm.style import Style
 
 STEPS, MINUTES = 250, 4.5  # of a training that is told neither
+LARGEST_RATE = 10  # γ and β are some units large
 THUMBNAIL = 96  # px, longer side: about 3 kB in a file of a few
 
 
@@ -70,6 +71,8 @@ class NewStyleConfig:
         for name in ("learning_rate", "content_weight", "style_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise StylenormError(f"{name} must be a finite number from 0 up, not {getattr(self, name)}")
+        if self.learning_rate > LARGEST_RATE:
+            raise StylenormError(f"learning_rate must be at most {LARGEST_RATE}, not {self.learning_rate:g}: 0.1 is usual")
 
     def done(self, step: int, seconds: float) -> float:
         """The share of the training that lies behind after ``step`` steps and so many seconds."""
@@ -178,7 +181,7 @@ class _Learning:
             done = config.done(self.step, elapsed)
             total = config.content_weight * content + config.style_weight * style
             if not math.isfinite(total):
-                raise StylenormError(f"the loss is not finite at step {self.step}; try a smaller learning rate")
+                raise StylenormError(f"the loss is not finite at step {self.step}; try a learning rate below {config.learning_rate:g}")
             left = elapsed * (1 - done) / done
             yield StyleProgress(
                 self.step, round(self.step / done), content, style, total, max(0.0, left), self.style(name, digest)

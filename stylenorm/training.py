@@ -256,9 +256,10 @@ class Trainer:
             if not math.isfinite(value):
                 styles = [f" with the style {self.named.names[k]}" if k >= 0 else "" for k in batch.named.tolist()]
                 pictures = self.group.all([n + s for n, s in zip(batch.names, styles)])
+                way = "go on from the last checkpoint with --resume and" if self.state_file.exists() else "start again with"
                 raise StylenormError(
                     f"the {what} is not finite at step {step}, at {'; '.join(pictures)}; "
-                    "go on from the last checkpoint with --resume and a smaller --learning-rate"
+                    f"{way} a --learning-rate below {self.config.learning_rate:g}"
                 )
         return content, style
 

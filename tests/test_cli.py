@@ -298,6 +298,9 @@ def test_wrong_use_does_not_import_torch(weights, photo, tmp_path):
         [*train, "--styles", tmp_path, "--norm", "spectral"],
         [*train, "--styles", tmp_path, "--resume"],
         [*train, "--styles", tmp_path, "--widths", "8,many"],
+        [*train, "--styles", tmp_path, "--learning-rate", "1e9"],
+        [*train, "--styles", tmp_path, "--learning-rate", "nan"],
+        [*train, "--styles", tmp_path, "--encoder-learning-rate=-1"],
         code=2,
         absent=HEAVY,
     )

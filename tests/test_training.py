@@ -499,7 +499,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_with_step_and_names(where, 
         before["rows"].fill_(math.nan)
     else:
         trainer.model.generator.out.bias.register_hook(lambda gradient: gradient * math.inf)
-    told = refused(lambda: trainer.train_step(batches[2]), where, "step 3", "--resume")
+    told = refused(lambda: trainer.train_step(batches[2]), where, "step 3", "start again with a --learning-rate below 0.002")
     assert all(name.split(" with ")[0] in told for name in batches[2].names)
     assert any(name in told for name in ("kiss", "wave")) and "painting" in told
     for key, value in trainer.model.state_dict().items():  # nothing was stepped with it
@@ -517,7 +517,7 @@ def test_the_checkpoint_stays_sound_when_a_run_stops(config):
         return step(batch)
 
     trainer.train_step = failing
-    refused(trainer.run, "step 5")
+    refused(trainer.run, "step 5", "go on from the last checkpoint with --resume and a --learning-rate below 0.002")
     tensors = load_file(trainer.state_file)
     assert read_metadata(trainer.state_file)["step"] == 4 and all(torch.isfinite(t).all() for t in tensors.values())
 
@@ -674,6 +674,8 @@ def test_paintings_whose_styles_nobody_could_choose_are_refused_before_training(
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number, not nan"),
         ({"style_weight": float("inf")}, "style_weight must be a finite number, not inf"),
         ({"learning_rate": -1e-3}, "learning_rate must be at least 0"),
+        ({"learning_rate": 1e9}, "learning_rate must be at most 1, not 1e+09: 0.002 is usual"),
+        ({"style_learning_rate": 2.0}, "style_learning_rate must be at most 1, not 2: 0.01 is usual"),
         ({"style_weight": -10.0}, "style_weight must be at least 0"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"clip": -1.0}, "clip must be above 0"),
