@@ -26,7 +26,7 @@ def read_metadata(path: str | Path, kind: str | None = None) -> dict:
     ``kind`` is given, of that kind. Opens nothing but the header: no tensor is read and no code is run.
     """
     path = Path(path)
-    header, size = _header(path)
+    header, size = read_header(path)
     try:
         values = json.loads(header.get("__metadata__", {})[KEY])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -48,7 +48,7 @@ def _tells(values: dict) -> bool:
     return values.get("kind") in KINDS and named and isinstance(values.get("about", {}), dict)
 
 
-def _header(path: Path) -> tuple[dict, int]:
+def read_header(path: Path) -> tuple[dict, int]:
     """The parsed header, and how many bytes of tensors follow it."""
     try:
         with open(path, "rb") as file:

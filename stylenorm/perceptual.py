@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stylenorm.architecture import DARK, VGG_MEAN, VGG_PLAN
 from stylenorm.device import cpu_bfloat16
-from stylenorm.stored import check_vgg, load_tensors, no_vgg
+from stylenorm.stored import check_shipped_vgg, check_vgg, load_tensors, no_vgg
 from stylenorm.tensors import short_side_shape
 
 LAYERS = (
@@ -71,8 +71,10 @@ class VGGFeatures(nn.Module):
         from safetensors import SafetensorError
 
         try:
-            return cls.from_state(load_tensors(path), last)
-        except (SafetensorError, OSError, ValueError) as error:
+            state = load_tensors(path)
+            check_shipped_vgg(path, state)
+            return cls.from_state(state, last)
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
             raise no_vgg(path, error) from None
 
     def forward(self, x: Tensor, layers: Sequence[str] = STYLE_LAYERS) -> dict[str, Tensor]:

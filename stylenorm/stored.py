@@ -13,7 +13,11 @@ from safetensors.numpy import load
 
 from stylenorm.architecture import vgg_shapes
 from stylenorm.errors import WeightsError
-from stylenorm.metadata import read_metadata
+from stylenorm.metadata import read_header, read_metadata
+
+# The shipped file of VGG-16 is older than checksums in files: what it says of itself, and what it holds.
+VGG_LAYOUT = "torchvision.models.vgg16().features, layers 0 to 21 (conv1_1 to conv4_3), float16"
+VGG_CHECKSUM = "f8660cf22a7f50f3"
 
 UNREADABLE = SafetensorError, OSError, ValueError, TypeError, KeyError  # what reading a file that is no good raises
 
@@ -32,7 +36,9 @@ def read_vgg(path: str | Path) -> dict[str, np.ndarray]:
     Raises what `stylenorm.perceptual.VGGFeatures.from_file` raises: torch need not be there to tell what is wrong with a file.
     """
     try:
-        arrays = {name.removeprefix("features."): array for name, array in _arrays_in(path).items()}
+        found = _arrays_in(path)
+        check_shipped_vgg(path, found)
+        arrays = {name.removeprefix("features."): array for name, array in found.items()}
         check_vgg(arrays, vgg_shapes())
     except UNREADABLE as error:
         raise no_vgg(path, error) from None
@@ -44,6 +50,16 @@ def check_vgg(found: Mapping, wanted: Mapping[str, tuple[int, ...]]) -> None:
     wrong = [name for name, shape in wanted.items() if name not in found or tuple(found[name].shape) != tuple(shape)]
     if wrong:
         raise ValueError(f"these are not VGG-16's features: {wrong[0]} is missing or of another shape")
+
+
+def check_shipped_vgg(path: str | Path, found: Mapping) -> None:
+    """Raise a ValueError where a file says that it is the shipped one of VGG-16, and its arrays or tensors ``found`` are others.
+
+    Files of anybody else's are not known. It takes some hundredths of a second, which a command that has a compiled model does not spend.
+    """
+    told = read_header(path)[0].get("__metadata__") or {}
+    if told.get("layout") == VGG_LAYOUT and checksum({name: np.asarray(value) for name, value in found.items()}) != VGG_CHECKSUM:
+        raise ValueError("its numbers do not match their checksum")
 
 
 def no_vgg(path: str | Path, error: BaseException) -> WeightsError:

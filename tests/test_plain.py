@@ -15,7 +15,7 @@ from conftest import TINY, make_photo, make_weights
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from stylenorm import images, machine, plain
+from stylenorm import images, machine, plain, stored
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import load_network, save_network
 from stylenorm.compat import openvino
@@ -365,17 +365,48 @@ def reshaped(file, name):
     save_file({k: v[:-1].copy() if k == name else v for k, v in load_file(vgg_file()).items()}, file)
 
 
-@pytest.mark.parametrize("write, name", [(lacking, "features.0.weight"), (lacking, "features.21.bias"), (reshaped, "features.7.weight")])
-def test_vgg_with_gaps_is_told_alike_with_and_without_torch(tmp_path, photo, write, name):
+def flipped(file, name):
+    """The shipped file with a bit of one of its arrays flipped."""
+    data = bytearray(vgg_file().read_bytes())
+    end = 8 + int.from_bytes(data[:8], "little")
+    data[end + json.loads(data[8:end])[name]["data_offsets"][0]] ^= 1
+    file.write_bytes(data)
+
+
+def cut_short(file, name):
+    file.write_bytes(vgg_file().read_bytes()[:-1000])
+
+
+VGG_FAULTS = [
+    (lacking, "features.0.weight", "0.weight is missing"),
+    (lacking, "features.21.bias", "21.bias is missing"),
+    (reshaped, "features.7.weight", "7.weight is missing or of another shape"),
+    (flipped, "features.0.bias", "do not match their checksum"),
+    (flipped, "features.21.weight", "do not match their checksum"),
+    (cut_short, "", "fetch it again"),
+]
+
+
+@pytest.mark.parametrize("write, name, told", VGG_FAULTS)
+def test_what_is_wrong_with_vgg_is_told_alike_with_and_without_torch(tmp_path, photo, write, name, told):
     weights = make_weights(tmp_path / "w", 5)
     write(weights / "vgg16.safetensors", name)
     with pytest.raises(WeightsError) as wanted:
         VGGFeatures.from_file(weights / "vgg16.safetensors")
-    assert name.removeprefix("features.") in str(wanted.value)
+    assert told in str(wanted.value) and str(wanted.value).startswith(f"{weights / 'vgg16.safetensors'} does not hold VGG-16's features")
     for full in (Counted(weights), without_torch):
-        with pytest.raises(WeightsError) as told:
+        with pytest.raises(WeightsError) as caught:
             plain_stylizer(weights, "cpu", "auto", None, full).style_from(photo)
-        assert str(told.value) == str(wanted.value)
+        assert str(caught.value) == str(wanted.value)
+
+
+def test_vgg_is_checked_where_it_is_compiled_and_not_by_each_command(weights, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("STYLENORM_HOME", str(tmp_path))
+    checked, real = [], stored.checksum
+    monkeypatch.setattr(stored, "checksum", lambda arrays: checked.append("features.0.bias" in arrays) or real(arrays))
+    for size in (64, 65):  # another one, which is not kept
+        plain_of(weights)[0].style_from(photo, size)
+    assert checked.count(True) == 1
 
 
 def test_it_goes_with_the_last_that_holds_it(weights, photo):
