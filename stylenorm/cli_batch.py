@@ -288,6 +288,14 @@ def painter(weights: Path | None, device: str, backend: str, memory: float | Non
     return Stylizer(weights, device=device, backend=backend, memory=memory)
 
 
+def lean_painter(weights: Path | None, device: str, backend: str, memory: float | None = None, predicts: bool = False):
+    """The same without torch, where it is not needed: importing it takes longer than many a batch. predicts: as for `PlainStylizer`."""
+    from stylenorm.plain import plain_stylizer
+
+    with_torch = partial(painter, weights, device, backend, memory)
+    return plain_stylizer(weights, device, backend, memory, with_torch, predicts) or with_torch()
+
+
 def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     """Find what is missing, paint it, tell. Returns the exit code."""
     from stylenorm.batch import Look, make_plan
@@ -338,7 +346,7 @@ def on_this_machine(
     from stylenorm.batch_steps import painted
 
     where = asked.where
-    stylizer = painter(where.weights, where.device, where.backend, where.memory)
+    stylizer = lean_painter(where.weights, where.device, where.backend, where.memory, 0 < asked.options["strength"] < 1)
     styles = styles_of(stylizer, asked, looks)
 
     def paint(picture, look):

@@ -1311,6 +1311,9 @@ sys.exit(main())
     assert done.returncode == 0 and (tmp_path / "s.png").is_file(), done.stderr
     assert all(Image.open(tmp_path / "all" / f"moving.{suffix}").n_frames == 3 for suffix in ("gif", "webp", "png"))
     assert all(read_picture(tmp_path / "all" / name).deep is not None for name in ("deep.png", "deep.tif"))
+    many = ["batch", folder, tmp_path / "many", "--style", "red-hill", "--style-image", photo, "--strength", "0.5", "--weights", weights]
+    assert run(many).returncode == 0
+    assert sum(p.is_file() for p in (tmp_path / "many").rglob("*.*")) == 2 * len(list(folder.iterdir())) + 1, "and the manifest"
     assert run(painting("a.png")).returncode == 0
     for name in ("a.png", "b.png", "c.png"):
         assert Image.open(tmp_path / name).size == Image.open(photo).size

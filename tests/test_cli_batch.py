@@ -468,7 +468,7 @@ FAKE = textwrap.dedent(
             time.sleep(float(sys.argv[1]))
             return picture.rgb.transpose(Image.Transpose.ROTATE_180)
 
-    cli_batch.painter = lambda *_: Brush()
+    cli_batch.lean_painter = lambda *_: Brush()
     sys.exit(main(sys.argv[2:]))
     """
 )

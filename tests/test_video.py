@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -406,3 +407,19 @@ def test_overwriting_waits_for_whoever_is_at_it(cli, tmp_path):
         code, told = cli(source, tmp_path / "out.mp4", "--overwrite")
         assert code == 2 and "another stylenorm" in told.err and (folder / "00000.nut").read_bytes() == b"theirs"
     assert cli(source, tmp_path / "out.mp4", "--overwrite")[0] == 0 and len(shown(tmp_path / "out.mp4")[0]) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+@pytest.mark.parametrize("more", [(), ("--strength", "0.5")])
+def test_without_torch_it_is_the_same_film(weights, tmp_path, more):
+    source = film(tmp_path / "in.mp4", 8, (96, 64), sound=None)
+    for name, before in (("with.mp4", ""), ("without.mp4", "sys.modules['torch'] = None;")):
+        code = f"import sys; {before} from stylenorm.cli import main; sys.exit(main())"
+        words = ["video", source, tmp_path / name, "--style", "red-hill", "--device", "cpu", "--weights", weights, *more]
+        done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    stream = Stylizer(weights, device="cpu").stream("red-hill", strength=float(more[-1]) if more else 1.0)
+    wanted = np.stack([np.asarray(stream(Image.fromarray(frame.astype(np.uint8)))) for frame in shown(source)[1]])
+    painted = shown(tmp_path / "without.mp4")[1]
+    assert np.array_equal(painted, shown(tmp_path / "with.mp4")[1])
+    assert np.abs(painted - wanted).mean() < 12, "but for the codec"
