@@ -128,7 +128,7 @@ class Steady:
         self._kept: dict[str, np.ndarray] = {}
         self._offset = np.zeros(2, np.int64)  # of the grid, px down and to the right
         self._change = 0.0  # between thumbnails, usually
-        self._before = self._painted = None
+        self._before = self._painted = self._softened = None  # the frame before, its painting, and `_soft` of it where it is at hand
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -139,7 +139,7 @@ class Steady:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the `state` of a stream with the same settings."""
         kept = dict(state)
-        self._before, self._painted = kept.pop("before", None), kept.pop("painted", None)
+        self._before, self._painted, self._softened = kept.pop("before", None), kept.pop("painted", None), None
         self._offset, self._change = kept.pop("offset"), float(kept.pop("change"))
         self._kept = kept
 
@@ -191,6 +191,8 @@ class Steady:
         result = painted.astype(np.float32)
         if self._painted is not None and self._painted.shape == painted.shape:
             self._blend(result)
+        else:
+            self._softened = None
         self._before, self._painted = self._now, result.astype(np.float16)
         return np.clip(result + 0.5, 0, 255).astype(np.uint8)
 
@@ -206,17 +208,20 @@ class Steady:
 
     def _blend(self, result: np.ndarray) -> None:
         """Into ``result``: for each place, the last painting from there or from where the picture has moved from."""
-        now, before = _soft(self._now), _soft(self._before)
+        now, before = _soft(self._now), _soft(self._before) if self._softened is None else self._softened
         least = np.full(result.shape[:2], OTHER, np.float32)
         source = np.zeros_like(result)
         for shift in {(0, 0), self._shift}:
             here, there = _overlap(shift, result.shape)
             apart = _apart(now[here], before[there])
             better = apart < least[here]
-            least[here][better] = apart[better]
-            source[here][better] = self._painted[there][better]
-        alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)[..., None]
-        result += self.smoothing * alike * (source - result)
+            np.copyto(least[here], apart, where=better)
+            np.copyto(source[here], self._painted[there], where=better[..., None])
+        alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)
+        source -= result
+        source *= (self.smoothing * alike)[..., None]
+        result += source
+        self._softened = now
 
 
 class Stream:
