@@ -234,7 +234,8 @@ def test_colours_and_their_tags_survive(tmp_path):
 
 def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, monkeypatch):
     source = film(tmp_path / "in.mp4", 14, cut=8)
-    assert cli(source, tmp_path / "whole.mp4", "--smoothing", "0.7", "--preserve-color")[0] == 0
+    options = ("--smoothing", "0.7", "--preserve-color", "--crf", "0")  # without loss
+    assert cli(source, tmp_path / "whole.mp4", *options)[0] == 0
     painted, call = [], Stylizer._frame
 
     def breaks(self, *rest):
@@ -244,14 +245,15 @@ def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, mo
         return call(self, *rest)
 
     monkeypatch.setattr(Stylizer, "_frame", breaks)
-    options = ("--smoothing", "0.7", "--preserve-color")
     assert cli(source, tmp_path / "out.mp4", *options)[0] == 130
     assert cli(source, tmp_path / "out.mp4", *options)[0] == 130
     kept = sorted(p.name for p in (tmp_path / "out.mp4.parts").iterdir())
     assert kept == ["00000.nut", "00001.npz", "00001.nut", "stylenorm-manifest.jsonl"]
     code, told = cli(source, tmp_path / "out.mp4", *options)
     assert code == 0 and "10 frames were painted by an earlier run" in told.out
-    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    (times, pixels), (wanted_times, wanted) = shown(tmp_path / "out.mp4"), shown(tmp_path / "whole.mp4")
+    assert times == wanted_times and np.array_equal(pixels, wanted), "bytes need not be: x264 is not quite the same twice on a busy machine"
+    assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "whole.mp4", "audio")
     assert not (tmp_path / "out.mp4.parts").exists()
 
 
@@ -412,14 +414,14 @@ def test_overwriting_waits_for_whoever_is_at_it(cli, tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 @pytest.mark.parametrize("more", [(), ("--strength", "0.5")])
 def test_without_torch_it_is_the_same_film(weights, tmp_path, more):
-    source = film(tmp_path / "in.mp4", 8, (96, 64), sound=None)
+    source = film(tmp_path / "in.mp4", 4, (96, 64), sound=None)
     for name, before in (("with.mp4", ""), ("without.mp4", "sys.modules['torch'] = None;")):
         code = f"import sys; {before} from stylenorm.cli import main; sys.exit(main())"
-        words = ["video", source, tmp_path / name, "--style", "red-hill", "--device", "cpu", "--weights", weights, *more]
+        words = ["video", source, tmp_path / name, "--style", "red-hill", "--crf", "0", "--device", "cpu", "--weights", weights, *more]
         done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     stream = Stylizer(weights, device="cpu").stream("red-hill", strength=float(more[-1]) if more else 1.0)
     wanted = np.stack([np.asarray(stream(Image.fromarray(frame.astype(np.uint8)))) for frame in shown(source)[1]])
     painted = shown(tmp_path / "without.mp4")[1]
     assert np.array_equal(painted, shown(tmp_path / "with.mp4")[1])
-    assert np.abs(painted - wanted).mean() < 12, "but for the codec"
+    assert np.abs(painted - wanted).mean() < 12, "but for the colours of the codec"
