@@ -172,7 +172,8 @@ def openvino_graph(
     dtype: of the pixels in and out, uint8 or uint16. H and W must be multiples of the generator's stride. A test
     holds it against the generator itself. steered adds the inputs and the output of `Backend.steered`: given
     (1, 2, T) and share (1,), and own (1, 2 T, 1, 1), behind which the γ and β that were used may follow. ranges: for
-    convolutions in 8 bits (Jacob et al. 2018). pooled takes (N, H, W, 3) and gives what `Backend.pooled` does, alone, (1, 2 T, 1, 1); it is steered as well.
+    convolutions in 8 bits (Jacob et al. 2018). pooled takes (N, H, W, 3) and gives what `Backend.pooled` does, alone,
+    (1, 2 T, 1, 1); it is steered as well.
     """
     return _Graph(config, weights, steered, ranges, pooled).model(dtype)
 
