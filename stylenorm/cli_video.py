@@ -52,7 +52,7 @@ def video(
     ] = None,
     style_size: StyleSize = None,
     smoothing: Annotated[
-        float, typer.Option(min=0, max=0.98, help="Share of the past, so that still regions hold still; 0: each frame by itself.")
+        float, typer.Option(min=0, max=0.98, help="Share of the past, so that strokes hold still where they are; 0: each frame by itself.")
     ] = 0.8,
     crf: Annotated[int, typer.Option(min=0, max=51, help="Of the encoder: less is better and larger.")] = 18,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, and begin anew whatever was begun.")] = False,

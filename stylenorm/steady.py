@@ -9,6 +9,9 @@ Painted one by one, two frames that hardly differ come out differently, for thre
   motion for all of it. This matters most by far in a pan: see BENCHMARKS.md;
 - noise. So the last painting, moved along, is blended in wherever the frame shows what it showed before.
 
+Where OpenCV is installed (`stylenorm.flow`), each place has a motion of its own: a zoom, a turn, a hand that shakes and what
+crosses the picture hold still as well, and the grid follows parts of a pixel. Else one shift serves for the whole frame.
+
 Nothing is kept on the network: several streams may be painted at once, each with a `Steady` of its own. What paints is
 handed in; no torch is imported here.
 """
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+from stylenorm import flow
 from stylenorm.errors import StyleError
 from stylenorm.images import fit, read_picture, recolored
 
@@ -36,6 +40,8 @@ UNLIKE = 0.2  # of a channel's variance lies between frames: a fade has 0.9, a p
 TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
 SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
 MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, then refined
+EXACT = 0.5  # levels: where one shift leaves no more than that, no other motion is searched, and
+BETTER = 0.5  # so much nearer has a motion of its own to bring a place: what is not resampled stays sharp
 
 
 class Pool:
@@ -126,7 +132,7 @@ class Steady:
 
     def _forget(self) -> None:
         self._kept: dict[str, np.ndarray] = {}
-        self._offset = np.zeros(2, np.int64)  # of the grid, px down and to the right
+        self._moved = np.zeros(2)  # the grid, px down and to the right
         self._change = 0.0  # between thumbnails, usually
         self._before = self._painted = self._softened = None  # the frame before, its painting, and `_soft` of it where it is at hand
 
@@ -134,18 +140,18 @@ class Steady:
     def state(self) -> dict[str, np.ndarray]:
         """All of it, for `restore`."""
         pictures = {"before": self._before, "painted": self._painted} if self._before is not None else {}
-        return {"offset": self._offset, "change": np.array(self._change), **self._kept, **pictures}
+        return {"offset": self._moved, "change": np.array(self._change), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the `state` of a stream with the same settings."""
         kept = dict(state)
         self._before, self._painted, self._softened = kept.pop("before", None), kept.pop("painted", None), None
-        self._offset, self._change = kept.pop("offset"), float(kept.pop("change"))
+        self._moved, self._change = kept.pop("offset"), float(kept.pop("change"))
         self._kept = kept
 
     def begin(self, pixels: np.ndarray) -> None:
         """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
-        self._part, self._now, self._shift = 0, pixels, (0, 0)
+        self._part, self._now, self._shift, self._flow = 0, pixels, (0, 0), None
         self._small = min(pixels.shape[:2]) < SMALL * self.stride
         if self._before is None or not self.smoothing:
             return
@@ -154,7 +160,9 @@ class Steady:
             self.cuts += 1
             return self._forget()
         self._shift = shift
-        self._offset = (self._offset + self._shift) % self.stride
+        if _misfit(self._before, pixels, shift) > EXACT:
+            self._flow = flow.dense(self._before, pixels)
+        self._moved = (self._moved + (shift if self._flow is None else flow.shared(self._flow, shift))) % self.stride
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint on the grid that moves along, with steady moments.
@@ -167,7 +175,7 @@ class Steady:
         name, empty = f"moments {self._part}", np.zeros((2, sum(style.channels)), np.float32)
         self._part += 1
         given, share = (self.fixed[name], 0.0) if self.fixed else (self._kept.get(name, empty), self._share(name))
-        down, right = (0, 0) if style.has_regions else self._offset  # a region's γ and β have their place on the grid
+        down, right = (0, 0) if style.has_regions else self._offset()  # a region's γ and β have their place on the grid
         padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), "symmetric") if down or right else pixels
         painted, own = backend.steered(padded, style, given, share, fine=self.fixed is not None)
         if not self.fixed:
@@ -196,6 +204,9 @@ class Steady:
         self._before, self._painted = self._now, result.astype(np.float16)
         return np.clip(result + 0.5, 0, 255).astype(np.uint8)
 
+    def _offset(self) -> np.ndarray:
+        return np.rint(self._moved).astype(np.int64) % self.stride
+
     def _share(self, name: str) -> float:
         return 1 - self.smoothing if name in self._kept else 1.0
 
@@ -207,7 +218,7 @@ class Steady:
         return cut
 
     def _blend(self, result: np.ndarray) -> None:
-        """Into ``result``: for each place, the last painting from there or from where the picture has moved from."""
+        """Into ``result``: for each place, the last painting from there or from where it, or all of the picture, has moved from."""
         now, before = _soft(self._now), _soft(self._before) if self._softened is None else self._softened
         least = np.full(result.shape[:2], OTHER, np.float32)
         source = np.zeros_like(result)
@@ -217,10 +228,18 @@ class Steady:
             better = apart < least[here]
             np.copyto(least[here], apart, where=better)
             np.copyto(source[here], self._painted[there], where=better[..., None])
+        if self._flow is not None:
+            apart = np.where(flow.outside(self._flow), OTHER, _apart(now, flow.carried(before, self._flow)))
+            better = apart + np.float32(BETTER) < least
+            np.copyto(least, apart, where=better)
+            np.copyto(source, flow.carried(self._painted.astype(np.float32), self._flow), where=better[..., None])
         alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)
         source -= result
         source *= (self.smoothing * alike)[..., None]
-        result += source
+        if flow.opencv():
+            result[:] = flow.vivid(result + source, result)
+        else:
+            result += source
         self._softened = now
 
 

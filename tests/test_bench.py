@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import make_photo
+from PIL import Image
 
 from stylenorm.bench import run_bench, run_quality
-from stylenorm.bench_film import Clip, clips, run_film, sharpness, unrest
+from stylenorm.bench_film import clips, run_film, sharpness, unrest
 from stylenorm.errors import StylenormError
 
 
@@ -50,17 +53,23 @@ def test_films_are_judged_by_what_the_known_motion_does_not_explain(weights, tmp
     monkeypatch.setattr("stylenorm.bench_film.FRAMES", 3)
     photo = make_photo(tmp_path / "photo.png", (400, 300))
     rows = run_film(photo, ["red-hill"], weights)
-    assert len(rows) == 8 and all(r["unrest"] >= 0 and r["sharpness"] > 0 for r in rows)
+    assert len(rows) == 18 and all(r["unrest"] >= 0 and r["sharpness"] > 0 for r in rows)
     alone, ours = (next(r for r in rows if r["clip"] == "pan of 3 px a frame" and r["what"].startswith(w)) for w in ("frame", "ours"))
     assert ours["unrest"] < alone["unrest"]
     with pytest.raises(StylenormError, match="too small to pan over"):
         run_film(make_photo(tmp_path / "small.png", (90, 70)), ["red-hill"], weights)
 
 
-def test_unrest_of_films_that_are_known():
+def test_unrest_of_films_that_are_known(monkeypatch):
+    monkeypatch.setattr("stylenorm.bench_film.FRAMES", 4)
     photo = np.random.default_rng(0).integers(0, 200, (300, 400, 3), dtype=np.uint8)
-    pan, noisy, standing, crossed = clips(photo)
+    pan, noisy, standing, crossed, *_ = clips(photo)
     assert unrest(pan.frames, pan) == 0 and unrest(crossed.frames, crossed) == 0
     assert 3 < unrest(noisy.frames, noisy) < 4 and 3 < unrest(standing.frames, standing) < 4  # 2 sigma / sqrt(pi)
-    assert unrest([f + np.uint8(5 * (t % 2)) for t, f in enumerate(standing.frames)], Clip("", standing.frames)) > 5
+    assert unrest([f + np.uint8(5 * (t % 2)) for t, f in enumerate(standing.frames)], standing) > 5
+    smooth = np.asarray(Image.fromarray(photo).resize((40, 30)).resize((400, 300), Image.Resampling.BICUBIC))
+    for clip in [c for c in clips(smooth)[4:] if "noise" not in c.name]:
+        still = replace(clip, moves=[[((1, 0, 0, 0, 1, 0), where) for _, where in moves] for moves in clip.moves])
+        assert unrest(clip.frames, clip) < 0.6, "half a level is lost in each frame"
+        assert unrest(clip.frames, still) > 2 * unrest(clip.frames, clip)
     assert sharpness([np.zeros((4, 4, 3))]) == 0 and sharpness([np.indices((4, 4)).sum(0)[..., None] * np.ones(3)]) == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stylenorm import StyleError, StylenormError, Stylizer, steady
+from stylenorm import StyleError, StylenormError, Stylizer, bench_film, steady
 from stylenorm.images import fit, to_tensor
 from stylenorm.steady import Pool, Steady, motion
 
@@ -95,6 +95,23 @@ def test_the_networks_grid_moves_along(stylizer, photo):
     stream.steady._blend = lambda result: None
     alone = unrest([stylizer.stylize(f, "red-hill") for f in frames], 1, 3)
     assert unrest([stream(f) for f in frames], 1, 3) < 0.5 * alone
+
+
+@pytest.mark.parametrize("clip", [4, 5, 6, 7, 8], ids=["parts of a pixel", "zoom", "turn", "shaking hand", "two motions"])
+def test_what_moves_in_any_way_holds_still_and_stays_sharp(stylizer, photo, clip, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("stylenorm.bench_film.SIZE", (160, 112))
+    monkeypatch.setattr("stylenorm.bench_film.FRAMES", 8)
+    film = bench_film.clips(photo)[clip]
+
+    def judged() -> tuple[float, float]:
+        paintings = bench_film.painted(stylizer.stream("red-hill"), film)
+        return bench_film.unrest(paintings, film), bench_film.sharpness(paintings)
+
+    now, sharp = judged()
+    monkeypatch.setattr("stylenorm.flow.opencv", lambda: None)
+    before, as_sharp = judged()
+    assert now < 0.6 * before and sharp > 0.8 * as_sharp, (now, before, sharp, as_sharp)
 
 
 def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselves(stylizer, photo, quick_own_style):
