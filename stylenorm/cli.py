@@ -42,10 +42,12 @@ from stylenorm.cli_parts import (
     complain,
     do,
     do_moving,
+    lean_stylizer,
     need_a_style,
     path,
     show_table,
     style_names,
+    stylizer_of,
     told,
 )
 from stylenorm.completing import VARIABLE, understood
@@ -221,11 +223,8 @@ def stylize(
 
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
-        from stylenorm.plain import plain_stylizer
-
-        with_torch = partial(stylizer_of, weights, device, backend, memory)
-        plain = None if refine else plain_stylizer(weights, device, backend, memory, with_torch, 0 < strength < 1)
-        stylizer = plain or with_torch()
+        given = weights, device, backend, memory
+        stylizer = stylizer_of(*given) if refine else lean_stylizer(*given, predicts=0 < strength < 1)
         paintings = [(painting_of(path), w) for path, w in kept]
         predicted = [(painting, stylizer.style_from(painting, size=style_size), w) for painting, w in paintings]
         if refine:
@@ -263,13 +262,6 @@ def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
     if (piped or written == "avif") and (frames := frame_count(source)) > 1:  # an AVIF may move, and is not written moving
         advice = "give it as a file" if piped else "write a .webp, .png or .gif"
         complain(f"{job.named}: only the first of its {frames} frames is painted; {advice} to paint all")
-
-
-def stylizer_of(weights: Path | None, device: str, backend: str, memory: float | None = None):
-    """A `Stylizer`, for which torch is imported."""
-    from stylenorm.engine import Stylizer
-
-    return Stylizer(weights, device=device, backend=backend, memory=memory)
 
 
 def painting_of(path: Path):
@@ -323,10 +315,7 @@ def sheet(
         raise StyleError("these weights hold no named style to show")
     make_folder([job])
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
-        from stylenorm.plain import plain_stylizer
-
-        with_torch = partial(stylizer_of, weights, device, backend)
-        stylizer = plain_stylizer(weights, device, backend, None, with_torch) or with_torch()
+        stylizer = lean_stylizer(weights, device, backend)
         row = do(job, lambda picture: stylizer.sheet(picture, tile=tile, columns=columns))
     if "error" in row:
         complain(row["error"])

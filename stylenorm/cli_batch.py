@@ -34,8 +34,10 @@ from stylenorm.cli_parts import (
     Weights,
     check_style_size,
     complain,
+    lean_stylizer,
     need_a_style,
     style_names,
+    stylizer_of,
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
@@ -282,20 +284,6 @@ def check_settings(manifest: Manifest, settings: dict, output: Path | UrlFolder,
     )
 
 
-def painter(weights: Path | None, device: str, backend: str, memory: float | None = None):
-    from stylenorm.engine import Stylizer
-
-    return Stylizer(weights, device=device, backend=backend, memory=memory)
-
-
-def lean_painter(weights: Path | None, device: str, backend: str, memory: float | None = None, predicts: bool = False):
-    """The same without torch, where it is not needed: importing it takes longer than many a batch. predicts: as for `PlainStylizer`."""
-    from stylenorm.plain import plain_stylizer
-
-    with_torch = partial(painter, weights, device, backend, memory)
-    return plain_stylizer(weights, device, backend, memory, with_torch, predicts) or with_torch()
-
-
 def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     """Find what is missing, paint it, tell. Returns the exit code."""
     from stylenorm.batch import Look, make_plan
@@ -346,7 +334,7 @@ def on_this_machine(
     from stylenorm.batch_steps import painted
 
     where = asked.where
-    stylizer = lean_painter(where.weights, where.device, where.backend, where.memory, 0 < asked.options["strength"] < 1)
+    stylizer = lean_stylizer(where.weights, where.device, where.backend, where.memory, 0 < asked.options["strength"] < 1)
     styles = styles_of(stylizer, asked, looks)
 
     def paint(picture, look):
@@ -369,7 +357,7 @@ def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> It
     from stylenorm.batch_ray import Brush, Crew
 
     where = asked.where
-    styles = styles_of(painter(where.weights, "cpu", "torch", where.memory), asked, looks)
+    styles = styles_of(stylizer_of(where.weights, "cpu", "torch", where.memory), asked, looks)
     weights = where.weights and str(where.weights.absolute())
     brush = Brush(
         weights, asked.settings["network"], where.device, where.backend, where.memory,

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from shlex import quote
@@ -161,6 +162,21 @@ def do_moving(job: Job, begin: Callable, quality: int = 95, strip: bool = False)
     from stylenorm.animation import paint_animation
 
     return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality, strip))
+
+
+def stylizer_of(weights: Path | None, device: str, backend: str, memory: float | None = None):
+    """A `Stylizer`, for which torch is imported."""
+    from stylenorm.engine import Stylizer
+
+    return Stylizer(weights, device=device, backend=backend, memory=memory)
+
+
+def lean_stylizer(weights: Path | None, device: str, backend: str, memory: float | None = None, predicts: bool = False):
+    """The same without torch, where it is not needed: importing it takes longer than painting. predicts: as for `PlainStylizer`."""
+    from stylenorm.plain import plain_stylizer
+
+    with_torch = partial(stylizer_of, weights, device, backend, memory)
+    return plain_stylizer(weights, device, backend, memory, with_torch, predicts) or with_torch()
 
 
 def row_of(job: Job, work: Callable) -> dict[str, Any]:

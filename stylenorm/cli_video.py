@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 
 from stylenorm import __version__
-from stylenorm.cli_batch import Wanted, lean_painter, resolved, settings_of, wanted_styles
-from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, style_names, verbs
+from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
+from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import identity
@@ -87,7 +87,7 @@ def video(
     show = Reel(quiet=quiet or as_json, as_lines=False)
     try:
         with redirect_stdout(sys.stderr):  # whatever a library prints
-            load = partial(lean_painter, weights, device, backend, predicts=0 < strength < 1)
+            load = partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1)
             row = paint(source, target, wanted, settings, options, style_size, crf, overwrite, show, load)
     except KeyboardInterrupt:
         complain("stopped; the same command goes on")

@@ -250,8 +250,8 @@ def test_quiet_prints_nothing(cli, photos):
 
 def test_json_lines_are_all_that_is_printed(cli, photos, monkeypatch):
     (photos / "b.png").write_bytes(b"")
-    painter = cli_batch.painter
-    monkeypatch.setattr(cli_batch, "painter", lambda *a: print("a library's chatter") or painter(*a))
+    real = cli_batch.lean_stylizer
+    monkeypatch.setattr(cli_batch, "lean_stylizer", lambda *a: print("a library's chatter") or real(*a))
     result = cli("--json-lines")
     *lines, end = [json.loads(line) for line in result.out.splitlines()]
     assert sorted(line["kind"] for line in lines) == ["done", "done", "done", "failed"]
@@ -468,7 +468,7 @@ FAKE = textwrap.dedent(
             time.sleep(float(sys.argv[1]))
             return picture.rgb.transpose(Image.Transpose.ROTATE_180)
 
-    cli_batch.lean_painter = lambda *_: Brush()
+    cli_batch.lean_stylizer = lambda *_: Brush()
     sys.exit(main(sys.argv[2:]))
     """
 )
@@ -548,8 +548,8 @@ def test_ctrl_c_before_anything_is_painted_is_one_line(cli, photos, monkeypatch,
         time.sleep(0.05)
         return real(*_)
 
-    real = cli_batch.painter
-    monkeypatch.setattr(cli_batch, "painter", interrupted)
+    real = cli_batch.lean_stylizer
+    monkeypatch.setattr(cli_batch, "lean_stylizer", interrupted)
     result = cli()
     assert result.code == 130 and result.err.count("\n") == 1 and "the same command goes on" in result.err
     assert files(tmp_path / "out") == []
