@@ -216,7 +216,7 @@ class Stylizer:
         smoothing: float = SMOOTHING,
         fixed=None,
     ) -> Stream:
-        """Paints the frames of one film, one after another, so that what holds still in them holds still painted.
+        """Paints the frames of one film, one after another, so that strokes stay on what they are painted on.
 
         The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
