@@ -179,13 +179,14 @@ def test_refuses_what_torch_refuses(kind, n, c, size, training):
             close(ours.train(training)(x), expected, 1e-4)  # of one value torch leaves its rounding, times 1 / sqrt(eps)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_batch_gives_an_empty_result_and_moves_no_running_moments(kind, layout):
+def test_an_empty_batch_gives_an_empty_result_and_moves_no_running_moments(kind, layout, dtype):
     for tracked in (True, False):
         for training in (True, False):
-            ours, theirs = pairs(4, track_running_stats=tracked)[kind]()
-            x = torch.randn(0, 4, 3, 3).to(memory_format=layout)
+            ours, theirs = pairs(4, track_running_stats=tracked, dtype=dtype)[kind]()
+            x = torch.randn(0, 4, 3, 3, dtype=dtype).to(memory_format=layout)
             if kind != "instance":  # torch finds no first sample there
                 agree(ours.train(training), theirs.train(training), x, 0)
             ours.train(training)(x).sum().backward()
