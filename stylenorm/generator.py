@@ -8,6 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from stylenorm.architecture import GeneratorConfig, padded_length
 from stylenorm.fused import vmapped
@@ -186,7 +187,8 @@ class Generator(nn.Module):
 
 def reflect(x: Tensor) -> Tensor:
     """(N, C, H, W) with its border of 1 reflected."""
-    wanted = (x.is_cpu or torch.are_deterministic_algorithms_enabled()) and not _traced() and not vmapped(x)
+    others = _traced() or vmapped(x) or forward_ad._current_level >= 0  # which want no gradient, or another one
+    wanted = (x.is_cpu or torch.are_deterministic_algorithms_enabled()) and not others
     if wanted and x.is_contiguous(memory_format=torch.channels_last):
         return _Reflect.apply(x)
     if torch.compiler.is_compiling() and not x.is_cpu:

@@ -261,6 +261,16 @@ def test_function_transforms_take_many_styles_at_once(layout):
     torch.testing.assert_close(torch.func.vmap(to_content, (0, None))(rows, x)[1], to_content(rows[1], x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_forward_mode_tells_how_a_picture_moves(layout):
+    generator = generator_of().requires_grad_(False).double().to(memory_format=layout)
+    pairs = list(style_of(generator))
+    x, dx = (picture(20, 24, seed=seed).double().contiguous(memory_format=layout) for seed in (0, 1))
+    _, tangent = torch.func.jvp(lambda x: generator(x, pairs), (x,), (dx,))
+    ahead, behind = (generator(x + s * dx, pairs) for s in (1e-6, -1e-6))
+    torch.testing.assert_close(tangent, (ahead - behind) / 2e-6, rtol=1e-4, atol=1e-5)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("norm", KINDS)
 def test_a_result_does_not_depend_on_the_rest_of_the_batch(norm):
