@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from stylenorm.functional import KINDS
-from stylenorm.layers import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm2d
+from stylenorm.layers import BatchNorm2d, ConditionalNorm, GroupNorm, InstanceNorm2d, LayerNorm2d
 
 Norm = BatchNorm2d | InstanceNorm2d | LayerNorm2d | GroupNorm
 LAZY = (nn.LazyBatchNorm2d, nn.LazyInstanceNorm2d)
 SWAPPED = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.GroupNorm, BatchNorm2d, InstanceNorm2d, LayerNorm2d, GroupNorm, *LAZY)
-RUNNING = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNorm2d)
+RUNNING = (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNorm2d, ConditionalNorm)  # the last one where it is of the kind "batch"
 
 
 def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn.Module:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stylenorm import BatchNorm2d, Generator, GeneratorConfig, GroupNorm, InstanceNorm2d, LayerNorm2d, recalibrate, swap_norms
+from stylenorm import BatchNorm2d, ConditionalNorm, Generator, GeneratorConfig, GroupNorm, InstanceNorm2d, LayerNorm2d, recalibrate, swap_norms
 from stylenorm.compat import torchvision
 
 torch.set_num_threads(1)
@@ -184,6 +184,23 @@ def test_recalibrating_serves_torchs_own_batch_norm_and_keeps_modes():
     recalibrate(model, batches())
     torch.testing.assert_close(model[5].running_var, expected[5].running_var)
     assert model.training and not model[1].training and model[3].training
+
+
+def test_recalibrating_serves_a_batch_norm_that_is_given_its_gamma():
+    class Styled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = ConditionalNorm(3, "batch")
+
+        def forward(self, x):
+            return self.norm(x, torch.ones(3), torch.zeros(3))
+
+    model, expected = Styled().eval(), nn.Sequential(nn.BatchNorm2d(3))
+    seen = [x[:, :3] for x in batches()]
+    torch.optim.swa_utils.update_bn(seen, expected)
+    recalibrate(model, seen)
+    torch.testing.assert_close(model.norm.running_var, expected[0].running_var)
+    torch.testing.assert_close(model.norm.running_mean, expected[0].running_mean)
 
 
 def test_recalibrating_forgets_the_moments_a_swapped_network_never_had():
