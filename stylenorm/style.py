@@ -59,7 +59,7 @@ class Style(Sequence):
 
     def row(self) -> np.ndarray:
         """`flat` in numpy, float32."""
-        return self.flat().float().cpu().numpy()
+        return self.flat().detach().float().cpu().numpy()
 
     def with_row(self, row: np.ndarray) -> "Style":
         """The same with other γ and β, by what `row` gives."""
@@ -113,9 +113,12 @@ def interpolate(a: Style, b: Style, t: float) -> Style:
     if not math.isfinite(t):
         raise StyleError(f"styles are interpolated by a finite number, not {t}")
     network = _check_alike([a, b])
-    gammas = tuple(torch.lerp(*_broadcast(x, y), t) for x, y in zip(a.gammas, b.gammas))
-    betas = tuple(torch.lerp(*_broadcast(x, y), t) for x, y in zip(a.betas, b.betas))
-    return Style(gammas, betas, b.name, b.provenance, network)
+
+    def between(x: Tensor, y: Tensor) -> Tensor:
+        dtype = torch.promote_types(x.dtype, y.dtype)  # which lerp alone does not do
+        return torch.lerp(*_broadcast(x.to(dtype), y.to(dtype)), t)
+
+    return Style(tuple(map(between, a.gammas, b.gammas)), tuple(map(between, a.betas, b.betas)), b.name, b.provenance, network)
 
 
 def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, int]]) -> Style:

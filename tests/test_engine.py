@@ -270,6 +270,16 @@ def test_a_predicted_style_may_be_learned_with(stylizer, image):
     assert all(p.grad is not None for p in generator.parameters()) and not style.flat().requires_grad
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_style_that_is_being_learned_or_of_another_type_paints_as_any(weights, image, backend):
+    stylizer = Stylizer(weights, "cpu", backend)
+    own = stylizer.style("red-hill")
+    for strength in (0.5, 1):
+        wanted = pixels(stylizer.stylize(image, own, strength))
+        for other in (own.map(lambda t: t.clone().requires_grad_()), own.to(torch.float64)):
+            assert np.array_equal(pixels(stylizer.stylize(image, other, strength)), wanted)
+
+
 def test_paintings_differ_and_the_same_painting_does_not(stylizer, tmp_path):
     a, b = make_photo(tmp_path / "dusk.png", seed=1), make_photo(tmp_path / "dawn.png", seed=8)
     first = stylizer.style_from(a)

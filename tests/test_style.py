@@ -155,6 +155,14 @@ def test_interpolation_goes_on_beyond_both_ends():
     torch.testing.assert_close(interpolate(a, b, -1).flat(), 2 * a.flat() - b.flat())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_styles_of_two_types_interpolate_as_they_blend(dtype):
+    a, b = style(1), style(2).to(dtype)
+    for made, blended in ((interpolate(a, b, 0.25), blend([(a, 3), (b, 1)])), (interpolate(b, a, 0.25), blend([(b, 3), (a, 1)]))):
+        assert made.flat().dtype == blended.flat().dtype
+        torch.testing.assert_close(made.flat(), blended.flat(), rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("t", [math.nan, math.inf, -math.inf])
 def test_interpolation_by_no_number_is_refused(t):
     refused(lambda: interpolate(style(1), style(2), t), "finite")
