@@ -115,14 +115,15 @@ class Stylizer:
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         return self._predicted(picture.rgb, size, Path(picture.name).stem)
 
-    def refine(self, style: Style, painting, photos, steps: int = 20, size: int | None = None) -> Style:
-        """What `style_from` predicted for a painting, moved nearer to it in some seconds (`stylenorm.refining`).
+    def refine(self, style, painting, photos, steps: int = 20, size: int | None = None) -> Style:
+        """What `style_from` predicted for a painting, or any other style, moved nearer to it in some seconds (`stylenorm.refining`).
 
         photos: one of the photographs that the style is for, or a list of several, each a path, a PIL image, an array or a
         `Picture`; their middles are painted at 512 px, or as they are where they are smaller, in turn, ``steps`` times in all. painting and
         size: as given to `style_from`. Only γ and β change. A photograph whose middle is of a single colour teaches nothing and is left
         out; where all are such, the style comes back as it is. On two CPU cores a step takes 0.4 to 1.2 s.
         """
+        style, size = self.resolve(style), STYLE_SIZE if size is None else checked_style_size(size)
         photos = [photos] if isinstance(photos, ONE) else list(photos)
         if steps < 0 or not photos:
             raise StyleError("refining a style needs at least one photograph, and steps from 0 up")
@@ -132,7 +133,7 @@ class Stylizer:
         shown = [x for x in shown if (x != x[..., :1, :1]).any()]  # the gradient through the norms of a flat one is infinite
         if not shown:
             return style
-        goal = _small_tensor(_rgb(painting), STYLE_SIZE if size is None else size).to(self._device)
+        goal = _small_tensor(_rgb(painting), size).to(self._device)
         layout = {"memory_format": torch.channels_last}
         generator = self._network.generator.to(self._device).requires_grad_(False)
         return refined(generator, self._features(), style, goal.to(**layout), [x.to(**layout) for x in shown], steps)

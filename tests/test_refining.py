@@ -89,9 +89,19 @@ def test_no_steps_and_no_photographs(weights, pictures):
     stylizer = Stylizer(weights, "cpu", "torch")
     style = stylizer.style_from(painting, 64)
     assert stylizer.refine(style, painting, photos, 0) is style
-    for wrong in (dict(photos=[], steps=3), dict(photos=photos, steps=-1)):
+    for wrong in (dict(photos=[], steps=3), dict(photos=photos, steps=-1), dict(photos=photos, size=0)):
         with pytest.raises(StyleError):
             stylizer.refine(style, painting, **wrong)
+
+
+def test_whatever_stylize_takes_for_a_style_is_refined(weights, pictures, monkeypatch):
+    monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
+    photos, painting = pictures
+    stylizer = Stylizer(weights, "cpu", "torch")
+    by_name, itself = (stylizer.refine(style, painting, photos, 1, 64) for style in ("red-hill", stylizer.style("red-hill")))
+    assert torch.equal(by_name.flat(), itself.flat())
+    with pytest.raises(StyleError, match="not one row"):
+        stylizer.refine(itself.map(lambda t: t.repeat(2, 1)), painting, photos, 1, 64)
 
 
 def test_the_command_line_refines_on_what_it_paints(weights, pictures, monkeypatch, tmp_path, capsys):
