@@ -115,6 +115,7 @@ class Stylizer:
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         return self._predicted(picture.rgb, size, Path(picture.name).stem)
 
+    @torch.inference_mode(False)  # it learns whatever the caller has switched off
     def refine(self, style, painting, photos, steps: int = 20, size: int | None = None) -> Style:
         """What `style_from` predicted for a painting, or any other style, moved nearer to it in some seconds (`stylenorm.refining`).
 

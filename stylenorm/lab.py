@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
+
 from stylenorm.lab_batch import batch_noise, inference
 from stylenorm.lab_descent import descent, drift
 from stylenorm.lab_epsilon import epsilon
@@ -35,6 +37,7 @@ EXPERIMENTS: dict[str, Callable[[bool, int], Result]] = {
 }
 
 
+@torch.inference_mode(False)  # half of the claims are of gradients, whatever the caller has switched off
 def run_lab(names: Sequence[str] = (), quick: bool = False, seed: int = 0) -> Iterator[Result]:
     """The experiments called ``names``, all of them where none is given, one after the other, on the CPU.
 

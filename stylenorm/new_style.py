@@ -99,6 +99,7 @@ class Cancelled(StylenormError):
     """The caller asked to stop; nothing was written."""
 
 
+@torch.inference_mode(False)  # it learns whatever the caller has switched off
 @telling_memory("read the paintings at a smaller style size, or train on smaller batches")
 def train_style(
     name: str,

@@ -129,6 +129,7 @@ class NoiseTrainer(Trainer):
         return path
 
 
+@torch.inference_mode(False)  # it learns whatever the caller has switched off
 def train_generate(
     config: GenerateConfig, resume: bool = False, progress: Callable[[Progress], None] | None = None
 ) -> Path:

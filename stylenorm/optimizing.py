@@ -47,6 +47,7 @@ class OptimizeConfig:
             raise StylenormError(f"no layer {unknown[0]!r} in VGG-16; choose among {', '.join(LAYERS)}")
 
 
+@torch.inference_mode(False)  # it descends whatever the caller has switched off
 def optimize(
     vgg: VGGFeatures,
     content: Image.Image,

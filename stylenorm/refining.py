@@ -27,17 +27,16 @@ def refined(generator: Generator, vgg: VGGFeatures, style: Style, painting: Tens
     channels = generator.config.channels
     row = style.flat().detach().float().to(device).clone().requires_grad_()  # 1, 2, T
     optimizer = torch.optim.Adam([row], betas=(0.9, 0.99))
-    with torch.inference_mode(False), autocast(device):
+    with autocast(device):
         with torch.no_grad():
             goals = grams(vgg(painting))
             wanted = [vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER] for photo in photos]
         for step in range(steps):
             place = step % len(photos)
-            with torch.enable_grad():
-                seen = vgg(generator(photos[place], Style.from_flat(row, channels)))
-                content = content_loss(seen[CONTENT_LAYER], wanted[place]).mean()
-                loss = content + STYLE_WEIGHT * style_loss(grams(seen), goals).mean()
-                (row.grad,) = torch.autograd.grad(loss, row)
+            seen = vgg(generator(photos[place], Style.from_flat(row, channels)))
+            content = content_loss(seen[CONTENT_LAYER], wanted[place]).mean()
+            loss = content + STYLE_WEIGHT * style_loss(grams(seen), goals).mean()
+            (row.grad,) = torch.autograd.grad(loss, row)
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / WARMUP) * (1 - step / steps)
             optimizer.step()
     return Style.from_flat(row.detach().cpu(), channels, name=style.name, provenance=style.provenance, network=style.network)

@@ -536,6 +536,7 @@ def _check_shares(config: TrainConfig, group: Group) -> None:
         raise StylenormError(f"a batch of {config.batch} cannot be shared evenly by {group.size} processes; give --batch {more}")
 
 
+@torch.inference_mode(False)  # it learns whatever the caller has switched off
 def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progress], None] | None = None) -> Path:
     """Train as ``config`` says and return the network file. Raises `StylenormError` in one sentence.
 

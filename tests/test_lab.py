@@ -41,6 +41,11 @@ def test_another_seed_gives_other_numbers_and_the_same_verdict(name):
     assert first == EXPERIMENTS[name](True, 0)
 
 
+def test_gradients_are_measured_where_the_caller_has_switched_them_off():
+    with torch.no_grad():
+        assert next(run_lab(["epsilon"], quick=True)).holds
+
+
 def test_every_name_has_an_experiment_and_every_docstring_its_paper():
     assert tuple(EXPERIMENTS) == NAMES == tuple(CLAIMS)
     assert all("Paper:" in function.__doc__ and function.__doc__.count("\n") > 8 for function in EXPERIMENTS.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,15 @@ def test_the_network_file_is_left_alone(weights, painting, photos, tmp_path):
     before = (weights / "network.safetensors").read_bytes()
     train_style("x", [painting, painting], photos, weights, tmp_path, QUICK)
     assert (weights / "network.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_it_learns_where_the_caller_has_switched_gradients_off(off, weights, painting, photos, tmp_path):
+    flats = []
+    for folder, around in (("on", nullcontext), ("off", off)):
+        with around():
+            flats.append(load_style(train_style("a", painting, photos, weights, tmp_path / folder, replace(QUICK, steps=1))).flat())
+    assert torch.equal(*flats)
 
 
 def test_a_single_painting_needs_no_list(weights, painting, photos, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from conftest import make_photo
 from PIL import Image
 
@@ -32,6 +33,13 @@ def test_noise_is_seeded(vgg, tmp_path):
     photo = Image.open(make_photo(tmp_path / "a.png", (64, 64)))
     runs = [optimize(vgg, photo, photo, OptimizeConfig(steps=1, start="noise", seed=s)).tobytes() for s in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_it_descends_where_the_caller_is_in_inference_mode(vgg, tmp_path):
+    photo = Image.open(make_photo(tmp_path / "a.png", (64, 64)))
+    wanted = optimize(vgg, photo, photo, OptimizeConfig(steps=1, start="noise"))
+    with torch.inference_mode():
+        assert optimize(vgg, photo, photo, OptimizeConfig(steps=1, start="noise")) == wanted
 
 
 def test_files_keep_what_they_have(tmp_path):

@@ -52,6 +52,8 @@ def test_it_depends_on_nothing_but_what_it_is_given(weights, pictures, monkeypat
     assert torch.equal(flats[0], flats[1]) and torch.equal(flats[0], flats[2])
     other = one.refine(one.style_from(painting, 64), painting, photos[::-1], 2, 64).flat()
     assert not torch.equal(flats[0], other)
+    with torch.inference_mode():
+        assert torch.equal(one.refine(one.style_from(painting, 64), painting, photos, 2, 64).flat(), flats[0])
 
 
 def test_one_photograph_needs_no_list(weights, pictures, monkeypatch):

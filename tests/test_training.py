@@ -750,6 +750,11 @@ def test_that_a_process_which_loads_pictures_has_died_is_one_sentence(told, conf
     refused(trainer.run, "loads pictures has died", "--resume and fewer --workers")
 
 
+def test_a_run_trains_where_the_caller_is_in_inference_mode(config):
+    with torch.inference_mode():
+        assert load_network(train(replace(config, steps=1))).about["training"]["step"] == 1
+
+
 def test_a_painting_named_twice_is_one_style(config):
     assert Trainer(replace(config, names=("wave", "kiss", "wave"))).named.names == ["wave", "kiss"]
 
