@@ -166,7 +166,7 @@ class Stylizer:
         ``info``; `stylenorm.images.write_picture` writes them into the file. A photograph of 16 bits is painted
         in 16 bits, which are there as well, for PNG and TIFF.
         """
-        check_options(strength, size=size, paint_at=paint_at)
+        strength = check_options(strength, size=size, paint_at=paint_at)
         wanted = self.resolve(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
@@ -223,7 +223,7 @@ class Stylizer:
         The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
-        check_options(strength, size=size)
+        strength = check_options(strength, size=size)
         steady = Steady(smoothing, self._network.generator.config.stride, fixed)
         wanted = self.resolve(style)
 

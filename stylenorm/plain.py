@@ -192,7 +192,7 @@ class PlainStylizer:
         from stylenorm.flat import painted_at
         from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
 
-        check_options(strength, size=size, paint_at=paint_at)
+        strength = check_options(strength, size=size, paint_at=paint_at)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
@@ -220,7 +220,7 @@ class PlainStylizer:
         from stylenorm.flat import pooled
         from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
 
-        check_options(strength, size=size)
+        strength = check_options(strength, size=size)
         smoothing = SMOOTHING if smoothing is None else smoothing
         steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle)
         try:
@@ -422,12 +422,18 @@ def with_missing(photo: Pixels, painted: Pixels, again: Pixels, strength: float)
     return in_bands(faded, painted, photo, again)
 
 
-def check_options(strength: float, **sides: int | None) -> None:
+def check_options(strength: float, **sides: int | None) -> float:
+    """``strength``, which may be numpy's or torch's, as a plain number, or a `StyleError`, also for one of ``sides``."""
+    try:
+        strength = float(strength)
+    except (TypeError, ValueError):
+        raise StyleError(f"strength must be a number between 0 and 1, not {strength!r}") from None
     if not 0 <= strength <= 1:
         raise StyleError(f"strength must lie between 0 and 1, not {strength}")
     for what, side in sides.items():
         if side is not None and not 16 <= side <= 30000:
             raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
+    return strength
 
 
 def check_frame(size: tuple[int, int], need: float, free: float | None) -> None:

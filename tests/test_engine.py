@@ -178,7 +178,14 @@ def test_the_shipped_styles_grow_evenly_with_the_strength(name, monkeypatch):
     assert np.allclose(np.array(way) / way[-1], np.linspace(0, 1, 6), atol=0.15 if name == "kiss" else 0.08)  # see BENCHMARKS.md
 
 
-@pytest.mark.parametrize("strength", [-0.01, 1.01, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_strength_may_be_numpys_or_torchs(weights, image, backend):
+    stylizer = Stylizer(weights, "cpu", backend)
+    one, *others = (pixels(stylizer.stylize(image, "red-hill", s)) for s in (0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5)))
+    assert all(np.array_equal(one, other) for other in others)
+
+
+@pytest.mark.parametrize("strength", [-0.01, 1.01, math.nan, math.inf, -math.inf, None, "much"])
 def test_other_strengths_are_refused(stylizer, image, strength):
     refused(lambda: stylizer.stylize(image, "red-hill", strength=strength), "strength", kind=StyleError)
 
