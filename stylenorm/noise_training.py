@@ -67,6 +67,7 @@ class NoiseTrainer(Trainer):
     PAINTED_ON = "noise"
     SMALLER = (2, 4)
     LEAST = SEEDS
+    MEASURED = False
 
     def __init__(self, config: GenerateConfig, resume: bool = False, group: Group = Group()) -> None:
         init = network_file(config.init)

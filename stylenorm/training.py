@@ -68,6 +68,7 @@ class Trainer:
     PAINTED_ON = "photograph"  # what the first column of a sample sheet shows
     SMALLER: tuple[int, ...] = ()  # see `stylenorm.training_model.describe`
     LEAST = 1  # pictures that a batch holds, or a multiple of them
+    MEASURED = True  # whether ranges lie beside the network, for 8 bits
     styles_of: str | None = None  # the hash of the network whose styles the result takes, if not its own
 
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
@@ -305,6 +306,9 @@ class Trainer:
         clock = Clock()
         self.started = time.monotonic() - self.seconds
         with deterministic(config.deterministic == "on"), self._logs() as logs, loading():
+            if self.done(self.step) >= 1:  # killed after its last checkpoint, before its network was written
+                with writing(self.out):
+                    self._leave_files(logs)
             for batch in self.batches():
                 content, style = self._step_or_say_what_fits(batch)
                 clock.tick()
@@ -317,17 +321,16 @@ class Trainer:
                     self._leave_files(logs)
                 if self.done(self.step) >= 1:
                     break
-        with writing(self.out):
-            return self.export(self.out)
+        return self.out / self.FILE
 
     def _finished(self) -> bool:
-        """Whether the run was at its end before, and its files were all written, of which the ranges are the last."""
+        """Whether the run was at its end before, and its network was written whole, with the ranges, which come last."""
         network = self.out / self.FILE
-        if self.done(self.step) < 1 or not (network.is_file() and ranges_file(network).is_file()):
+        if self.done(self.step) < 1:
             return False
         try:
             told = read_metadata(network, "network")
-            whole = read_metadata(ranges_file(network), "ranges")["network"] == told["hash"]
+            whole = not self.MEASURED or read_metadata(ranges_file(network), "ranges")["network"] == told["hash"]
             return whole and told["about"]["training"]["step"] == self.step
         except (WeightsError, KeyError, TypeError):  # written anew then
             return False

@@ -444,6 +444,15 @@ def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained
     assert not (tmp_path / "run").exists()
 
 
+def test_resuming_a_finished_training_writes_nothing(trained):
+    from stylenorm.noise_training import train_generate
+
+    out, config, _ = trained
+    written = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    assert train_generate(GenerateConfig(str(out), **config), resume=True) == out / "generate.safetensors"
+    assert written == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+
+
 @pytest.mark.slow
 def test_training_goes_on_as_if_it_had_not_stopped(trained, tmp_path):
     from stylenorm.noise_training import train_generate

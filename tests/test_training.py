@@ -353,9 +353,11 @@ def test_a_run_that_was_killed_before_its_last_file_writes_them_all(lost, finish
             shutil.copy(tmp_path / "older" / name, tmp_path / "run")
     else:
         (tmp_path / "run" / lost).unlink()
+    (tmp_path / "run" / "samples.png").unlink()
     path = train(replace(trainer.config, out=str(tmp_path / "run")), resume=True)
     for name in ("network.safetensors", "network.ranges.safetensors"):
         same_tensors(trainer.out / name, path.parent / name)
+    assert (tmp_path / "run" / "samples.png").read_bytes() == (trainer.out / "samples.png").read_bytes()
 
 
 @pytest.mark.parametrize(
