@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 
 from stylenorm.errors import StylenormError
 
 SEEDS = 2**63  # of pictures from noise: 0 and up to this
+TYPES = {"int": (Integral, "a whole number"), "float": (Real, "a number"), "tuple": ((tuple, list), "a tuple")}
 LARGEST_RATE = 1  # a step moves each weight by about as much as this, and they are a tenth large
 SWITCHES = {
     "compile": ("auto", "on", "off"),
@@ -97,6 +99,7 @@ class TrainConfig:
         for name in ("names", "content_weights"):
             if isinstance(getattr(self, name), str):  # a single one, which would be read letter by letter
                 object.__setattr__(self, name, (getattr(self, name),))
+        check_types(self)
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise StylenormError(f"{name} must be a finite number, not {value}")
@@ -134,6 +137,19 @@ class TrainConfig:
         for name, choices in SWITCHES.items():
             if getattr(self, name) not in choices:
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
+
+
+def check_types(config) -> None:
+    """Raise a `StylenormError` where a setting that a dataclass declares as a number, or a tuple of them, is none."""
+    for declared in fields(config):
+        value, (kind, *_) = getattr(config, declared.name), declared.type.replace("[", " ").split()
+        if kind not in TYPES or (value is None and declared.type.endswith("None")):
+            continue
+        wanted, told = TYPES[kind]
+        if not isinstance(value, wanted):
+            raise StylenormError(f"{declared.name} must be {told}, not {value!r}")
+        if declared.type == "tuple[int, int]" and len(value) != 2:
+            raise StylenormError(f"{declared.name} must be two whole numbers, not {value!r}")
 
 
 def _written(value):

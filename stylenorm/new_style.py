@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import checked_provenance, load_network, save_style
+from stylenorm.config import check_types
 from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, telling_memory
 from stylenorm.engine import ONE
@@ -60,6 +61,7 @@ class NewStyleConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_types(self)
         unending = self.minutes is not None and not 0 < self.minutes < math.inf
         if (self.steps is not None and self.steps < 1) or self.batch < 1 or unending:
             raise StylenormError("training a style needs at least one step of one picture, or some minutes")

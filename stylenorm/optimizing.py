@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenorm.catalog import vgg_file
+from stylenorm.config import check_types
 from stylenorm.device import autocast, choose_device
 from stylenorm.errors import ImageError, StylenormError, WeightsError
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
@@ -33,13 +34,16 @@ class OptimizeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.method not in ("adam", "lbfgs"):
             raise StylenormError(f"no method {self.method!r}; choose adam or lbfgs")
         if self.start not in ("content", "noise"):
             raise StylenormError(f"no start {self.start!r}; choose content or noise")
         for name in ("learning_rate", "content_weight", "style_weight"):
-            if not math.isfinite(getattr(self, name)):
-                raise StylenormError(f"{name} must be a finite number, not {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise StylenormError(f"{name} must be a finite number from 0 up, not {getattr(self, name)}")
+        if not -(2**63) <= self.seed < 2**63:
+            raise StylenormError(f"seed must lie between -2^63 and 2^63 - 1, not at {self.seed}")
         if self.steps < 1 or not self.style_layers:
             raise StylenormError("optimizing needs at least one step and one style layer")
         unknown = [n for n in (self.content_layer, *self.style_layers) if n not in LAYERS]

@@ -171,7 +171,7 @@ def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
     for wrong in ({"steps": 0}, {"minutes": float("nan")}, {"minutes": float("inf")}):
         with pytest.raises(StylenormError):
             NewStyleConfig(**wrong)
-    for wrong in ({"size": 0}, {"style_size": 8}, {"learning_rate": float("nan")}, {"learning_rate": -0.1}, {"learning_rate": 1e9}, {"style_weight": -1}):
+    for wrong in ({"size": 0}, {"style_size": 8}, {"learning_rate": float("nan")}, {"learning_rate": -0.1}, {"learning_rate": 1e9}, {"style_weight": -1}, {"size": 64.5}, {"photo_scales": (64,)}):
         with pytest.raises(StylenormError, match=f"{next(iter(wrong))} must be"):
             NewStyleConfig(**wrong)
 

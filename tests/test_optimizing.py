@@ -66,8 +66,12 @@ def test_pictures_too_small_for_the_features_are_one_sentence(vgg):
 
 
 @pytest.mark.parametrize(
-    "values", [{"steps": 0}, {"method": "sgd"}, {"start": "x"}, {"style_layers": ("relu9_1",)}, {"style_layers": ()}, {"style_weight": float("nan")}]
-)
+    "values",
+    [
+        {"steps": 0}, {"steps": 1.5}, {"method": "sgd"}, {"start": "x"}, {"style_layers": ("relu9_1",)}, {"style_layers": ()},
+        {"style_layers": "relu1_1"}, {"style_weight": float("nan")}, {"style_weight": -10}, {"learning_rate": -0.1}, {"seed": 2**70},
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_be(values):
     with pytest.raises(StylenormError):
         OptimizeConfig(**values)
