@@ -90,17 +90,21 @@ def moved(generator: Generator, styles: Sequence[Style], photos: Tensor) -> dict
     picture's own moments channel by channel it is 0 for every change a x + b that is the same for all channels,
     since each map after the first convolution, which has no bias, becomes a times itself plus a constant.
     """
+    mode = generator.training
     generator.eval()
-    plain = [torch.cat([generator(x[None], style) for x in photos]) for style in styles]
-    result = {}
-    for name, change in CHANGES.items():
-        changed = change(photos)
-        distances = [
-            (torch.cat([generator(x[None], style) for x in changed]) - before).abs().mean()
-            for style, before in zip(styles, plain)
-        ]
-        result[name] = (torch.stack(distances).mean() / (changed - photos).abs().mean()).item()
-    return result
+    try:
+        plain = [torch.cat([generator(x[None], style) for x in photos]) for style in styles]
+        result = {}
+        for name, change in CHANGES.items():
+            changed = change(photos)
+            distances = [
+                (torch.cat([generator(x[None], style) for x in changed]) - before).abs().mean()
+                for style, before in zip(styles, plain)
+            ]
+            result[name] = (torch.stack(distances).mean() / (changed - photos).abs().mean()).item()
+        return result
+    finally:
+        generator.train(mode)
 
 
 @torch.no_grad()
@@ -113,10 +117,11 @@ def moved_by_neighbours(generator: Generator, style: Style, photos: Tensor, trai
     """
     half = (len(photos) - 1) // 2
     first, before = photos[:1], {k: v.clone() for k, v in generator.state_dict().items()}
+    mode = generator.training
     generator.train(training)
     try:
         a, b = (generator(torch.cat([first, rest]), style)[0] for rest in (photos[1 : 1 + half], photos[1 + half :]))
     finally:
         generator.load_state_dict(before)  # running statistics have followed
-        generator.eval()
+        generator.train(mode)
     return (a - b).abs().mean().item() * 255

@@ -93,6 +93,16 @@ def test_only_batch_norm_in_training_sees_the_neighbours(kind):
     assert all(torch.equal(v, before[k]) for k, v in generator.state_dict().items()) and not generator.training
 
 
+def test_a_generator_in_training_is_so_afterwards():
+    generator, style = generator_of("batch")
+    photos = torch.rand(3, 3, 40, 40)
+    expected = moved(generator, [style], photos)
+    generator.train()
+    moved_by_neighbours(generator, style, photos, training=False)
+    assert generator.training
+    assert moved(generator, [style], photos) == expected and generator.training
+
+
 def test_no_change_leaves_the_range_of_a_photograph():
     ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
     for change in CHANGES.values():
