@@ -96,12 +96,15 @@ class Stylizer:
 
     def style(self, name: str) -> Style:
         """A named style. An unknown name raises `StyleError`, with the nearest known ones."""
-        if name not in self.styles:
-            raise StyleError(unknown_style(name, self.styles))
-        file = self.styles[name].file
+        known = self.styles if name in self.styles else {e.name: e for e in style_entries(self._file)}  # it may be new
+        if name not in known:
+            raise StyleError(unknown_style(name, known))
+        file = known[name].file
         state = file, _changed(file)  # one may be removed and another trained by its name
         if state not in self._loaded:
             self._loaded[state] = load_style(file, self._network.hash)
+        if name not in self.styles:
+            self.styles = {**self.styles, name: known[name]}
         return self._loaded[state]
 
     @torch.no_grad()  # and not inference_mode, whose tensors no gradient may ever pass: a style may be learned with

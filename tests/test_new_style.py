@@ -51,6 +51,15 @@ def test_a_style_is_learned_kept_and_usable_at_once(weights, painting, photos, t
     file.unlink()
 
 
+def test_a_stylizer_that_was_there_before_knows_it(weights, painting, photos):
+    stylizer = Stylizer(weights, "cpu", "torch")
+    file = train_style("late", painting, photos, weights, config=replace(QUICK, steps=1))
+    try:
+        assert stylizer.stylize(painting, {"late": 1, "red-hill": 1}).size == (90, 70) and "late" in stylizer.styles
+    finally:
+        file.unlink()
+
+
 def _near(a: Image.Image, b: Image.Image) -> bool:
     """The file holds float16."""
     difference = [abs(x - y) for x, y in zip(a.tobytes(), b.tobytes())]
