@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from stylenorm.architecture import KINDS
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.metadata import read_metadata
 
@@ -75,7 +76,7 @@ def vgg_file(weights: str | Path | None = None) -> Path:
 def compared_networks(folder: str | Path | None = None) -> dict[str, Path]:
     """{kind of normalization: network file} of what lies in ``folder``/KIND, by default in the shipped weights' compare/."""
     folder = weights_folder() / "compare" if folder is None else Path(folder)
-    return {path.parent.name: path for path in sorted(folder.glob(f"*/{NETWORK}"))}
+    return {kind: file for kind in sorted(KINDS) if (file := folder / kind / NETWORK).is_file()}
 
 
 def require_compared_networks(folder: str | Path | None = None) -> dict[str, Path]:

@@ -174,6 +174,12 @@ def test_wrong_use_is_one_sentence(words, told, capsys):
     assert told in error and error.count("\n") == 1
 
 
+def test_a_folder_of_single_runs_is_none_of_networks_to_compare(networks, tmp_path, capsys):
+    shutil.copytree(networks / "instance", tmp_path / "instance-0")
+    assert main(["compare", "photo.jpg", "--networks", str(tmp_path), "--style", "red-hill"]) == 2
+    assert "holds no networks to compare" in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
 # ---- training ----------------------------------------------------------------------------------
 
 
