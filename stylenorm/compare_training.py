@@ -16,7 +16,7 @@ import torch
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
-from stylenorm.config import TrainConfig
+from stylenorm.config import TrainConfig, check_types
 from stylenorm.data import find_images, style_name
 from stylenorm.drafts import write_whole
 from stylenorm.engine import Stylizer
@@ -50,6 +50,9 @@ class CompareConfig:
     judged: int = 12
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if not self.training.styles:
+            raise StylenormError("kinds are compared in named styles; give styles, a folder of paintings")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise StylenormError("give at least one seed, and each seed once")
         if self.judged < 3:

@@ -26,12 +26,13 @@ NAMES = tuple(CLAIMS)
 NEEDS_VGG = ("style",)
 
 
-def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """``names`` in the lab's order and each once; all of them where none is given.
+def chosen(names: Sequence[str] | str) -> tuple[str, ...]:
+    """``names``, or a single one, in the lab's order and each once; all of them where none is given.
 
     Raises:
         StylenormError: a name that is no experiment's.
     """
+    names = [names] if isinstance(names, str) and names else names
     for name in names:
         if name not in CLAIMS:
             near = difflib.get_close_matches(name, NAMES, 3, 0.5)

@@ -202,6 +202,17 @@ def tiny(pictures, out) -> CompareConfig:
     return CompareConfig(training, seeds=(0, 1), judged=3)
 
 
+@pytest.mark.parametrize(
+    "change, told", [({"seeds": 3}, "seeds must be a tuple, not 3"), ({"seeds": (1, 1)}, "each seed once"), ({"judged": 3.5}, "judged must be a whole")]
+)
+def test_wrong_settings_of_the_comparison_are_one_sentence(change, told, pictures, tmp_path):
+    config = tiny(pictures, tmp_path)
+    with pytest.raises(StylenormError, match=told):
+        replace(config, **change)
+    with pytest.raises(StylenormError, match="give styles, a folder of paintings"):
+        replace(config, training=replace(config.training, styles=None))
+
+
 def test_training_is_the_same_for_all_kinds_and_goes_on_where_it_was_stopped(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("stylenorm.compare_training.JUDGED_SIZE", 64)
     config, seen = tiny(pictures, tmp_path), []

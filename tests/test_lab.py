@@ -277,6 +277,7 @@ def test_numbers_are_shown_with_four_digits():
 
 def test_names_are_chosen_in_order_and_once_and_checked():
     assert chosen(["shift", "epsilon", "shift"]) == ("epsilon", "shift")
+    assert chosen("shift") == ("shift",)
     assert chosen([]) == NAMES
     with pytest.raises(StylenormError, match="'moment'; did you mean momentum"):
         next(run_lab(["moment"]))
