@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from stylenorm.architecture import DARK, VGG_MEAN, VGG_PLAN
 from stylenorm.device import cpu_bfloat16
+from stylenorm.fused import vmapped
 from stylenorm.stored import check_shipped_vgg, check_vgg, load_tensors, no_vgg
 from stylenorm.tensors import short_side_shape
 
@@ -143,7 +145,8 @@ def gram(features: Tensor) -> Tensor:
 
     float32. Under autocast the product itself runs in autocast's type, which halves the cost of a training step.
     """
-    return _Gram.apply(features)
+    forward = forward_ad._current_level >= 0  # which wants another derivative than `_Gram` has
+    return (_Gram.forward if forward else _Gram.apply)(features)
 
 
 class _Gram(torch.autograd.Function):
@@ -152,6 +155,8 @@ class _Gram(torch.autograd.Function):
     Autograd's own comes from two products instead of one, and in another memory format than the map, so that
     everything that is added to it on the way down through VGG has to be reordered: half of a training step on a CPU.
     """
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(features):
@@ -168,16 +173,20 @@ class _Gram(torch.autograd.Function):
         (features,) = ctx.saved_tensors
         n, c, h, w = features.shape
         both = ((slope + slope.transpose(1, 2)) / (c * h * w)).to(features.dtype)  # N, C, C
-        if features.is_contiguous(memory_format=torch.channels_last):
+        if _channels_last(features):
             return torch.bmm(_pixels(features), both).view(n, h, w, c).permute(0, 3, 1, 2)
         return torch.bmm(both, features.flatten(2)).view(n, c, h, w)
 
 
 def _pixels(features: Tensor) -> Tensor:
     """(N, C, H, W) as (N, H*W, C), without a copy where it is channels-last or contiguous."""
-    if features.is_contiguous(memory_format=torch.channels_last):
+    if _channels_last(features):
         return features.permute(0, 2, 3, 1).flatten(1, 2)
     return features.flatten(2).transpose(1, 2)
+
+
+def _channels_last(features: Tensor) -> bool:
+    return not vmapped(features) and features.is_contiguous(memory_format=torch.channels_last)
 
 
 def grams(features: Features, layers: Sequence[str] = STYLE_LAYERS) -> dict[str, Tensor]:

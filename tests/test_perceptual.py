@@ -276,6 +276,20 @@ def test_a_changed_weight_is_used_in_bfloat16_too(vgg):
     assert leaf.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_function_transforms_of_a_gram_matrix(memory_format):
+    torch.manual_seed(0)
+    many = torch.rand(3, 4, 5, 6).contiguous(memory_format=memory_format)
+
+    def loss(x):
+        return gram(x[None]).square().sum()
+
+    slopes = torch.func.vmap(torch.func.grad(loss))(many)
+    torch.testing.assert_close(slopes, torch.stack([torch.func.grad(loss)(x) for x in many]))
+    _, tangent = torch.func.jvp(loss, (many[0],), (many[1],))
+    torch.testing.assert_close(tangent, (slopes[0] * many[1]).sum())
+
+
 def test_a_gram_matrix_does_not_depend_on_place_or_memory_format():
     x = torch.rand(2, 5, 6, 7)
     torch.testing.assert_close(gram(x.flip(2, 3)), gram(x))
