@@ -141,8 +141,8 @@ def quality_slider() -> gr.Slider:
     return gr.Slider(50, 100, 95, step=1, label="JPEG quality")
 
 
-def strength_slider() -> gr.Slider:
-    return gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 is the photograph, 1 is all painting", min_width=160)
+def strength_slider(kind: type[gr.Slider] = gr.Slider) -> gr.Slider:
+    return kind(0, 1, 1, step=0.05, label="Strength", info="0 is the photograph, 1 is all painting", min_width=160)
 
 
 def colors_box() -> gr.Checkbox:

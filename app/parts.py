@@ -157,6 +157,15 @@ class Recent(OrderedDict):
             self.popitem(last=False)
 
 
+class Slide(gr.Slider):
+    """Hands over what its box holds, which is empty while somebody types. Gradio's own raises, and that ends a camera's stream."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
 class Choice(gr.Dropdown):
     """Leaves it to the library to know what there is: a style may have come since the page was made."""
 

@@ -9,7 +9,7 @@ import gradio as gr
 from . import page
 from .camera import SIDES, Camera
 from .library import StylenormError
-from .parts import Frame, Lens
+from .parts import Frame, Lens, Slide
 from .studio import Studio
 
 EVERY = 0.08  # seconds between two pictures that are sent at least; the latest counts where painting takes longer
@@ -44,8 +44,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 style = choosers.add(studio, "Style", studio.first(), elem_id="camera-style", min_width=160)
                 other = choosers.add(studio, "Blend with", "", optional=True, elem_id="camera-other", min_width=160)
             with gr.Row():
-                share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=160, elem_id="camera-share")
-                strength = page.strength_slider()
+                share = Slide(0, 1, 0.5, step=0.05, label="Share of the second", min_width=160, elem_id="camera-share")
+                strength = page.strength_slider(Slide)
             with gr.Row():
                 size = gr.Radio([(f"{n} px", n) for n in SIDES], value=384, label="Size of the painting: small is fast", elem_id="camera-size")
             with gr.Accordion("Use your own painting as the style", open=False):
@@ -56,8 +56,9 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     @page.plain
     def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, request: gr.Request):
-        styles = [(style, 1 - share if other else 1), (other, share)]
         try:
+            check(share, strength)
+            styles = [(style, 1 - share if other else 1), (other, share)]
             wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
             image, pace = camera.paint(page.visitor(request), picture, wish, bool(steady))
         except StylenormError as error:  # raised, it would end the stream
@@ -76,3 +77,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         camera.leave(page.visitor(request))
 
     gr.context.Context.root_block.unload(leave)
+
+
+def check(share: float | None, strength: float | None) -> None:
+    """Raises `StylenormError` for what one types into the boxes of the sliders on the way to a number, such as nothing."""
+    for what, number in (("share of the second", share), ("strength", strength)):
+        if number is None or not 0 <= number <= 1:
+            raise StylenormError(f"the {what} is a number from 0 to 1")

@@ -436,6 +436,12 @@ def test_the_camera_is_painted_while_styles_are_changed(visit, server, shots):
     status.get_by_text("Upload a painting first").wait_for()
     visit.choose("#camera-style", "Red Hill")
     visit.choose("#camera-other", "Blue Tree")
+    for number in ("", "7"):  # as one types it
+        page.locator("#camera-share input[type=number]").fill(number)
+        status.get_by_text("The share of the second is a number from 0 to 1.").wait_for()
+        page.locator("#camera-share input[type=number]").fill("0.3")
+        status.get_by_text("pictures a second").wait_for()
+    assert not page.locator(".toast-body").count()
     page.locator("#camera-size").get_by_text("256 px").click()
     status.get_by_text(re.compile(r"^256 x 192 px, \d+ pictures a second$")).wait_for()
     assert painted_now(page).shape[:2] == (192, 256)
