@@ -57,6 +57,9 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
 }
 """
 
+# What Gradio 6 has no word for in any language: it shows, and has read out, "common.upload" and "common.complete".
+WORDS = gr.I18n(en={"common": {"upload": "Upload", "complete": "Done"}})
+
 # Of the page as a whole on a phone, which Gradio lets no media query of CSS reach; nothing is sticky in what hides its overflow.
 # Names for screen readers where Gradio has none, or only "Thumbnail 3 of 16"; and keys where it knows the mouse alone: a slider
 # that the arrows moved, and a number at Enter, count as let go of, and the arrows drag the line between two pictures.

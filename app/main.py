@@ -109,7 +109,7 @@ def launch(
     page = page or build(weights, **options)
 
     from .files import MOST_VISITORS
-    from .look import CSS, HEAD, THEME
+    from .look import CSS, HEAD, THEME, WORDS
 
     page.launch(
         server_name=host,
@@ -119,6 +119,7 @@ def launch(
         theme=THEME,
         css=CSS,
         head=HEAD,
+        i18n=WORDS,
         run_history=False,
         quiet=True,
         prevent_thread_lock=True,

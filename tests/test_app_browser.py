@@ -284,6 +284,7 @@ def test_a_folder_with_one_broken_file(visit, shots, tmp_path):
     visit.upload("#folder-files", make_photo(tmp_path / "one.jpg"), broken, make_photo(tmp_path / "two.png"))
     page.get_by_role("button", name="Paint them all").click()
     page.get_by_text("2 of 3 painted, 1 left out").wait_for()
+    assert page.locator("#folder-files").get_by_label("Upload", exact=True).get_attribute("title") == "Upload"
     assert "broken.png" in page.locator("#folder-table").inner_text()
     page.screenshot(path=shots / "folder.png", full_page=True)
     with page.expect_download() as download:
