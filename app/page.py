@@ -189,6 +189,15 @@ def expect(run: gr.Button, studio: Studio, what: str) -> None:
     run.click(expected, None, None, api_visibility="private", show_progress="hidden", queue=False)
 
 
+def expect_no_more(started: gr.events.Dependency, studio: Studio, what: str) -> None:
+    """Where what was started is refused, there is nothing left to stop."""
+
+    def refused(request: gr.Request) -> None:
+        studio.stops.refused(visitor(request), what)
+
+    started.failure(refused, None, None, api_visibility="private", show_progress="hidden", queue=False)
+
+
 def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     """An uploaded painting or style file becomes the chosen style."""
     painting.upload(lambda: PAINTING, None, list_, api_visibility="private", show_progress="hidden", queue=False)

@@ -30,6 +30,13 @@ class Stops:
             if wanted is None or wanted.stop.is_set():
                 self._wanted[visitor, what] = Wanted()
 
+    def refused(self, visitor: str, what: str) -> None:
+        """What was expected came to nothing, such as a folder without a file: there is nothing to stop, unless something else is at work."""
+        with self._lock:
+            wanted = self._wanted.get((visitor, what))
+            if wanted is not None and not wanted.at_work:
+                del self._wanted[visitor, what]
+
     @contextmanager
     def work(self, visitor: str, what: str) -> Iterator[threading.Event]:
         """While a request is at work: the event that is set when it shall stop, perhaps before it began."""

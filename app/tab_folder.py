@@ -74,9 +74,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         return "Stopping: no further picture is begun." if studio.stops.ask(page.visitor(request), "folder") else "Nothing is being painted."
 
     page.expect(run, studio, "folder")
-    run.click(
+    running = run.click(
         folder, [files, style, painting, style_file, strength, keep_colors, size, format, quality], [status, table, zipped],
         api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,
     )  # fmt: skip
+    page.expect_no_more(running, studio, "folder")
     stop.click(stop_painting, None, status, api_visibility="private", queue=False)
     page.use_own(style, painting, style_file)

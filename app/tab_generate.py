@@ -6,7 +6,7 @@ import gradio as gr
 
 from .easel import COLORS, Easel
 from .library import Cancelled
-from .page import QUEUE, Choosers, expect, format_choice, own_style, plain, quality_slider, use_own, visitor, wish_of
+from .page import QUEUE, Choosers, expect, expect_no_more, format_choice, own_style, plain, quality_slider, use_own, visitor, wish_of
 from .parts import Drawing
 from .studio import Studio
 
@@ -92,8 +92,11 @@ def tab(studio: Studio, choosers: Choosers) -> None:
     outputs = [result, repeat, file]
     for button in (paint, another):
         expect(button, studio, "generate")
-    paint.click(generate, inputs, outputs, api_name="generate", show_progress_on=result, **QUEUE)
-    following = another.click(lambda seed: int(seed or 0) + 1, seed, seed, api_visibility="private", queue=False)
-    following.then(generate, inputs, outputs, api_visibility="private", show_progress_on=result, **QUEUE)
+    first = paint.click(generate, inputs, outputs, api_name="generate", show_progress_on=result, **QUEUE)
+    # Without the queue, Gradio says nothing where the number is refused.
+    counted = another.click(lambda seed: int(seed or 0) + 1, seed, seed, api_visibility="private", show_progress="hidden")
+    following = counted.success(generate, inputs, outputs, api_visibility="private", show_progress_on=result, **QUEUE)
+    for started in (first, counted, following):
+        expect_no_more(started, studio, "generate")
     stop.click(stop_it, None, None, api_visibility="private", show_progress="hidden")
     use_own(style, painting, style_file)

@@ -109,6 +109,7 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         train_a_style, [painting, name, minutes], [status, preview, curve, file],
         api_name="train_style", show_progress="hidden", **page.QUEUE,
     )  # fmt: skip
+    page.expect_no_more(running, studio, "training")
     running.success(
         lambda *chosen: choosers.refreshed(studio, *chosen), choosers.marked(), choosers.outputs(),
         api_visibility="private", show_progress="hidden",
@@ -181,5 +182,6 @@ def full_training(studio: Studio, stop_training) -> None:
                 yield "Stopped; the last checkpoint is in the folder.", gr.skip()
 
     page.expect(run, studio, "training")
-    run.click(train_network, steps, [status, curve], api_name="train_network", **page.QUEUE)
+    running = run.click(train_network, steps, [status, curve], api_name="train_network", **page.QUEUE)
+    page.expect_no_more(running, studio, "training")
     stop.click(stop_training, None, status, queue=False, api_visibility="private")

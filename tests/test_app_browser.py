@@ -229,6 +229,10 @@ def test_pictures_from_noise(visit, shots, tmp_path):
     source = first.get_attribute("src")
     assert not page.locator("#generate-repeat img").is_visible()
     page.locator("#generate-seamless input").check()
+    page.locator("#generate-seed input").fill("-3")
+    page.get_by_role("button", name="Another one").click()
+    page.get_by_text("less than minimum value 0").wait_for()
+    page.locator("#generate-seed input").fill("0")
     page.get_by_role("button", name="Another one").click()
     page.locator("#generate-repeat img").wait_for()
     assert page.locator("#generate-seed input").input_value() == "1"
@@ -279,6 +283,10 @@ def make_and_stop(page, picture) -> None:
 def test_a_folder_with_one_broken_file(visit, shots, tmp_path):
     page = visit.page
     visit.tab("Folder")
+    page.get_by_role("button", name="Paint them all").click()
+    page.get_by_text("Add photographs, or a zip of them, first.").wait_for()
+    page.locator("#folder-stop").click()
+    page.get_by_text("Nothing is being painted.").wait_for()
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     visit.upload("#folder-files", make_photo(tmp_path / "one.jpg"), broken, make_photo(tmp_path / "two.png"))

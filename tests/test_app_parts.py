@@ -349,6 +349,12 @@ def test_what_waits_in_the_queue_can_be_stopped():
         assert not stop.is_set()
         stops.leave("ada")
         assert stop.is_set() and not stops.ask("ada", "folder")
+    stops.expect("bob", "folder")
+    stops.refused("bob", "folder")
+    assert not stops.ask("bob", "folder"), "it never began"
+    with stops.work("bob", "folder"):
+        stops.refused("bob", "folder")  # another one
+        assert stops.ask("bob", "folder")
 
 
 def test_a_folder_that_is_stopped_leaves_the_zip_of_what_is_done(weights, tmp_path):
