@@ -103,13 +103,14 @@ def generate(
     check_network(weights, network)
     walking = start is not None or end is not None
     wh = parsed_size(size, 512 if walking else 1024)
-    check_alone(context, walking, bool(layout or bind))
-    if walking and (layout or count > 1):
+    laid = layout is not None or bind is not None
+    check_alone(context, walking, laid, walking and bool(style or style_image))
+    if walking and (laid or count > 1):
         raise StylenormError("a walk takes no --layout and no --count; leave them out, or --from and --to")
     if as_json and output == "-":
         raise StylenormError("the picture and --json cannot both go to standard output; give -o FILE")
     ends = walk_ends(start, end, seed, style, style_image, weights) if walking else None
-    bound = bound_styles(layout, bind, style, style_image, weights) if layout or bind else None
+    bound = bound_styles(layout, bind, style, style_image, weights) if laid else None
     wanted = None if ends or bound else wanted_styles(style, style_image, weights)
     check_style_size(style_size, style_image or ())
     jobs = [walk_job(output, wh)] if ends else targets(output, count, seed, format)
@@ -128,9 +129,9 @@ def generate(
             rows.append(walked(painter, jobs[0], ends, frames, wh, seamless, back, fps, quality, style_size))
         else:
             made = wanted.resolved(painter, style_size) if wanted else list(bound.values())
-            laid = read_layout(layout, bound, soft) if bound else None
+            drawn = read_layout(layout, bound, soft) if bound else None
             for number, job in enumerate(jobs):
-                wish = {"style": made, "size": layout_size(laid, size, wh, seamless), "seed": seed + number, "seamless": seamless, "layout": laid}
+                wish = {"style": made, "size": layout_size(drawn, size, wh, seamless), "seed": seed + number, "seamless": seamless, "layout": drawn}
                 rows.append(painted(painter, job, wish, quality))
                 say(told(rows[-1]))
     if ends:
@@ -139,13 +140,14 @@ def generate(
         print(json.dumps(rows, indent=2))
 
 
-def check_alone(context: typer.Context, walking: bool, laid: bool) -> None:
-    """Refuse what would do nothing: a walk's options without a walk, a layout's without a layout."""
+def check_alone(context: typer.Context, walking: bool, laid: bool, between_seeds: bool) -> None:
+    """Refuse what would do nothing: a walk's options without a walk, a layout's without a layout, a seed where there are two."""
     for option, of_use, wanted in (
         ("frames", walking, "a walk; give --from and --to as well"),
         ("fps", walking, "a walk; give --from and --to as well"),
         ("back", walking, "a walk; give --from and --to as well"),
         ("format", not walking, "pictures that stand still; a walk is what its file's name says"),
+        ("seed", not between_seeds, "one picture or a walk between styles; beside --style, --from and --to are the seeds"),
         ("soft", laid, "a layout; give --layout and --bind as well"),
     ):
         if not of_use and context.get_parameter_source(option).name == "COMMANDLINE":

@@ -350,6 +350,8 @@ def test_a_walk_for_which_the_disk_is_too_small_is_refused_and_leaves_nothing(tm
         (["--style", "red-hill", "--back", "-o", "x.webp"], "--back is for a walk; give --from and --to as well"),
         (["--style", "red-hill", "--soft", "4", "-o", "x.png"], "--soft is for a layout; give --layout and --bind as well"),
         (["--from", "red-hill", "--to", "blue-tree", "--format", "png", "-o", "x.gif"], "--format is for pictures that stand still"),
+        (["--style", "red-hill", "--from", "1", "--to", "2", "--seed", "5", "-o", "x.gif"], "--seed is for one picture or a walk between styles"),
+        (["--style", "red-hill", "--bind", "", "-o", "x.png"], "both --layout MAP and --bind"),
         (["--style", "red-hill", "--network", "none.safetensors", "-o", "x.png"], "does not exist"),
     ],
 )
