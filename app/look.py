@@ -35,6 +35,9 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
 }
 .styles.styles .thumbnail-item.selected, .styles.styles .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
+input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:focus-visible) {  /* so that it can be seen where the keys are */
+  outline: 3px solid var(--color-accent) !important; outline-offset: 3px;
+}
 #camera-painted img { width: 100%; height: 100%; object-fit: contain; }
 #compared .preview .caption { white-space: normal; max-width: 100%; overflow: visible; }
 #compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }

@@ -526,3 +526,7 @@ def keys_do_what_the_mouse_does(page) -> None:
     page.get_by_label("range slider for Strength").first.focus()
     with page.expect_request(lambda request: "queue/join" in request.url and ",0.95," in request.post_data):
         page.keyboard.press("ArrowLeft")
+    seen = "(e => [e, e.closest('label')].some(e => e && getComputedStyle(e).outlineStyle == 'solid'))(document.activeElement)"
+    for kind in ("range", "checkbox", "text", "radio"):  # where the keys are is seen; a list opens
+        assert page.evaluate("document.activeElement.type") == kind and (kind == "text" or page.evaluate(seen)), kind
+        page.keyboard.press("Tab")
