@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import gradio as gr
 
 from .easel import COLORS, Easel
@@ -9,6 +11,8 @@ from .library import Cancelled
 from .page import QUEUE, Choosers, expect, expect_no_more, format_choice, own_style, plain, quality_slider, use_own, visitor, wish_of
 from .parts import Drawing
 from .studio import Studio
+
+STOPPED = gr.skip(), gr.skip(), gr.skip()  # what is shown stays
 
 
 def tab(studio: Studio, choosers: Choosers) -> None:
@@ -81,9 +85,17 @@ def tab(studio: Studio, choosers: Choosers) -> None:
                 )  # fmt: skip
             except Cancelled:
                 gr.Info("Stopped; no picture was made.")
-                return gr.skip(), gr.skip(), gr.skip()
+                return STOPPED
         saved = gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
         return str(shown), gr.Image(value=four and str(four), visible=four is not None), saved
+
+    @plain
+    @functools.wraps(generate)  # Gradio looks for the request and the progress among its arguments
+    def generate_next(style, width, height, seed, *others):
+        """The number is told with its picture: clicks while one is made begin nothing, and would count on without it."""
+        seed = int(seed or 0) + 1
+        made = generate(style, width, height, seed, *others)
+        return (gr.skip() if made is STOPPED else seed), *made
 
     def stop_it(request: gr.Request) -> None:
         gr.Info("Stopping." if studio.stops.ask(visitor(request), "generate") else "No picture is being made.")
@@ -93,10 +105,8 @@ def tab(studio: Studio, choosers: Choosers) -> None:
     for button in (paint, another):
         expect(button, studio, "generate")
     first = paint.click(generate, inputs, outputs, api_name="generate", show_progress_on=result, **QUEUE)
-    # Without the queue, Gradio says nothing where the number is refused.
-    counted = another.click(lambda seed: int(seed or 0) + 1, seed, seed, api_visibility="private", show_progress="hidden")
-    following = counted.success(generate, inputs, outputs, api_visibility="private", show_progress_on=result, **QUEUE)
-    for started in (first, counted, following):
+    following = another.click(generate_next, inputs, [seed, *outputs], api_visibility="private", show_progress_on=result, **QUEUE)
+    for started in (first, following):
         expect_no_more(started, studio, "generate")
     stop.click(stop_it, None, None, api_visibility="private", show_progress="hidden")
     use_own(style, painting, style_file)

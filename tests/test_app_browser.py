@@ -274,10 +274,13 @@ def make_and_stop(page, picture) -> None:
         width.fill(length)
         width.press("Tab")
         if length != "256":
-            page.locator("#generate-make").click()
+            for _ in range(3):
+                page.locator("#generate-another").click()
+                page.wait_for_timeout(150)
             page.locator("#generate-stop").click()
             page.get_by_text("Stopped; no picture was made.").wait_for()
     assert picture.get_attribute("src") == source
+    assert page.locator("#generate-seed input").input_value() == "1", "the number is that of the picture"
 
 
 def test_a_folder_with_one_broken_file(visit, shots, tmp_path):
