@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from .archive import SUFFIXES
-from .library import ImageError, Layout, NoisePainter, StylenormError, color_of, generation_file, write_picture
+from .library import MOST_PIXELS, ImageError, Layout, NoisePainter, StylenormError, color_of, generation_file, write_picture
 from .studio import PREVIEW, Studio, Wish, check_format
 
 COLORS = {"gold": "#e0c020", "red": "#c03030", "green": "#208050"}  # that a layout is painted in; the ground is white
@@ -60,8 +60,9 @@ class Easel:
         """
         check_format(format, quality)
         width, height = (whole(n, "a size") for n in size)
-        if width * height > self.studio.limits.pixels:
-            raise ImageError(f"a picture here has at most {self.studio.limits.megapixels:g} megapixels; choose a smaller size")
+        most = min(MOST_PIXELS, self.studio.limits.pixels)
+        if width * height > most:
+            raise ImageError(f"a picture here has at most {most / 1e6:g} megapixels; choose a smaller size")
         if seamless:
             width, height = (max(4, round(n / GRID)) * GRID for n in (width, height))
         drawn = [layer for layer in layers if isinstance(layer, Path)]

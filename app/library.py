@@ -8,7 +8,7 @@ from stylenorm.comparing import CHANGES, Comparison, changed
 from stylenorm.config import TrainConfig
 from stylenorm.engine import Stream, Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError
-from stylenorm.generating import NoisePainter
+from stylenorm.generating import MOST_PIXELS, NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
 from stylenorm.layouts import Layout
 from stylenorm.masks import drawn_mask
@@ -16,7 +16,7 @@ from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_sty
 from stylenorm.training import train
 
 __all__ = [
-    "CHANGES", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
+    "CHANGES", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
     "StylenormError", "Stream", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
     "fit", "frame_count", "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",

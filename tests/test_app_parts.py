@@ -20,9 +20,10 @@ from conftest import make_photo  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from app.archive import Results, items, safe_name  # noqa: E402
+from app.easel import Easel  # noqa: E402
 from app.files import Shelf  # noqa: E402
 from app.stops import Stops  # noqa: E402
-from app.studio import Studio, Wish  # noqa: E402
+from app.studio import Limits, Studio, Wish  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
 from stylenorm.errors import ImageError, StylenormError  # noqa: E402
@@ -141,6 +142,13 @@ def test_what_the_page_shows_is_made_again_where_it_is_gone(weights, tmp_path):
     for path in (*studio.example(), *(Path(path) for path, _ in studio.gallery())):
         path.unlink()
     assert all(Path(path).is_file() for path in (*studio.example(), *(path for path, _ in studio.gallery())))
+
+
+@pytest.mark.parametrize("allowed, most", [(120, 40), (20, 20)])
+def test_how_large_a_generated_picture_may_be_is_told_as_it_is(weights, tmp_path, allowed, most):
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights, Limits(megapixels=allowed))
+    with pytest.raises(ImageError, match=f"at most {most} megapixels"):
+        Easel(studio).generate("ada", Wish([("red-hill", 1)]), (20000, 20000), 0, False)
 
 
 @pytest.mark.parametrize(
