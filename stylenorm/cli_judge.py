@@ -22,6 +22,7 @@ from stylenorm.catalog import (
 )
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, show_table, verbs
 from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.jobs import style_named
 from stylenorm.progress import duration
 
 app = verbs()
@@ -163,7 +164,7 @@ def show(
 ) -> None:
     """Show what is known of a style: painting, licence, file, network and training."""
     weights, as_json = weights or context.obj[0], as_json or context.obj[1]
-    entry = find_style(name, weights)
+    entry = find_style(style_named(name, [entry.name for entry in style_entries(weights)]), weights)
     about = describe_style(entry)
     if output:
         write_thumbnail(style_thumbnail(entry), entry, output)

@@ -159,6 +159,7 @@ def test_a_style_is_shown_in_a_table_and_as_json(cli, friends, weights, tmp_path
     assert told.endswith(f"wrote {tmp_path / 'thumb.png'}\n")
     refused(cli("styles", "show", "red-hill", "--weights", weights, "-o", tmp_path / "no.png"), "no thumbnail")
     refused(cli("styles", "show", "red-hil", "--weights", weights), "did you mean red-hill")
+    assert "red-hill" in cli("styles", "show", "Red-Hill", "--weights", weights).out, "as --style takes it"
 
 
 def test_a_thumbnail_that_is_no_picture_is_one_sentence(cli, weights, tmp_path):
