@@ -221,18 +221,19 @@ class Steady:
         """Into ``result``: for each place, the last painting from there or from where it, or all of the picture, has moved from."""
         now, before = _soft(self._now), _soft(self._before) if self._softened is None else self._softened
         least = np.full(result.shape[:2], OTHER, np.float32)
-        source = np.zeros_like(result)
+        source, painted = np.zeros_like(result), self._painted.astype(np.float32)
         for shift in {(0, 0), self._shift}:
             here, there = _overlap(shift, result.shape)
             apart = _apart(now[here], before[there])
             better = apart < least[here]
-            np.copyto(least[here], apart, where=better)
-            np.copyto(source[here], self._painted[there], where=better[..., None])
+            np.minimum(least[here], apart, out=least[here])
+            flow.put(source[here], painted[there], better)
         if self._flow is not None:
-            apart = np.where(flow.outside(self._flow), OTHER, _apart(now, flow.carried(before, self._flow)))
+            places = flow.sources(self._flow)
+            apart = np.where(flow.outside(places), OTHER, _apart(now, flow.carried(before, places)))
             better = apart + np.float32(BETTER) < least
             np.copyto(least, apart, where=better)
-            np.copyto(source, flow.carried(self._painted.astype(np.float32), self._flow), where=better[..., None])
+            flow.put(source, flow.carried(painted, places), better)
         alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)
         source -= result
         source *= (self.smoothing * alike)[..., None]

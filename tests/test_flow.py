@@ -37,10 +37,10 @@ def test_a_motion_is_found(photo, motion, pixels, monkeypatch):
     (before, there), (now, here) = seen(photo), seen(photo, **motion)
     found = flow.dense(before, now)
     wanted = here - there  # the first view neither turns nor scales
-    off = np.abs(found - wanted).max(2)[~flow.outside(found)]
+    off = np.abs(found - wanted).max(2)[~flow.outside(flow.sources(found))]
     assert np.median(off) < 0.15 and np.mean(off < 0.5) > 0.95
-    inside = ~flow.outside(wanted.astype(np.float32))
-    apart = np.abs(flow.carried(before.astype(np.float32), found) - now)[inside]
+    inside = ~flow.outside(flow.sources(wanted.astype(np.float32)))
+    apart = np.abs(flow.carried(before.astype(np.float32), flow.sources(found)) - now)[inside]
     assert apart.mean() < 0.2 * np.abs(before.astype(float) - now)[inside].mean()
 
 
@@ -56,9 +56,24 @@ def test_two_motions_at_once_are_found(photo):
 
 def test_whole_pixels_are_carried_as_they_are(photo):
     picture = photo[:40, :60].astype(np.float32)
-    moved = flow.carried(picture, np.full((40, 60, 2), (3, 2), np.float32))
+    places = flow.sources(np.full((40, 60, 2), (3, 2), np.float32))
+    moved = flow.carried(picture, places)
     np.testing.assert_array_equal(moved[:37, :56], picture[2:39, 3:59])
-    assert flow.outside(np.full((40, 60, 2), (3, 2), np.float32)).sum() == 40 * 60 - 38 * 57
+    assert flow.outside(places).sum() == 40 * 60 - 38 * 57
+
+
+@pytest.mark.parametrize("here", [np.s_[:, :], np.s_[3:, :-10], np.s_[5:6, 7:8], np.s_[:0, :]])
+def test_what_is_put_into_a_part_stands_there_with_and_without_opencv(here, monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((40, 60, 3), dtype=np.float32) for _ in range(2))
+    where = rng.random((40, 60)) > 0.5
+    wanted, without = a.copy(), a.copy()
+    wanted[here] = np.where(where[here][..., None], b[here], a[here])
+    flow.put(a[here], b[here], where[here])
+    monkeypatch.setattr(flow, "opencv", lambda: None)
+    flow.put(without[here], b[here], where[here])
+    np.testing.assert_array_equal(a, wanted)
+    np.testing.assert_array_equal(without, wanted)
 
 
 def test_the_motion_of_most_of_the_frame(photo):
