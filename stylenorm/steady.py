@@ -186,6 +186,8 @@ class Steady:
         """A style that is predicted from each frame, smoothed like the moments."""
         row = style.row()
         if self.fixed:
+            if "style" not in self.fixed:
+                raise StyleError("these moments are of a stream at full strength; survey the frames at the strength that they are painted at")
             row = self.fixed["style"]
         elif self.smoothing:
             before = self._kept.get("style", row)

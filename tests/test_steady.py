@@ -308,6 +308,13 @@ def test_wrong_use_is_told(stylizer):
             stylizer.stream("red-hill", **options)
 
 
+def test_moments_of_another_strength_are_told(stylizer, photo):
+    survey = stylizer.stream("red-hill")
+    survey.survey(frame := pan(photo, 0, 0, 1)[0])
+    with pytest.raises(StyleError, match="survey the frames at the strength"):
+        stylizer.stream("red-hill", strength=0.5, fixed=survey.pooled())(frame)
+
+
 def test_a_pool_of_two_parts_a_frame():
     class Fake:
         def steered(self, pixels, style, given, share, fine=True):
