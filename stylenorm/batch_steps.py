@@ -100,7 +100,7 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
         return stylizer.stylize(picture, style, **options)
     if options.get("paint_at"):
         raise StylenormError(f"{picture.name} moves, and --paint-at is for pictures that do not; paint it without")
-    streamed = {key: options[key] for key in ("strength", "preserve_color", "size") if key in options}
+    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain") if key in options}
 
     def begin(fixed):
         return stylizer.stream(style, fixed=fixed, **streamed)

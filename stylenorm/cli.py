@@ -28,6 +28,7 @@ from stylenorm.cli_parts import (
     AsJson,
     Backend,
     Device,
+    Grain,
     Memory,
     PaintAt,
     PreserveColor,
@@ -178,6 +179,7 @@ def stylize(
     ] = None,
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
+    grain: Grain = True,
     size: Size = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
@@ -231,7 +233,7 @@ def stylize(
             shown = refined_on(jobs)
             predicted = [(painting, stylizer.refine(found, painting, shown, refine, style_size), w) for painting, found, w in predicted]
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
-        options = {"strength": strength, "preserve_color": preserve_color, "size": size}
+        options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain}
         still = {"strip": strip, "paint_at": paint_at, "notice": say}
         for number, job in enumerate(jobs, 1):
             if is_moving(job):

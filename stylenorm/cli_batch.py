@@ -22,6 +22,7 @@ from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
     Backend,
     Device,
+    Grain,
     Memory,
     PaintAt,
     PreserveColor,
@@ -100,6 +101,7 @@ def batch(
     strip: Strip = False,
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
+    grain: Grain = True,
     size: Size = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
@@ -148,6 +150,7 @@ def batch(
     check_style_size(style_size, style_image or ())
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
+    options |= {} if grain else {"grain": False}
     options |= {"paint_at": paint_at} if paint_at else {}  # so that batches from before there was one go on
     settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
     source, target = place(photos), place(output)

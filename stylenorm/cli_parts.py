@@ -68,6 +68,9 @@ Memory = Annotated[
 # How photographs are painted, by every verb that paints them.
 Strength = Annotated[float, typer.Option(min=0, max=1, callback=_is_number("strength"), help="0 is the photograph, 1 the painting.")]
 PreserveColor = Annotated[bool, typer.Option("--preserve-color", help="Keep the photograph's colours.")]
+Grain = Annotated[
+    bool, typer.Option("--grain/--no-grain", help="Paint plain ground, such as a drawing's or a cloudless sky, like all else.")
+]
 Size = Annotated[
     int | None, typer.Option(min=16, max=30000, metavar="PX", help="Longer side of the result, else the photograph's.")
 ]

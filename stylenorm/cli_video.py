@@ -17,7 +17,7 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
-from stylenorm.cli_parts import AsJson, Backend, Device, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.jobs import identity
@@ -47,6 +47,7 @@ def video(
     style_image: Annotated[str | None, typer.Option(metavar="PAINTING", help="A picture of any painting.")] = None,
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
+    grain: Grain = True,
     size: Annotated[
         int | None, typer.Option(min=16, max=8192, metavar="PX", help="Longer side of the result, else the film's.")
     ] = None,
@@ -80,7 +81,7 @@ def video(
     check_files(source, target, overwrite)
     if not find_spec("av"):
         raise StylenormError('video takes the package av; pip install "stylenorm[video]"')
-    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing}
+    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain}
     about = source.stat()
     more = {"crf": crf, "video": source.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
     settings = settings_of([wanted], weights, style_size, options | more)

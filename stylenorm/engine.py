@@ -21,7 +21,7 @@ from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.flat import backend_for, never_in_strips, painted_at, pooled
+from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
@@ -34,8 +34,8 @@ from stylenorm.plain import (
     check_options,
     checked_style_size,
     margin_of,
-    mirrored_beyond,
     predictor_of,
+    prepared,
     too_large,
     with_margin,
     with_missing,
@@ -152,6 +152,7 @@ class Stylizer:
         strip: bool = False,
         paint_at: int | None = None,
         notice: Callable[[str], None] | None = None,
+        grain: bool = True,
     ) -> Image.Image:
         """Paint a photograph.
 
@@ -180,7 +181,8 @@ class Stylizer:
         small = photo if paint_at is None else fit(photo, paint_at)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
-        painted = self._painted(ground, small, wanted, strength, self._way(ground, picture.name, notice, wanted, strength))
+        way = self._way(ground, picture.name, notice, wanted, strength)
+        painted = self._painted(ground, small, wanted, strength, partial(way, grain=grain))
         if small.size != photo.size:
             painted = enlarge(painted, ground, pixels)
         if preserve_color:
@@ -205,8 +207,9 @@ class Stylizer:
         wanted, size = self.resolve(style), options.get("size")
         photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
         self._check_regions(wanted, photos[0])
-        alone = {i: self._whole(p, wanted) for i, p in enumerate(photos) if self._backend_for(p) is not self._backend}
-        together = iter(self._together([p for i, p in enumerate(photos) if i not in alone], wanted))
+        grain = options.get("grain", True)
+        alone = {i: self._whole(p, wanted, grain) for i, p in enumerate(photos) if self._backend_for(p) is not self._backend}
+        together = iter(self._together([p for i, p in enumerate(photos) if i not in alone], wanted, grain))
         painted = [alone[i] if i in alone else next(together) for i in range(len(photos))]
         if options.get("preserve_color"):
             painted = map(recolored, painted, photos)
@@ -220,6 +223,7 @@ class Stylizer:
         size: int | None = None,
         smoothing: float = SMOOTHING,
         fixed=None,
+        grain: bool = True,
     ) -> Stream:
         """Paints the frames of one film, one after another, so that strokes stay on what they are painted on.
 
@@ -235,7 +239,7 @@ class Stylizer:
             self._check_regions(wanted, frame)
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
-            return self._frame(frame, wanted, strength, memory)
+            return self._frame(frame, wanted, strength, grain, memory)
 
         norm = self._network.generator.config.norm
         return Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size)
@@ -327,31 +331,33 @@ class Stylizer:
         own = settle(own) if settle else own
         return with_missing(pixels, paint(pixels, interpolate(own, style, strength)), paint(pixels, own), strength)
 
-    def _frame(self, photo: Image.Image, style: Style, strength: float, steady: Steady | Pool) -> Image.Image:
+    def _frame(self, photo: Image.Image, style: Style, strength: float, grain: bool, steady: Steady | Pool) -> Image.Image:
         """A film's frame is painted at once: its moments are taken and given in the backend."""
-        run = partial(steady.run, self._backend_for(photo))
-        return self._painted(photo, photo, style, strength, partial(self._whole, run=run), steady.settle)
+        return self._painted(photo, photo, style, strength, partial(self._whole, grain=grain, memory=steady), steady.settle)
 
-    def _whole(self, photo: Pixels, style: Style, run: Callable | None = None) -> Pixels:
-        run = run or self._backend_for(photo)
-        stride = self._network.generator.config.stride
-        return with_margin(photo, stride, lambda pixels, beyond: run(pixels, self._style_beyond(style, beyond)))
+    def _whole(self, photo: Pixels, style: Style, grain: bool = True, memory: Steady | Pool | None = None) -> Pixels:
+        """memory: of the film that it is a frame of."""
+        backend, stride = self._backend_for(photo), self._network.generator.config.stride
+        run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
+        amount = grain_for(backend) if grain else 0.0
+        return with_margin(photo, stride, lambda pixels, beyond: run(pixels, self._style_beyond(style, beyond)), amount, place)
 
-    def _together(self, photos: Sequence[Image.Image], style: Style) -> list[Image.Image]:
-        """Photographs of one size in one pass."""
+    def _together(self, photos: Sequence[Image.Image], style: Style, grain: bool) -> list[Image.Image]:
+        """Photographs of one size, each with colours of its own, in one pass."""
         if not photos:
             return []
         beyond = margin_of(photos[0].size, self._network.generator.config.stride)
-        stack = np.stack([mirrored_beyond(np.asarray(p), beyond) for p in photos])
+        stack = np.stack([prepared(p, beyond, float(grain)) for p in photos])
         painted = self._backend.together(stack, self._style_beyond(style, beyond))
         return [Image.fromarray(p) for p in np.ascontiguousarray(painted[:, beyond:, beyond:])]
 
     def _backend_for(self, photo: Pixels) -> Backend:
         return backend_for(self._backend, photo, self._network.generator.config.norm)
 
-    def _in_strips(self, photo: Pixels, style: Style) -> Pixels:
+    def _in_strips(self, photo: Pixels, style: Style, grain: bool = True) -> Pixels:
+        """What has hardly any colours, and would get less grain, is never painted so."""
         beyond = margin_of(size_of(photo), self._network.generator.config.stride)
-        larger = mirrored_beyond(np.asarray(photo), beyond)
+        larger = prepared(photo, beyond, float(grain))
         if not isinstance(photo, np.ndarray):
             larger = Image.fromarray(larger)
         painted = paint_strips(self._network.generator, larger, self._style_beyond(style, beyond), self._device)

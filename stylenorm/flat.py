@@ -60,6 +60,11 @@ def backend_for(backend: Backend, photo: Pixels, norm: str) -> Backend:
     return backend if has_colours(photo, norm) else FlatBackend(backend, own_share(photo), ordinary_photos)
 
 
+def grain_for(backend: Backend) -> float:
+    """The amount of grain (`stylenorm.grain`) that goes with what `backend_for` gave: a single colour gets none, and comes out in one."""
+    return backend.share if isinstance(backend, FlatBackend) else 1.0
+
+
 def pooled(backend: Backend, frames: np.ndarray, style: Style, norm: str) -> np.ndarray:
     """The moments (2, T) of frames (N, H, W, 3) together, see `Backend.pooled`."""
     backend = backend_for(backend, Image.fromarray(frames.reshape(-1, *frames.shape[2:])), norm)

@@ -186,6 +186,7 @@ class PlainStylizer:
         size: int | None = None,
         strip: bool = False,
         paint_at: int | None = None,
+        grain: bool = True,
         **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
@@ -203,9 +204,9 @@ class PlainStylizer:
         room = usual and (strength == 0 or self._has_room(ground))
         if usual and not room and find_spec("torch") is None:
             raise self._too_large_at_once(ground, picture.name)
-        found = self._painted(ground, small, style, strength) if room else None
+        found = self._painted(ground, small, style, strength, grain) if room else None
         if found is None:
-            options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at}
+            options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at, "grain": grain}
             return self._full().stylize(picture, self._style_for_full(style), **options, **others)
         if small.size != photo.size:
             from stylenorm.detail import enlarge
@@ -214,7 +215,14 @@ class PlainStylizer:
         return rewrap(picture, recolored(found, pixels) if preserve_color else found, strip=strip)
 
     def stream(
-        self, style, strength: float = 1.0, preserve_color: bool = False, size: int | None = None, smoothing: float | None = None, fixed=None
+        self,
+        style,
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        size: int | None = None,
+        smoothing: float | None = None,
+        fixed=None,
+        grain: bool = True,
     ):
         """As `Stylizer.stream`."""
         from stylenorm.flat import pooled
@@ -230,13 +238,13 @@ class PlainStylizer:
             self._full(error)
             usual = False
         if not usual:
-            return self._full().stream(self._style_for_full(style), strength, preserve_color, size, smoothing, fixed)
+            return self._full().stream(self._style_for_full(style), strength, preserve_color, size, smoothing, fixed, grain)
 
         def check(frame: Image.Image) -> None:
             check_frame(frame.size, self._memory_needed(frame), free_main_memory())
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
-            return self._painted(frame, frame, style, strength, memory)
+            return self._painted(frame, frame, style, strength, grain, memory)
 
         return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size)
 
@@ -249,7 +257,7 @@ class PlainStylizer:
         photo = fit(picture.rgb, tile)
         try:
             styles = [PlainStyle(*self._row(name)) for name in self._files]
-            tiles = [self._painted(photo, photo, style, 1.0) for style in styles] if self._has_room(photo) and styles else [None]
+            tiles = [self._painted(photo, photo, style, 1.0, True) for style in styles] if self._has_room(photo) and styles else [None]
         except UNUSABLE as error:
             tiles, _ = [None], self._full(error)
         if None in tiles:
@@ -257,13 +265,13 @@ class PlainStylizer:
         return sheet([photo, *tiles], ["photograph", *self._files], columns)
 
     def _painted(
-        self, pixels: Pixels, photo: Image.Image, style: PlainStyle, strength: float, memory: Steady | Pool | None = None
+        self, pixels: Pixels, photo: Image.Image, style: PlainStyle, strength: float, grain: bool, memory: Steady | Pool | None = None
     ) -> Pixels | None:
         """pixels: the photograph's, what comes back is alike. photo: the same in 8 bits. memory: of the film that it is a frame of.
 
         None where something that is kept turns out to be of no use, and the files that it was made of neither.
         """
-        from stylenorm.flat import backend_for
+        from stylenorm.flat import backend_for, grain_for
         from stylenorm.predicting import STYLE_SIZE
 
         if strength == 0:
@@ -275,10 +283,11 @@ class PlainStylizer:
         except UNUSABLE as error:
             self._full(error)
             return None
-        run = partial(memory.run, backend) if memory else backend
+        run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
+        amount = grain_for(backend) if grain else 0.0
 
         def paint(style: PlainStyle) -> Pixels:
-            return with_margin(pixels, self._config.stride, lambda larger, _: run(larger, style))
+            return with_margin(pixels, self._config.stride, lambda larger, _: run(larger, style), amount, place)
 
         if own is None:
             return paint(style)
@@ -459,17 +468,36 @@ def margin_of(size: tuple[int, int], stride: int) -> int:
     return stride if min(size) > stride else 0
 
 
-def with_margin(photo: Pixels, stride: int, paint: Callable[[np.ndarray, int], np.ndarray]) -> Pixels:
-    """The painting of a photograph, alike. paint: called with the photograph and its margin, which is cut off again, and how wide that is."""
+def with_margin(
+    photo: Pixels,
+    stride: int,
+    paint: Callable[[np.ndarray, int], np.ndarray],
+    grain: float = 0.0,
+    place: tuple[int, int] = (0, 0),
+) -> Pixels:
+    """The painting of a photograph, alike. paint: called with the photograph and its margin, which is cut off again, and how wide that is.
+
+    grain, place: what `prepared` takes.
+    """
     from PIL import Image
 
     from stylenorm.bands import size_of
 
     beyond = margin_of(size_of(photo), stride)
-    painted = np.ascontiguousarray(paint(mirrored_beyond(np.asarray(photo), beyond), beyond)[beyond:, beyond:])
+    painted = np.ascontiguousarray(paint(prepared(photo, beyond, grain, place), beyond)[beyond:, beyond:])
     return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
 
 
-def mirrored_beyond(pixels: np.ndarray, margin: int) -> np.ndarray:
-    """(H, W, C) with ``margin`` more rows above and columns to the left, mirrored."""
-    return np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels
+def prepared(photo: Pixels, margin: int, grain: float, place: tuple[int, int] = (0, 0)) -> np.ndarray:
+    """What the network is shown of a photograph: ``margin`` more rows above and columns to the left, mirrored, and grain.
+
+    grain, place: amount and place of `stylenorm.grain.add_grain`.
+    """
+    from stylenorm.grain import add_grain
+
+    pixels = np.asarray(photo)
+    larger = np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels
+    if grain:
+        larger = larger if margin else larger.copy()
+        add_grain(larger, grain, place)
+    return larger

@@ -26,6 +26,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import flow
 from stylenorm.errors import StyleError
+from stylenorm.grain import SIDE
 from stylenorm.images import fit, read_picture, recolored
 
 if TYPE_CHECKING:  # which would import torch
@@ -40,8 +41,11 @@ UNLIKE = 0.2  # of a channel's variance lies between frames: a fade has 0.9, a p
 TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
 SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
 MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, then refined
+TELLING = 0.95  # of the pixels do not tell whether a shift has been
+NOISY = 2  # px: as far around each pixel the mean is taken before shifts are compared
 EXACT = 0.5  # levels: where one shift leaves no more than that, no other motion is searched, and
 BETTER = 0.5  # so much nearer has a motion of its own to bring a place: what is not resampled stays sharp
+STILL = 1.5  # and so much to stand still in a picture that moves: more than noise alone makes of it on plain ground
 
 
 class Pool:
@@ -55,6 +59,8 @@ class Pool:
     together: what gives the moments (2, T) of frames (N, H, W, 3), as of one picture, in a style. It takes several times
     as long; as many frames as `TOGETHER` allows are given to it, evenly chosen.
     """
+
+    place = 0, 0  # of the grain on the upper left pixel: frames are measured one by one
 
     def __init__(self, together: Callable[[np.ndarray, Style], np.ndarray] | None = None) -> None:
         self._together = together
@@ -132,7 +138,7 @@ class Steady:
 
     def _forget(self) -> None:
         self._kept: dict[str, np.ndarray] = {}
-        self._moved = np.zeros(2)  # the grid, px down and to the right
+        self._moved = np.zeros(2)  # the grid and the grain, px down and to the right
         self._change = 0.0  # between thumbnails, usually
         self._before = self._painted = self._softened = None  # the frame before, its painting, and `_soft` of it where it is at hand
 
@@ -149,6 +155,12 @@ class Steady:
         self._moved, self._change = kept.pop("offset"), float(kept.pop("change"))
         self._kept = kept
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which (row, column) of the grain lies on the upper left pixel; modulo ``stride``, of the network's grid."""
+        down, right = np.rint(self._moved).astype(int) % SIDE
+        return int(down), int(right)
+
     def begin(self, pixels: np.ndarray) -> None:
         """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
         self._part, self._now, self._shift, self._flow = 0, pixels, (0, 0), None
@@ -162,7 +174,7 @@ class Steady:
         self._shift = shift
         if _misfit(self._before, pixels, shift) > EXACT:
             self._flow = flow.dense(self._before, pixels)
-        self._moved = (self._moved + (shift if self._flow is None else flow.shared(self._flow, shift))) % self.stride
+        self._moved = (self._moved + (shift if self._flow is None else flow.shared(self._flow, shift))) % SIDE
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint on the grid that moves along, with steady moments.
@@ -175,7 +187,7 @@ class Steady:
         name, empty = f"moments {self._part}", np.zeros((2, sum(style.channels)), np.float32)
         self._part += 1
         given, share = (self.fixed[name], 0.0) if self.fixed else (self._kept.get(name, empty), self._share(name))
-        down, right = (0, 0) if style.has_regions else self._offset()  # a region's γ and β have their place on the grid
+        down, right = (0, 0) if style.has_regions else (shift % self.stride for shift in self.place)  # a region's γ and β have their place on the grid
         padded = np.pad(pixels, ((down, 0), (right, 0), (0, 0)), "symmetric") if down or right else pixels
         painted, own = backend.steered(padded, style, given, share, fine=self.fixed is not None)
         if not self.fixed:
@@ -206,9 +218,6 @@ class Steady:
         self._before, self._painted = self._now, result.astype(np.float16)
         return np.clip(result + 0.5, 0, 255).astype(np.uint8)
 
-    def _offset(self) -> np.ndarray:
-        return np.rint(self._moved).astype(np.int64) % self.stride
-
     def _share(self, name: str) -> float:
         return 1 - self.smoothing if name in self._kept else 1.0
 
@@ -224,11 +233,11 @@ class Steady:
         now, before = _soft(self._now), _soft(self._before) if self._softened is None else self._softened
         least = np.full(result.shape[:2], OTHER, np.float32)
         source, painted = np.zeros_like(result), self._painted.astype(np.float32)
-        for shift in {(0, 0), self._shift}:
+        for shift in dict.fromkeys((self._shift, (0, 0))):  # plain ground, where each does as well, goes along with the rest
             here, there = _overlap(shift, result.shape)
             apart = _apart(now[here], before[there])
-            better = apart < least[here]
-            np.minimum(least[here], apart, out=least[here])
+            better = apart + (STILL if shift != self._shift else 0) < least[here]
+            np.copyto(least[here], apart, where=better)
             flow.put(source[here], painted[there], better)
         if self._flow is not None:
             places = flow.sources(self._flow)
@@ -296,8 +305,7 @@ class Stream:
 def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:
     """(dy, dx) px such that ``now[y, x]`` shows what ``before[y + dy, x + dx]`` showed; (0, 0) where no one shift does.
 
-    Phase correlation (Kuglin and Hines 1975), and the shift counts only if it explains the frame clearly better
-    than none does.
+    Phase correlation (Kuglin and Hines 1975), and the shift counts only if it explains the frame clearly better than none does.
     """
     k = 1
     while before.shape[0] * before.shape[1] > MOTION_PIXELS * k * k:
@@ -308,11 +316,21 @@ def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:
     cross = np.fft.rfft2((a - a.mean()) * window) * np.conj(np.fft.rfft2((b - b.mean()) * window))
     peak = np.fft.irfft2(cross / (np.abs(cross) + 1e-6), (height, width)).argmax()
     dy, dx = (((int(i) + n // 2) % n - n // 2) * k for i, n in zip(divmod(int(peak), width), (height, width)))
-    steps = range(1 - k, k)
+    steps = range(-max(1, k - 1), max(1, k - 1) + 1)
     found = {(dy + i, dx + j) for i in steps for j in steps}
     found = {s for s in found if abs(s[0]) < before.shape[0] // 2 and abs(s[1]) < before.shape[1] // 2}
-    best = min(sorted(found), key=lambda s: _misfit(before, now, s), default=(0, 0))
-    return best if _misfit(before, now, best) < 0.8 * _misfit(before, now, (0, 0)) else (0, 0)
+    calm = [np.asarray(Image.fromarray(p).filter(ImageFilter.BoxBlur(NOISY))) for p in (before, now)]  # noise fits at no shift
+    best = min(sorted(found), key=lambda s: _misfit(*calm, s), default=(0, 0))
+    return best if _explains(*calm, best) else (0, 0)
+
+
+def _explains(before: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> bool:
+    """Whether ``now`` is clearly better explained by the shift than by none: where they differ most, which is not on plain ground."""
+    here, there = _overlap(shift, now.shape)
+    still, moved, seen = (p[::4, :, 1].astype(np.int16) for p in (before[here], before[there], now[here]))
+    apart = np.abs(moved - still)
+    where = apart >= max(1, np.quantile(apart, TELLING))
+    return bool(np.abs(seen - moved)[where].sum() < 0.8 * np.abs(seen - still)[where].sum())
 
 
 def _misfit(before: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> float:
