@@ -26,7 +26,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import flow
 from stylenorm.errors import StyleError
-from stylenorm.grain import SIDE
+from stylenorm.grain import PERIOD
 from stylenorm.images import fit, read_picture, recolored
 
 if TYPE_CHECKING:  # which would import torch
@@ -158,7 +158,7 @@ class Steady:
     @property
     def place(self) -> tuple[int, int]:
         """Which (row, column) of the grain lies on the upper left pixel; modulo ``stride``, of the network's grid."""
-        down, right = np.rint(self._moved).astype(int) % SIDE
+        down, right = np.rint(self._moved).astype(int) % PERIOD
         return int(down), int(right)
 
     def begin(self, pixels: np.ndarray) -> None:
@@ -174,7 +174,7 @@ class Steady:
         self._shift = shift
         if _misfit(self._before, pixels, shift) > EXACT:
             self._flow = flow.dense(self._before, pixels)
-        self._moved = (self._moved + (shift if self._flow is None else flow.shared(self._flow, shift))) % SIDE
+        self._moved = (self._moved + (shift if self._flow is None else flow.shared(self._flow, shift))) % PERIOD
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint on the grid that moves along, with steady moments.

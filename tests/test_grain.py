@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from stylenorm.cli import main
 from stylenorm.engine import Stylizer
-from stylenorm.grain import GRAIN, SIDE, add_grain, pattern, plain_ground
+from stylenorm.grain import GRAIN, PERIOD, SIDE, add_grain, grain, plain_ground
 from stylenorm.images import read_picture
 from stylenorm.plain import plain_stylizer
 from stylenorm.steady import Steady, motion
@@ -40,15 +40,29 @@ def drawing() -> Image.Image:
     return image
 
 
-def test_the_pattern_is_white_noise_made_of_splitmix64():
+def test_it_is_white_noise_made_of_splitmix64():
     first = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]  # of seed 0, as its authors have them
     sums = [sum((z >> shift) & 0xFFFF for shift in (0, 16, 32, 48)) for z in first]
-    assert np.abs(pattern().ravel()[:3] - 32 * GRAIN * 3**0.5 * (np.array(sums) / 65535 - 2)).max() <= 0.5
-    levels = pattern() / 32
+    made = np.rint(32 * GRAIN * 3**0.5 * (np.array(sums) / 65535 - 2)).astype(np.int16)
+    row = grain(0, 0, SIDE, SIDE)
+    assert any((np.roll(row, -k, 1)[:, :3] == made).all(1).any() for k in range(SIDE))  # somewhere, the pattern is moved
+    levels = grain(0, 0, 1024, 1024) / 32
     assert abs(levels.std() - GRAIN) < 0.02 and abs(levels.mean()) < 0.02
     power = np.abs(np.fft.fft2(levels)) ** 2 / levels.size
-    bands = [power[np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE))).round(1) == r].mean() for r in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(1024), np.fft.fftfreq(1024)))
+    bands = [power[np.abs(radius - r) < 0.02].mean() for r in (0.02, 0.1, 0.2, 0.3, 0.4, 0.5)]
     assert np.allclose(bands, GRAIN**2, rtol=0.1)  # as much of every frequency
+
+
+def test_it_does_not_repeat_itself():
+    """A repeating pattern is painted as a wallpaper."""
+    levels = grain(0, 0, 1024, 2048).astype(float)
+    levels -= levels.mean()
+    alike = np.fft.irfft2(np.abs(np.fft.rfft2(levels)) ** 2, levels.shape) / (levels**2).sum()
+    assert alike[0, 0] == pytest.approx(1)
+    alike[0, 0] = 0
+    assert np.abs(alike).max() < 0.1
+    assert (grain(PERIOD, -PERIOD, 40, 300) == grain(0, 0, 40, 300)).all()
 
 
 def test_plain_is_what_does_not_bend():
@@ -81,10 +95,10 @@ def test_half_the_amount_is_half_the_grain():
     assert (grained(one_colour(), 0.0) == one_colour()).all()
 
 
-@pytest.mark.parametrize("place", [(3, 5), (250, 1), (SIDE, 3 * SIDE), (-16, -2)])
+@pytest.mark.parametrize("place", [(3, 5), (250, 1), (SIDE, 0), (PERIOD + 7, -PERIOD), (300, 500)])
 def test_it_is_laid_where_it_is_told(place):
-    whole = grained(one_colour(2 * SIDE, 2 * SIDE))
-    down, right = (p % SIDE for p in place)
+    whole = grained(one_colour(2 * SIDE, 3 * SIDE))
+    down, right = (p % PERIOD for p in place)
     assert (grained(one_colour(), 1.0, place) == whole[down:, right:][:96, :128]).all()
 
 
@@ -173,7 +187,7 @@ def test_grain_lies_still_under_a_film_that_pans():
         steady.begin(frame)
         seen.append(steady.place)
         steady.end(frame)
-    assert seen == [(0, 0), (7, 90), (14, 180), (21, 270 % SIDE)]
+    assert seen == [(0, 0), (7, 90), (14, 180), (21, 270)]
 
 
 def test_a_pan_over_plain_ground_is_seen_through_noise():
