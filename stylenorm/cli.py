@@ -333,6 +333,7 @@ Examples:
   stylenorm bench --size 512 --size 2048 --repeats 9 --json
   stylenorm bench --photos photos/ --styles paintings/ --pictures 8
   stylenorm bench --film photo.jpg
+  stylenorm bench --plain
   stylenorm bench --generate --styles paintings/ --pictures 8
 """
 )
@@ -361,6 +362,7 @@ def bench(
     film: Annotated[
         Path | None, typer.Option(metavar="PHOTO", help="Measure how still films hold, on motions over this photograph, 400 x 280 px or more.")
     ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Measure what is painted on plain ground, such as a drawing's.")] = False,
     generate: Annotated[bool, typer.Option("--generate", help="Measure pictures from noise, in the styles of --styles.")] = False,
     names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate and --new-style, else all.")] = "",
     network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise.")] = None,
@@ -406,6 +408,14 @@ def bench(
             return print(json.dumps(rows, indent=2))
         table = [(r["clip"], r["what"], f"{r['unrest']:.2f}", f"{r['sharpness']:.1f}") for r in rows]
         return show_table(("clip", "painted", "unrest", "sharpness"), table)
+    if plain:
+        from stylenorm.bench_plain import run_plain
+
+        rows = run_plain(weights, device, peer, notice)
+        if as_json:
+            return print(json.dumps(rows, indent=2))
+        table = [(r["what"], f"{r['detail']:.2f}", f"{r['least']:.2f}", f"{r['lattice']:.3f}") for r in rows]
+        return show_table(("painted", "detail", "least", "lattice"), table)
     if each:
         from stylenorm.bench_table import run_table
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from stylenorm.bench import run_bench, run_quality
 from stylenorm.bench_film import clips, run_film, sharpness, unrest
+from stylenorm.bench_plain import detail, lattice, run_plain
 from stylenorm.errors import StylenormError
 
 
@@ -58,6 +59,22 @@ def test_films_are_judged_by_what_the_known_motion_does_not_explain(weights, tmp
     assert ours["unrest"] < alone["unrest"]
     with pytest.raises(StylenormError, match="too small to pan over"):
         run_film(make_photo(tmp_path / "small.png", (90, 70)), ["red-hill"], weights)
+
+
+def test_plain_ground_is_judged_by_what_is_painted_there_and_how_often_it_repeats():
+    noise = np.random.default_rng(0).integers(0, 256, (384, 512), dtype=np.uint8)
+    tiling = np.tile(noise[:16, :16], (24, 32))
+    bare, noise, tiling = map(Image.fromarray, (np.full_like(noise, 90), noise, tiling))
+    assert (detail(bare), lattice(bare)) == (0, 0)
+    assert detail(noise) > 50 and lattice(noise) < 0.01 and lattice(tiling) > 0.95
+    half = Image.blend(noise, tiling, 0.5)
+    assert 0.35 < lattice(half) < 0.65
+
+
+def test_what_is_painted_on_plain_ground(weights):
+    ours, without = run_plain(weights, names=["red-hill"])
+    assert ours["what"] == "ours" and ours["detail"] > 2 * without["detail"] and ours["lattice"] < without["lattice"]
+    assert ours["least"] == ours["detail"]  # of one style
 
 
 def test_unrest_of_films_that_are_known(monkeypatch):
