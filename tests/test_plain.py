@@ -28,6 +28,13 @@ from stylenorm.plain import PlainStyle, plain_stylizer
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 
 
+@pytest.fixture(autouse=True)
+def small_for_vgg(monkeypatch):
+    """At another strength than 1 a photograph is read as a painting is, which at 384 px takes much longer than to paint it here."""
+    for module in ("predicting", "engine"):
+        monkeypatch.setattr(f"stylenorm.{module}.STYLE_SIZE", 64)
+
+
 class Counted:
     """Gives a `Stylizer` and counts how often it is asked."""
 
@@ -42,6 +49,12 @@ class Counted:
 def plain_of(weights, memory=None) -> tuple[plain.PlainStylizer, Counted]:
     full = Counted(weights, memory=memory)
     return plain_stylizer(weights, "cpu", "auto", memory, full), full
+
+
+@pytest.fixture(scope="module")
+def pair(weights) -> tuple[plain.PlainStylizer, Counted, Stylizer]:
+    """What paints without torch, the one that it would ask, and a `Stylizer`, for several tests: each compiles its network."""
+    return *plain_of(weights), Stylizer(weights, device="cpu")
 
 
 def same(a: Image.Image, b: Image.Image) -> bool:
@@ -60,37 +73,38 @@ def half_transparent(path, size=(60, 44)):
 @pytest.mark.parametrize("size", [(60, 44), (64, 64), (5, 90)])
 def test_it_paints_what_the_stylizer_paints(tmp_path, norm, size):
     weights = make_weights(tmp_path / norm, 3, replace(TINY, norm=norm))
-    photo, (ours, full) = make_photo(tmp_path / "photo.jpg", size), plain_of(weights)
+    photo, (ours, _) = make_photo(tmp_path / "photo.jpg", size), plain_of(weights)
+    theirs = Stylizer(weights, device="cpu")
     for parts in ([("red-hill", 1.0)], [("red-hill", 2.0), ("blue-tree", 0.7), ("tall-grass", 0.0)]):
         wanted = ours.resolve(parts)
-        assert isinstance(wanted, PlainStyle) and wanted.name == full().resolve(parts).name
-        assert same(ours.stylize(photo, wanted), Stylizer(weights, device="cpu").stylize(photo, parts))
+        assert isinstance(wanted, PlainStyle) and wanted.name == theirs.resolve(parts).name
+        assert same(ours.stylize(photo, wanted), theirs.stylize(photo, parts))
     assert ours._made is None
 
 
 @pytest.mark.parametrize("options", [{"preserve_color": True}, {"size": 40}, {"size": 100, "preserve_color": True}, {"strip": True}])
-def test_options_and_what_a_file_holds_beside_its_colours(weights, tmp_path, options):
-    ours, full = plain_of(weights)
+def test_options_and_what_a_file_holds_beside_its_colours(pair, tmp_path, options):
+    ours, full, theirs = pair
     exif = Image.Exif()
     exif[0x010E] = "a lake"
     for photo in (half_transparent(tmp_path / "half.png"), make_photo(tmp_path / "lake.jpg", exif=exif)):
         painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), **options)
-        assert same(painted, Stylizer(weights, device="cpu").stylize(photo, "red-hill", **options))
+        assert same(painted, theirs.stylize(photo, "red-hill", **options))
     assert not full.count
 
 
 @pytest.mark.parametrize("strength", [0, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("options", [{}, {"preserve_color": True, "size": 50}])
-def test_it_paints_with_a_strength_what_the_stylizer_paints(weights, photo, strength, options):
-    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+def test_it_paints_with_a_strength_what_the_stylizer_paints(pair, photo, strength, options):
+    ours, full, theirs = pair
     painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), strength=strength, **options)
     assert same(painted, theirs.stylize(photo, "red-hill", strength=strength, **options)) and not full.count
 
 
 @pytest.mark.parametrize("paint_at", [20, 60, 90])
 @pytest.mark.parametrize("options", [{}, {"strength": 0.4, "preserve_color": True}, {"strength": 0, "size": 50}, {"size": 100}])
-def test_it_paints_at_another_size_what_the_stylizer_paints(weights, photo, paint_at, options):
-    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+def test_it_paints_at_another_size_what_the_stylizer_paints(pair, photo, paint_at, options):
+    ours, full, theirs = pair
     painted = ours.stylize(photo, ours.resolve([("red-hill", 1.0)]), paint_at=paint_at, **options)
     assert same(painted, theirs.stylize(photo, "red-hill", paint_at=paint_at, **options)) and not full.count
 
@@ -102,10 +116,11 @@ def test_it_paints_of_one_colour_what_the_stylizer_paints(tmp_path, monkeypatch,
     weights = make_weights(tmp_path, 3, replace(TINY, norm=norm))
     noise = np.random.default_rng(0).normal(0, deviation, (40, 60, 3))
     flat = np.clip([30, 90, 200] + noise, 0, 255).astype(np.uint8)
-    for memory, options in ((None, {}), (None, {"strength": 0.5}), (None, {"paint_at": 32, "preserve_color": True}), (0.0, {"paint_at": 50})):
+    parts, at_once = [("red-hill", 1.0), ("blue-tree", 1.0)], [{}, {"strength": 0.5}, {"paint_at": 32, "preserve_color": True}]
+    for memory, several in ((None, at_once), (0.0, [{"paint_at": 50}])):
         (ours, full), theirs = plain_of(weights, memory), Stylizer(weights, device="cpu", memory=memory)
-        parts = [("red-hill", 1.0), ("blue-tree", 1.0)]
-        assert same(ours.stylize(flat, ours.resolve(parts), **options), theirs.stylize(flat, parts, **options))
+        for options in several:
+            assert same(ours.stylize(flat, ours.resolve(parts), **options), theirs.stylize(flat, parts, **options))
         assert full.count == (norm == "batch" and memory == 0)  # whose moments leave it large, so that it takes strips
 
 
@@ -113,17 +128,17 @@ def test_it_paints_of_one_colour_what_the_stylizer_paints(tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     "options", [{}, {"strength": 0}, {"strength": 0.3, "size": 40}, {"paint_at": 30, "preserve_color": True}, {"paint_at": 90, "size": 70}]
 )
-def test_it_paints_in_sixteen_bits_what_the_stylizer_paints(weights, channels, options):
+def test_it_paints_in_sixteen_bits_what_the_stylizer_paints(pair, channels, options):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 50, channels), np.uint16)
-    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+    ours, full, theirs = pair
     painted, wanted = ours.stylize(deep, ours.resolve([("red-hill", 1.0)]), **options), theirs.stylize(deep, "red-hill", **options)
     assert not full.count and painted.info.keys() == wanted.info.keys() and painted.mode == wanted.mode
     apart = np.abs(painted.info["deep"].astype(int) - wanted.info["deep"])
     assert painted.info["deep"].dtype == np.uint16 and apart.max() <= ("strength" in options)  # torch mixes styles with one rounding less
 
 
-def test_it_paints_of_one_colour_in_sixteen_bits_what_the_stylizer_paints(weights):
-    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+def test_it_paints_of_one_colour_in_sixteen_bits_what_the_stylizer_paints(pair):
+    ours, full, theirs = pair
     flat = np.full((40, 50, 3), (7000, 20000, 50000), np.uint16)
     assert same(ours.stylize(flat, ours.resolve([("red-hill", 1.0)])), theirs.stylize(flat, "red-hill")) and not full.count
 
@@ -141,11 +156,9 @@ def test_in_sixteen_bits_a_picture_takes_more_memory(weights, monkeypatch):
 @pytest.mark.parametrize("size", [(120, 100), (60, 44)])  # the small ones are painted by moments of their own
 @pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"strength": 0, "size": 40}, {"size": 110, "smoothing": 0}])
 @pytest.mark.parametrize("kind", ["pan", "fade to black"])
-def test_it_paints_a_film_as_the_stylizer_does(weights, tmp_path, monkeypatch, size, options, kind):
+def test_it_paints_a_film_as_the_stylizer_does(pair, tmp_path, size, options, kind):
     """Whose frames are pooled together where they are not alike, as in a fade, and are of one colour in black."""
-    for module in ("predicting", "engine"):
-        monkeypatch.setattr(f"stylenorm.{module}.STYLE_SIZE", 64)
-    (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
+    ours, full, theirs = pair
     photo = Image.open(make_photo(tmp_path / "photo.png", (size[0] + 20, size[1])))
     frames = [photo.crop((4 * k, 0, 4 * k + size[0], size[1])) for k in range(5)]
     if kind != "pan":
@@ -175,7 +188,9 @@ def test_where_nothing_is_of_use_for_a_film_the_stylizer_paints_it(weights, phot
     assert full.count == 1 and np.array_equal(painted, full().stream("red-hill", size=50)(photo))
 
 
-def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo, tmp_path):
+def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo, tmp_path, monkeypatch):
+    for module in ("predicting", "engine"):
+        monkeypatch.setattr(f"stylenorm.{module}.STYLE_SIZE", 384)  # as it is
     painting, theirs = make_photo(tmp_path / "my-painting.png", (90, 70), seed=3), Stylizer(weights, device="cpu")
     for size in (None, 64):
         for again in range(2):  # the second time it is kept
