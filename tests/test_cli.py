@@ -1283,6 +1283,8 @@ def test_without_torch_photographs_are_painted_and_all_else_says_what_is_missing
         code = """
 import json, sys
 sys.modules["torch"] = None
+from stylenorm import predicting
+predicting.STYLE_SIZE = 64  # px, at which a photograph is read as a painting is, which at 384 takes far longer than to paint it
 from stylenorm.cli import main
 *before, sys.argv[1:] = json.loads(sys.argv[1])
 for words in before:
