@@ -243,10 +243,14 @@ def _race(kind: str, depth: int, rates: list[float], steps: int, seeds: list[int
     """(largest rate that learns, fewest steps to GOAL, largest change of the gradient), medians over ``seeds``."""
     best, fewest, change = [], [], []
     for seed in seeds:
-        losses = {rate: _losses(kind, depth, rate, steps, seed) for rate in rates}
-        learnt = [rate for rate, run in losses.items() if len(run) == steps and max(run[-5:]) < LEARNS]
-        best.append(max(learnt, default=rates[0]))
-        fewest.append(min(next((i for i, v in enumerate(run) if v <= GOAL), steps) for run in losses.values()))
+        largest, first = None, steps
+        for rate in sorted(rates, reverse=True):  # once one has learnt, a smaller one has only to be sooner at the goal
+            run = _losses(kind, depth, rate, first if largest else steps, seed)
+            first = min(first, next((i for i, v in enumerate(run) if v <= GOAL), steps))
+            if not largest and len(run) == steps and max(run[-5:]) < LEARNS:
+                largest = rate
+        best.append(largest or rates[0])
+        fewest.append(first)
         change.append(_change_along_steps(kind, depth, seed))
     return median(best), median(fewest), median(change)
 

@@ -413,10 +413,12 @@ def test_overwriting_waits_for_whoever_is_at_it(cli, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 @pytest.mark.parametrize("more", [(), ("--strength", "0.5")])
-def test_without_torch_it_is_the_same_film(weights, tmp_path, more):
+def test_without_torch_it_is_the_same_film(weights, tmp_path, monkeypatch, more):
+    monkeypatch.setattr("stylenorm.engine.STYLE_SIZE", 64)
     source = film(tmp_path / "in.mp4", 4, (96, 64), sound=None)
     for name, before in (("with.mp4", ""), ("without.mp4", "sys.modules['torch'] = None;")):
-        code = f"import sys; {before} from stylenorm.cli import main; sys.exit(main())"
+        small = "from stylenorm import predicting; predicting.STYLE_SIZE = 64;"  # px, at which a frame is read as a painting is
+        code = f"import sys; {before} {small} from stylenorm.cli import main; sys.exit(main())"
         words = ["video", source, tmp_path / name, "--style", "red-hill", "--crf", "0", "--device", "cpu", "--weights", weights, *more]
         done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
