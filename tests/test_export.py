@@ -24,7 +24,7 @@ from stylenorm.functional import KINDS
 from stylenorm.generator import Generator, GeneratorConfig, pad_to
 from stylenorm.style import blend
 
-SMALL = GeneratorConfig(widths=(8, 8), blocks=(1, 1), num_groups=4)
+SMALL = GeneratorConfig(widths=(8, 8), blocks=(0, 1), num_groups=4)
 ENDING = cli_export.ENDING
 SIZES = [(21, 34), (16, 16), (40, 13), (5, 3), (64, 200)]  # none is the one that was traced
 
