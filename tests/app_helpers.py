@@ -108,10 +108,15 @@ def wait_until(condition, seconds: float = 60, every: float = 0.2):
 # ---- a program that uses it --------------------------------------------------------------------
 
 
+VISITORS = 20  # that the app holds, so that it takes few to see that it holds no more
+FEW_VISITORS = f"import runpy; from app import files; files.MOST_VISITORS = {VISITORS}; runpy.run_module('app', run_name='__main__')"
+
+
 @pytest.fixture(scope="module", name="server")
 def app_server(tmp_path_factory):
     weights = app_weights(tmp_path_factory.mktemp("app-weights"))
-    with running(tmp_path_factory.mktemp("app"), weights, STYLENORM_APP_UPLOAD_MB="5", STYLENORM_APP_MEGAPIXELS="20") as server:
+    limits = {"STYLENORM_APP_UPLOAD_MB": "5", "STYLENORM_APP_MEGAPIXELS": "20"}
+    with running(tmp_path_factory.mktemp("app"), weights, ("-c", FEW_VISITORS), **limits) as server:
         server.weights = weights
         with pytest.MonkeyPatch.context() as patch:  # gradio_client leaves a folder there for each file that it fetches
             patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("client")))

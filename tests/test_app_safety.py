@@ -13,7 +13,7 @@ from conftest import make_photo
 from PIL import Image
 
 pytest.importorskip("gradio_client")
-from app_helpers import ENDPOINTS, ROOT, app_client, app_server, refused, running, saved, wait_until  # noqa: E402, F401
+from app_helpers import ENDPOINTS, ROOT, VISITORS, app_client, app_server, refused, running, saved, wait_until  # noqa: E402, F401
 from gradio_client import handle_file  # noqa: E402
 
 from stylenorm.errors import StylenormError  # noqa: E402
@@ -195,12 +195,12 @@ def test_visitors_by_the_hundred_leave_no_memory_behind(server):
         assert client.post(f"{server.url}gradio_api/component_server", json=call).status_code == 404
 
     with httpx.Client() as client:
-        for number in range(250):
+        for number in range(2 * VISITORS):
             visit(number)
         memory = server.memory()
-        for number in range(250, 550):
+        for number in range(2 * VISITORS, 5 * VISITORS):
             visit(number)
-    assert server.memory() - memory < 40e6  # Gradio keeps 300 kB for each
+    assert server.memory() - memory < 9e6  # Gradio keeps 300 kB for each
 
 
 @pytest.mark.slow
