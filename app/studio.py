@@ -33,6 +33,7 @@ from .library import (
     weights_folder,
     write_picture,
 )
+from .newest import Newest
 from .stops import Stops
 
 PREVIEW = 768  # px, longer side
@@ -110,7 +111,7 @@ class Studio:
         self._examples: dict[tuple, tuple[Path, Path]] = {}
         self._small: OrderedDict[str, Path] = OrderedDict()
         self._own: OrderedDict[str, object] = OrderedDict()
-        self.stops = Stops()
+        self.stops, self.newest = Stops(), Newest()
         self._long_job = threading.Semaphore(1)
 
     @contextmanager
@@ -122,6 +123,11 @@ class Studio:
             yield
         finally:
             self._long_job.release()
+
+    def leave(self, visitor: str) -> None:
+        """``visitor`` closed the page."""
+        for part in (self.stops.leave, self.newest.forget, self.shelf.leave):
+            part(visitor)
 
     # ---- styles --------------------------------------------------------------------------------
 

@@ -69,12 +69,20 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     @page.plain
     def start(photo, request: gr.Request):
         """A new photograph to draw on."""
-        if not photo:
-            return None, None
+        if not studio.newest.tell(page.visitor(request), "regions photo", photo):
+            return gr.skip(), gr.skip()
+        return (ground(photo, request) if photo else None), None
+
+    def ground(photo, request: gr.Request) -> dict:
+        """What is drawn on, without strokes."""
         studio.shelf.hold(page.visitor(request), "regions photo", [photo])
-        small = str(studio.small(photo))
+        try:
+            small = str(studio.small(photo))
+        except Exception:
+            studio.newest.tell(page.visitor(request), "regions photo", None)  # so that it can be tried again
+            raise
         studio.shelf.hold(page.visitor(request), "regions before", [small])
-        return {"background": small, "layers": [], "composite": None}, None
+        return {"background": small, "layers": [], "composite": None}
 
     @page.plain
     def regions(
@@ -102,7 +110,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     @page.plain
     def begin_anew(photo, request: gr.Request):
         """Clearing takes the strokes away, and not the photograph below them, as Gradio's does."""
-        return start(photo, request)[0] if photo else gr.skip()
+        return ground(photo, request) if photo else gr.skip()
 
     inputs = [photo, drawing, inside, outside, edge, painting, style_file, strength, keep_colors]
     photo.change(start, photo, [drawing, slider], api_visibility="private", show_progress="hidden", **page.QUEUE)

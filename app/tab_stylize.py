@@ -10,6 +10,7 @@ from . import page
 from .studio import PAINTING, PREVIEW, STYLE_FILE, Studio, example_photo, example_photos
 
 EXAMPLE = "This is an example. Add a photograph of your own to begin."
+AS_IT_IS = gr.skip(), gr.skip(), gr.skip()
 
 # Clicks the button that saves the file once it is on the page.
 SAVE = """() => {
@@ -84,8 +85,17 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
             return studio.example(), EXAMPLE, hidden
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
         wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer)
-        started = time.perf_counter()
-        pair = studio.preview(page.visitor(request), photo or str(example_photo()), wish)
+        who, started = page.visitor(request), time.perf_counter()
+        if studio.newest.replaced(who, "photo", photo) or not studio.newest.ask(who, (photo, wish)):
+            return AS_IT_IS
+        try:
+            pair = studio.preview(who, photo or str(example_photo()), wish)
+        except Exception:
+            studio.newest.unseen(who, (photo, wish))
+            raise
+        if studio.newest.replaced(who, "photo", photo):  # while it was painted
+            studio.newest.unseen(who, (photo, wish))
+            return AS_IT_IS
         if not photo:
             return pair, EXAMPLE, hidden
         seconds = time.perf_counter() - started
@@ -117,6 +127,11 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     names = [style, *more[::2]]
     for upload, name in ((painting, PAINTING), (style_file, STYLE_FILE)):
         upload.change(count_if_used(name), [replaced, *names], replaced, api_visibility="private", show_progress="hidden")
+
+    def tell(photo, request: gr.Request) -> None:
+        studio.newest.tell(page.visitor(request), "photo", photo)
+
+    photo.change(tell, photo, None, api_visibility="private", show_progress="hidden", concurrency_limit=1)  # one after another
     changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strength.release, share.release]
     changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [replaced.change]
     gr.on(

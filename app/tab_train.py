@@ -101,8 +101,7 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         return "Stopping." if studio.stops.ask(page.visitor(request), "training") else "No training is at work."
 
     def leave(request: gr.Request):
-        studio.stops.leave(page.visitor(request))
-        studio.shelf.leave(page.visitor(request))
+        studio.leave(page.visitor(request))
 
     page.expect(run, studio, "training")
     running = run.click(

@@ -355,7 +355,11 @@ def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tm
     upload.wait_for()
     make = "bytes => { const all = new DataTransfer(); all.items.add(new File([new Uint8Array(bytes)], 'IMG_0002.HEIC')); return all }"
     upload.dispatch_event("drop", {"dataTransfer": page.evaluate_handle(make, list(photo.read_bytes()))})
-    page.wait_for_function("() => document.querySelectorAll('#result img')[1].src.includes('IMG_0002')")
+    shown = "name => document.querySelectorAll('#result img')[1].src.includes(name)"
+    page.wait_for_function(shown, arg="IMG_0002")
+    over = make.replace("IMG_0002", "IMG_0003")
+    page.locator("#photo img").dispatch_event("drop", {"dataTransfer": page.evaluate_handle(over, list(photo.read_bytes()))})
+    page.wait_for_function(shown, arg="IMG_0003")
 
 
 def test_a_page_of_before_a_restart_is_loaded_anew(visit):

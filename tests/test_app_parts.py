@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +23,7 @@ from PIL import Image  # noqa: E402
 from app.archive import Results, items, safe_name  # noqa: E402
 from app.easel import Easel  # noqa: E402
 from app.files import Shelf  # noqa: E402
+from app.newest import Newest  # noqa: E402
 from app.stops import Stops  # noqa: E402
 from app.studio import Limits, Studio, Wish  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
@@ -363,6 +365,59 @@ def test_what_waits_in_the_queue_can_be_stopped():
     with stops.work("bob", "folder"):
         stops.refused("bob", "folder")  # another one
         assert stops.ask("bob", "folder")
+
+
+def test_which_upload_came_last(monkeypatch):
+    newest = Newest()
+    assert not newest.tell("ada", "photo", None) and newest.tell("ada", "photo", "a") and not newest.tell("ada", "photo", "a")
+    assert newest.tell("ada", "photo", "b") and newest.tell("ada", "painting", "a") and newest.tell("bob", "photo", "a")
+    assert newest.replaced("ada", "photo", "a") and newest.replaced("ada", "photo", None)
+    assert not any(newest.replaced(*one) for one in (("ada", "photo", "b"), ("ada", "painting", "a"), ("bob", "photo", "a")))
+    assert not newest.replaced("ada", "photo", "yet to be told") and not newest.replaced("eve", "photo", "a")
+    assert newest.ask("ada", 1) and not newest.ask("ada", 1) and newest.ask("bob", 1) and newest.ask("ada", 2)
+    newest.unseen("ada", 1)
+    assert not newest.ask("ada", 2)
+    newest.unseen("ada", 2)
+    assert newest.ask("ada", 2) and newest.ask("a program", 1) and newest.ask("a program", 1)
+    newest.forget("ada")
+    newest.forget("nobody")
+    assert not newest.replaced("ada", "photo", "a") and newest.tell("ada", "photo", "b")
+    monkeypatch.setattr("app.newest.MOST_VISITORS", 1)
+    newest.tell("eve", "photo", "a")
+    assert list(newest._wanted) == ["eve"]
+
+
+def test_a_photograph_that_another_one_replaces_while_it_is_painted_is_not_shown(weights, tmp_path, monkeypatch):
+    import gradio as gr
+
+    from app.main import build
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    page = build(weights, tmp_path / "page")
+    preview, studio = next(f.fn for f in page.fns.values() if f.api_name == "preview"), page.studio
+    one, two = (str(make_photo(studio.shelf.new(f"{name}.jpg"))) for name in ("one", "two"))
+    ada, dropped, painted, paint = SimpleNamespace(session_hash="ada"), [two], [], studio.preview
+
+    def paint_while_another_is_dropped(who: str, photo: str, wish: Wish):
+        painted.append(photo)
+        if dropped:
+            studio.newest.tell(who, "photo", dropped.pop())
+        return paint(who, photo, wish)
+
+    monkeypatch.setattr(studio, "preview", paint_while_another_is_dropped)
+    studio.newest.tell("ada", "photo", one)
+    assert preview(one, "red-hill", request=ada) == (gr.skip(),) * 3 == preview(one, "red-hill", request=ada)
+    assert "preview" in preview(two, "red-hill", request=ada)[1] and painted == [one, two], "one is not begun again"
+    assert preview(two, "red-hill", request=ada) == (gr.skip(),) * 3, "it is shown already"
+    studio.newest.tell("ada", "photo", "gone.jpg")
+    for _ in range(2):
+        with pytest.raises(gr.Error, match="no longer on the server"):
+            preview("gone.jpg", "red-hill", request=ada)
+    studio.leave("ada")
+    assert not studio.newest.replaced("ada", "photo", one)
+    photo = next(number for number, block in page.blocks.items() if block.elem_id == "photo")
+    told = [f.name for f in page.fns.values() if (photo, "change") in f.targets]
+    assert told == ["tell", "preview"], "in this order, as the page waits for one before it asks for the next"
 
 
 def test_a_folder_that_is_stopped_leaves_the_zip_of_what_is_done(weights, tmp_path):
