@@ -108,7 +108,10 @@ def launch(
     auth, host = credentials(), address(host, port)
     page = page or build(weights, **options)
 
+    from starlette.middleware import Middleware
+
     from .files import MOST_VISITORS
+    from .language import English
     from .look import CSS, HEAD, THEME, WORDS
 
     page.launch(
@@ -120,6 +123,7 @@ def launch(
         css=CSS,
         head=HEAD,
         i18n=WORDS,
+        app_kwargs={"middleware": [Middleware(English)]},
         run_history=False,
         quiet=True,
         prevent_thread_lock=True,

@@ -389,7 +389,9 @@ def test_two_tabs_at_once_get_their_own_results(browser, server, tmp_path):
 
 @pytest.mark.parametrize("width, scheme", [(1280, "light"), (390, "dark")])
 def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, scheme):
-    with Visit(browser, server, viewport={"width": width, "height": 844}, color_scheme=scheme) as visit:
+    with Visit(browser, server, viewport={"width": width, "height": 844}, color_scheme=scheme, locale="de-DE") as visit:
+        assert "Click to Upload" in visit.page.locator("#photo").inner_text(), "Gradio's words are in the browser's language, ours in English"
+        assert visit.page.evaluate("document.documentElement.lang") == "en"
         visit.upload("#photo", large)
         visit.new_result(visit.result())
         visit.page.wait_for_timeout(500)

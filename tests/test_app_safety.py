@@ -16,6 +16,7 @@ pytest.importorskip("gradio_client")
 from app_helpers import ENDPOINTS, ROOT, VISITORS, app_client, app_server, refused, running, saved, wait_until  # noqa: E402, F401
 from gradio_client import handle_file  # noqa: E402
 
+from app.language import SCRIPT  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
 
 
@@ -129,6 +130,9 @@ def test_the_page_names_nothing_outside(server):
     import httpx
 
     config = httpx.get(f"{server.url}config").json()
+    html = httpx.get(server.url, headers={"accept-encoding": "identity"})
+    assert html.content.count(SCRIPT) == 1 and html.content.index(SCRIPT) == html.content.index(b"<script"), "before all of Gradio's"
+    assert int(html.headers["content-length"]) == len(html.content) and "</html>" in html.text[-20:]
     assert config["analytics_enabled"] is False
     assert not config.get("stylesheets")
     theme = httpx.get(f"{server.url}theme.css").text
