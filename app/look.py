@@ -137,6 +137,11 @@ HEAD = """
       image.alt = type === "error" ? unseen : shown;
       image.style.paddingTop = type === "error" ? "40px" : "";
     }, true);
+  const width = Object.getOwnPropertyDescriptor(HTMLVideoElement.prototype, "videoWidth");
+  Object.defineProperty(HTMLVideoElement.prototype, "videoWidth", {  // Gradio sends no picture of a camera that has none yet
+    ...width,
+    get() { return this.closest("#camera") && (document.hidden || !this.offsetParent) ? 0 : width.get.call(this); },
+  });
   const restarted = async () => {  // what this page shows is gone then, and each click would fail; Gradio looks only when a click failed
     if (document.hidden || !window.gradio_config?.app_id) return;
     const answer = await fetch(`${gradio_config.root}${gradio_config.api_prefix}/app_id`).catch(() => null);

@@ -467,10 +467,32 @@ def test_the_camera_is_painted_while_styles_are_changed(visit, server, shots):
     with page.expect_download() as download:
         page.locator("#camera-painted").get_by_label("Download").click()
     assert Image.open(download.value.path()).size == (256, 192)
+    nothing_is_sent_while_the_camera_is_out_of_sight(visit)
     page.locator("#camera button", has_text="Stop").click()
     page.locator("#camera button", has_text="Record").click()
     assert painted_now(page, painted_now(page)).shape[:2] == (192, 256)
     assert server.files() == files, "pictures of a camera are not kept"
+
+
+def nothing_is_sent_while_the_camera_is_out_of_sight(visit) -> None:
+    page, sent = visit.page, []
+    page.on("request", lambda request: sent.append(1) if "/stream/" in request.url else None)
+    hidden = "is => Object.defineProperty(document, 'hidden', { get: () => is, configurable: true })"
+
+    def pictures(milliseconds: int) -> int:
+        page.wait_for_timeout(300)  # what is on its way
+        sent.clear()
+        page.wait_for_timeout(milliseconds)
+        return len(sent)
+
+    visit.tab("Stylize")
+    assert pictures(1000) == 0, "another tab of the page is shown"
+    visit.tab("Camera")
+    assert pictures(2000) > 0
+    page.evaluate(hidden, True)
+    assert pictures(1000) == 0, "another page is shown"
+    page.evaluate(hidden, False)
+    assert pictures(2000) > 0
 
 
 def test_on_a_phone_the_painting_of_the_camera_is_in_sight_while_a_style_is_chosen(browser, server, shots):
