@@ -32,8 +32,10 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
 .styles.styles .caption-label {
   left: 0; right: 0; bottom: 0; max-width: none; margin: 0; padding: 2px 6px; border-radius: 0; box-shadow: none;
   background: rgba(0, 0, 0, 0.6); color: white; font-size: 12px; line-height: 1.35; text-align: center;
-  white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; white-space: normal; overflow: hidden;
 }
+.block:has(> .checkbox-container) { min-width: min(240px, 100%) !important; }  /* Gradio has no min_width for a box to tick */
+button.label-wrap > span:first-child { text-align: left; }
 .styles.styles .thumbnail-item.selected, .styles.styles .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
 input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:focus-visible) {  /* so that it can be seen where the keys are */
   outline: 3px solid var(--color-accent) !important; outline-offset: 3px;
@@ -71,6 +73,7 @@ HEAD = """
 @media (max-width: 640px) {
   .gradio-container { overflow: clip !important; }
   .gradio-container .main { padding: 8px !important; }
+  footer .show-api ~ .divider { display: none !important; }  /* between two, of which a phone has one */
 }
 </style>
 <script>

@@ -19,6 +19,7 @@ QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
 AS_PHOTOGRAPH = 0
 SIZES = [("As the photograph", AS_PHOTOGRAPH)] + [(f"{n} px", n) for n in (512, 768, 1024, 1536, 2048, 3072, 4096)]
 NONE = ("none", "")
+BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
 FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
 
 log = logging.getLogger("stylenorm.app")
@@ -130,23 +131,23 @@ def join(choosers: Choosers, studio: Studio, gallery: gr.Gallery, chosen: Choice
 
 
 def size_choice() -> Choice:
-    return Choice(SIZES, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=160)
+    return Choice(SIZES, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=BESIDE)
 
 
 def format_choice() -> gr.Radio:
-    return gr.Radio(FORMATS, value="jpeg", label="Kind of file")
+    return gr.Radio(FORMATS, value="jpeg", label="Kind of file", min_width=BESIDE)
 
 
 def quality_slider() -> gr.Slider:
-    return gr.Slider(50, 100, 95, step=1, label="JPEG quality")
+    return gr.Slider(50, 100, 95, step=1, label="JPEG quality", min_width=BESIDE)
 
 
 def strength_slider(kind: type[gr.Slider] = gr.Slider) -> gr.Slider:
-    return kind(0, 1, 1, step=0.05, label="Strength", info="0 is the photograph, 1 is all painting", min_width=160)
+    return kind(0, 1, 1, step=0.05, label="Strength", info="0 is the photograph, 1 is all painting", min_width=BESIDE)
 
 
 def colors_box() -> gr.Checkbox:
-    return gr.Checkbox(False, label="Keep the photograph's colours", min_width=160)
+    return gr.Checkbox(False, label="Keep the photograph's colours")
 
 
 def photo_input(elem_id: str, label: str = "Your photograph", height: int = 280, **options) -> Picture:
@@ -158,7 +159,7 @@ def photo_input(elem_id: str, label: str = "Your photograph", height: int = 280,
 def own_style(prefix: str) -> tuple[Picture, Files]:
     """Uploads of a painting and of a style file."""
     painting = Picture(
-        label="A painting whose look you like",
+        label="A painting you like",
         type="filepath",
         image_mode=None,
         format="png",

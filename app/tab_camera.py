@@ -41,18 +41,18 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             )  # fmt: skip
             status = gr.Markdown(OFF, elem_id="camera-status", elem_classes="status")
             with gr.Row():
-                style = choosers.add(studio, "Style", studio.first(), elem_id="camera-style", min_width=160)
-                other = choosers.add(studio, "Blend with", "", optional=True, elem_id="camera-other", min_width=160)
+                style = choosers.add(studio, "Style", studio.first(), elem_id="camera-style", min_width=page.BESIDE)
+                other = choosers.add(studio, "Blend with", "", optional=True, elem_id="camera-other", min_width=page.BESIDE)
             with gr.Row():
-                share = Slide(0, 1, 0.5, step=0.05, label="Share of the second", min_width=160, elem_id="camera-share")
+                share = Slide(0, 1, 0.5, step=0.05, label="Share of the second", min_width=page.BESIDE, elem_id="camera-share")
                 strength = page.strength_slider(Slide)
             with gr.Row():
                 size = gr.Radio([(f"{n} px", n) for n in SIDES], value=384, label="Size of the painting: small is fast", elem_id="camera-size")
             with gr.Accordion("Use your own painting as the style", open=False):
                 painting, style_file = page.own_style("camera")
             with gr.Row():
-                steady = gr.Checkbox(True, label="What holds still stays the same", min_width=160)
-                keep_colors = gr.Checkbox(False, label="Keep the camera's colours", min_width=160)
+                steady = gr.Checkbox(True, label="What holds still stays the same")
+                keep_colors = gr.Checkbox(False, label="Keep the camera's colours")
 
     @page.plain
     def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, request: gr.Request):

@@ -24,11 +24,11 @@ def tab(studio: Studio, choosers: Choosers) -> None:
             with gr.Row():
                 width = gr.Number(768, label="Width (px)", precision=0, minimum=64, elem_id="generate-width", min_width=100)
                 height = gr.Number(512, label="Height (px)", precision=0, minimum=64, elem_id="generate-height", min_width=100)
-                seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=100)
+                seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=190)
             seamless = gr.Checkbox(False, label="Seamless: it goes on across its own edges", elem_id="generate-seamless")
             with gr.Row():
                 paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=100)
-                another = gr.Button("Another one", elem_id="generate-another", min_width=100)
+                another = gr.Button("Another one", elem_id="generate-another", min_width=140)
                 stop = gr.Button("Stop", elem_id="generate-stop", min_width=100)
             with gr.Accordion("Use your own painting as a style", open=False):
                 painting, style_file = own_style("generate")
@@ -44,7 +44,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
                     bound = [
                         choosers.add(studio, f"Style of {color}", None, elem_id=f"generate-{color}", min_width=160) for color in COLORS
                     ]
-                soft = gr.Slider(0, 30, 4, step=1, label="Soft border (% of the shorter side)")
+                soft = gr.Slider(0, 30, 4, step=1, label="Soft border", info="in % of the shorter side")
         with gr.Column(scale=7, min_width=320):
             result = gr.Image(label="The picture", type="filepath", interactive=False, elem_id="generate-result", buttons=["fullscreen"])
             repeat = gr.Image(

@@ -47,13 +47,13 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 max_height=480,
             )
             with gr.Row():
-                inside = choosers.add(studio, "Style where you painted", names[0] if names else None, elem_id="inside", min_width=160)
-                outside = choosers.add(studio, "Style elsewhere", names[1] if names[1:] else None, elem_id="outside", min_width=160)
+                inside = choosers.add(studio, "Style where you painted", names[0] if names else None, elem_id="inside", min_width=page.BESIDE)
+                outside = choosers.add(studio, "Style elsewhere", names[1] if names[1:] else None, elem_id="outside", min_width=page.BESIDE)
             with gr.Accordion("Use your own painting as one of the styles", open=False):
                 gr.Markdown("Upload it here, then choose “My own painting” in one of the lists.")
                 painting, style_file = page.own_style("regions")
             with gr.Row():
-                edge = gr.Slider(0, 30, 6, step=1, label="Soft edge (% of the width)", min_width=160)
+                edge = gr.Slider(0, 30, 6, step=1, label="Soft edge", info="in % of the picture's width", min_width=page.BESIDE)
                 strength = page.strength_slider()
             keep_colors = page.colors_box()
             show = gr.Button("Paint it", variant="primary", elem_id="regions-show")

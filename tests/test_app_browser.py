@@ -404,6 +404,23 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
         label = visit.page.locator("#drawing label.float")
         label.wait_for()
         assert label.bounding_box()["height"] < 40, "a second line would hide the top of a portrait photograph on a phone"
+        assert crowded(visit.page) == []
+        for tab, narrow in (("Camera", width), ("Stylize", width), ("Stylize", 320), ("Camera", 320)):
+            visit.page.set_viewport_size({"width": narrow, "height": 844})
+            visit.tab(tab)
+            assert crowded(visit.page) == [], f"{tab} at {narrow} px"
+
+
+def crowded(page) -> list[str]:
+    """Labels of what is set that are broken into a column, or cut off by the edge of the page."""
+    page.wait_for_timeout(500)
+    return page.evaluate(
+        """() => [...document.querySelectorAll("[data-testid=block-info], .checkbox-container span, label:has([type=radio]) span")].filter(e => {
+          const range = document.createRange(); range.selectNodeContents(e);
+          const all = [...range.getClientRects()].filter(r => r.width), edge = e.closest(".block").getBoundingClientRect();
+          return e.offsetParent && (new Set(all.map(r => Math.round(r.top / 12))).size > 2 || all.some(r => r.right > edge.right + 1))
+        }).map(e => e.innerText)"""
+    )
 
 
 def test_on_a_phone_the_result_is_in_sight_while_a_style_is_chosen_and_things_are_changed(browser, server, shots, large):
