@@ -192,17 +192,18 @@ def paint_all(
     workers: int | None = None,
     stop: threading.Event | None = None,
     alike: Alike | None = None,
+    size: int | None = None,
 ) -> Iterator[dict]:
     """Do the tasks, and give the manifest's line for each painting as it is done or has failed.
 
     paint: what `read_photo` gives and a look to what `encoded` takes; called in the thread that iterates. alike:
-    paints several of one size at once, as far as they are there already.
+    paints several of one size at once, as far as they are there already. size: as for `read_photo`.
     stop: once it is set, what has been painted is written, nothing more is painted, and the iteration ends.
 
     Raises `NoRoom` where nothing more can be written; whatever was written till then is whole.
     """
     workers, stop = workers or default_workers(), stop or threading.Event()
-    yield from _Pipeline(tasks, paint, out, manifest, quality, workers, stop, alike).run()
+    yield from _Pipeline(tasks, paint, out, manifest, quality, workers, stop, alike, size).run()
 
 
 @dataclass(frozen=True)
@@ -234,9 +235,10 @@ class _Painted:
 
 
 class _Pipeline:
-    def __init__(self, tasks, paint, out, manifest, quality, workers, stop, alike) -> None:
+    def __init__(self, tasks, paint, out, manifest, quality, workers, stop, alike, size) -> None:
         self.tasks, self.paint, self.out, self.manifest = iter(tasks), paint, out, manifest
         self.quality, self.workers, self.stop, self.alike = quality, workers, stop, alike
+        self.size = size
         self.next: _Work | None = None  # taken out of the queue, and not painted yet
         self.decoded: queue.Queue = queue.Queue(workers)
         self.painted: queue.Queue = queue.Queue(workers)
@@ -309,7 +311,7 @@ class _Pipeline:
 
     def _read(self, task: Task) -> None:
         try:
-            picture, facts = read_photo(task)
+            picture, facts = read_photo(task, self.size)
         except CANNOT_READ as error:
             for look, target in task.targets:
                 self._failed(task, look, target, error)

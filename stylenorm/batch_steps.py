@@ -18,11 +18,13 @@ from pathlib import Path
 
 from stylenorm.animation import frame_count, write_animation
 from stylenorm.drafts import remove, write_draft
+from stylenorm.encode import check_sides
 from stylenorm.errors import StylenormError, out_of_memory
 from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
 from stylenorm.places import UrlFolder
+from stylenorm.tensors import fitted
 from stylenorm.tiffs import page_count
 from stylenorm.tree import Photo
 
@@ -72,12 +74,18 @@ class Encoded:
     size: tuple[int, int]
 
 
-def read_photo(task: Task) -> tuple[Picture | Moving, dict]:
-    """The photograph, decoded if it is to be a still, and what the manifest tells of its file. Raises one of `CANNOT_READ`."""
+def read_photo(task: Task, size: int | None = None) -> tuple[Picture | Moving, dict]:
+    """The photograph, decoded if it is to be a still, and what the manifest tells of its file. Raises one of `CANNOT_READ`.
+
+    size: longer side of the paintings in px, else the photograph's: what their format cannot hold is not painted first.
+    """
     started, photo = time.perf_counter(), task.photo
     data = photo.path.read_bytes()
     facts = {"input_sha256": hashlib.sha256(data).hexdigest(), "input_bytes": len(data)}
     picture = _moving(task, data) or read_picture(data, name=str(photo.path))
+    if not isinstance(picture, Moving):
+        format = FORMAT[os.path.splitext(task.targets[0][1])[1].lower()]
+        check_sides(fitted(picture.size, size), format, str(photo.path), "give --size {longest} or less, or --format png")
     facts |= {"pages": pages} if (pages := page_count(data)) > 1 else {}
     avif = os.path.splitext(task.targets[0][1])[1].lower() == ".avif"  # which may move, and is not written moving
     facts |= {"frames": frames} if avif and (frames := frame_count(data)) > 1 else {}

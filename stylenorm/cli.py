@@ -39,6 +39,8 @@ from stylenorm.cli_parts import (
     Strip,
     StyleSize,
     Weights,
+    check_fits,
+    check_sheet,
     check_style_size,
     complain,
     do,
@@ -54,7 +56,7 @@ from stylenorm.cli_parts import (
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import StyleError, StylenormError, out_of_memory
 from stylenorm.formats import ANIMATABLE
-from stylenorm.jobs import FORMAT, Job, is_moving, make_folder, plan, weighted_file, weighted_names
+from stylenorm.jobs import Job, is_moving, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -240,7 +242,12 @@ def stylize(
                 row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality, strip)
             else:
                 look = (lambda source: None) if quiet else partial(tell_of_the_rest, job)
-                row = do(job, lambda picture: stylizer.stylize(picture, wanted, **still, **options), quality, look)
+
+                def paint(picture, job=job):
+                    check_fits(job, picture.size, size)
+                    return stylizer.stylize(picture, wanted, **still, **options)
+
+                row = do(job, paint, quality, look)
             rows.append(row := row | {"style": wanted.name})
             if "error" in row:
                 complain(row["error"])
@@ -259,9 +266,8 @@ def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
 
     if (pages := page_count(source)) > 1:
         complain(f"{job.named}: only the first of its {pages} pages is painted; save each as a file of its own")
-    written = job.format or FORMAT[job.target.suffix.lower()]
-    piped = isinstance(source, bytes) and written in ANIMATABLE.values()
-    if (piped or written == "avif") and (frames := frame_count(source)) > 1:  # an AVIF may move, and is not written moving
+    piped = isinstance(source, bytes) and job.written in ANIMATABLE.values()
+    if (piped or job.written == "avif") and (frames := frame_count(source)) > 1:  # an AVIF may move, and is not written moving
         advice = "give it as a file" if piped else "write a .webp, .png or .gif"
         complain(f"{job.named}: only the first of its {frames} frames is painted; {advice} to paint all")
 
@@ -313,12 +319,17 @@ def sheet(
     (job, *more) = plan([photo], output, None, stills=True)
     if more:
         raise StylenormError(f"{photo} is a folder; a sheet shows one photograph")
-    if not style_entries(weights):
+    if not (count := len(style_entries(weights))):
         raise StyleError("these weights hold no named style to show")
     make_folder([job])
+
+    def paint(picture):
+        check_sheet(job, picture.size, tile, 1 + count, columns, "other --columns, ")
+        return stylizer.sheet(picture, tile=tile, columns=columns)
+
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
         stylizer = lean_stylizer(weights, device, backend)
-        row = do(job, lambda picture: stylizer.sheet(picture, tile=tile, columns=columns))
+        row = do(job, paint)
     if "error" in row:
         complain(row["error"])
         raise typer.Exit(1)

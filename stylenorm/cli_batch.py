@@ -349,7 +349,7 @@ def on_this_machine(
 
     def paint_tasks(tasks):
         alike = Alike(lambda picture: stylizer.together(picture, **asked.options), paint_alike)
-        return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop, alike)
+        return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop, alike, asked.options["size"])
 
     yield stylizer.describe(), paint_tasks
 

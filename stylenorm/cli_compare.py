@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylenorm.catalog import compared_networks, require_compared_networks
-from stylenorm.cli_parts import AsJson, Backend, Device, as_word, complain, names_known, path, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, as_word, check_sheet, complain, names_known, path, verbs
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -98,11 +98,12 @@ def compare(
         raise StylenormError(f"{photo} is a folder; give one photograph")
     make_folder([job])
     from stylenorm.comparing import Comparison
-    from stylenorm.images import write_picture
+    from stylenorm.images import read_picture, write_picture
 
-    comparison = Comparison(networks, device, backend)
-    write_picture(comparison.sheet(job.source, style, tuple(change or ()), tile), job.target)
+    comparison, picture = Comparison(networks, device, backend), read_picture(job.source)
     kinds = list(comparison.stylizers)
+    check_sheet(job, picture.size, tile, (1 + len(kinds)) * (1 + len(change or ())), 1 + len(kinds))
+    write_picture(comparison.sheet(picture, style, tuple(change or ()), tile), job.target)
     row = {"output": str(job.target), "style": style, "kinds": kinds}
     print(json.dumps(row) if as_json else f"wrote {job.target}: {', '.join(kinds)}")
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_style_size, show_table, style_names, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
@@ -130,8 +130,10 @@ def generate(
         else:
             made = wanted.resolved(painter, style_size) if wanted else list(bound.values())
             drawn = read_layout(layout, bound, soft) if bound else None
+            sides = layout_size(drawn, size, wh, seamless)
+            check_fits(jobs[0], sides)
             for number, job in enumerate(jobs):
-                wish = {"style": made, "size": layout_size(drawn, size, wh, seamless), "seed": seed + number, "seamless": seamless, "layout": drawn}
+                wish = {"style": made, "size": sides, "seed": seed + number, "seamless": seamless, "layout": drawn}
                 rows.append(painted(painter, job, wish, quality))
                 say(told(rows[-1]))
     if ends:

@@ -136,6 +136,29 @@ def complain(message: object) -> None:
     print("stylenorm:", " ".join(str(message).split()), file=sys.stderr)
 
 
+def check_fits(
+    job: Job, size: tuple[int, int], longer: int | None = None, advice: str = "give --size {longest} or less, or write a PNG"
+) -> None:
+    """Refuse, before it is painted, what the job's format cannot hold: a picture of that width and height, brought to ``longer`` px.
+
+    advice: as of `stylenorm.encode.check_sides`.
+    """
+    from stylenorm.encode import check_sides
+    from stylenorm.tensors import fitted
+
+    check_sides(fitted(size, longer), job.written, str(job.target or "standard output"), advice)
+
+
+def check_sheet(job: Job, photo: tuple[int, int], tile: int, count: int, columns: int, more: str = "") -> None:
+    """The same of a sheet of ``count`` pictures, each of the photograph's proportions and ``tile`` px long. more: advice beside that."""
+    from stylenorm.formats import LONGEST_SIDE
+    from stylenorm.plots import largest_tile, sheet_size
+    from stylenorm.tensors import fitted
+
+    most = largest_tile(photo, count, columns, LONGEST_SIDE.get(job.written, 0))
+    check_fits(job, sheet_size(fitted(photo, tile), count, columns), advice=f"give --tile {most} or less, {more}or write a PNG")
+
+
 def do(job: Job, work: Callable, quality: int = 95, look: Callable = lambda source: None) -> dict[str, Any]:
     """Read the job's photograph, do ``work`` on it, write the result; what came of it as a row of --json.
 

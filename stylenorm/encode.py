@@ -16,6 +16,7 @@ from stylenorm import depth, tiffs
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.errors import ImageError
+from stylenorm.formats import LONGEST_SIDE
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi
 from stylenorm.tensors import need_rgb
 from stylenorm.xmp import clean_iptc, clean_xmp, iptc_segment, tiff_tags
@@ -120,16 +121,25 @@ def _format_of(target, format: str | None, name: str) -> str:
     return FORMATS[suffix.lower()]
 
 
-# The longest side that a format holds; Pillow's own messages for it are riddles.
-LONGEST_SIDE = {"jpeg": 65500, "webp": 16383}
 LONGEST_EXIF_IN_JPEG, LONGEST_XMP_IN_JPEG = 65533, 65504
+
+
+def check_sides(size: tuple[int, int], format: str, name: str, advice: str = "use PNG") -> None:
+    """Refuse a picture of that width and height, in px, that the format cannot hold, with `ImageError`: best before it is painted.
+
+    name: of the file. advice: what to do about it; {longest} in it becomes the most px a side.
+    """
+    longest = LONGEST_SIDE.get(format, math.inf)
+    if max(size) > longest:
+        raise ImageError(
+            f"{name}: {format} holds at most {longest} pixels a side, and the picture would have {size[0]} x {size[1]}; "
+            + advice.format(longest=longest)
+        )
 
 
 def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:
     """The file's bytes, whole, so that the encoder's troubles and the disk's do not mix."""
-    longest = LONGEST_SIDE.get(format, math.inf)
-    if max(image.size) > longest:
-        raise ImageError(f"{name}: {format} holds at most {longest} pixels a side; use PNG")
+    check_sides(image.size, format, name)
     try:
         if image.mode not in ("L", "LA", "RGB", "RGBA"):
             picture = read_picture(image, name=name, max_pixels=math.inf)

@@ -34,6 +34,11 @@ class Job:
         """What messages call the photograph."""
         return str(self.source or "standard input")
 
+    @property
+    def written(self) -> str:
+        """The format of what is written."""
+        return self.format or {**FORMAT, **ANIMATED}[self.target.suffix.lower()]
+
 
 def plan(
     photos: Sequence[str], output: str, format: str | None, paintings: Sequence[tuple[Path, float]] = (), stills: bool = False
@@ -165,8 +170,7 @@ def is_moving(job: Job) -> bool:
     """Whether all frames of an animation are to be painted; a GIF is always written as one."""
     if job.source is None or job.target is None:
         return False
-    format = job.format or {**FORMAT, **ANIMATED}[job.target.suffix.lower()]
-    return format in ANIMATED.values() or (format in ANIMATABLE.values() and _frame_count(job.source) > 1)
+    return job.written in ANIMATED.values() or (job.written in ANIMATABLE.values() and _frame_count(job.source) > 1)
 
 
 def _frame_count(source: Path) -> int:

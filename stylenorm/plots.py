@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from stylenorm.tensors import fitted
 
 BAND = 20  # px, height of the label above a tile
 GAP = 6  # px between tiles
@@ -19,15 +22,26 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
     """Labelled pictures in rows of ``columns``, each in a cell as large as the largest."""
-    columns = min(columns, len(tiles))
-    width, height = max(t.width for t in tiles) + GAP, max(t.height for t in tiles) + BAND + GAP
-    canvas = Image.new("RGB", (columns * width - GAP, -(-len(tiles) // columns) * height - GAP), "white")
+    columns, largest = min(columns, len(tiles)), (max(t.width for t in tiles), max(t.height for t in tiles))
+    width, height = largest[0] + GAP, largest[1] + BAND + GAP
+    canvas = Image.new("RGB", sheet_size(largest, len(tiles), columns), "white")
     draw, (labels, font) = ImageDraw.Draw(canvas), _fitted(labels, width - GAP - 4)
     for i, (tile, label) in enumerate(zip(tiles, labels)):
         x, y = i % columns * width, i // columns * height
         draw.text((x + 4, y + 1), label, fill="black", font=font)
         canvas.paste(tile, (x, y + BAND))
     return canvas
+
+
+def sheet_size(tile: tuple[int, int], count: int, columns: int) -> tuple[int, int]:
+    """Width and height, in px, of a `sheet` of ``count`` pictures whose largest is ``tile`` px wide and high."""
+    columns = min(columns, count)
+    return columns * (tile[0] + GAP) - GAP, -(-count // columns) * (tile[1] + BAND + GAP) - GAP
+
+
+def largest_tile(photo: tuple[int, int], count: int, columns: int, longest: int) -> int:
+    """The longer side, in px, of the largest pictures, like a photograph of that size, whose `sheet` has no side above ``longest`` px; 0 for none."""
+    return bisect(range(1, longest + 1), longest, key=lambda tile: max(sheet_size(fitted(photo, tile), count, columns)))
 
 
 def _fitted(labels: Sequence[str], width: int) -> tuple[list[str], ImageFont.FreeTypeFont]:

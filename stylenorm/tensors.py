@@ -63,5 +63,14 @@ def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:
         raise ImageError(f"a picture cannot have a side of {size} pixels; use 1 or more")
     if size == side:
         return rgb
-    width, height = (max(1, round(length * size / side)) for length in rgb.size)
-    return rgb.resize((width, height), Image.Resampling.LANCZOS)
+    return rgb.resize(_scaled_size(rgb.size, size, side), Image.Resampling.LANCZOS)
+
+
+def fitted(size: tuple[int, int], longer: int | None) -> tuple[int, int]:
+    """The width and height that `fit` gives a picture of ``size`` px; its own where ``longer`` is None."""
+    return size if longer is None else _scaled_size(size, longer, max(size))
+
+
+def _scaled_size(size: tuple[int, int], wanted: int, side: int) -> tuple[int, int]:
+    width, height = (max(1, round(length * wanted / side)) for length in size)
+    return width, height

@@ -28,7 +28,7 @@ import tifffile
 from conftest import add_generation, make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, __version__, engine, jobs
+from stylenorm import Stylizer, __version__, engine, formats, jobs
 from stylenorm.checkpoint import load_style, save_network, save_style
 from stylenorm.cli import main
 from stylenorm.cli_parts import show_table
@@ -38,8 +38,9 @@ from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.jobs import PHOTOGRAPHS, plan, style_named, weighted, weighted_file
-from stylenorm.plots import BAND, GAP, sheet
+from stylenorm.plots import BAND, GAP, largest_tile, sheet, sheet_size
 from stylenorm.progress import duration, watching
+from stylenorm.tensors import fitted
 
 ROOT = Path(__file__).parent.parent
 VERBS = (
@@ -945,6 +946,38 @@ def test_stills_are_all_that_a_sheet_and_optimize_write(cli, photo, tmp_path):
     frames = [Image.new("RGB", (60, 44), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert plan([f"{tmp_path}/a.gif"], f"{tmp_path}/out/", None, stills=True)[0].target == tmp_path / "out" / "a.png"
+
+
+def unpainted(*_, **__):
+    raise AssertionError("it was painted")
+
+
+@pytest.mark.parametrize("columns", [1, 2, 4])
+def test_a_sheet_that_its_format_cannot_hold_is_refused_before_it_is_painted(cli, photo, tmp_path, monkeypatch, columns):
+    monkeypatch.setitem(formats.LONGEST_SIDE, "jpeg", 106)
+    words = "sheet", photo, "-o", tmp_path / "s.jpg", "--columns", columns
+    with monkeypatch.context() as patch:
+        patch.setattr(Stylizer, "sheet", unpainted)
+        result = cli(*words, "--tile", 48)
+    assert (result.code, result.out) == (1, "") and result.err.count("\n") == 1
+    assert "s.jpg: jpeg holds at most 106 pixels a side, and the picture would have" in result.err
+    fitting = [tile for tile in range(1, 107) if max(sheet_size(fitted((60, 44), tile), 4, columns)) <= 106]
+    assert result.err.endswith(f"; give --tile {fitting[-1]} or less, other --columns, or write a PNG\n")
+    assert fitting == list(range(1, largest_tile((60, 44), 4, columns, 106) + 1))
+    if columns == 2:
+        assert cli(*words, "--tile", fitting[-1]).code == 0 and max(Image.open(tmp_path / "s.jpg").size) <= 106
+
+
+def test_a_photograph_too_wide_for_the_format_is_refused_before_it_is_painted(cli, photo, tmp_path, monkeypatch):
+    monkeypatch.setitem(formats.LONGEST_SIDE, "webp", 50)
+    monkeypatch.setattr(Stylizer, "stylize", unpainted)
+    for words in ([], ["--size", 70]):
+        result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "o.webp", *words)
+        assert (result.code, result.out) == (1, "") and "o.webp: webp holds at most 50 pixels a side" in result.err
+        assert result.err.endswith("; give --size 50 or less, or write a PNG\n") and result.err.count("\n") == 1
+    monkeypatch.undo()
+    monkeypatch.setitem(formats.LONGEST_SIDE, "webp", 50)
+    assert cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "o.webp", "--size", 50).code == 0
 
 
 def test_sheet_of_a_broken_photograph(cli, tmp_path):

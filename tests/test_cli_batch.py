@@ -20,7 +20,7 @@ import pytest
 from conftest import make_photo
 from PIL import Image
 
-from stylenorm import Stylizer, animation, cli_batch, cli_show, engine
+from stylenorm import Stylizer, animation, cli_batch, cli_show, engine, formats
 from stylenorm.animation import paint_animation
 from stylenorm.batch_steps import Look, Task, read_photo
 from stylenorm.cli import main
@@ -211,6 +211,18 @@ def test_a_broken_photograph_is_named_and_makes_code_1(cli, photos, tmp_path):
     assert cli().code == 1, "and again, until it is mended"
     make_photo(photos / "b.png")
     assert cli().code == 0
+
+
+def test_what_a_format_cannot_hold_is_refused_before_it_is_painted(cli, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(formats.LONGEST_SIDE, "webp", 30)
+    monkeypatch.setattr(engine.Stylizer, "stylize", lambda *_, **__: pytest.fail("it was painted"))
+    monkeypatch.setattr(engine.Stylizer, "stylize_alike", lambda *_, **__: pytest.fail("it was painted"))
+    result = cli("--format", "webp")
+    assert result.code == 1 and len(result.err.splitlines()) == 4
+    assert all(": webp holds at most 30 pixels a side, and" in line for line in result.err.splitlines())
+    monkeypatch.undo()
+    monkeypatch.setitem(formats.LONGEST_SIDE, "webp", 30)
+    assert cli("--format", "webp", "--size", "30", out="small").code == 0
 
 
 def test_an_unreadable_folder_is_named_and_makes_code_1(cli, photos, tmp_path, monkeypatch):

@@ -183,6 +183,14 @@ def test_a_folder_of_single_runs_is_none_of_networks_to_compare(networks, tmp_pa
 # ---- training ----------------------------------------------------------------------------------
 
 
+def test_a_comparison_that_its_format_cannot_hold_is_refused_before_it_is_painted(networks, photo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Comparison, "sheet", lambda *_, **__: pytest.fail("it was painted"))
+    words = ["compare", photo, "--networks", networks, "--style", "red-hill", "--tile", 4096, "--change", "darker", "-o", tmp_path / "c.webp"]
+    assert main([str(word) for word in words]) == 2
+    told = "c.webp: webp holds at most 16383 pixels a side, and the picture would have 20504 x 6054; give --tile 3271 or less, or write a PNG"
+    assert told in capsys.readouterr().err and not (tmp_path / "c.webp").exists()
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")

@@ -221,6 +221,12 @@ def run(folder, capsys):
     return call
 
 
+def test_what_a_format_cannot_hold_is_refused_before_it_is_painted(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(NoisePainter, "generate", lambda *_, **__: pytest.fail("it was painted"))
+    code, out, err = run("--style", "red-hill", "--size", "16384x64", "-o", tmp_path / "a.webp")
+    assert (code, out) == (2, "") and "a.webp: webp holds at most 16383 pixels a side, and the picture would have 16384 x 64; give --size 16383" in err
+
+
 def test_the_command_writes_pictures(run, tmp_path, painter):
     code, out, _ = run("--style", "red-hill", "--size", "96x64", "--seed", 7, "--count", 2, "-o", tmp_path / "many", "--json")
     rows = json.loads(out)
