@@ -19,7 +19,7 @@ from pathlib import Path
 from stylenorm.animation import frame_count, write_animation
 from stylenorm.drafts import remove, write_draft
 from stylenorm.encode import check_sides
-from stylenorm.errors import StylenormError, out_of_memory
+from stylenorm.errors import StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
@@ -178,8 +178,7 @@ def failed_line(photo: Photo, look: Look, target: str, error: BaseException | st
 
 
 def no_room(out: Path | UrlFolder, error: OSError) -> NoRoom:
-    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or error
-    return NoRoom(f"{out} cannot be written any more ({reason}); make room, then the same command goes on")
+    return NoRoom(f"{out} cannot be written any more ({reason_of(error)}); make room, then the same command goes on")
 
 
 def _in_words(photo: Photo, error: BaseException) -> str:

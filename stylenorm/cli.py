@@ -52,9 +52,10 @@ from stylenorm.cli_parts import (
     style_names,
     stylizer_of,
     told,
+    unwritten,
 )
 from stylenorm.completing import VARIABLE, understood
-from stylenorm.errors import StyleError, StylenormError, out_of_memory
+from stylenorm.errors import OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
 from stylenorm.jobs import Job, is_moving, make_folder, plan, weighted_file, weighted_names
 
@@ -68,6 +69,8 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A mistake is one line on stderr, never a traceback."""
+    if sys.stderr is None:  # closed by who started us
+        sys.stderr = open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):  # a file name that this terminal cannot print is no reason to stop
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -87,13 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if bare else int(code or 0)
     except StylenormError as error:
         complain(error)
-        return 2
+        return 1 if isinstance(error, OutputError) else 2
     except typer.BadParameter.__base__ as error:  # every usage error, whichever click this typer is made of
         where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         complain(error.format_message().rstrip(".") + where)
         return 2
     except BrokenPipeError:  # who read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("", "stylenorm"):
@@ -101,7 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"this needs {error.name}, which is not installed: pip install -c constraints.txt -e . installs all that is needed")
         return 2
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        if gave_up_stdout():
+            complain(unwritten(error))
+            return 1
+        complain(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
         if arguments is None and words[:1] in (["stylize"], ["sheet"]):
@@ -113,8 +118,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("this needs more memory than there is; give a smaller size, or close other programs")
         return 2
     finally:
+        gave_up_stdout()
         if arguments is None:  # the process ends here, and looking for rings in all that OpenVINO or torch made takes a tenth of it
             gc.freeze()
+
+
+def gave_up_stdout() -> bool:
+    """Whether standard output takes no more. What waits for it is dropped, or Python would try again at the end, and tell of it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def leave(code: int) -> None:

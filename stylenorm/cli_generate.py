@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs, write_out
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
@@ -271,8 +272,8 @@ def painted(painter, job: Job, wish: dict, quality: int) -> dict[str, Any]:
     started = time.perf_counter()
     image = painter.generate(progress=slowly_told("tile"), **wish)
     if job.target is None:
-        write_picture(image, sys.__stdout__.buffer, format=job.format, quality=quality)
-        sys.__stdout__.buffer.flush()
+        write_picture(image, buffer := BytesIO(), format=job.format, quality=quality)
+        write_out(buffer.getvalue())
     else:
         write_picture(image, job.target, format=job.format, quality=quality)
     return row(job, image.size, wish["seed"], started)

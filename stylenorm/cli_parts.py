@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import style_entries
-from stylenorm.errors import ImageError, StyleError, StylenormError, out_of_memory
+from stylenorm.errors import ImageError, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.jobs import Job
 
 
@@ -133,7 +134,25 @@ def as_word(text: object) -> str:
 
 
 def complain(message: object) -> None:
-    print("stylenorm:", " ".join(str(message).split()), file=sys.stderr)
+    with suppress(OSError):  # a full disk behind it is no reason to stop
+        print("stylenorm:", " ".join(str(message).split()), file=sys.stderr)
+
+
+def write_out(data: bytes) -> None:
+    """Send a file to standard output, all of it. Raises `OutputError`, or BrokenPipeError where who read it has gone."""
+    rest = memoryview(data)
+    try:
+        while rest:  # where Python does not buffer it, a full disk takes a part and says nothing
+            rest = rest[sys.__stdout__.buffer.write(rest) :]
+        sys.__stdout__.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritten(error) from None
+
+
+def unwritten(error: OSError) -> OutputError:
+    return OutputError(f"standard output cannot be written ({reason_of(error)}); send it to another place")
 
 
 def check_fits(
@@ -174,8 +193,7 @@ def do(job: Job, work: Callable, quality: int = 95, look: Callable = lambda sour
         image = work(picture)
         if job.target is None:
             write_picture(image, buffer := BytesIO(), format=job.format, quality=quality)
-            sys.__stdout__.buffer.write(buffer.getvalue())
-            sys.__stdout__.buffer.flush()
+            write_out(buffer.getvalue())
         else:
             write_picture(image, job.target, format=job.format, quality=quality)
         return image
@@ -211,7 +229,7 @@ def row_of(job: Job, work: Callable) -> dict[str, Any]:
     row = {"input": str(job.source or "-"), "output": None, "width": None, "height": None, "seconds": None}
     try:
         image = work()
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputError):
         raise
     except (ImageError, OSError) as error:
         return row | {"error": str(error)}
@@ -239,7 +257,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*head, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else 10_000
+    width = None if sys.stdout and sys.stdout.isatty() else 10_000
     console = Console(width=width, highlight=False, markup=False)
     names = table.columns[0]
     names.overflow, names.no_wrap = "fold", 2 * max(len(row[0]) for row in (head, *rows)) <= console.width

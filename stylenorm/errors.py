@@ -1,5 +1,7 @@
 """Errors for people: one sentence that names the thing and says what to do."""
 
+import errno
+
 
 class StylenormError(ValueError):
     """A mistake of the caller's or in a file, told in one sentence. The CLI exits with code 2."""
@@ -15,6 +17,15 @@ class WeightsError(StylenormError):
 
 class StyleError(StylenormError):
     """A style that cannot be read or does not fit the network."""
+
+
+class OutputError(StylenormError):
+    """Standard output that takes no more. The CLI exits with code 1."""
+
+
+def reason_of(error: OSError) -> str:
+    """What went wrong, in words and without the number."""
+    return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -31,7 +31,7 @@ from PIL import Image
 from stylenorm import Stylizer, __version__, engine, formats, jobs
 from stylenorm.checkpoint import load_style, save_network, save_style
 from stylenorm.cli import main
-from stylenorm.cli_parts import show_table
+from stylenorm.cli_parts import show_table, write_out
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StyleError, StylenormError
@@ -47,6 +47,9 @@ VERBS = (
     "stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "compare", "lab", "generate",
     "train-generate", "app", "video",
 )  # fmt: skip
+
+
+PAINT = ["stylize", "PHOTO", "--style", "red-hill", "-o", "-"]
 
 
 @pytest.fixture
@@ -830,6 +833,43 @@ def test_standard_streams_that_are_terminals_are_told_to_be(cli, photo, tmp_path
 
 def test_standard_input_can_be_given_once(cli, tmp_path):
     refused(cli("stylize", "-", "-", "--style", "red-hill", "-o", f"{tmp_path}/out/"), "once")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing is full there")
+@pytest.mark.parametrize(
+    "unbuffered, words", [("", ["styles"]), ("", PAINT), ("1", PAINT), ("", ["sheet", "PHOTO", "-o", "-"])]
+)
+def test_a_full_disk_behind_standard_output_is_one_sentence(weights, photo, unbuffered, words):
+    command = [str(photo) if word == "PHOTO" else word for word in words]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "stylenorm", *command, "--weights", weights], cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, stdout=full, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    assert ended.stderr == b"stylenorm: standard output cannot be written (the disk is full); send it to another place\n"
+    assert ended.returncode == 1
+
+
+def test_a_disk_that_takes_a_part_is_given_the_rest(monkeypatch):
+    """As where Python does not buffer: what is written is told, and the rest would be missing without a word."""
+    got = bytearray()
+
+    def write(data) -> int:
+        got.extend(data[:7])
+        return len(data[:7])
+
+    monkeypatch.setattr("sys.__stdout__", SimpleNamespace(buffer=SimpleNamespace(write=write, flush=lambda: None)))
+    write_out(bytes(range(100)))
+    assert got == bytes(range(100))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the shell closes nothing there")
+def test_closed_standard_streams_are_no_drama(weights):
+    command = [sys.executable, "-m", "stylenorm", "styles", "--weights", str(weights)]
+    ended = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=ROOT, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    ended = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *command, "--no-such"], cwd=ROOT, capture_output=True)
+    assert (ended.returncode, ended.stdout) == (2, b""), "an error does not go to standard output instead"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes break differently there")
