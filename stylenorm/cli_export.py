@@ -14,7 +14,7 @@ import typer
 from stylenorm import __version__
 from stylenorm.catalog import network_file
 from stylenorm.cli_parts import AsJson, Weights, verbs
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, counted
 
 app = verbs()
 
@@ -66,7 +66,7 @@ def export(
         report = export_files(format, output, weights, {"stylenorm": __version__})
     if as_json:
         return print(json.dumps(report))
-    print(f"wrote {report['file']} ({report['bytes'] / 1e6:.1f} MB) and {report['styles']} ({report['count']} styles)")
+    print(f"wrote {report['file']} ({report['bytes'] / 1e6:.1f} MB) and {report['styles']} ({counted(report['count'], 'style')})")
     difference = report["difference"]
     if difference is None:
         print(f"{output.name} was not compared with the original; install onnxruntime to have that done")

@@ -21,7 +21,7 @@ from stylenorm.catalog import (
     vgg_file,
 )
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, show_table, verbs
-from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError, counted
 from stylenorm.jobs import style_named
 from stylenorm.progress import duration
 
@@ -68,7 +68,7 @@ def score(
     rows = [{"picture": "unchanged photograph", "file": None} | yardstick.unchanged().to_dict()]
     rows += [judged(yardstick, path) for path in outputs]
     if optimize:
-        rows.append({"picture": f"{steps} steps of direct optimization", "file": None} | optimized(yardstick, steps))
+        rows.append({"picture": f"{counted(steps, 'step')} of direct optimization", "file": None} | optimized(yardstick, steps))
     show_rows(rows, as_json)
     if any("error" in row for row in rows):
         raise typer.Exit(1)
@@ -99,7 +99,7 @@ def optimized(yardstick, steps: int) -> dict:
             left = duration((now - started) * (steps - step) / step)
             print(f"step {step}/{steps}  loss {loss:.2f}  {left} left", file=sys.stderr)
 
-    print(f"optimizing the pixels, {steps} steps; --no-optimize leaves this out", file=sys.stderr)
+    print(f"optimizing the pixels, {counted(steps, 'step')}; --no-optimize leaves this out", file=sys.stderr)
     return yardstick.optimized(steps, tell).to_dict()
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from stylenorm.cli_parts import complain, show_table
+from stylenorm.errors import counted
 from stylenorm.manifest import NAME
 from stylenorm.progress import duration
 
@@ -68,15 +69,16 @@ class Show:
         for name, output in plan.renamed[:10]:
             self.say(f"{name} becomes {output}, because another photograph has that name")
         if len(plan.renamed) > 10:
-            self.say(f"and so do {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
+            self.say(f"and so {'does' if len(plan.renamed) == 11 else 'do'} {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
         if plan.strange:
             told = "was there before" if len(plan.strange) == 1 else f"and {len(plan.strange) - 1} more were there before"
             complain(f"{plan.strange[0]} {told}, and no batch has noted painting it; what is there stays, --overwrite replaces it")
         if plan.others:
-            (name, source), more = plan.others[0], f", and {len(plan.others) - 1} more are of another folder's" if plan.others[1:] else ""
+            (name, source), count = plan.others[0], len(plan.others) - 1
+            more = f", and {counted(count, 'more is', 'more are')} of another folder's" if count else ""
             complain(f"{name} is the painting of {source}{more}; what is there stays: give another folder, or --overwrite to replace it")
-        there = f", {plan.there} are there already" if plan.there else ""
-        self.say(f"{len(tree.photos)} photographs, {total} paintings to do{there}")
+        there = f", {counted(plan.there, 'is', 'are')} there already" if plan.there else ""
+        self.say(f"{counted(len(tree.photos), 'photograph')}, {counted(total, 'painting')} to do{there}")
 
     @contextmanager
     def bar(self) -> Iterator[None]:
@@ -126,10 +128,10 @@ class Show:
             print(json.dumps(end), file=self._out, flush=True)
         elif not self.quiet:
             took = duration(end["seconds"])
-            rows = [("done", str(end["done"]), took), ("skipped", str(end["skipped"]), "were there already")]
+            rows = [("done", str(end["done"]), took), ("skipped", str(end["skipped"]), "was there already" if end["skipped"] == 1 else "were there already")]
             rows += [("failed", str(end["failed"]), f"named in {output / NAME}" if end["failed"] else "")]
-            rows += [("unread", str(len(end["unread"])), "folders")] if end["unread"] else []
+            rows += [("unread", str(n := len(end["unread"])), "folder" if n == 1 else "folders")] if end["unread"] else []
             rows += [("left", str(end["left"]), "the same command goes on")] if end["left"] else []
             show_table(("paintings", "number", ""), rows)
         if end["interrupted"]:
-            complain(f"stopped after {end['done']} paintings, {end['left']} are left; the same command goes on")
+            complain(f"stopped after {counted(end['done'], 'painting')}, {counted(end['left'], 'is', 'are')} left; the same command goes on")

@@ -21,7 +21,7 @@ from stylenorm.catalog import check_name, network_file, user_styles_folder
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, do, path, told, verbs
 from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.drafts import remove, write_draft
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, counted
 from stylenorm.jobs import identity, make_folder, plan
 from stylenorm.metadata import read_metadata
 from stylenorm.progress import duration, watching
@@ -193,7 +193,7 @@ def done_already(config: TrainConfig, network: Path) -> str:
     """What is said of a run that was at its end when it was to go on."""
     steps = read_metadata(network, "network")["about"]["training"]["step"]
     more = "--steps" if config.minutes is None else "--minutes"
-    return f"the run in {config.out} is done already, after {steps} steps, and goes on with more {more} only"
+    return f"the run in {config.out} is done already, after {counted(steps, 'step')}, and goes on with more {more} only"
 
 
 def watched(config: TrainConfig, function: tuple[str, str], resume: bool, as_json: bool) -> tuple[Path | None, Any]:

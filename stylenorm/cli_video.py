@@ -19,7 +19,7 @@ from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
 from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError, counted
 from stylenorm.jobs import identity
 from stylenorm.manifest import Manifest
 from stylenorm.progress import duration
@@ -102,7 +102,7 @@ def video(
     if as_json:
         print(json.dumps(row))
     if not row["finished"]:
-        complain(f"stopped after {row['frames']} frames; the same command goes on from there")
+        complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there")
         raise typer.Exit(130)
     if row["trouble"]:
         complain(row["trouble"])
@@ -137,7 +137,7 @@ class Reel(Show):
     def begin(self, film, description: str) -> None:
         self.total = film.frames or 0
         width, height = film.size
-        self.say(f"{width} x {height}, about {film.frames or '?'} frames, {float(film.rate):.4g} a second; {description}")
+        self.say(f"{width} x {height}, about {counted(film.frames or '?', 'frame')}, {float(film.rate):.4g} a second; {description}")
 
     def frame(self, done: int) -> None:
         self.done = done
@@ -168,7 +168,7 @@ def paint(source, target, wanted, settings, options, style_size, crf, overwrite,
         with stopping(stop), show.bar():
             report = paint_video(film, target, stream, manifest, crf, stop, show.frame)
     if report.kept:
-        show.say(f"{report.kept} frames were painted by an earlier run")
+        show.say(f"{counted(report.kept, 'frame was', 'frames were')} painted by an earlier run")
     for note in report.notes:
         complain(note)
     seconds = round(time.monotonic() - started, 1)
@@ -176,7 +176,7 @@ def paint(source, target, wanted, settings, options, style_size, crf, overwrite,
         width, height = size = stream.size or probe(target).size  # where an earlier run had painted all of it
         if pixel_format(container_of(target)[1], size) == "yuv444p":
             complain(f"{target} has an odd side and was written in 4:4:4, which few players show; --size can avoid it")
-        made = f"{width} x {height}, {report.frames} frames, {report.cuts} scene cuts, {duration(seconds)}"
+        made = f"{width} x {height}, {counted(report.frames, 'frame')}, {counted(report.cuts, 'scene cut')}, {duration(seconds)}"
         show.say(f"{source} -> {target} ({made})")
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}
     return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble}

@@ -157,7 +157,7 @@ class RandomCrops(Dataset):
             flat = flat or (data, path.name)
         if flat:
             return Crop(*flat, tuple(broken))
-        raise ImageError(f"none of the {len(self.files)} pictures can be read; the first says: {broken[0]}")
+        raise ImageError(f"none of the {len(self.files)} pictures can be read; the first says: {broken[0]}" if self.files[1:] else broken[0])
 
     def _file(self, index: int, offset: int = 0) -> Path:
         count = len(self.files)

@@ -20,7 +20,7 @@ from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_s
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
@@ -403,7 +403,7 @@ class Stylizer:
             raise too_large(size, name, disk, room, f"disk in {folder}", "set TMPDIR to a folder with more room, or ")
         if notice:
             notice(
-                f"{name}: {pixels / 1e6:.0f} megapixels would take {need / 1e9:.1f} GB of memory at once, more than the "
+                f"{name}: {counted(round(pixels / 1e6), 'megapixel')} would take {need / 1e9:.1f} GB of memory at once, more than the "
                 f"{most / 1e9:.1f} GB that it may take; painting in strips, with {disk / 1e9:.1f} GB of temporary files "
                 f"in {folder}"
             )

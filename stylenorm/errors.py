@@ -1,5 +1,7 @@
 """Errors for people: one sentence that names the thing and says what to do."""
 
+from __future__ import annotations
+
 import errno
 
 
@@ -21,6 +23,11 @@ class StyleError(StylenormError):
 
 class OutputError(StylenormError):
     """Standard output that takes no more. The CLI exits with code 1."""
+
+
+def counted(number: int, thing: str, things: str | None = None) -> str:
+    """``1 photograph``, ``2 photographs``. things: where an s does not make it several."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
 
 
 def reason_of(error: OSError) -> str:

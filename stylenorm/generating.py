@@ -15,7 +15,7 @@ from stylenorm.checkpoint import load_network
 from stylenorm.config import SEEDS
 from stylenorm.device import choose_device
 from stylenorm.engine import Stylizer
-from stylenorm.errors import ImageError, StylenormError, WeightsError
+from stylenorm.errors import ImageError, StylenormError, WeightsError, counted
 from stylenorm.functional import EPSILON, moments
 from stylenorm.generator import GeneratorConfig
 from stylenorm.layouts import Layout, Shares
@@ -83,7 +83,7 @@ class NoisePainter:
         layout.check_size(*size)
         styles = [self.settled(s) for s in style]
         if int(layout.index.max()) >= len(styles):
-            raise StylenormError(f"the layout has {int(layout.index.max()) + 1} colours for {len(styles)} styles")
+            raise StylenormError(f"the layout has {counted(int(layout.index.max()) + 1, 'colour')} for {counted(len(styles), 'style')}")
         image = self.paint(noise, styles, size, layout.shares(*size, seamless), progress)
         return well_cut(image, self.generator.config.stride) if seamless else image
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from stylenorm.architecture import GeneratorConfig, padded_length
+from stylenorm.errors import counted
 from stylenorm.fused import vmapped
 from stylenorm.layers import ConditionalNorm
 
@@ -151,7 +152,7 @@ class Generator(nn.Module):
     ) -> Tensor:
         if len(style) != len(self.config.channels):
             raise ValueError(
-                f"this generator has {len(self.config.channels)} normalizations, the style has {len(style)} (γ, β) pairs"
+                f"this generator has {counted(len(self.config.channels), 'normalization')}, the style has {counted(len(style), '(γ, β) pair')}"
             )
         if not _traced():
             fits = content.dim() == 4 and content.shape[1] == 3 and 0 not in content.shape[2:]

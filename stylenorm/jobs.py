@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, remove_drafts
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError, counted
 from stylenorm.formats import ANIMATABLE, ANIMATED, FILMS, FORMAT, PHOTOGRAPHS, told_of_others
 
 # What is written, by the name that --format takes.
@@ -63,7 +63,7 @@ def plan(
     target, inputs = Path(output), {identity(p) for p in [*sources, *(p for p, _ in paintings)] if p}
     if target.is_dir() or output.endswith(("/", os.sep)) or many:
         if many and target.suffix.lower() in {**FORMAT, **ANIMATED} and not target.is_dir() and not output.endswith(("/", os.sep)):
-            raise StylenormError(f"{len(sources)} photographs do not fit into the file {output}; give a folder")
+            raise StylenormError(f"{counted(len(sources), 'photograph does', 'photographs do')} not fit into the file {output}; give a folder")
         taken: set[str] = set()
         return [Job(source, free_name(target, source, format, inputs, taken, stills), format) for source in sources]
     known = FORMAT if stills else {**FORMAT, **ANIMATED}

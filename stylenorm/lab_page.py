@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from stylenorm.errors import counted
 from stylenorm.lab_result import Result, Row, shown
 
 STYLE = """
@@ -31,7 +32,7 @@ def page(results: Sequence[Result], plots: Mapping[str, bytes], about: str) -> s
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>stylenorm lab</title>'
         f"<style>{STYLE}</style></head><body>\n<h1>What normalization does, by numbers</h1>\n"
-        f"<p>{held} of {len(results)} experiments hold. {escape(about)}</p>\n"
+        f"<p>{held} of {counted(len(results), 'experiment')} {'holds' if held == 1 else 'hold'}. {escape(about)}</p>\n"
         f"<table>{contents}</table>\n" + "".join(_section(r, plots[r.name]) for r in results) + "</body></html>\n"
     )
 

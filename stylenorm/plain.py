@@ -20,7 +20,7 @@ import numpy as np
 from stylenorm.architecture import GeneratorConfig, shares
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
 from stylenorm.compat import openvino
-from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
+from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError, counted
 from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend
 from stylenorm.kept import Kept, release_of, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
@@ -322,7 +322,7 @@ class PlainStylizer:
         (most, _), needs, size = self._memory_left(), self._memory_needed(pixels), size_of(pixels)
         side = max(16, int(max(size) * (most / needs) ** 0.5 * 0.9))
         return ImageError(
-            f"{name} has {math.prod(size) / 1e6:.0f} megapixels and would take {needs / 1e9:.2g} GB of memory at once, more than the "
+            f"{name} has {counted(round(math.prod(size) / 1e6), 'megapixel')} and would take {needs / 1e9:.2g} GB of memory at once, more than the "
             f"{most / 1e9:.2g} GB that it may take; in strips it takes PyTorch, which is not installed; give --size or --paint-at {side} or less"
         )
 
@@ -454,7 +454,7 @@ def check_frame(size: tuple[int, int], need: float, free: float | None) -> None:
 def too_large(size: tuple[int, int], name: str, need: float, free: float, what: str, advice: str = "") -> ImageError:
     side = int(max(size) * (free / need) ** 0.5 * 0.9)
     return ImageError(
-        f"{name} has {math.prod(size) / 1e6:.0f} megapixels and would take {need / 1e9:.2g} GB of {what}, "
+        f"{name} has {counted(round(math.prod(size) / 1e6), 'megapixel')} and would take {need / 1e9:.2g} GB of {what}, "
         f"{free / 1e9:.2g} GB are free; {advice}give a size of {side} px or less"
     )
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.architecture import CLAMP, FARTHEST, shares
-from stylenorm.errors import StyleError
+from stylenorm.errors import StyleError, counted
 from stylenorm.generator import pad_to
 
 
@@ -135,7 +135,7 @@ def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, i
     if any(t.dim() != 2 or t.shape[0] != 1 for s in styles for t in s.gammas + s.betas):
         raise StyleError("regions are made of styles with one row each and no regions of their own")
     if not styles or masks.dim() != 3 or masks.shape[0] != len(styles):
-        raise StyleError(f"{len(styles)} styles need masks of shape ({len(styles)}, H, W), not {tuple(masks.shape)}")
+        raise StyleError(f"{counted(len(styles), 'style needs', 'styles need')} masks of shape ({len(styles)}, H, W), not {tuple(masks.shape)}")
     total = masks.float().sum(0, keepdim=True)
     if not torch.isfinite(masks).all() or (masks < 0).any() or (total <= 0).any():
         raise StyleError("the masks must not be negative, and at every pixel at least one must be above zero")

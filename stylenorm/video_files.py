@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, counted
 
 # suffix of the output -> FFmpeg's name of the container, and of the encoders of pictures and of sound
 CONTAINERS = {
@@ -64,7 +64,7 @@ class Film:
         if self.length is not None and self.end < self.length - SHORT:
             return f"{self.path} is cut short: it ends at {self.end:.1f} s of {self.length:.1f} s; what was readable is painted"
         if self.broken:
-            return f"{self.path} is damaged: {self.broken} packets could not be read; the rest is painted"
+            return f"{self.path} is damaged: {counted(self.broken, 'packet')} could not be read; the rest is painted"
         return None
 
 

@@ -94,6 +94,15 @@ def test_a_folder_is_painted_as_the_stylizer_paints(cli, photos, stylizer, tmp_p
     assert "4 photographs, 4 paintings to do" in result.out and re.search(r"done +4", result.out)
 
 
+def test_one_is_told_as_one(cli, tmp_path):
+    make_photo(tmp_path / "in" / "a.jpg")
+    told = [cli().out for _ in range(2)]
+    assert "1 photograph, 1 painting to do\n" in told[0] and "1 photograph, 0 paintings to do, 1 is there already\n" in told[1]
+    assert re.search(r"skipped +1 +was there already", told[1])
+    make_photo(tmp_path / "in" / "b.jpg")
+    assert "2 photographs, 1 painting to do, 1 is there already\n" in cli().out
+
+
 def test_formats_and_quality(cli, photos, tmp_path):
     assert cli().code == 0
     assert files(tmp_path / "out") == files(photos), "keep keeps the names"
@@ -153,7 +162,7 @@ def test_a_second_folder_does_not_replace_the_paintings_of_the_first(cli, photos
     for i, name in enumerate(("a.jpg", "b.png", "new.jpg")):
         make_photo(second / name, seed=7 + i)
     result = cli(top="second")
-    assert result.code == 0 and result.err.count("\n") == 1 and "3 photographs, 1 paintings to do, 2 are there" in result.out, result
+    assert result.code == 0 and result.err.count("\n") == 1 and "3 photographs, 1 painting to do, 2 are there" in result.out, result
     assert f"a.jpg is the painting of {photos / 'a.jpg'}, and 1 more" in result.err
     assert (tmp_path / "out" / "a.jpg").read_bytes() == painted and (tmp_path / "out" / "new.jpg").is_file()
     assert cli().err == ""
