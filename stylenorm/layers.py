@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from stylenorm.functional import EPSILON, KINDS, inject, renormalize
+from stylenorm.scripted import is_traced, leaf, restyled
 
-Moments = tuple[Tensor, Tensor]
+Moments = Optional[Tuple[Tensor, Tensor]]  # in the spelling that TorchScript reads
 
 
 class _Norm(nn.Module):
     """What the layers share: whose moments to strip, and running ones where they are kept. Maps are N, C, H, W."""
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
+    if TYPE_CHECKING:  # TorchScript would look for types in these strings
+        weight: nn.Parameter | None
+        bias: nn.Parameter | None
+        running_mean: Tensor | None
+        running_var: Tensor | None
+        num_batches_tracked: Tensor | None
+
+    __constants__ = ["kind", "num_groups", "eps", "momentum", "track_running_stats"]
 
     _version = 2  # torch.nn's: a state dict of an earlier one, or of none, may lack num_batches_tracked
 
@@ -70,7 +76,20 @@ class _Norm(nn.Module):
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
 
-    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
+    def forward(self, x: Tensor, moments: Moments = None) -> Tensor:
+        if torch.jit.is_scripting():
+            return self._scripted(x, self.weight, self.bias, moments)
+        else:  # which TorchScript does not read
+            return leaf(self, x, moments) if is_traced(x, moments) else self._styled(x, moments)
+
+    def traced_alone(self, x: Proxy) -> Proxy | None:
+        """What torch.fx makes of the layer by itself: the function that it is, if it is one, as of a torch.nn.GroupNorm."""
+        if self.kind not in ("group", "layer"):
+            return None
+        arguments = x, self.num_groups or 1, self.weight, self.bias, self.eps
+        return x.tracer.create_proxy("call_function", group_normalized, arguments, {})
+
+    def _styled(self, x: Tensor, moments: Moments) -> Tensor:
         return self._restyle(x, self.weight, self.bias, moments)
 
     def extra_repr(self) -> str:
@@ -83,7 +102,7 @@ class _Norm(nn.Module):
             state_dict.setdefault(prefix + "num_batches_tracked", torch.tensor(0) if count.is_meta else count)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
-    def _restyle(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, moments: Moments | None) -> Tensor:
+    def _restyle(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, moments: Moments) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise ValueError(f"expected a map of (N, {self.num_features}, H, W), not {tuple(x.shape)}")
         if moments is None and self.running_mean is not None and not self.training:
@@ -104,6 +123,49 @@ class _Norm(nn.Module):
             values = n * c // self.num_groups * h * w
         if values == 1:
             raise ValueError(f"a map of {tuple(x.shape)} has no variance: it takes more than 1 value per channel")
+
+    def _scripted(self, x: Tensor, gamma: Optional[Tensor], beta: Optional[Tensor], moments: Moments) -> Tensor:
+        """`_restyle` in TorchScript, also for the other numbers of axes that a layer may take."""
+        maps, shape, groups = x, x.shape, 1 if self.num_groups is None else self.num_groups
+        if self.kind == "instance" and x.dim() == 3:
+            maps = x.unsqueeze(0)
+        elif self.kind == "group" and x.dim() > 1 and x.dim() != 4:
+            maps = x.reshape(x.size(0), x.size(1), -1, 1)
+            if moments is not None:
+                mean, var = moments
+                moments = (mean.reshape(mean.size(0), mean.size(1), -1, 1), var.reshape(var.size(0), var.size(1), -1, 1))
+        if maps.dim() != 4 or maps.size(1) != self.num_features:
+            raise ValueError("expected a map of another shape")
+        if not x.is_floating_point():
+            raise ValueError("expected a map of floating point")
+        if self.running_mean is not None and self.running_var is not None:
+            if moments is None and not self.training:
+                moments = (self.running_mean.reshape(-1, 1, 1), self.running_var.reshape(-1, 1, 1))
+        per_channel = maps.size(2) * maps.size(3)
+        if self.kind == "batch":
+            per_channel = per_channel * maps.size(0)
+        if moments is None:
+            values = per_channel
+            if self.kind == "layer":
+                values = values * maps.size(0) * maps.size(1)
+            if self.kind == "group":
+                values = values * maps.size(0) * (maps.size(1) // groups)
+            if values == 1:
+                raise ValueError("a map of one value per channel has no variance")
+        y, mean, var = restyled(maps, gamma, beta, self.kind, groups, self.eps, moments)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            if self.training and moments is None:
+                step = -1.0 if self.momentum is None else self.momentum
+                if self.kind == "batch":
+                    self.num_batches_tracked.add_(1)
+                    if self.momentum is None:
+                        step = 1.0 / float(self.num_batches_tracked.item())
+                if step >= 0 and x.numel() > 0:  # else as in `_track`
+                    with torch.no_grad():
+                        self.running_mean.mul_(1 - step).add_(mean.mean([0, 2, 3]).to(self.running_mean.dtype) * step)
+                        unbiased = var * (per_channel / (per_channel - 1))
+                        self.running_var.mul_(1 - step).add_(unbiased.mean([0, 2, 3]).to(self.running_var.dtype) * step)
+        return y.reshape(shape)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, x: Tensor) -> None:
@@ -184,8 +246,8 @@ class InstanceNorm2d(_Norm):
     ) -> None:
         super().__init__(num_features, "instance", None, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
-    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
-        return super().forward(x[None], moments)[0] if x.dim() == 3 else super().forward(x, moments)
+    def _styled(self, x: Tensor, moments: Moments) -> Tensor:
+        return super()._styled(x[None], moments)[0] if x.dim() == 3 else super()._styled(x, moments)
 
 
 class LayerNorm2d(_Norm):
@@ -238,12 +300,18 @@ class GroupNorm(_Norm):
         super().__init__(num_channels, "group", num_groups, eps, affine=affine, device=device, dtype=dtype, bias=bias)
         self.num_channels = num_channels
 
-    def forward(self, x: Tensor, moments: Moments | None = None) -> Tensor:
+    def _styled(self, x: Tensor, moments: Moments) -> Tensor:
         if x.dim() == 4 or x.shape[1:2] != (self.num_channels,):
-            return super().forward(x, moments)
+            return super()._styled(x, moments)
         if moments is not None:
             moments = tuple(map(_flattened, moments))
-        return super().forward(_flattened(x), moments).reshape(x.shape)
+        return super()._styled(_flattened(x), moments).reshape(x.shape)
+
+
+def group_normalized(x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """`GroupNorm` of x (N, C, ...) as a function; of one group it is `LayerNorm2d`."""
+    maps = x if x.dim() == 4 else _flattened(x)
+    return renormalize(maps, weight, bias, "group", num_groups, eps)[0].reshape(x.shape)
 
 
 def _flattened(x: Tensor) -> Tensor:
@@ -281,5 +349,9 @@ class ConditionalNorm(_Norm):
         tracked = kind == "batch"
         super().__init__(num_features, kind, num_groups, eps, momentum, False, tracked, device, dtype)
 
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, moments: Moments | None = None) -> Tensor:
-        return self._restyle(x, gamma, beta, moments)
+    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, moments: Moments = None) -> Tensor:
+        if torch.jit.is_scripting():
+            return self._scripted(x, gamma, beta, moments)
+        else:
+            traced = is_traced(x, gamma, beta, moments)
+            return leaf(self, x, gamma, beta, moments) if traced else self._restyle(x, gamma, beta, moments)

@@ -10,6 +10,7 @@ from stylenorm.functional import KINDS, moments
 from stylenorm.layers import BatchNorm2d, ConditionalNorm, GroupNorm, InstanceNorm2d, LayerNorm2d
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
 SHAPES = [(1, 4, 3, 5), (2, 6, 8, 8), (3, 4, 7, 5), (5, 6, 1, 1)]
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -596,3 +597,85 @@ def test_openvino_makes_one_mvn():
     assert names.count("MVN") == 1 and "Reduce" not in names
     result = torch.from_numpy(next(iter(model([t.numpy() for t in inputs]).values())))
     close(result, layer(*inputs), 2e-2)  # the plugin may compute in bfloat16
+
+
+# ---- TorchScript and torch.fx ------------------------------------------------------------------
+
+
+def trained(layer):
+    """The layer with a weight, a bias and running moments of its own."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for t in (*layer.parameters(), *(b for b in layer.buffers() if b.is_floating_point())):
+            t.copy_(torch.rand(t.shape) + 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"bias": False}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scripted_layer_is_the_layer(kind, options, training, tmp_path):
+    """Results, gradients and running moments, also of what was written and read again."""
+    tracked = {"track_running_stats": True} if kind == "instance" else {}
+    layers = {"batch": BatchNorm2d, "instance": InstanceNorm2d, "layer": LayerNorm2d}
+    made = [trained((GroupNorm(2, 4, **options) if kind == "group" else layers[kind](4, **options, **tracked)).train(training)) for _ in range(2)]
+    torch.jit.save(torch.jit.script(made[1]), tmp_path / "layer.pt")
+    agree(made[0], torch.jit.load(tmp_path / "layer.pt"), torch.randn(3, 4, 7, 5) * 3 + 1, 1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: BatchNorm2d(4, momentum=None), lambda: BatchNorm2d(4, track_running_stats=False), lambda: InstanceNorm2d(4)])
+def test_scripted_layers_of_other_options(make):
+    layer, scripted = make(), torch.jit.script(make())
+    for seed in range(3):
+        agree(layer, scripted, torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(seed)), 1e-5)
+
+
+def test_scripted_layers_take_other_axes_narrow_numbers_and_moments_and_refuse_as_before():
+    group, instance, conditional = GroupNorm(2, 4), InstanceNorm2d(4), ConditionalNorm(4)
+    for layer, x in (
+        (group, torch.randn(5, 4)), (group, torch.randn(2, 4, 3)), (group, torch.randn(2, 4, 2, 3, 2)), (instance, torch.randn(4, 3, 5)),
+        (instance, torch.randn(2, 4, 3, 5).bfloat16()), (instance, torch.randn(2, 4, 3, 5).double()), (group, torch.randn(0, 4, 3, 3)),
+    ):  # fmt: skip
+        y = torch.jit.script(layer)(x)
+        assert y.dtype == x.dtype
+        torch.testing.assert_close(y, layer(x))
+    x, moments = torch.randn(2, 4, 3, 5), (torch.rand(2, 4, 1, 1), torch.rand(2, 4, 1, 1))
+    for pair in ((torch.rand(2, 4), torch.rand(1, 4)), (torch.rand(1, 4, 3, 5), torch.rand(2, 4, 3, 5))):
+        scripted = torch.jit.script(conditional)
+        torch.testing.assert_close(scripted(x, *pair), conditional(x, *pair))
+        torch.testing.assert_close(scripted(x, *pair, moments), conditional(x, *pair, moments))
+    for wrong in (torch.rand(2, 3, 4, 4), torch.rand(2, 4, 1, 1), torch.ones(2, 4, 3, 3, dtype=torch.int)):
+        with pytest.raises(torch.jit.Error):
+            torch.jit.script(instance)(wrong)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_traced_network_has_the_layer_as_torchs(kind):
+    """As one node, so that train() and eval() go on to mean what they do."""
+    ours, theirs = pairs(4)[kind]()
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), trained(ours), nn.ReLU())
+    traced, x = torch.fx.symbolic_trace(network), torch.randn(2, 3, 6, 6)
+    assert [n.op for n in traced.graph.nodes] == [n.op for n in torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1), theirs, nn.ReLU())).graph.nodes]
+    for training in (True, False):
+        torch.testing.assert_close(traced.train(training)(x), network.train(training)(x))
+
+
+def test_a_layer_by_itself_is_traced_where_torchs_is():
+    for layer, x in ((GroupNorm(2, 4), torch.randn(2, 4, 3)), (LayerNorm2d(4), torch.randn(2, 4, 3, 3)), (GroupNorm(2, 4, affine=False), torch.randn(2, 4, 3, 3))):
+        torch.testing.assert_close(torch.fx.symbolic_trace(trained(layer))(x), layer(x))
+    for layer in (nn.BatchNorm2d(4), BatchNorm2d(4)):
+        with pytest.raises(torch.fx.proxy.TraceError):
+            torch.fx.symbolic_trace(layer)
+
+
+def test_a_conditional_norm_is_traced_in_a_network():
+    class Styled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = ConditionalNorm(4)
+
+        def forward(self, x, gamma, beta):
+            return self.norm(x, gamma, beta=beta) * 2
+
+    network, given = Styled(), (torch.randn(2, 4, 5, 5), torch.rand(2, 4), torch.rand(2, 4))
+    torch.testing.assert_close(torch.fx.symbolic_trace(network)(*given), network(*given))
