@@ -162,8 +162,8 @@ class RandomCrops(Dataset):
     def _file(self, index: int, offset: int = 0) -> Path:
         count = len(self.files)
         epoch, place = divmod(index, count)
-        generator = torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
-        return self.files[int(torch.randperm(count, generator=generator)[(place + offset) % count])]
+        generator = torch.Generator("cpu").manual_seed(hash((self.seed, epoch)) % 2**63)
+        return self.files[int(torch.randperm(count, generator=generator, device="cpu")[(place + offset) % count])]
 
     def _crop(self, path: Path, rng: random.Random) -> Tensor:
         image = short_side(_not_too_long(self.decoded.read(path)), round(rng.uniform(*self.scales)))
@@ -284,7 +284,7 @@ def collate(items: Sequence[tuple[Crop, int, Crop | None]]) -> Batch:
     names = [c.name + (f" with {p.name}" if p else "") for c, _, p in items]
     return Batch(
         photos=torch.stack([c.data for c, _, _ in items]),
-        named=torch.tensor([k for _, k, _ in items]),
+        named=torch.tensor([k for _, k, _ in items], device="cpu"),
         paintings=torch.stack([p.data for p in paintings]) if paintings else None,
         names=names,
         broken=[b for c in [c for c, _, _ in items] + paintings for b in c.broken],

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,26 @@ def choose_device(name: str | torch.device) -> torch.device:
     if (device.index or 0) >= count and device.type != "cpu":
         raise StylenormError(f"there is no device {name!r} here; choose {', '.join(f'{device.type}:{i}' for i in range(count))} or auto")
     return device
+
+
+@contextmanager
+def usual_defaults() -> Iterator[None]:
+    """What is made inside and says nothing of it is float32 and on the CPU, whatever torch's defaults are outside.
+
+    For modules, which say nothing of it. The default dtype is one for all threads, so not for longer than that takes.
+    """
+    with torch.device("cpu"), _default_dtype:
+        before = torch.get_default_dtype()
+        if before != torch.float32:
+            torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            if before != torch.float32:
+                torch.set_default_dtype(before)
+
+
+_default_dtype = threading.RLock()  # or of two threads one would keep what the other had set for a while
 
 
 # ---- memory and speed --------------------------------------------------------------------------

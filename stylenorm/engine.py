@@ -261,7 +261,7 @@ class Stylizer:
         width, height = _whole_size(size)
         self._check_region_memory(width, height)
         masks = [mask_tensor(_mask_image(mask), (height, width)) for _, mask in regions]
-        masks[0] = torch.where(sum(masks) > 0, masks[0], torch.ones(()))
+        masks[0] = torch.where(sum(masks) > 0, masks[0], masks[0].new_ones(()))
         generator = self._network.generator
         padded = pad_to(torch.stack(masks)[None], generator.config.stride)[0]
         return blend_regions([self.resolve(s) for s, _ in regions], padded, generator.region_sizes(height, width))

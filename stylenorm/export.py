@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.compat import onnxruntime
+from stylenorm.device import usual_defaults
 from stylenorm.drafts import write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator
@@ -87,6 +88,7 @@ def _most(length, least: int):
     return length.clamp(min=least) if isinstance(length, Tensor) else torch.sym_max(length, least)
 
 
+@usual_defaults()
 def export_files(format: str, target: Path, weights: Path | None, about: Mapping[str, object]) -> dict:
     """Write the network to ``target`` and the named styles beside it, and say what was written.
 

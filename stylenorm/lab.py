@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from stylenorm.device import usual_defaults
 from stylenorm.lab_batch import batch_noise, inference
 from stylenorm.lab_descent import descent, drift
 from stylenorm.lab_epsilon import epsilon
@@ -47,7 +48,9 @@ def run_lab(names: Sequence[str] = (), quick: bool = False, seed: int = 0) -> It
         StylenormError: an unknown name; VGG-16's features, which "style" needs, are not there.
     """
     for name in chosen(names):
-        yield EXPERIMENTS[name](quick, seed)
+        with usual_defaults():
+            result = EXPERIMENTS[name](quick, seed)
+        yield result
 
 
 def write_lab(results: Sequence[Result], folder: str | Path, about: str = "") -> Path:

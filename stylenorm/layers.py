@@ -99,7 +99,7 @@ class _Norm(nn.Module):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *rest) -> None:
         count = self.num_batches_tracked
         if count is not None and (local_metadata.get("version") or 1) < 2:
-            state_dict.setdefault(prefix + "num_batches_tracked", torch.tensor(0) if count.is_meta else count)
+            state_dict.setdefault(prefix + "num_batches_tracked", torch.tensor(0, device="cpu") if count.is_meta else count)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def _restyle(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, moments: Moments) -> Tensor:

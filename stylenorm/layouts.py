@@ -92,7 +92,7 @@ class Shares:
         out = self.masks
         for axis, (start, length) in enumerate(((top, height), (left, width)), 1):
             count = out.shape[axis]
-            place = (torch.arange(start + 1, start + length, 2) * (count / self.size[axis - 1]) - 0.5).double()
+            place = (torch.arange(start + 1, start + length, 2, device="cpu", dtype=torch.float64) * (count / self.size[axis - 1]) - 0.5)
             place = place if self.wrap else place.clamp(0, count - 1)
             low = place.floor()
             part = (place - low).float().view([-1 if a == axis else 1 for a in range(3)])
@@ -106,7 +106,7 @@ def _blurred(masks: Tensor, sigma: float, axis: int, wrap: bool) -> Tensor:
     radius = min(round(3 * sigma), masks.shape[axis] - 1)
     if radius < 1:
         return masks
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device="cpu", dtype=torch.float32) / sigma) ** 2)
     rows = masks.movedim(axis, -1)
     padded = F.pad(rows.flatten(0, 1)[:, None], (radius, radius), mode="circular" if wrap else "replicate")
     return F.conv1d(padded, (kernel / kernel.sum())[None, None]).view(rows.shape).movedim(-1, axis)

@@ -72,8 +72,8 @@ def optimize(
         goals = grams(vgg(_tensor(painting, device), config.style_layers), config.style_layers)
     pixels = to_tensor(content).to(device)  # L-BFGS flattens it, which channels-last does not allow
     if config.start == "noise":
-        generator = torch.Generator().manual_seed(config.seed)
-        pixels = torch.rand(pixels.shape, generator=generator).to(device)
+        generator = torch.Generator("cpu").manual_seed(config.seed)
+        pixels = torch.rand(pixels.shape, generator=generator, device="cpu", dtype=torch.float32).to(device)
     pixels = pixels.requires_grad_()
 
     def loss() -> Tensor:

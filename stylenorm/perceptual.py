@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from stylenorm.architecture import DARK, VGG_MEAN, VGG_PLAN
-from stylenorm.device import cpu_bfloat16
+from stylenorm.device import cpu_bfloat16, usual_defaults
 from stylenorm.fused import vmapped
 from stylenorm.stored import check_shipped_vgg, check_vgg, load_tensors, no_vgg
 from stylenorm.tensors import short_side_shape
@@ -60,7 +60,8 @@ class VGGFeatures(nn.Module):
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], last: str = "relu4_3") -> "VGGFeatures":
         """From a state dict in torchvision's layout: ``features.0.weight`` or ``0.weight``, any dtype."""
-        vgg = cls(last)
+        with usual_defaults():
+            vgg = cls(last)
         given = {k.removeprefix("features."): v.float() for k, v in state.items()}
         wanted = vgg.features.state_dict()
         check_vgg(given, {k: v.shape for k, v in wanted.items()})

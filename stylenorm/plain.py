@@ -356,7 +356,7 @@ class PlainStylizer:
 
             from stylenorm.style import Style
 
-            return Style.from_flat(torch.tensor(style.flat), self._config.channels, name=style.name, network=self._digest)
+            return Style.from_flat(torch.from_numpy(style.flat.copy()), self._config.channels, name=style.name, network=self._digest)
 
         return [(one(style), weight) for style, weight in parts]
 

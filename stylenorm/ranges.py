@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from stylenorm.device import usual_defaults
 from stylenorm.generator import Generator, UnfoldingConv
 from stylenorm.style import Style
 
@@ -23,7 +24,9 @@ def measured_ranges(generator: Generator, pictures: Iterable[tuple[Tensor, Tenso
     but for the `LEFT_OUT` largest of each map. Integer arithmetic by such ranges: Jacob et al. 2018.
     """
     device = next(generator.parameters()).device
-    copy = Generator(generator.config).to(device).eval()  # hooks are not called in what is compiled
+    with usual_defaults():
+        copy = Generator(generator.config)
+    copy = copy.to(device).eval()  # hooks are not called in what is compiled
     copy.load_state_dict(generator.state_dict())
     found: dict[str, Tensor] = {}
 

@@ -100,7 +100,7 @@ def sliced_wasserstein(features: Tensor, target: Tensor, seed: int = 0) -> float
     which are second moments, it sees the whole distribution.
     """
     channels = target.shape[0]
-    directions = torch.randn(channels, channels, generator=torch.Generator().manual_seed(seed))
+    directions = torch.randn(channels, channels, generator=torch.Generator("cpu").manual_seed(seed), device="cpu", dtype=torch.float32)
     directions = F.normalize(directions, dim=1).to(target.device)  # C vectors, C
     ours = (directions @ features.float().flatten(1)).sort(1).values  # C, H*W
     theirs = (directions @ target.float().flatten(1)).sort(1).values[None]  # 1, C, h*w
@@ -120,7 +120,7 @@ def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     c1 = 0.01², c2 = 0.03², where the whole window lies inside (Wang et al. 2004).
     """
     a, b = a.cpu().double(), b.cpu().double()  # variances are small differences of large numbers; MPS has no float64
-    places = torch.arange(window, dtype=torch.float64) - window // 2
+    places = torch.arange(window, dtype=torch.float64, device="cpu") - window // 2
     kernel = torch.exp(-places.square() / (2 * sigma**2))
     kernel = torch.outer(kernel, kernel).view(1, 1, window, window) / kernel.sum() ** 2
 

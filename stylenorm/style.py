@@ -63,7 +63,7 @@ class Style(Sequence):
 
     def with_row(self, row: np.ndarray) -> "Style":
         """The same with other γ and β, by what `row` gives."""
-        return Style.from_flat(torch.tensor(row), self.channels, name=self.name, provenance=self.provenance, network=self.network)
+        return Style.from_flat(torch.tensor(row, device="cpu", dtype=torch.float32), self.channels, name=self.name, provenance=self.provenance, network=self.network)
 
     @classmethod
     def from_flat(cls, flat: Tensor, channels: Sequence[int], **about) -> "Style":

@@ -62,7 +62,7 @@ def paint_strips(
 def disk_needed(generator: Generator, size: tuple[int, int], in_memory: int = IN_MEMORY) -> int:
     """Bytes of disk that `paint_strips` takes at most for a picture of ``size`` = (width, height)."""
     spill = Spill(in_memory=in_memory, dry=True)
-    nothing = [(torch.ones(1, c), torch.zeros(1, c)) for c in generator.config.channels]
+    nothing = [(torch.ones(1, c, device="cpu"), torch.zeros(1, c, device="cpu")) for c in generator.config.channels]
     blank = np.broadcast_to(np.uint8(0), (*size[::-1], 3))  # takes no memory
     _Walk(generator, blank, nothing, torch.device("cpu"), spill, STRIP).result()
     return spill.peak

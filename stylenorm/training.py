@@ -32,6 +32,7 @@ from stylenorm.device import (
     out_of_memory,
     peak_flops,
     telling_memory,
+    usual_defaults,
 )
 from stylenorm.drafts import remove
 from stylenorm.errors import ImageError, StylenormError, WeightsError, loader_died
@@ -71,6 +72,7 @@ class Trainer:
     MEASURED = True  # whether ranges lie beside the network, for 8 bits
     styles_of: str | None = None  # the hash of the network whose styles the result takes, if not its own
 
+    @usual_defaults()
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
         self.config, self.group = config, group
         if config.deterministic == "on":
@@ -291,7 +293,9 @@ class Trainer:
             prefetch_factor=4 if workers else None,
         )
         try:
-            yield from loader
+            with usual_defaults():  # it draws a seed, on torch's default device
+                batches = iter(loader)
+            yield from batches
         except ImageError as error:  # a worker's has its traceback in it
             raise ImageError(str(error).strip().splitlines()[-1].rpartition("ImageError: ")[2]) from None
 
