@@ -46,7 +46,7 @@ from stylenorm.stored import ranges_file
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
 from stylenorm.training_model import NamedStyles, StyledModel, describe, load_named, load_vgg, new_model, painting_tensor
-from stylenorm.training_state import load_state, save_state
+from stylenorm.training_state import load_state, mark_of, save_state
 
 __all__ = [
     "Clock", "Logs", "NamedStyles", "Progress", "StyledModel", "TrainConfig", "Trainer", "describe", "load_named", "load_vgg",
@@ -91,6 +91,7 @@ class Trainer:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StylenormError(f"{self.out} cannot be made a folder: {error.strerror}; give another --out") from None
+        self.starts_from = mark_of(config.init)
         torch.manual_seed(config.seed)
         self.vgg = load_vgg(config.vgg, self.device)
         self._find_pictures()
@@ -501,11 +502,12 @@ class Trainer:
 
     def _load_state(self) -> None:
         counts = load_state(*self._state())
+        self.starts_from = self.starts_from or counts.get("starts_from")
         self.step, self.seen_before, self.seconds = counts["step"], counts["seen_before"], float(counts.get("seconds", 0))
 
     def _state(self) -> tuple:
         models = {"model": self.model, "average": self.average}
-        return self.state_file, models, self.optimizer, self.config, self.named.names, self.styles_of
+        return self.state_file, models, self.optimizer, self.config, self.named.names, self.styles_of, self.starts_from
 
 
 @contextmanager

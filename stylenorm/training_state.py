@@ -14,31 +14,40 @@ from torch.optim import Optimizer
 
 from stylenorm.checkpoint import read_tensors, write_tensors
 from stylenorm.config import TrainConfig
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, WeightsError
 from stylenorm.metadata import pack, read_metadata
 
 # Settings that make another run of it if they change.
 FIXED = ("batch", "seed", "size", "named_share", "norm", "num_groups", "widths", "blocks", "grow", "widen", "encoder_width", "optimizer")
 
 
+def mark_of(file: str | Path | None) -> str | None:
+    """What tells a network file from others, wherever it lies; None where there is none, or none that can be read."""
+    try:
+        values = read_metadata(file, "network") if file else {}
+    except WeightsError:
+        return None
+    return values.get("checksum") or values.get("hash")
+
+
 def save_state(
     path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str],
-    styles_of: str | None = None, **counts: int,
+    styles_of: str | None = None, starts_from: str | None = None, **counts: int,
 ) -> None:
     """Write everything that a resumed run needs.
 
     models: by what they are called in the file; names: of the styles; styles_of: the hash of the network that has them,
-    if that is another one.
+    if that is another one; starts_from: what `mark_of` gave for the network of --init.
     """
     tensors = {f"{name}.{k}": v for name, model in models.items() for k, v in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
-    write_tensors(path, tensors, pack("resume", **counts, config=asdict(config), names=list(names), styles_of=styles_of))
+    write_tensors(path, tensors, pack("resume", **counts, config=asdict(config), names=list(names), styles_of=styles_of, starts_from=starts_from))
 
 
 def load_state(
     path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str],
-    styles_of: str | None = None,
+    styles_of: str | None = None, starts_from: str | None = None,
 ) -> dict[str, Any]:
     """Fill models and optimizer from what `save_state` wrote, and return the rest of it, the counts above all.
 
@@ -63,8 +72,12 @@ def load_state(
             before, now = (",".join(map(str, v)) if isinstance(v, list) else v for v in (before, settings[key]))
             now = "" if now in ("", None) else f", not {now}"
             raise StylenormError(f"the run in {path.parent} was started with {option} {before}{now}; give it again as it was")
-    if config.init and not values["config"].get("init", config.init):  # it would change nothing
+    init = values["config"].get("init", config.init)  # neither of which earlier files told
+    before = values.get("starts_from") or mark_of(init)
+    if config.init and not init and not before:  # it would change nothing
         raise StylenormError(f"the run in {path.parent} was started without --init; leave it out")
+    if starts_from and before and before != starts_from:  # it would change nothing, either
+        raise StylenormError(f"the run in {path.parent} was started from another network than {config.init}; give --init {init or 'as it was'} again")
     before = values["config"].get("paintings", config.paintings)
     if bool(before) != bool(config.paintings):  # of which folder is free: it may have moved
         told = f"with --paintings {before}; give it again" if before else "without --paintings; leave it out"
@@ -74,7 +87,6 @@ def load_state(
         for name, module in models.items():
             module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")})
     except RuntimeError:
-        init = values["config"].get("init")
         more = f"; the run was started with --init {init}, give it again" if init and not config.init else ""
         raise StylenormError(f"{path} belongs to a network of another shape{more}") from None
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]

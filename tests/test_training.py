@@ -390,6 +390,21 @@ def test_an_init_that_comes_too_late_is_refused(finished, tmp_path):
     refused(lambda: Trainer(replace(trainer.config, init=str(other)), resume=True), "was started without --init; leave it out")
 
 
+def test_another_init_of_the_same_shape_is_refused_and_the_same_one_elsewhere_goes_on(finished, config, tmp_path):
+    file, other = (tmp_path / name for name in ("network.safetensors", "other.safetensors"))
+    shutil.copy(finished[0].out / "network.safetensors", file)
+    network = load_network(file)
+    save_network(other, Generator(network.generator.config), network.encoder, training={"images": 0})
+    started = replace(config, init=str(file), steps=1)
+    Trainer(started).save_state()
+    refused(lambda: Trainer(replace(started, init=str(other)), resume=True), f"from another network than {other}; give --init {file} again")
+    moved = shutil.move(file, tmp_path / "moved.safetensors")
+    for init in (str(moved), None):
+        trainer = Trainer(replace(started, init=init, widths=network.generator.config.widths), resume=True)
+        trainer.save_state()  # and still knows it
+        refused(lambda: Trainer(replace(started, init=str(other)), resume=True), "another network")
+
+
 def test_what_an_optimizer_keeps_lies_in_memory_as_the_weights_do_after_resuming_too(tmp_path, config):
     def trained() -> tuple:
         conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
