@@ -20,7 +20,7 @@ from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_s
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory
-from stylenorm.errors import StyleError, StylenormError, counted
+from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
@@ -66,7 +66,8 @@ class Stylizer:
     memory: GB that painting a picture may take; by default half of what is free at that time. A picture that
     would take more is painted in strips, with temporary files, in float32: see `stylenorm.tiling`.
 
-    Safe to call from several threads at once: nothing of one call is kept for the next.
+    Safe to call from several threads at once: nothing of one call is kept for the next. Pickled, as for another process,
+    it is the arguments above, with which it is opened again there; a copy by `copy` shares the network.
     Raises `StylenormError`, in one sentence, for what a caller can put right.
     """
 
@@ -80,7 +81,8 @@ class Stylizer:
         if memory is not None and not memory >= 0:
             raise StylenormError(f"the memory must be a number of GB from 0 up, not {memory}")
         self._memory = None if memory is None else memory * 1e9
-        self._file = network_file(weights)
+        self._file = network_file(weights).absolute()  # a program may go to another folder
+        self._opened = None if weights is None else self._file, device, backend, memory
         self._network = load_network(self._file)
         self._device = choose_device(device)
         self._backend = choose_backend(backend, self._network.generator, self._device, load_ranges(self._file, self._network))
@@ -90,19 +92,38 @@ class Stylizer:
         self._predictor: Predictor | None = None
         self.styles: dict[str, StyleEntry] = {e.name: e for e in style_entries(self._file)}
 
+    def __reduce__(self):
+        return _opened_again, (type(self), self._opened, self._network.hash)
+
+    def __copy__(self) -> Stylizer:
+        new = object.__new__(type(self))
+        new.__dict__ |= self.__dict__ | {"_lock": threading.Lock(), "_loaded": dict(self._loaded), "styles": dict(self.styles)}
+        return new
+
+    def __deepcopy__(self, memo: dict) -> Stylizer:
+        return self.__copy__()  # nothing of the network is ever changed
+
     def describe(self) -> str:
         """Backend, device and precision, for people."""
         return self._backend.name
 
     def style(self, name: str) -> Style:
-        """A named style. An unknown name raises `StyleError`, with the nearest known ones."""
+        """A named style, the caller's own to write into. An unknown name raises `StyleError`, with the nearest known ones."""
+        style = self._named(name)
+        with torch.inference_mode(False), torch.no_grad():  # a style may be learned with
+            flat = style.flat()  # a copy
+        return Style.from_flat(flat, style.channels, name=style.name, provenance=dict(style.provenance), network=style.network)
+
+    def _named(self, name: str) -> Style:
+        """The same, kept for the next call, so that nobody may write into it."""
         known = self.styles if name in self.styles else {e.name: e for e in style_entries(self._file)}  # it may be new
         if name not in known:
             raise StyleError(unknown_style(name, known))
         file = known[name].file
         state = file, _changed(file)  # one may be removed and another trained by its name
-        if state not in self._loaded:
-            self._loaded[state] = load_style(file, self._network.hash)
+        with torch.inference_mode(False):
+            if state not in self._loaded:
+                self._loaded[state] = load_style(file, self._network.hash)
         if name not in self.styles:
             self.styles = {**self.styles, name: known[name]}
         return self._loaded[state]
@@ -171,7 +192,7 @@ class Stylizer:
         in 16 bits, which are there as well, for PNG and TIFF.
         """
         strength = check_options(strength, size=size, paint_at=paint_at)
-        wanted = self.resolve(style)
+        wanted = self._resolved(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
@@ -204,7 +225,7 @@ class Stylizer:
 
         options: of `stylize`, with which `together` gives more than 1.
         """
-        wanted, size = self.resolve(style), options.get("size")
+        wanted, size = self._resolved(style), options.get("size")
         photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
         self._check_regions(wanted, photos[0])
         grain = options.get("grain", True)
@@ -232,7 +253,7 @@ class Stylizer:
         """
         strength = check_options(strength, size=size)
         steady = Steady(smoothing, self._network.generator.config.stride, fixed)
-        wanted = self.resolve(style)
+        wanted = self._resolved(style)
 
         def check(frame: Image.Image) -> None:
             check_frame(frame.size, self._memory_needed(frame), free_memory(self._device))
@@ -273,20 +294,24 @@ class Stylizer:
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         names = [names] if isinstance(names, str) else list(names or self.styles)
-        styles = [self.style(n) for n in names]
+        styles = [self._named(n) for n in names]
         return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns)
 
     def resolve(self, style) -> Style:
-        """A `Style` from whatever `stylize` takes for one."""
+        """A `Style` from whatever `stylize` takes for one. One of a name is the caller's own, as from `style`."""
+        return self._resolved(style, self.style)
+
+    def _resolved(self, style, named: Callable[[str], Style] | None = None) -> Style:
+        """named: what gives the style of a name, `_named` if nothing is said."""
         if isinstance(style, Style):
             self._check_style(style)
             return style
         if isinstance(style, str):
-            return self.style(style)
+            return (named or self._named)(style)
         if isinstance(style, Mapping):
             style = list(style.items())
         try:
-            parts = [(self.resolve(s), float(w)) for s, w in style]
+            parts = [(self._resolved(s, named), float(w)) for s, w in style]
         except (TypeError, ValueError) as error:
             if isinstance(error, StylenormError):
                 raise
@@ -442,6 +467,14 @@ class Stylizer:
                     vgg = VGGFeatures.from_file(vgg_file(self._file))
                     self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
             return self._vgg
+
+
+def _opened_again(kind: type[Stylizer], arguments: tuple, digest: str) -> Stylizer:
+    """A pickled `Stylizer`. Raises `WeightsError` where there is no network file any more, or another network in it."""
+    stylizer = kind(*arguments)
+    if stylizer._network.hash != digest:
+        raise WeightsError(f"{stylizer._file} is another network than it was when the Stylizer was pickled; make a new Stylizer")
+    return stylizer
 
 
 def _changed(file: Path) -> int:

@@ -1,8 +1,10 @@
 """`Stylizer`: what goes in, what comes out, and what is refused."""
 
+import copy
 import json
 import math
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -306,6 +308,43 @@ def test_a_painting_blends_with_a_named_style(stylizer, image):
 @pytest.mark.parametrize("size", [0, 31, 2049, -1])
 def test_other_painting_sizes_are_refused(stylizer, image, size):
     refused(lambda: stylizer.style_from(image, size), str(size), kind=StyleError)
+
+
+def test_a_named_style_is_the_callers_own(stylizer, image):
+    before = stylizer.stylize(image, "red-hill")
+    for style in (stylizer.style("red-hill"), stylizer.resolve("red-hill"), stylizer.resolve({"red-hill": 1})):
+        with torch.inference_mode():
+            again = stylizer.style("red-hill")
+        assert not again.gammas[0].is_inference() and (again.provenance, again.network) == (style.provenance, style.network)
+        for t in style.gammas + style.betas:
+            t.zero_()
+        style.provenance["title"] = "mine"
+    assert stylizer.stylize(image, "red-hill").tobytes() == before.tobytes()
+    assert stylizer.style("red-hill").provenance["title"] == "Red Hill"
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_stylizer_is_pickled_and_copied(weights, image, backend):
+    stylizer = Stylizer(weights, "cpu", backend, 3)
+    wanted = stylizer.stylize(image, "red-hill").tobytes()
+    for other in (pickle.loads(pickle.dumps(stylizer)), copy.deepcopy(stylizer), copy.copy({"it": stylizer})["it"], copy.copy(stylizer)):
+        assert other.stylize(image, "red-hill").tobytes() == wanted and other._memory == 3e9
+    assert copy.copy(stylizer)._lock is not stylizer._lock and len(pickle.dumps(stylizer)) < 1000
+
+
+def test_a_stylizer_goes_with_its_program_to_another_folder(weights, photo, monkeypatch):
+    monkeypatch.chdir(weights.parent)
+    stylizer = Stylizer(weights.name, torch.device("cpu"), "torch")
+    monkeypatch.chdir(photo.parent)  # where another process may be as well
+    assert pickle.loads(pickle.dumps(stylizer)).stylize(photo, "red-hill") == stylizer.stylize(photo, "red-hill")
+
+
+def test_a_pickled_stylizer_tells_of_a_network_that_is_gone_or_another(weights, other_weights, tmp_path):
+    pickled = pickle.dumps(Stylizer(shutil.copytree(weights, tmp_path / "w"), "cpu", "torch"))
+    shutil.copy(other_weights / "network.safetensors", tmp_path / "w")
+    refused(lambda: pickle.loads(pickled), "another network than it was", kind=WeightsError)
+    shutil.rmtree(tmp_path / "w")
+    refused(lambda: pickle.loads(pickled), "does not exist", kind=WeightsError)
 
 
 def test_broken_pictures_are_named(stylizer, tmp_path):
