@@ -52,6 +52,8 @@ from stylenorm.tiling import disk_needed, paint_strips
 REFINE_SIZES = 64, 512  # px, smallest and largest side of the photographs' middles that a style is refined on
 IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and what wraps them; of 16 bits twice that
 
+STARTED = os.getpid()  # the process that has read this module
+
 ONE = str, bytes, os.PathLike, Image.Image, np.ndarray, Picture  # what a single picture may be given as
 
 Paint = Callable[[Pixels, Style], Pixels]
@@ -471,6 +473,8 @@ class Stylizer:
 
 def _opened_again(kind: type[Stylizer], arguments: tuple, digest: str) -> Stylizer:
     """A pickled `Stylizer`. Raises `WeightsError` where there is no network file any more, or another network in it."""
+    if os.getpid() != STARTED:  # a fork, in which torch's threads of the process before are missing, and it would wait for them
+        torch.set_num_threads(1)
     stylizer = kind(*arguments)
     if stylizer._network.hash != digest:
         raise WeightsError(f"{stylizer._file} is another network than it was when the Stylizer was pickled; make a new Stylizer")

@@ -339,6 +339,17 @@ def test_a_stylizer_goes_with_its_program_to_another_folder(weights, photo, monk
     assert pickle.loads(pickle.dumps(stylizer)).stylize(photo, "red-hill") == stylizer.stylize(photo, "red-hill")
 
 
+def test_a_pickled_stylizer_does_not_wait_for_threads_that_a_fork_has_not(weights, monkeypatch):
+    """As in a `multiprocessing.Pool` on Linux."""
+    pickled, given = pickle.dumps(Stylizer(weights, "cpu", "torch")), []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    pickle.loads(pickled)
+    assert given == []
+    monkeypatch.setattr(engine, "STARTED", os.getpid() + 1)
+    pickle.loads(pickled)
+    assert given == [1]
+
+
 def test_a_pickled_stylizer_tells_of_a_network_that_is_gone_or_another(weights, other_weights, tmp_path):
     pickled = pickle.dumps(Stylizer(shutil.copytree(weights, tmp_path / "w"), "cpu", "torch"))
     shutil.copy(other_weights / "network.safetensors", tmp_path / "w")
