@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -45,7 +45,8 @@ def usual_defaults() -> Iterator[None]:
 
     For modules, which say nothing of it. The default dtype is one for all threads, so not for longer than that takes.
     """
-    with torch.device("cpu"), _default_dtype:
+    cpu = torch.device("cpu")
+    with nullcontext() if torch.get_default_device() == cpu else cpu, _default_dtype:  # which a tracer would keep
         before = torch.get_default_dtype()
         if before != torch.float32:
             torch.set_default_dtype(torch.float32)

@@ -35,7 +35,7 @@ class Portable(nn.Module):
 
     `Generator.forward` decides by the picture's size whether to pad it, and a tracer keeps the one decision it
     has seen. So the picture is padded here, without a decision, and the generator finds nothing left to pad.
-    As in `stylenorm.Stylizer.stylize`, a stride more is painted above and to the left, and cut off.
+    As in `stylenorm.Stylizer.stylize`, a stride more is painted above and to the left, and cut off, of a picture that is larger.
 
     A tracer also keeps the device of each tensor that is made on the way, so that none is made on a device by name.
     """
@@ -50,11 +50,12 @@ class Portable(nn.Module):
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         height, width = content.shape[-2:]
         stride = self.generator.config.stride
-        x = preceded(preceded(content, -2, stride), -1, stride)
+        margin = _least(_most(_least(height, width) - stride, 0), 1) * stride  # `stylenorm.plain.margin_of`
+        x = preceded(preceded(content, -2, margin), -1, margin)
         x = mirrored(mirrored(x, -2, stride), -1, stride)
         pairs = Style.from_flat(style, self.generator.config.channels)
         y = self.generator(x, tuple(pairs))
-        return y.index_select(-2, counted(y, height) + stride).index_select(-1, counted(y, width) + stride)
+        return y.index_select(-2, counted(y, height) + margin).index_select(-1, counted(y, width) + margin)
 
 
 def counted(x: Tensor, length) -> Tensor:
@@ -86,6 +87,13 @@ def _as_tensor(number) -> Tensor:
 def _most(length, least: int):
     """The larger one. A length is a tensor to `torch.jit.trace`, a symbol to `torch.export`, a number elsewhere."""
     return length.clamp(min=least) if isinstance(length, Tensor) else torch.sym_max(length, least)
+
+
+def _least(length, most):
+    """The smaller one."""
+    if isinstance(length, Tensor) or isinstance(most, Tensor):
+        return torch.minimum(*map(_as_tensor, (length, most)))
+    return torch.sym_min(length, most)
 
 
 @usual_defaults()

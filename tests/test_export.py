@@ -14,19 +14,22 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_weights
+from PIL import Image
 
-from stylenorm import cli_export, export
+from stylenorm import Stylizer, cli_export, export
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.export import Portable, mirrored
 from stylenorm.functional import KINDS
 from stylenorm.generator import Generator, GeneratorConfig, pad_to
+from stylenorm.images import to_image, to_tensor
+from stylenorm.plain import margin_of
 from stylenorm.style import blend
 
 SMALL = GeneratorConfig(widths=(8, 8), blocks=(0, 1), num_groups=4)
 ENDING = cli_export.ENDING
-SIZES = [(21, 34), (16, 16), (40, 13), (5, 3), (64, 200)]  # none is the one that was traced
+SIZES = [(21, 34), (16, 16), (40, 13), (5, 3), (64, 200), (4, 4), (2, 30)]  # none is the one that was traced; some are no larger than a stride
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +117,22 @@ def test_a_blend_at_other_sizes_in_a_process_without_stylenorm(exported, small, 
     paintings = np.load(tmp_path / "out.npz")
     with torch.inference_mode():
         for h, w in SIZES:
-            stride = network.generator.config.stride
-            larger = np.pad(photograph(h, w), ((0, 0), (0, 0), (stride, 0), (stride, 0)), "symmetric")
-            wanted = network.generator(torch.from_numpy(larger), blend(styles))[..., stride:, stride:]
+            margin = margin_of((w, h), network.generator.config.stride)
+            larger = np.pad(photograph(h, w), ((0, 0), (0, 0), (margin, 0), (margin, 0)), "symmetric")
+            wanted = network.generator(torch.from_numpy(larger), blend(styles))[..., margin:, margin:]
             assert paintings[f"{h}x{w}"].shape == (1, 3, h, w)
             np.testing.assert_allclose(paintings[f"{h}x{w}"], wanted.numpy(), atol=1e-4, rtol=0)
+
+
+def test_it_paints_as_a_stylizer_does_at_every_size(small):
+    """Also pictures that are no larger than a stride, which get no margin."""
+    stylizer = Stylizer(small, "cpu", "torch")
+    portable, row = Portable(load_network(small / "network.safetensors").generator).eval(), stylizer.style("red-hill").flat()
+    for h, w in SIZES:
+        image = Image.fromarray((photograph(h, w)[0].transpose(1, 2, 0) * 255).astype(np.uint8))
+        with torch.inference_mode():
+            found = to_image(portable(to_tensor(image), row))
+        np.testing.assert_allclose(np.asarray(found, int), np.asarray(stylizer.stylize(image, "red-hill"), int), atol=1)
 
 
 def facts(file) -> dict:
