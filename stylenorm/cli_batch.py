@@ -150,7 +150,7 @@ def batch(
     check_style_size(style_size, style_image or ())
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
-    options |= {} if grain else {"grain": False}
+    options |= {} if grain else {"grain": False}  # the same
     options |= {"paint_at": paint_at} if paint_at else {}  # so that batches from before there was one go on
     settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
     source, target = place(photos), place(output)

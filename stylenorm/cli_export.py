@@ -13,7 +13,7 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.catalog import network_file
-from stylenorm.cli_parts import AsJson, Weights, verbs
+from stylenorm.cli_parts import AsJson, Grain, Weights, verbs
 from stylenorm.errors import StylenormError, counted
 
 app = verbs()
@@ -43,6 +43,7 @@ def export(
     format: Annotated[Literal["onnx", "torchscript", "torch-export"], typer.Option(help="What to write.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file; ends in .onnx, .pt or .pt2.")],
     weights: Weights = None,
+    grain: Grain = True,
     as_json: AsJson = False,
 ) -> None:
     """Write the network for use without stylenorm, for pictures of any size.
@@ -68,7 +69,7 @@ def export(
     with redirect_stdout(sys.stderr):
         from stylenorm.export import export_files
 
-        report = export_files(format, output, weights, {"stylenorm": __version__})
+        report = export_files(format, output, weights, {"stylenorm": __version__}, grain)
     if as_json:
         return print(json.dumps(report))
     print(f"wrote {report['file']} ({report['bytes'] / 1e6:.1f} MB) and {report['styles']} ({counted(report['count'], 'style')})")

@@ -156,10 +156,11 @@ class Stylizer:
             raise StyleError("refining a style needs at least one photograph, and steps from 0 up")
         if steps == 0:
             return style
-        shown = [to_tensor(_middle(_rgb(photo), *REFINE_SIZES)).to(self._device) for photo in photos]
-        shown = [x for x in shown if (x != x[..., :1, :1]).any()]  # the gradient through the norms of a flat one is infinite
-        if not shown:
+        middles = [_middle(_rgb(photo), *REFINE_SIZES) for photo in photos]
+        middles = [m for m in middles if any(low != high for low, high in m.getextrema())]  # others' gradient through the norms is infinite
+        if not middles:
             return style
+        shown = [to_tensor(Image.fromarray(prepared(m, 0, 1.0))).to(self._device) for m in middles]
         goal = _small_tensor(_rgb(painting), size).to(self._device)
         layout = {"memory_format": torch.channels_last}
         generator = self._network.generator.to(self._device).requires_grad_(False)

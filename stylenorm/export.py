@@ -23,6 +23,7 @@ from stylenorm.device import usual_defaults
 from stylenorm.drafts import write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator
+from stylenorm.grain_traced import TracedGrain, at_least, counted
 from stylenorm.style import Style
 
 TOLERANCE = 1e-4
@@ -35,13 +36,15 @@ class Portable(nn.Module):
 
     `Generator.forward` decides by the picture's size whether to pad it, and a tracer keeps the one decision it
     has seen. So the picture is padded here, without a decision, and the generator finds nothing left to pad.
-    As in `stylenorm.Stylizer.stylize`, a stride more is painted above and to the left, and cut off, of a picture that is larger.
+    As in `stylenorm.Stylizer.stylize`, a stride more is painted above and to the left, and cut off, of a picture that is larger,
+    and plain ground gets grain, unless ``grain`` says no.
 
     A tracer also keeps the device of each tensor that is made on the way, so that none is made on a device by name.
     """
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, grain: bool = True) -> None:
         super().__init__()
+        self.grain = TracedGrain() if grain else nn.Identity()
         self.generator = copy.deepcopy(generator)
         weight, bias = (nn.Parameter(t.detach(), requires_grad=False) for t in generator.out.folded())
         self.generator.out = nn.Conv2d(weight.shape[1], len(weight), 3)
@@ -50,17 +53,12 @@ class Portable(nn.Module):
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         height, width = content.shape[-2:]
         stride = self.generator.config.stride
-        margin = _least(_most(_least(height, width) - stride, 0), 1) * stride  # `stylenorm.plain.margin_of`
-        x = preceded(preceded(content, -2, margin), -1, margin)
+        margin = _least(at_least(_least(height, width) - stride, 0), 1) * stride  # `stylenorm.plain.margin_of`
+        x = self.grain(preceded(preceded(content, -2, margin), -1, margin))
         x = mirrored(mirrored(x, -2, stride), -1, stride)
         pairs = Style.from_flat(style, self.generator.config.channels)
         y = self.generator(x, tuple(pairs))
         return y.index_select(-2, counted(y, height) + margin).index_select(-1, counted(y, width) + margin)
-
-
-def counted(x: Tensor, length) -> Tensor:
-    """0 to ``length`` - 1 on the device of ``x``."""
-    return x.new_ones(length, dtype=torch.int64).cumsum(0) - 1
 
 
 def preceded(x: Tensor, axis: int, margin: int) -> Tensor:
@@ -74,8 +72,8 @@ def preceded(x: Tensor, axis: int, margin: int) -> Tensor:
 def mirrored(x: Tensor, axis: int, stride: int) -> Tensor:
     """`stylenorm.generator.pad_to` along one axis, in arithmetic alone."""
     length = x.shape[axis]
-    target = _most((length + stride - 1) // stride, 2) * stride
-    period = _most(2 * (length - 1), 1)
+    target = at_least((length + stride - 1) // stride, 2) * stride
+    period = at_least(2 * (length - 1), 1)
     index = counted(x, target) % _as_tensor(period)
     return x.index_select(axis, torch.minimum(index, period - index))
 
@@ -84,24 +82,19 @@ def _as_tensor(number) -> Tensor:
     return number if isinstance(number, Tensor) else torch.scalar_tensor(number, dtype=torch.int64)
 
 
-def _most(length, least: int):
-    """The larger one. A length is a tensor to `torch.jit.trace`, a symbol to `torch.export`, a number elsewhere."""
-    return length.clamp(min=least) if isinstance(length, Tensor) else torch.sym_max(length, least)
-
-
 def _least(length, most):
     """The smaller one."""
-    if isinstance(length, Tensor) or isinstance(most, Tensor):
-        return torch.minimum(*map(_as_tensor, (length, most)))
+    if isinstance(length, Tensor):  # and ``most`` one as well, or a number
+        return torch.minimum(length, most) if isinstance(most, Tensor) else length.clamp(max=most)
     return torch.sym_min(length, most)
 
 
 @usual_defaults()
-def export_files(format: str, target: Path, weights: Path | None, about: Mapping[str, object]) -> dict:
+def export_files(format: str, target: Path, weights: Path | None, about: Mapping[str, object], grain: bool = True) -> dict:
     """Write the network to ``target`` and the named styles beside it, and say what was written.
 
     format: "onnx", "torchscript" or "torch-export". The result is read back and compared with the original at
-    sizes that it was not traced at; one that differs by more than 1e-4 is not written.
+    sizes that it was not traced at; one that differs by more than 1e-4 is not written. grain: see `Portable`.
     """
     beside = target.with_suffix(".styles.npz")
     for file in (target, beside):
@@ -110,13 +103,14 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
     network = load_network(network_file(weights))
     entries = style_entries(weights)
     styles = {e.name: load_style(e.file, network.hash).flat().numpy() for e in entries}
-    portable = Portable(network.generator.requires_grad_(False)).eval()
+    portable = Portable(network.generator.requires_grad_(False), grain).eval()
     about = {
         **about,
         "network": network.hash,
         "config": network.generator.config.to_dict(),
         "channels": sum(network.generator.config.channels),
         "styles": list(styles),
+        "grain": grain,
         "inputs": "content (1, 3, H, W) float32 in [0, 1]; style (1, 2, channels): gamma, then beta",
     }
     with quiet():
@@ -151,11 +145,13 @@ def largest_difference(portable: Portable, run: Callable | None, style: np.ndarr
 
 
 def _example(height: int, width: int) -> Tensor:
-    """Waves with some noise: (1, 3, height, width) in [0, 1]."""
+    """Waves with some noise, in 8 bits, and a corner of one colour: (1, 3, height, width) in [0, 1]."""
     y, x = torch.linspace(0, 7, height)[:, None], torch.linspace(0, 9, width)
     waves = torch.stack([torch.sin(x * (k + 1) + y * (3 - k)) for k in range(3)])
     noise = torch.rand(waves.shape, generator=torch.Generator().manual_seed(0))
-    return (0.5 + 0.35 * waves + 0.15 * (noise - 0.5))[None]
+    x = (0.5 + 0.35 * waves + 0.15 * (noise - 0.5))[None]
+    x[..., : height // 2, : width // 2] = x[..., :1, :1]
+    return torch.round(x * 255) / 255
 
 
 def _examples(portable: Portable) -> tuple[Tensor, Tensor]:

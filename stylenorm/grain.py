@@ -32,14 +32,14 @@ def add_grain(pixels: np.ndarray, amount: float = 1.0, place: tuple[int, int] = 
     amount: 0 for none, 1 for all of it. place: which (row, column) of the grain lies on the upper left pixel.
     """
     height, width = pixels.shape[:2]
-    shares = plain_ground(pixels).point([round(share * amount) for share in range(256)])
-    if not shares.getextrema()[1]:
+    plain = plain_ground(pixels).point([round(share * amount) for share in range(256)])
+    if not plain.getextrema()[1]:
         return
-    used = np.asarray(shares).any(1)
+    used = np.asarray(plain).any(1)
     for first in range(0, height, BAND):
         last = min(height, first + BAND)
         if used[max(0, first // CELL - 1) : last // CELL + 2].any():
-            share = shares.resize((width, last - first), Image.Resampling.BILINEAR, (0, first / CELL, width / CELL, last / CELL))
+            share = plain.resize((width, last - first), Image.Resampling.BILINEAR, (0, first / CELL, width / CELL, last / CELL))
             _add(pixels[first:last], grain(place[0] + first, place[1], last - first, width), np.asarray(share))
 
 
@@ -54,8 +54,13 @@ def plain_ground(pixels: np.ndarray) -> Image.Image:
         twice = 2 * x[1:-1, 1:-1]
         both = np.abs(twice - x[:-2, 1:-1] - x[2:, 1:-1]) + np.abs(twice - x[1:-1, :-2] - x[1:-1, 2:])
         bent[first : first + BAND] = np.minimum(np.maximum(np.maximum(both[..., 0], both[..., 1]), both[..., 2]), MOST)
+    return Image.fromarray(bent * np.uint8(SCALE)).reduce(CELL // STEP).point(shares())
+
+
+def shares() -> list[int]:
+    """How plain a place is, 0 to 255, by its mean second difference, `SCALE` times as large, from 0 to 255."""
     most = 2 * BENT * PLAIN * SCALE
-    return Image.fromarray(bent * np.uint8(SCALE)).reduce(CELL // STEP).point([max(0, round(255 * (1 - v / most))) for v in range(256)])
+    return [max(0, round(255 * (1 - v / most))) for v in range(256)]
 
 
 def grain(top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -71,13 +76,13 @@ def _starts(first: int, length: int) -> list[int]:
 
 def _piece(y: int, x: int, height: int, width: int) -> np.ndarray:
     """Of the grain what lies within one square of the pattern's size."""
-    pattern, moved = _pattern()
+    pattern, moved = tables()
     down, right = moved[y // SIDE % PIECES, x // SIDE % PIECES]
     return pattern[(y + down) % SIDE :, (x + right) % SIDE :][:height, :width]
 
 
 @cache
-def _pattern() -> tuple[np.ndarray, np.ndarray]:
+def tables() -> tuple[np.ndarray, np.ndarray]:
     """The pattern twice in both directions, (2 SIDE, 2 SIDE) int16, and how each piece is moved, (PIECES, PIECES, 2).
 
     Sums of four numbers of 16 bits each from SplitMix64 (Steele et al. 2014).

@@ -23,6 +23,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.export import Portable, mirrored
 from stylenorm.functional import KINDS
 from stylenorm.generator import Generator, GeneratorConfig, pad_to
+from stylenorm.grain_traced import TracedGrain
 from stylenorm.images import to_image, to_tensor
 from stylenorm.plain import margin_of
 from stylenorm.style import blend
@@ -119,7 +120,7 @@ def test_a_blend_at_other_sizes_in_a_process_without_stylenorm(exported, small, 
         for h, w in SIZES:
             margin = margin_of((w, h), network.generator.config.stride)
             larger = np.pad(photograph(h, w), ((0, 0), (0, 0), (margin, 0), (margin, 0)), "symmetric")
-            wanted = network.generator(torch.from_numpy(larger), blend(styles))[..., margin:, margin:]
+            wanted = network.generator(TracedGrain()(torch.from_numpy(larger)), blend(styles))[..., margin:, margin:]
             assert paintings[f"{h}x{w}"].shape == (1, 3, h, w)
             np.testing.assert_allclose(paintings[f"{h}x{w}"], wanted.numpy(), atol=1e-4, rtol=0)
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from stylenorm.cli import main
 from stylenorm.engine import Stylizer
 from stylenorm.grain import GRAIN, PERIOD, SIDE, add_grain, grain, plain_ground
+from stylenorm.grain_traced import TracedGrain
 from stylenorm.images import read_picture
 from stylenorm.plain import plain_stylizer
 from stylenorm.steady import Steady, motion
@@ -237,3 +238,13 @@ def test_a_batch_can_leave_it_out_and_one_begun_before_there_was_any_goes_on(wei
     assert "grain" not in settings["with"] and '"grain": false' in settings["without"]
     a, b = (np.asarray(Image.open(tmp_path / name / "drawing.png"), int) for name in ("with", "without"))
     assert np.abs(a - b).max() > 3
+
+
+@pytest.mark.parametrize("size", [(96, 128), (97, 131), (5, 3), (300, 700), (1, 40)])
+def test_an_exported_network_adds_the_same(size):
+    rng = np.random.default_rng(0)
+    pixels = one_colour(*size)
+    pixels[:, size[1] // 2 :] = np.clip(128 + rng.normal(0, 1.2, (size[0], size[1] - size[1] // 2, 3)), 0, 255)
+    pixels[size[0] // 2 :, : size[1] // 3] = rng.integers(0, 256, 3)
+    found = TracedGrain()(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(found - grained(pixels)).max() < 1e-3
