@@ -15,6 +15,8 @@ from stylenorm.lab_layers import group_moments, group_numbers, randn
 from stylenorm.lab_names import CLAIMS, NAMES, chosen
 from stylenorm.lab_result import Result, Row, near, shown, slope
 
+torch.set_num_threads(1)
+
 
 def broken(result: Result) -> list[str]:
     return [f"{row.quantity}: {row.expectation}, not {row.measured}" for row in result.rows if not row.holds]
