@@ -72,7 +72,8 @@ class Show:
             self.say(f"and so {'does' if len(plan.renamed) == 11 else 'do'} {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
         if plan.strange:
             told = "was there before" if len(plan.strange) == 1 else f"and {len(plan.strange) - 1} more were there before"
-            complain(f"{plan.strange[0]} {told}, and no batch has noted painting it; what is there stays, --overwrite replaces it")
+            them = "it" if len(plan.strange) == 1 else "them"
+            complain(f"{plan.strange[0]} {told}, and no batch has noted painting {them}; what is there stays, --overwrite replaces {them}")
         if plan.others:
             (name, source), count = plan.others[0], len(plan.others) - 1
             more = f", and {counted(count, 'more is', 'more are')} of another folder's" if count else ""

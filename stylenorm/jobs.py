@@ -180,7 +180,10 @@ def _frame_count(source: Path) -> int:
 
 
 def make_folder(jobs: Sequence[Job]) -> None:
-    """Make the folder of the results if need be, and rid it of what a killed run has left there."""
+    """Make the folder of the results if need be, and rid it of what a killed run has left there.
+
+    Raises `StylenormError` where they could not be written: before the work, and not after it.
+    """
     target = jobs[0].target
     if target is None:
         return
@@ -188,7 +191,19 @@ def make_folder(jobs: Sequence[Job]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StylenormError(f"the folder {target.parent} cannot be made ({error.strerror or error}); give another") from None
+    for job in jobs:
+        if not may_be_written(job.target):
+            raise StylenormError(f"{job.target} may not be written; change the permissions or the place")
     remove_drafts(target.parent, age=DAY)
+
+
+def may_be_written(path: Path) -> bool:
+    """Whether the system lets a file be made or replaced there, or written through, if it is a device or a pipe."""
+    path = Path(os.path.realpath(path))  # a link stays one
+    if path.exists() and not os.access(path, os.W_OK):
+        return False
+    through = path.exists() and not path.is_file()
+    return through or os.access(path.parent, os.W_OK | os.X_OK)
 
 
 def weighted(text: str) -> tuple[str, float]:

@@ -1314,6 +1314,26 @@ def test_a_folder_that_may_not_be_written(cli, photo, tmp_path):
     refused(cli("stylize", photo, "--style", "red-hill", "-o", f"{locked}/new/"), str(locked))
 
 
+@pytest.mark.parametrize("words", [["stylize", "--style", "red-hill"], ["sheet"]])
+def test_what_may_not_be_written_is_told_before_the_work(cli, photo, tmp_path, monkeypatch, words):
+    """Also where the user may write, as root may, but the file system is read-only."""
+    locked, file = tmp_path / "locked", make_photo(tmp_path / "old.png")
+    locked.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **k: Path(path) not in (locked, file) and access(path, mode, **k))
+    monkeypatch.setattr("stylenorm.cli.lean_stylizer", unpainted)
+    for out in (locked / "a.png", f"{locked}/", file):
+        result = cli(words[0], photo, *words[1:], "-o", out)
+        refused(result, "may not be written; change the permissions or the place")
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="there are no such devices")
+def test_a_device_is_written_where_its_folder_may_not_be(monkeypatch):
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **k: str(path) != "/dev" and access(path, mode, **k))
+    assert jobs.may_be_written(Path("/dev/null")) and not jobs.may_be_written(Path("/dev/new.png"))
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_too_little_memory_anywhere_is_one_sentence(cli, photo, tmp_path, monkeypatch, error):
     def fail(*_):
