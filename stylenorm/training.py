@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -511,6 +511,19 @@ class Trainer:
 
 
 @contextmanager
+def no_empty(folder: Path) -> Iterator[None]:
+    """A run that does not begin leaves no folder behind that was not there before."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is in there stays
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+@contextmanager
 def loading() -> Iterator[None]:
     """That a process which loads pictures has died, of whatever, told in one sentence."""
     try:
@@ -552,6 +565,6 @@ def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progres
     Started by torchrun, it trains together with the other processes; ``progress`` is then called in the first alone.
     """
     with joined(config.device) as group:
-        with telling_memory("give a smaller --style-size"):
+        with telling_memory("give a smaller --style-size"), no_empty(Path(config.out)):
             trainer = Trainer(config, resume, group)
         return trainer.run(progress)

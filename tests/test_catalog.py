@@ -14,13 +14,16 @@ import torch
 from stylenorm import Stylizer, catalog, checkpoint
 from stylenorm.catalog import (
     add_style,
+    cache_folder,
     check_name,
     describe_style,
     find_style,
     remove_style,
     style_entries,
     style_thumbnail,
+    user_folder,
     user_styles_folder,
+    weights_folder,
 )
 from stylenorm.checkpoint import load_style, save_style
 from stylenorm.errors import StyleError, StylenormError
@@ -109,6 +112,19 @@ def test_only_the_users_own_styles_are_removed(friends, weights):
     refused(lambda: remove_style("../../x", weights), "no style is named")
 
 
+def test_a_style_is_removed_in_any_case_as_it_is_used_in_any(friends, weights):
+    added = add_style(friends, "Aunt Ada", weights)
+    assert remove_style("aunt ada", weights) == added.file and not added.file.exists()
+
+
+def test_a_home_folder_in_a_variable_that_no_shell_has_read(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("STYLENORM_HOME", "~/mine")
+    monkeypatch.setenv("STYLENORM_WEIGHTS", "~/weights")
+    assert (user_folder(), cache_folder(), weights_folder()) == (tmp_path / "mine", tmp_path / "mine" / "cache", tmp_path / "weights")
+
+
 def test_of_two_files_that_call_themselves_alike_the_one_of_this_network_is_removed(weights, other_weights):
     folder = user_styles_folder()
     style_file(folder / "a.safetensors", other_weights / "styles" / "red-hill.safetensors", "mine")
@@ -184,7 +200,7 @@ def test_a_style_that_was_made_anew_by_its_name_is_the_new_one(weights, tmp_path
     shutil.copytree(weights, tmp_path / "weights")
     stylizer = Stylizer(tmp_path / "weights", "cpu", "torch")
     before, file = stylizer.style("red-hill").flat(), tmp_path / "weights" / "styles" / "red-hill.safetensors"
-    assert stylizer.style("red-hill") is stylizer.style("red-hill")
+    assert stylizer._named("red-hill") is stylizer._named("red-hill"), "kept"
     other = stylizer.style("blue-tree")
     save_style(file, Style(other.gammas, other.betas, "red-hill", other.provenance, other.network))
     os.utime(file, ns=(1, 1))

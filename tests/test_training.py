@@ -384,6 +384,14 @@ def test_resuming_with_other_settings_is_refused(settings, told, finished):
     assert (trainer.out / "resume.safetensors").read_bytes() == before
 
 
+def test_a_run_that_does_not_begin_leaves_no_folder(config, tmp_path):
+    refused(lambda: train(replace(config, out=str(tmp_path / "new" / "run"), names=("nobody",))), "nobody")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    refused(lambda: train(replace(config, out=str(tmp_path / "old"), names=("nobody",))), "nobody")
+    assert (tmp_path / "old").is_dir()
+
+
 def test_an_init_that_comes_too_late_is_refused(finished, tmp_path):
     trainer, _, _ = finished
     other = Path(shutil.copy(trainer.out / "network.safetensors", tmp_path))
