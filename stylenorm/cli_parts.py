@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import style_entries
-from stylenorm.errors import ImageError, OutputError, StyleError, StylenormError, out_of_memory, reason_of
+from stylenorm.errors import ImageError, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.jobs import Job
 
 
@@ -135,7 +135,7 @@ def as_word(text: object) -> str:
 
 def complain(message: object) -> None:
     with suppress(OSError):  # a full disk behind it is no reason to stop
-        print("stylenorm:", " ".join(str(message).split()), file=sys.stderr)
+        print("stylenorm:", one_line(" ".join(filter(None, map(str.strip, str(message).splitlines())))), file=sys.stderr)
 
 
 def write_out(data: bytes) -> None:
@@ -242,7 +242,7 @@ def row_of(job: Job, work: Callable) -> dict[str, Any]:
 
 
 def told(row: dict[str, Any]) -> str:
-    return f"{row['input']} -> {row['output']} ({row['width']} x {row['height']}, {row['seconds']:.2f} s)"
+    return f"{one_line(row['input'])} -> {one_line(row['output'])} ({row['width']} x {row['height']}, {row['seconds']:.2f} s)"
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -256,7 +256,7 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(*head, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(one_line, row))
     width = None if sys.stdout and sys.stdout.isatty() else 10_000
     console = Console(width=width, highlight=False, markup=False)
     names = table.columns[0]

@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from stylenorm.cli_parts import complain, show_table
-from stylenorm.errors import counted
+from stylenorm.errors import counted, one_line
 from stylenorm.manifest import NAME
 from stylenorm.progress import duration
 
@@ -58,7 +58,7 @@ class Show:
 
     def say(self, line: str) -> None:
         if not self.quiet and not self.as_lines:
-            print(line, file=self._out, flush=True)
+            print(one_line(line), file=self._out, flush=True)
 
     def plan(self, tree, plan, total: int) -> None:
         self.total = total

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from io import BytesIO
+from unicodedata import category
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -132,7 +133,7 @@ def name_of(source) -> str:
 
 def printable(name: str) -> str:
     """A file name may hold line ends and half characters; a message of one line may not."""
-    return "".join(c if c.isprintable() else "?" for c in name)
+    return "".join(c if c.isprintable() or category(c) == "Zs" else "?" for c in name)  # a Mac has narrow spaces in its names
 
 
 @contextmanager

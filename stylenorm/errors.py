@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from unicodedata import category
 
 
 class StylenormError(ValueError):
@@ -28,6 +29,11 @@ class OutputError(StylenormError):
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """``1 photograph``, ``2 photographs``. things: where an s does not make it several."""
     return f"{number} {thing if number == 1 else things or thing + 's'}"
+
+
+def one_line(text: str) -> str:
+    """``text`` for a terminal: a file's name may hold line ends, and what moves the cursor or colours what follows."""
+    return "".join("?" if category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
 def reason_of(error: OSError) -> str:

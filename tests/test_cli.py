@@ -745,6 +745,17 @@ def test_json_of_several_tells_what_failed(cli, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file names there are characters")
+@pytest.mark.skipif(os.name == "nt", reason="there are no such names")
+def test_a_file_name_is_told_in_one_line_and_moves_no_cursor(cli, tmp_path):
+    for name in ("a\x1b[31m\nb.jpg", "at 3\u202fPM.jpg"):
+        make_photo(tmp_path / "in" / name)
+    (tmp_path / "in" / "c\x1b[31m\u202f  d.jpg").write_bytes(b"no picture")
+    result = cli("stylize", tmp_path / "in", "--style", "red-hill", "-o", f"{tmp_path}/out/")
+    assert len(result.out.splitlines()) == 2 and "\x1b" not in result.out + result.err and result.err.count("\n") == 1
+    assert "a?[31m?b.jpg -> " in result.out and "at 3\u202fPM.jpg" in result.out and "c?[31m\u202f  d.jpg" in result.err
+    assert "a?[31m?b" in cli("score", *[tmp_path / "in" / "a\x1b[31m\nb.jpg"] * 3, "--no-optimize", "--size", "64").out
+
+
 def test_a_file_name_that_is_no_text(cli, tmp_path):
     photo = make_photo(tmp_path / "photo.jpg")
     strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.jpg"))
