@@ -168,7 +168,7 @@ def own_style(prefix: str) -> tuple[Picture, Files]:
         elem_id=f"{prefix}-painting",
         buttons=[],
     )
-    file = Files(label="Or a style file (.safetensors)", file_types=[".safetensors"], height=170, elem_id=f"{prefix}-file")
+    file = Files(label="Or a style file (.safetensors)", file_types=[".safetensors"], height=170, elem_id=f"{prefix}-style-file")
     return painting, file
 
 

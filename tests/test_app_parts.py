@@ -387,6 +387,16 @@ def test_which_upload_came_last(monkeypatch):
     assert list(newest._wanted) == ["eve"]
 
 
+def test_no_two_things_on_the_page_have_the_same_id(tmp_path, monkeypatch):
+    from app.main import build
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    page = build(app_weights(tmp_path / "weights"), tmp_path / "page")
+    ids = [block.elem_id for block in page.blocks.values() if block.elem_id]
+    assert "compare-run" in ids and "generate-make" in ids
+    assert sorted(ids) == sorted(set(ids)), "what a download is saved by may be another one, which opens a window for uploads"
+
+
 def test_a_photograph_that_another_one_replaces_while_it_is_painted_is_not_shown(weights, tmp_path, monkeypatch):
     import gradio as gr
 
