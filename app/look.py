@@ -23,7 +23,8 @@ CSS = """
 #heading h1 { margin-bottom: 0.1em; }
 #heading p { opacity: 0.8; margin-top: 0; }
 .status { min-height: 1.6em; }
-.status p { margin: 0; opacity: 0.85; }
+.status p { margin: 0; opacity: 0.85; overflow-wrap: anywhere; }
+button.lg { overflow-wrap: anywhere; }  /* with the name of a file */
 .status .error, .status .clear-status { display: none; }
 input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis; }
 .styles-heading p { margin: 0.4em 0 0; }
@@ -41,13 +42,14 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
   outline: 3px solid var(--color-accent) !important; outline-offset: 3px;
 }
 #camera-painted img { width: 100%; height: 100%; object-fit: contain; }
+#compared .caption-label { white-space: normal; max-width: calc(100% - 2 * var(--block-label-margin)); max-height: 3.2em; }
 #compared .preview .caption { white-space: normal; max-width: 100%; overflow: visible; }
 #compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }
 #compared .preview .thumbnails { position: static; flex: none; }
 @media (max-width: 640px) {
   .styles.styles .grid-wrap { max-height: 290px; }
   #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
-  #result label.float, #regions-result label.float { max-width: calc(100% - 90px); }
+  :is(#result, #regions-result) label.float { max-width: calc(100% - 90px); }
   :is(#stylize, #camera-page) { flex-flow: column nowrap; }
   :is(#stylize, #camera-page) > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
   #photo, #examples { order: -3; }
@@ -90,6 +92,9 @@ HEAD = """
     document.querySelectorAll("[data-testid=imageslider-image]").forEach((i) => {
       const alt = i.classList.contains("fixed") ? "The painting" : "The photograph";
       if (i.alt !== alt) i.alt = alt;
+    });
+    document.querySelectorAll("#drawing canvas, #generate-drawing canvas").forEach((c) => {
+      if (c.role !== "img") Object.assign(c, { role: "img", ariaLabel: "What is painted on" });
     });
     document.querySelectorAll("[data-testid=slider]").forEach((line) => {
       const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" };

@@ -14,7 +14,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             files = Files(
-                label="Photographs, or zips of them",
+                label="Photographs, or zips",
                 file_count="multiple",
                 type="filepath",
                 height=180,

@@ -27,9 +27,9 @@ def tab(studio: Studio, choosers: Choosers) -> None:
                 seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=190)
             seamless = gr.Checkbox(False, label="Seamless: it goes on across its own edges", elem_id="generate-seamless")
             with gr.Row():
-                paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=100)
-                another = gr.Button("Another one", elem_id="generate-another", min_width=140)
-                stop = gr.Button("Stop", elem_id="generate-stop", min_width=100)
+                paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=130)
+                another = gr.Button("Another one", elem_id="generate-another", min_width=130)
+                stop = gr.Button("Stop", elem_id="generate-stop", min_width=130)
             with gr.Accordion("Use your own painting as a style", open=False):
                 painting, style_file = own_style("generate")
             with gr.Accordion("Paint a layout: other styles in other places", open=False, elem_id="generate-layout"):
