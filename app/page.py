@@ -6,6 +6,7 @@ import functools
 import html
 import inspect
 import logging
+import re
 from dataclasses import dataclass, field
 
 import gradio as gr
@@ -62,8 +63,10 @@ def told(error: Exception) -> gr.Error:
 
 
 def sentence(error: StylenormError) -> str:
+    """With a capital at its begin, unless that is a file's name, and a full stop."""
     text = str(error)
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    named = re.match(r"[^,;:]*?\w\.[A-Za-z]\w+ (is|has|cannot|unpacks|lists)\b", text)
+    return (text if named else text[:1].upper() + text[1:]) + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def duration(seconds: float) -> str:

@@ -293,6 +293,14 @@ def test_watching_a_training():
     assert time.monotonic() - started < 10
 
 
+def test_messages_begin_with_a_capital_or_a_files_name():
+    from app.page import sentence
+
+    told = {"choose a style, with a share above 0": "Choose a style, with a share above 0.", "my photo.jpg is empty": "my photo.jpg is empty.",
+            "a.tiff cannot be painted at 7 px; choose 16": "a.tiff cannot be painted at 7 px; choose 16.", "a picture here has 0.5 px": "A picture here has 0.5 px."}  # fmt: skip
+    assert {text: sentence(StylenormError(text)) for text in told} == told
+
+
 def test_curves_are_thinned():
     curve = [(i, 0, 0) for i in range(1001)]
     assert len(thinned(curve)) < 250 and thinned(curve)[-1][0] == 1000 and thinned(curve[:3]) == curve[:3]
