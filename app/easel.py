@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from .archive import SUFFIXES
-from .library import MOST_PIXELS, ImageError, Layout, NoisePainter, StylenormError, color_of, generation_file, write_picture
-from .studio import PREVIEW, Studio, Wish, check_format
+from .library import MOST_PIXELS, ImageError, Layout, NoisePainter, StylenormError, color_of, generation_file
+from .studio import PREVIEW, Studio, Wish, check_format, write
 
 COLORS = {"gold": "#e0c020", "red": "#c03030", "green": "#208050"}  # that a layout is painted in; the ground is white
 GROUND = (255, 255, 255)
@@ -58,8 +58,8 @@ class Easel:
         layers: what was painted, in `COLORS`; ``bound`` are the styles of these, and the wish's is that of the ground.
         A seamless picture's sides are rounded to what it needs. progress is called with tiles done and of how many.
         """
-        check_format(format, quality)
         width, height = (whole(n, "a size") for n in size)
+        check_format(format, quality, max(width, height))
         most = min(MOST_PIXELS, self.studio.limits.pixels)
         if width * height > most:
             raise ImageError(f"a picture here has at most {most / 1e6:g} megapixels; choose a smaller size")
@@ -102,15 +102,15 @@ class Easel:
     ) -> tuple[Path, Path | None, Path]:
         shelf = self.studio.shelf
         file, shown = shelf.new(f"{stem}{SUFFIXES[format]}"), shelf.new(f"{stem}-preview.jpg")
-        write_picture(image, file, format=format, quality=quality)
-        write_picture(smaller(image), shown, quality=92)
+        write(image, file, format=format, quality=quality)
+        write(smaller(image), shown, quality=92)
         repeat = None
         if seamless:
             tile, repeat = smaller(image), shelf.new(f"{stem}-repeated.jpg")
             four = Image.new("RGB", (2 * tile.width, 2 * tile.height))
             for corner in ((0, 0), (tile.width, 0), (0, tile.height), tile.size):
                 four.paste(tile, corner)
-            write_picture(four, repeat, quality=92)
+            write(four, repeat, quality=92)
         shelf.hold(visitor, "generate after", [shown, repeat])
         shelf.hold(visitor, "generate file", [file])
         return shown, repeat, file

@@ -6,6 +6,7 @@ from stylenorm.checkpoint import load_style
 from stylenorm.colors import color_of
 from stylenorm.comparing import CHANGES, Comparison, changed
 from stylenorm.config import TrainConfig
+from stylenorm.encode import LONGEST_SIDE
 from stylenorm.engine import Stream, Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generating import MOST_PIXELS, NoisePainter
@@ -16,7 +17,7 @@ from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_sty
 from stylenorm.training import train
 
 __all__ = [
-    "CHANGES", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
+    "CHANGES", "LONGEST_SIDE", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
     "StylenormError", "Stream", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
     "fit", "frame_count", "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",

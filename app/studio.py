@@ -16,6 +16,7 @@ from pathlib import Path
 from .archive import SUFFIXES, Results, items
 from .files import Shelf
 from .library import (
+    LONGEST_SIDE,
     Comparison,
     ImageError,
     StyleError,
@@ -167,7 +168,7 @@ class Studio:
                 if key not in self._thumbnails or not self._thumbnails[key].is_file():
                     photo = photo or self.stylizer.stylize(example_photo(), name, strength=0, size=2 * THUMBNAIL)
                     target = self.shelf.new(f"{name}.jpg")
-                    write_picture(self.stylizer.stylize(photo, name), target, quality=88)
+                    write(self.stylizer.stylize(photo, name), target, quality=88)
                     self.shelf.keep(target)
                     self._thumbnails[key] = target
                 found.append((str(self._thumbnails[key]), label))
@@ -309,7 +310,7 @@ class Studio:
         sample = self._start(visitor, photo, wish, page, small=wish.closer)  # so that the file is what the preview showed
         image = self._paint(photo, wish, wish.size, sample)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
-        write_picture(image, target, format=format, quality=int(quality))
+        write(image, target, format=format, quality=int(quality))
         self.shelf.hold(visitor, f"{page} file", [target])
         return target
 
@@ -344,7 +345,7 @@ class Studio:
     def _save(self, image, stem: str, what: str) -> Path:
         """A picture for the screen: PNG where it is transparent, else JPEG."""
         target = self.shelf.new(f"{stem}-{what}{'.png' if image.mode == 'RGBA' else '.jpg'}")
-        write_picture(image, target, quality=92)
+        write(image, target, quality=92)
         return target
 
     # ---- regions -------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ class Studio:
         self._start(visitor, photo, inside, "regions", small=False, layers=layers)
         image = self._paint_regions(photo, layers, inside, outside, edge)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
-        write_picture(image, target, format=format, quality=int(quality))
+        write(image, target, format=format, quality=int(quality))
         self.shelf.hold(visitor, "regions file", [target])
         return target
 
@@ -460,7 +461,18 @@ class Studio:
         return Comparison(self.weights / "compare")
 
 
-def check_format(format: str, quality: float) -> None:
+def write(image, target: Path, **options) -> None:
+    """`write_picture`, whose messages call the file by its name alone. Raises `ImageError`."""
+    try:
+        write_picture(image, target, **options)
+    except ImageError as error:
+        raise ImageError(str(error).replace(str(target), target.name)) from None
+
+
+def check_format(format: str, quality: float, longest: int = 0) -> None:
+    """Raises `ImageError` where no file can be of this format or quality. longest: side in px, where it is known before."""
+    if longest > LONGEST_SIDE.get(format, longest):
+        raise ImageError(f"a {format.upper()} holds at most {LONGEST_SIDE[format]} pixels a side; choose another kind of file")
     if format not in SUFFIXES:
         raise ImageError(f"the file can be {' or '.join(SUFFIXES)}, not {format}")
     if not 1 <= quality <= 100:

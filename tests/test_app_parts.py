@@ -153,6 +153,17 @@ def test_how_large_a_generated_picture_may_be_is_told_as_it_is(weights, tmp_path
         Easel(studio).generate("ada", Wish([("red-hill", 1)]), (20000, 20000), 0, False)
 
 
+def test_what_no_file_can_hold_is_told_without_the_servers_folder_and_before_it_is_made(weights, tmp_path, monkeypatch):
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights)
+    easel = Easel(studio)
+    monkeypatch.setattr(easel, "painter", lambda: pytest.fail("it was painted first"))
+    with pytest.raises(ImageError, match="^a JPEG holds at most 65500 pixels a side; choose another kind of file$"):
+        easel.generate("ada", Wish([("red-hill", 1)]), (65501, 64), 0, False, format="jpeg")
+    monkeypatch.setattr(studio, "_paint", lambda *_: Image.new("RGB", (65501, 1)))
+    with pytest.raises(ImageError, match="^photo-painted.jpg: jpeg holds at most"):
+        studio.finish("ada", str(make_photo(studio.shelf.new("photo.jpg"))), Wish([("red-hill", 1)]), "jpeg", 90)
+
+
 @pytest.mark.parametrize(
     "name, expected",
     [
