@@ -17,8 +17,8 @@ from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_sty
 from stylenorm.training import train
 
 __all__ = [
-    "CHANGES", "LONGEST_SIDE", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter", "StyleError",
-    "StylenormError", "Stream", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
+    "CHANGES", "LONGEST_SIDE", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter",
+    "StyleError", "StylenormError", "Stream", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
     "fit", "frame_count", "generation_file", "load_style", "photos_folder", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip
