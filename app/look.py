@@ -42,7 +42,10 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
   outline: 3px solid var(--color-accent) !important; outline-offset: 3px;
 }
 #camera-painted img { width: 100%; height: 100%; object-fit: contain; }
-#compared .caption-label { white-space: normal; max-width: calc(100% - 2 * var(--block-label-margin)); max-height: 3.2em; }
+#compared .caption-label {
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; white-space: normal;
+  max-width: calc(100% - 2 * var(--block-label-margin)); padding-bottom: 0 !important;  /* where a third line would show */
+}
 #compared .preview .caption { white-space: normal; max-width: 100%; overflow: visible; }
 #compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }
 #compared .preview .thumbnails { position: static; flex: none; }
