@@ -563,7 +563,7 @@ def test_a_thread_that_still_reads_does_not_hold_what_paints(work, monkeypatch):
 
     stop, reading, go_on = threading.Event(), threading.Event(), threading.Event()
 
-    def read_photo(task):
+    def read_photo(task, size):
         reading.set()
         stop.set()
         go_on.wait(20)
