@@ -10,6 +10,7 @@ What came here and was never held, such as an upload that nothing was made of, i
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import threading
@@ -22,27 +23,32 @@ from pathlib import Path
 MOST_VISITORS = 200  # held at a time; the one that has been silent for longest goes first
 SILENT = 24 * 3600  # seconds; who says nothing for so long is gone: a program does not tell when it leaves
 MOST_AT_ONCE = 40  # holds that wait for others in a slot: more than requests wait in the queue and are at work
+FETCHED = 10.0  # seconds that what the app holds stays at least: on a busy machine a program's next request ends before it has fetched
 
 
 @dataclass
 class Slot:
-    """What is held, the latest last, and whether the visitor had other requests waiting or at work when it came."""
+    """What is held and since when, the latest last, and whether the visitor had other requests waiting or at work when it came."""
 
-    holds: list[set[Path]] = field(default_factory=list)
+    holds: list[tuple[set[Path], float]] = field(default_factory=list)
     crowded: bool = False
 
-    def let_go(self, keep: int = 1) -> set[Path]:
-        """Forget all but the latest, and return it."""
-        gone = set().union(*self.holds[:-keep])
-        del self.holds[:-keep]
-        return gone
+    def let_go(self, keep: int = 1, before: float = math.inf) -> set[Path]:
+        """Forget all but the latest, and what is not held since ``before``, and return it. Never more than `MOST_AT_ONCE` stay."""
+        older = self.holds[:-keep]
+        stay = [hold for hold in older if hold[1] >= before][-(MOST_AT_ONCE - keep) :] if keep < MOST_AT_ONCE else []
+        self.holds[:-keep] = stay
+        return set().union(*(paths for paths, _ in older)) - set().union(*(paths for paths, _ in stay))
 
 
 class Shelf:
-    """Safe to use from several threads at once. crowded: whether a visitor has several requests waiting or at work."""
+    """Safe to use from several threads at once.
 
-    def __init__(self, folder: str | Path, crowded: Callable[[str], bool] = lambda visitor: False) -> None:
-        self.folder, self.crowded = Path(folder).resolve(), crowded
+    crowded: whether a visitor has several requests waiting or at work. seconds: that everything is held at least, see `FETCHED`.
+    """
+
+    def __init__(self, folder: str | Path, crowded: Callable[[str], bool] = lambda visitor: False, seconds: float = 0.0) -> None:
+        self.folder, self.crowded, self.seconds = Path(folder).resolve(), crowded, seconds
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._held: OrderedDict[str, dict[str, Slot]] = OrderedDict()
@@ -62,12 +68,13 @@ class Shelf:
     def hold_all(self, visitor: str, slots: Mapping[str, Iterable[str | Path | None]]) -> None:
         """The same for several slots at once: what moves from one to another stays, as where photograph and painting are swapped."""
         wanted = {slot: {Path(p).resolve() for p in paths if p is not None} for slot, paths in slots.items()}
-        crowded, gone = self.crowded(visitor), set()
+        crowded, now, gone = self.crowded(visitor), time.monotonic(), set()
         with self._lock:
             for slot, paths in wanted.items():
                 held = self._held.setdefault(visitor, {}).setdefault(slot, Slot())
-                held.holds.append(paths)
-                gone |= held.let_go(MOST_AT_ONCE if crowded or held.crowded else 1)  # the last of a crowd fetches, too
+                held.holds.append((paths, now))
+                most = MOST_AT_ONCE if crowded or held.crowded else 1  # the last of a crowd fetches, too
+                gone |= held.let_go(most, now - self.seconds if self.seconds else math.inf)
                 held.crowded = crowded
             self._hear(visitor)
             while len(self._held) > MOST_VISITORS:
@@ -135,4 +142,4 @@ class Shelf:
 
 
 def _all(slots: Mapping[str, Slot]) -> set[Path]:
-    return set().union(*(paths for slot in slots.values() for paths in slot.holds))
+    return set().union(*(paths for slot in slots.values() for paths, _ in slot.holds))

@@ -47,14 +47,14 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
     from . import tab_camera, tab_compare, tab_folder, tab_generate, tab_regions, tab_stylize, tab_train
     from .easel import Easel
-    from .files import Shelf
+    from .files import FETCHED, Shelf
     from .library import NewStyleConfig, Stylizer, weights_folder
     from .page import Choosers, plain
     from .parts import Page
     from .studio import Studio
 
     weights = Path(weights) if weights is not None else weights_folder()
-    studio = Studio(Stylizer(weights), Shelf(folder), weights, limits or allowed(), notice=gr.Info)
+    studio = Studio(Stylizer(weights), Shelf(folder, seconds=FETCHED), weights, limits or allowed(), notice=gr.Info)
     choosers = Choosers()
     with Page(title="stylenorm: photographs into paintings", analytics_enabled=False) as page:
         gr.Markdown("# stylenorm\nTurn a photograph into a painting.", elem_id="heading")

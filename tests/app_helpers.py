@@ -109,7 +109,8 @@ def wait_until(condition, seconds: float = 60, every: float = 0.2):
 
 
 VISITORS = 20  # that the app holds, so that it takes few to see that it holds no more
-FEW_VISITORS = f"import runpy; from app import files; files.MOST_VISITORS = {VISITORS}; runpy.run_module('app', run_name='__main__')"
+FETCHED = 2.0  # seconds that it keeps what was made at least
+FEW_VISITORS = f"import runpy; from app import files; files.MOST_VISITORS, files.FETCHED = {VISITORS}, {FETCHED}; runpy.run_module('app', run_name='__main__')"
 
 
 @pytest.fixture(scope="module", name="server")

@@ -22,7 +22,7 @@ from PIL import Image  # noqa: E402
 
 from app.archive import Results, items, safe_name  # noqa: E402
 from app.easel import Easel  # noqa: E402
-from app.files import Shelf  # noqa: E402
+from app.files import MOST_AT_ONCE, Shelf  # noqa: E402
 from app.newest import Newest  # noqa: E402
 from app.stops import Stops  # noqa: E402
 from app.studio import Limits, Studio, Wish  # noqa: E402
@@ -56,6 +56,30 @@ def test_a_shelf_deletes_what_nobody_holds(tmp_path):
     shelf.leave("ada")
     shelf.leave("nobody")
     assert not b.exists() and c.exists() and kept.exists()
+
+
+def test_what_is_held_stays_until_it_can_have_been_fetched(tmp_path, monkeypatch):
+    """A program's next request may end before it has fetched what the last one gave, though nobody waited meanwhile."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("app.files.time.monotonic", lambda: clock.now)
+    shelf, files = Shelf(tmp_path, seconds=10), []
+
+    def hold():
+        files.append(shelf.new("a.jpg"))
+        files[-1].write_bytes(b"a")
+        shelf.hold("ada", "file", [files[-1]])
+        clock.now += 4
+
+    for _ in range(4):
+        hold()
+    assert [file.exists() for file in files] == [False, True, True, True]
+    clock.now += 60
+    hold()
+    assert [file.exists() for file in files] == [False] * 4 + [True]
+    for _ in range(100):
+        hold()
+        clock.now -= 4
+    assert sum(file.exists() for file in files) <= MOST_AT_ONCE
 
 
 def test_a_shelf_keeps_what_a_crowd_of_requests_may_want(tmp_path, monkeypatch):

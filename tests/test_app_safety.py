@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from conftest import make_photo
 from PIL import Image
 
 pytest.importorskip("gradio_client")
-from app_helpers import ENDPOINTS, ROOT, VISITORS, app_client, app_server, refused, running, saved, wait_until  # noqa: E402, F401
+from app_helpers import ENDPOINTS, FETCHED, ROOT, VISITORS, app_client, app_server, refused, running, saved, wait_until  # noqa: E402, F401
 from gradio_client import handle_file  # noqa: E402
 
 from app.language import SCRIPT  # noqa: E402
@@ -178,12 +179,16 @@ def grown(server, client, tmp_path, requests: int, size=(1500, 1000), before: in
         saved(button).unlink()
         path.unlink()
 
-    for number in range(before):
-        one(number)
-    memory, disk = server.memory(), server.disk()
-    for number in range(before, before + requests):
-        one(number)
-    return server.memory() - memory, server.disk() - disk
+    def after(first: int, count: int) -> tuple[int, int]:
+        for number in range(first, first + count - 1):
+            one(number)
+        time.sleep(FETCHED)  # then all but the latest may go
+        one(first + count - 1)
+        return server.memory(), server.disk()
+
+    memory, disk = after(0, before)
+    then = after(before, requests)
+    return then[0] - memory, then[1] - disk
 
 
 def test_a_few_requests_leave_no_files_behind(server, client, tmp_path):
