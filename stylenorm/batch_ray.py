@@ -89,7 +89,7 @@ class Worker:
 
     def paint(self, task: Task) -> list[Result]:
         try:
-            picture, facts = read_photo(task, brush.options.get("size"))
+            picture, facts = read_photo(task, self.brush.options.get("size"))
         except CANNOT_READ as error:
             return [Result(failed_line(task.photo, look, target, error)) for look, target in task.targets]
         return [self._one(task, look, target, picture, facts) for look, target in task.targets]
