@@ -59,11 +59,14 @@ class Comparison:
         return sorted(set.intersection(*(set(s.styles) for s in self.stylizers.values())))
 
     def paint(self, image, style: str) -> dict[str, Image.Image]:
-        """A photograph, as `Stylizer.stylize` takes it, by the network of each kind: ``{kind: picture}``."""
+        """A photograph, as `Stylizer.stylize` takes it, by the network of each kind: ``{kind: picture}``.
+
+        Without grain, which would be the same in a photograph of half the contrast: what is compared is what the norms see.
+        """
         if style not in self.styles:
             raise StyleError(f"the compared networks have no style {style!r}; choose one of {', '.join(self.styles)}")
         picture = image if isinstance(image, Picture) else read_picture(image)
-        return {kind: stylizer.stylize(picture, style) for kind, stylizer in self.stylizers.items()}
+        return {kind: stylizer.stylize(picture, style, grain=False) for kind, stylizer in self.stylizers.items()}
 
     def sheet(self, image, style: str, changes: Sequence[str] = (), tile: int = 512) -> Image.Image:
         """The photograph and its painting by each kind, labelled; below, the same of the photograph changed.

@@ -121,8 +121,18 @@ def test_the_sheet_has_the_photograph_and_each_kind_and_a_row_for_each_change(ne
     assert comparison.sheet(photo, "blue-tree", "half contrast", tile=60).tobytes() == two.tobytes(), "a single one needs no list"
     assert one.width == 5 * 60 + 4 * 6 and two.width == one.width and two.height == 2 * one.height + 6
     cell = (66, 20, 66 + 60, 20 + 44)  # the first kind's
-    painted = comparison.stylizers["instance"].stylize(photo, "blue-tree")
+    painted = comparison.stylizers["instance"].stylize(photo, "blue-tree", grain=False)
     assert one.crop(cell).tobytes() == painted.tobytes()
+
+
+def test_what_is_compared_has_no_grain_which_would_be_the_same_at_half_the_contrast(networks):
+    """Instance norm sees no contrast, also where next to all is plain ground."""
+    drawing = Image.new("RGB", (96, 96), (60, 100, 140))
+    drawing.paste((200, 180, 40), (64, 64, 96, 96))
+    comparison = Comparison(networks, backend="torch")
+    found = comparison.paint(drawing, "blue-tree")["instance"]
+    assert found.tobytes() == comparison.stylizers["instance"].stylize(drawing, "blue-tree", grain=False).tobytes()
+    assert found.tobytes() != comparison.stylizers["instance"].stylize(drawing, "blue-tree").tobytes()
 
 
 def test_a_style_that_the_networks_do_not_know_is_told(networks, photo, tmp_path):
