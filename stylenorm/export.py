@@ -23,7 +23,7 @@ from stylenorm.device import usual_defaults
 from stylenorm.drafts import write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator
-from stylenorm.grain_traced import TracedGrain, at_least, counted
+from stylenorm.grain_traced import TracedGrain, counted
 from stylenorm.style import Style
 
 TOLERANCE = 1e-4
@@ -44,7 +44,7 @@ class Portable(nn.Module):
 
     def __init__(self, generator: Generator, grain: bool = True) -> None:
         super().__init__()
-        self.grain = TracedGrain() if grain else nn.Identity()
+        self.grain = TracedGrain() if grain else None
         self.generator = copy.deepcopy(generator)
         weight, bias = (nn.Parameter(t.detach(), requires_grad=False) for t in generator.out.folded())
         self.generator.out = nn.Conv2d(weight.shape[1], len(weight), 3)
@@ -53,8 +53,9 @@ class Portable(nn.Module):
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         height, width = content.shape[-2:]
         stride = self.generator.config.stride
-        margin = _least(at_least(_least(height, width) - stride, 0), 1) * stride  # `stylenorm.plain.margin_of`
-        x = self.grain(preceded(preceded(content, -2, margin), -1, margin))
+        margin = _least(_most(_least(height, width) - stride, 0), 1) * stride  # `stylenorm.plain.margin_of`
+        x = content if self.grain is None else self.grain(content, margin)
+        x = preceded(preceded(x, -2, margin), -1, margin)
         x = mirrored(mirrored(x, -2, stride), -1, stride)
         pairs = Style.from_flat(style, self.generator.config.channels)
         y = self.generator(x, tuple(pairs))
@@ -72,14 +73,19 @@ def preceded(x: Tensor, axis: int, margin: int) -> Tensor:
 def mirrored(x: Tensor, axis: int, stride: int) -> Tensor:
     """`stylenorm.generator.pad_to` along one axis, in arithmetic alone."""
     length = x.shape[axis]
-    target = at_least((length + stride - 1) // stride, 2) * stride
-    period = at_least(2 * (length - 1), 1)
+    target = _most((length + stride - 1) // stride, 2) * stride
+    period = _most(2 * (length - 1), 1)
     index = counted(x, target) % _as_tensor(period)
     return x.index_select(axis, torch.minimum(index, period - index))
 
 
 def _as_tensor(number) -> Tensor:
     return number if isinstance(number, Tensor) else torch.scalar_tensor(number, dtype=torch.int64)
+
+
+def _most(length, least: int):
+    """The larger one. A length is a tensor to `torch.jit.trace`, a symbol to `torch.export`, a number elsewhere."""
+    return length.clamp(min=least) if isinstance(length, Tensor) else torch.sym_max(length, least)
 
 
 def _least(length, most):

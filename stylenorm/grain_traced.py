@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.grain import BENT, CELL, MOST, PIECES, PLAIN, SCALE, SIDE, STEP, shares, tables
@@ -21,23 +22,27 @@ class TracedGrain(nn.Module):
         self.register_buffer("right", torch.from_numpy(moved[..., 1].copy()))
         self.register_buffer("shares", torch.tensor(shares(), dtype=torch.float32))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, place=0) -> Tensor:
+        """place: which row and column of the grain lies on the upper left pixel."""
         height, width = x.shape[-2:]
         rows, columns = counted(x, height), counted(x, width)
         share = self._plain_ground(x)
         share = _between(_between(share, -1, columns), -2, rows)
-        noise = self._noise(rows, columns)
+        noise = self._noise(rows + place, columns + place)
         levels = torch.floor((noise * torch.floor(share / 2) + 2048) / 4096)
         return (x + levels / 255).clamp(0, 1)
 
     def _plain_ground(self, x: Tensor) -> Tensor:
-        """A share from 0 to 255 for each place, (1, 1, places down, places to the right), and perhaps one place more."""
-        down, right = (_every(x, axis, STEP) for axis in (-2, -1))
-        seen = torch.round(x.index_select(-2, down * STEP).index_select(-1, right * STEP) * 255)
-        bent = (_bent(seen, -2, down) + _bent(seen, -1, right)).amax(1, keepdim=True).clamp(max=MOST)
-        bent = _sums(_sums(bent, -2, down), -1, right)
-        counts = _sums(_sums(seen[:, :1] * 0 + 1, -2, down), -1, right)
-        return self.shares[torch.floor(bent * SCALE / counts + 0.5).long()]
+        """A share from 0 to 255 for each place, (1, 1, places down, places to the right), and of some beyond the end."""
+        (down, rows), (right, columns) = _looked_at(x, -2), _looked_at(x, -1)
+        seen = torch.round(x.index_select(-2, down).index_select(-1, right) * 255)
+        around = F.pad(seen, (1, 1, 1, 1), mode="replicate")
+        bent = (2 * seen - around[..., :-2, 1:-1] - around[..., 2:, 1:-1]).abs()
+        bent = bent + (2 * seen - around[..., 1:-1, :-2] - around[..., 1:-1, 2:]).abs()
+        there = (rows[:, None] * columns).to(x.dtype)[None, None]
+        bent = F.avg_pool2d(bent.amax(1, keepdim=True).clamp(max=MOST) * there, EVERY)
+        share = F.avg_pool2d(there, EVERY).clamp(min=1 / EVERY**2)
+        return self.shares[torch.floor(bent * SCALE / share + 0.5).long()]
 
     def _noise(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(H, W), in 32nds of a level."""
@@ -51,31 +56,15 @@ def counted(x: Tensor, length) -> Tensor:
     return x.new_ones(length, dtype=torch.int64).cumsum(0) - 1
 
 
-def at_least(length, least: int):
-    """The larger one. A length is a tensor to `torch.jit.trace`, a symbol to `torch.export`, a number elsewhere."""
-    return length.clamp(min=least) if isinstance(length, Tensor) else torch.sym_max(length, least)
+def _looked_at(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Places of the pixels along an axis that are looked at, beyond the end the last one's, and which are not beyond it.
 
-
-def _every(x: Tensor, axis: int, step: int) -> Tensor:
-    """0, 1, ... for every ``step``-th along an axis; where that is one alone, 0, 0: `torch.export` takes no length that may be 1."""
+    So many that their number is a multiple of `EVERY` and never 1, which `torch.export` takes for another case.
+    """
     length = x.shape[axis]
-    return torch.minimum(counted(x, at_least((length + step - 1) // step, 2)), counted(x, length)[-1:] // step)
-
-
-def _bent(seen: Tensor, axis: int, index: Tensor) -> Tensor:
-    """Second differences along an axis, at its ends to the last one itself."""
-    before = seen.index_select(axis, (index - 1).clamp(min=0))
-    after = seen.index_select(axis, torch.minimum(index + 1, index[-1:]))
-    return (2 * seen - before - after).abs()
-
-
-def _sums(x: Tensor, axis: int, index: Tensor) -> Tensor:
-    """Of each `EVERY` values along an axis, of what is left in the last ones."""
-    first, last = _every(x, axis, EVERY) * EVERY, index[-1:]
-    shape = [1, 1, 1, 1]
-    shape[axis] = -1
-    parts = [(x.index_select(axis, torch.minimum(i, last)), i <= last) for i in (first + k for k in range(EVERY))]
-    return sum(part * there.to(x.dtype).view(shape) for part, there in parts)
+    index = counted(x, (length // CELL + 2) * EVERY)
+    last = counted(x, length)[-1:] // STEP
+    return torch.minimum(index, last) * STEP, index <= last
 
 
 def _between(share: Tensor, axis: int, pixels: Tensor) -> Tensor:

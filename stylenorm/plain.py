@@ -489,15 +489,14 @@ def with_margin(
 
 
 def prepared(photo: Pixels, margin: int, grain: float, place: tuple[int, int] = (0, 0)) -> np.ndarray:
-    """What the network is shown of a photograph: ``margin`` more rows above and columns to the left, mirrored, and grain.
+    """What the network is shown of a photograph: grain, and ``margin`` more rows above and columns to the left, mirrored.
 
-    grain, place: amount and place of `stylenorm.grain.add_grain`.
+    grain, place: amount and place of `stylenorm.grain.add_grain`, on the upper left corner of what is shown.
     """
     from stylenorm.grain import add_grain
 
     pixels = np.asarray(photo)
-    larger = np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels
     if grain:
-        larger = larger if margin else larger.copy()
-        add_grain(larger, grain, place)
-    return larger
+        pixels = pixels.copy()
+        add_grain(pixels, grain, (place[0] + margin, place[1] + margin))
+    return np.pad(pixels, ((margin, 0), (margin, 0), (0, 0)), "symmetric") if margin else pixels
