@@ -367,7 +367,7 @@ class Stylizer:
         """memory: of the film that it is a frame of."""
         backend, stride = self._backend_for(photo), self._network.generator.config.stride
         run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
-        amount = grain_for(backend) if grain else 0.0
+        amount, photo = grain_for(backend) if grain else 0.0, memory.shown(photo) if memory else photo
         return with_margin(photo, stride, lambda pixels, beyond: run(pixels, self._style_beyond(style, beyond)), amount, place)
 
     def _together(self, photos: Sequence[Image.Image], style: Style, grain: bool) -> list[Image.Image]:

@@ -284,10 +284,10 @@ class PlainStylizer:
             self._full(error)
             return None
         run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
-        amount = grain_for(backend) if grain else 0.0
+        amount, shown = grain_for(backend) if grain else 0.0, memory.shown(pixels) if memory else pixels
 
         def paint(style: PlainStyle) -> Pixels:
-            return with_margin(pixels, self._config.stride, lambda larger, _: run(larger, style), amount, place)
+            return with_margin(shown, self._config.stride, lambda larger, _: run(larger, style), amount, place)
 
         if own is None:
             return paint(style)

@@ -7,7 +7,8 @@ Painted one by one, two frames that hardly differ come out differently, for thre
 - the network's deep maps have a position every 16 px, and what lies between two positions is painted otherwise
   than what lies on one. So that grid is moved along with the picture's motion (by padding), as far as that is one
   motion for all of it. This matters most by far in a pan: see BENCHMARKS.md;
-- noise. So the last painting, moved along, is blended in wherever the frame shows what it showed before.
+- noise. So the last painting, moved along, is blended in wherever the frame shows what it showed before, and so are the
+  frames themselves in what the network sees (`stylenorm.denoising`).
 
 Where OpenCV is installed (`stylenorm.flow`), each place has a motion of its own: a zoom, a turn, a hand that shakes and what
 crosses the picture hold still as well, and the grid follows parts of a pixel. Else one shift serves for the whole frame.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from stylenorm import flow
+from stylenorm import denoising, flow
 from stylenorm.errors import StyleError
 from stylenorm.grain import PERIOD
 from stylenorm.images import fit, read_picture, recolored
@@ -71,6 +72,10 @@ class Pool:
     def begin(self) -> None:
         """A frame begins."""
         self._frames, self._part = self._frames + 1, 0
+
+    def shown(self, frame: Image.Image) -> Image.Image:
+        """What the network sees of the frame: all as it is."""
+        return frame
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint with the frame's own moments, and take note of them. Called once or more for each frame."""
@@ -126,7 +131,7 @@ class Steady:
     smoothing: from 0 to below 1, the share of the past in moments and, where nothing changes, in pixels.
     stride: of the generator, px. fixed: moments to use for every frame, from `Pool.pooled`.
 
-    For each frame: `begin` with it, then `run` (and `settle`) to paint it, then `end` with the painting.
+    For each frame: `begin` with it, then `run` (and `settle`) to paint what is `shown` of it, then `end` with the painting.
     """
 
     def __init__(self, smoothing: float, stride: int, fixed: Mapping[str, np.ndarray] | None = None) -> None:
@@ -140,18 +145,20 @@ class Steady:
         self._kept: dict[str, np.ndarray] = {}
         self._moved = np.zeros(2)  # the grid and the grain, px down and to the right
         self._change = 0.0  # between thumbnails, usually
-        self._before = self._painted = self._softened = None  # the frame before, its painting, and `_soft` of it where it is at hand
+        self._before = self._mean = self._painted = None  # the frame before, the mean of all up to it, and its painting
+        self._softened = None  # `_soft` of the frame before, where it is at hand
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """All of it, for `restore`."""
-        pictures = {"before": self._before, "painted": self._painted} if self._before is not None else {}
+        pictures = {"before": self._before, "mean": self._mean, "painted": self._painted} if self._before is not None else {}
         return {"offset": self._moved, "change": np.array(self._change), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the `state` of a stream with the same settings."""
         kept = dict(state)
-        self._before, self._painted, self._softened = kept.pop("before", None), kept.pop("painted", None), None
+        self._before, self._mean, self._painted = (kept.pop(name, None) for name in ("before", "mean", "painted"))
+        self._softened = None
         self._moved, self._change = kept.pop("offset"), float(kept.pop("change"))
         self._kept = kept
 
@@ -163,7 +170,7 @@ class Steady:
 
     def begin(self, pixels: np.ndarray) -> None:
         """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
-        self._part, self._now, self._shift, self._flow = 0, pixels, (0, 0), None
+        self._part, self._now, self._seen, self._sources = 0, pixels, pixels, None
         self._small = min(pixels.shape[:2]) < SMALL * self.stride
         if self._before is None or not self.smoothing:
             return
@@ -171,10 +178,18 @@ class Steady:
         if shift is None or self._is_cut(pixels, shift):
             self.cuts += 1
             return self._forget()
-        self._shift = shift
-        if _misfit(self._before, pixels, shift) > EXACT:
-            self._flow = flow.dense(self._before, pixels)
-        self._moved = (self._moved + (shift if self._flow is None else flow.shared(self._flow, shift))) % PERIOD
+        motion_of_each = flow.dense(self._before, pixels) if _misfit(self._before, pixels, shift) > EXACT else None
+        self._moved = (self._moved + (shift if motion_of_each is None else flow.shared(motion_of_each, shift))) % PERIOD
+        now, before = _soft(pixels), _soft(self._before) if self._softened is None else self._softened
+        self._softened, self._sources = now, Sources(now, before, shift, motion_of_each)
+        if self._mean is not None:
+            weight = self._sources.alike * np.float32((1 + self.smoothing) / 2)  # twice as long as paintings are remembered
+            mean, self._seen = denoising.denoised(pixels, self._sources.carried(self._mean, smooth=True), weight, self.place)
+            self._mean = mean.astype(np.float16)
+
+    def shown(self, frame: Image.Image) -> Image.Image:
+        """What the network sees of the ``frame`` that has begun: with less noise, where it is known from those before."""
+        return frame if self._seen is self._now else Image.fromarray(self._seen)
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint on the grid that moves along, with steady moments.
@@ -211,10 +226,10 @@ class Steady:
         if not self.smoothing:
             return painted
         result = painted.astype(np.float32)
-        if self._painted is not None and self._painted.shape == painted.shape:
+        if self._sources is not None and self._painted.shape == painted.shape:
             self._blend(result)
-        else:
-            self._softened = None
+        if self._seen is self._now:
+            self._mean = self._now
         self._before, self._painted = self._now, result.astype(np.float16)
         return np.clip(result + 0.5, 0, 255).astype(np.uint8)
 
@@ -230,29 +245,49 @@ class Steady:
 
     def _blend(self, result: np.ndarray) -> None:
         """Into ``result``: for each place, the last painting from there or from where it, or all of the picture, has moved from."""
-        now, before = _soft(self._now), _soft(self._before) if self._softened is None else self._softened
-        least = np.full(result.shape[:2], OTHER, np.float32)
-        source, painted = np.zeros_like(result), self._painted.astype(np.float32)
-        for shift in dict.fromkeys((self._shift, (0, 0))):  # plain ground, where each does as well, goes along with the rest
-            here, there = _overlap(shift, result.shape)
-            apart = _apart(now[here], before[there])
-            better = apart + (STILL if shift != self._shift else 0) < least[here]
-            np.copyto(least[here], apart, where=better)
-            flow.put(source[here], painted[there], better)
-        if self._flow is not None:
-            places = flow.sources(self._flow)
-            apart = np.where(flow.outside(places), OTHER, _apart(now, flow.carried(before, places)))
-            better = apart + np.float32(BETTER) < least
-            np.copyto(least, apart, where=better)
-            flow.put(source, flow.carried(painted, places), better)
-        alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)
+        source = self._sources.carried(self._painted)
         source -= result
-        source *= (self.smoothing * alike)[..., None]
+        source *= (self.smoothing * self._sources.alike)[..., None]
         if flow.opencv():
             result[:] = flow.vivid(result + source, result)
         else:
             result += source
-        self._softened = now
+
+
+class Sources:
+    """Where each place of a frame was in the frame before, and how sure that is.
+
+    now, before: the frames (H, W, 3) uint8, softened. shift: what `motion` found. flow_: (H, W, 2), by `stylenorm.flow.dense`, or None.
+    """
+
+    def __init__(self, now: np.ndarray, before: np.ndarray, shift: tuple[int, int], flow_: np.ndarray | None) -> None:
+        least = np.full(now.shape[:2], OTHER, np.float32)
+        self._shifted, self._places, self._flows = [], None, None
+        for each in dict.fromkeys((shift, (0, 0))):  # plain ground, where each does as well, goes along with the rest
+            here, there = _overlap(each, now.shape)
+            apart = _apart(now[here], before[there])
+            better = apart + (STILL if each != shift else 0) < least[here]
+            np.copyto(least[here], apart, where=better)
+            self._shifted.append((here, there, better))
+        if flow_ is not None:
+            self._places = flow.sources(flow_)
+            apart = np.where(flow.outside(self._places), OTHER, _apart(now, flow.carried(before, self._places)))
+            self._flows = apart + np.float32(BETTER) < least
+            np.copyto(least, apart, where=self._flows)
+        self.alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)  # (H, W) float32: 1 where the frame shows what the one before did
+
+    def carried(self, picture: np.ndarray, smooth: bool = False) -> np.ndarray:
+        """A picture (H, W, 3) of the frame before, as it lies in this one, float32; 0 where that has no source.
+
+        smooth: between its pixels it is blurred rather than sharpened, for pictures that are carried on and on.
+        """
+        picture = picture.astype(np.float32)
+        found = np.zeros_like(picture)
+        for here, there, where in self._shifted:
+            flow.put(found[here], picture[there], where)
+        if self._places is not None:
+            flow.put(found, flow.carried(picture, self._places, smooth), self._flows)
+        return found
 
 
 class Stream:
