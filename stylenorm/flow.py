@@ -14,6 +14,10 @@ LEAST = 32  # px: in frames with a shorter side than this it is not searched
 STRIDE, STEPS = 4, 12  # px between patches, and steps of descent for each: half of the time that OpenCV's "medium" takes, and as good
 NEAR = 0.5  # px off a motion that still counts as that motion
 WHOLE = 0.1  # px: a motion this near to a whole number of pixels is that
+CORNERS, QUALITY, APART, FEWEST = 200, 0.02, 8, 12  # how many are looked at, how strong of the strongest, px between two, and how many must be
+ZOOM = 1.5  # times, or to that part: what is more, from one frame to the next, is no camera
+AGREE = 0.5  # of the corners, at least, on one motion
+EASIER = 1.25, 0.03  # times the error of the best motion, and px beyond that, that a simpler one may have
 MARGIN = 0.02  # of the frame: so much more has a motion to explain to be preferred to a simpler one
 BOXES = (3, 7)  # px: their blur tells details from what is larger; the second finds those of half of the resolution
 SPARSE, AROUND = 3, 11  # details are measured at each so many-th pixel both ways, in boxes of so many of these
@@ -40,16 +44,77 @@ def dense(before: np.ndarray, now: np.ndarray) -> np.ndarray | None:
     height, width = now.shape[:2]
     if cv2 is None or min(height, width) < LEAST:
         return None
-    k = 1
-    while height * width > PIXELS * k * k:
-        k *= 2
-    size = max(LEAST, width // k), max(LEAST, height // k)
-    new, old = (cv2.resize(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for p in (now, before))
+    new, old = _grey(now), _grey(before)
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setPatchStride(STRIDE)
     search.setGradientDescentIterations(STEPS)
     flow = search.calc(new, old, None)
-    return flow if k == 1 else cv2.resize(flow, (width, height)) * np.float32([width / size[0], height / size[1]])
+    if flow.shape[:2] == (height, width):
+        return flow
+    return cv2.resize(flow, (width, height)) * np.float32([width / flow.shape[1], height / flow.shape[0]])
+
+
+def _grey(frame: np.ndarray) -> np.ndarray:
+    """(H, W) uint8, of at most `PIXELS`."""
+    cv2 = opencv()
+    height, width = frame.shape[:2]
+    k = 1
+    while height * width > PIXELS * k * k:
+        k *= 2
+    size = max(LEAST, width // k), max(LEAST, height // k)
+    return cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+
+
+def camera(flow: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> np.ndarray | None:
+    """The one motion of all that stands still before a camera which moves, turns or zooms: (2, 3) float32, or None.
+
+    It takes a pixel (x, y, 1) to its place in the frame before. Most corners of ``now`` (H, W, 3) uint8 have to agree on it (Shi and
+    Tomasi 1994; Fischler and Bolles 1981). It is the simplest that tells their motion about as well as any: ``shift``, some other, or
+    a similarity.
+    """
+    cv2 = opencv()
+    seen = _grey(now)
+    found = cv2.goodFeaturesToTrack(seen, CORNERS, QUALITY, APART)
+    if found is None or len(found) < FEWEST:
+        return None
+    corners = found[:, 0] * np.float32([now.shape[1] / seen.shape[1], now.shape[0] / seen.shape[0]])
+    column, row = corners.astype(int).T
+    motions = flow[row, column]
+    matrix, agree = cv2.estimateAffinePartial2D(corners, corners + motions, ransacReprojThreshold=NEAR)
+    if matrix is None or agree.mean() < AGREE or not 1 / ZOOM < np.hypot(*matrix[:, 0]) < ZOOM:
+        return None
+    members = agree[:, 0] > 0
+    corners, motions = corners[members], motions[members]
+    shifts = [_moved_by(shift), _moved_by(np.median(motions, axis=0)[::-1])]
+
+    def error(matrix: np.ndarray) -> float:
+        return float(np.median(np.linalg.norm(corners @ matrix[:, :2].T + matrix[:, 2] - corners - motions, axis=1)))
+
+    matrix = matrix.astype(np.float32)
+    most = error(matrix) * EASIER[0] + EASIER[1]
+    return next((simple for simple in shifts if error(simple) <= most), matrix)
+
+
+def of_the_middle(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(dy, dx) px, how the middle of the frame has moved by what `camera` gave. size: (height, width)."""
+    middle = np.array([size[1] / 2, size[0] / 2])
+    return (matrix[:, :2] @ middle + matrix[:, 2] - middle)[::-1]
+
+
+def is_shift(matrix: np.ndarray, shift: tuple[int, int]) -> bool:
+    """Whether that is a shift of so many pixels, (dy, dx), and nothing else."""
+    return np.array_equal(matrix, _moved_by(shift))
+
+
+def _moved_by(shift) -> np.ndarray:
+    return np.float32([[1, 0, shift[1]], [0, 1, shift[0]]])
+
+
+def everywhere(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """It as a flow. size: (height, width)."""
+    x, y = np.arange(size[1], dtype=np.float32), np.arange(size[0], dtype=np.float32)[:, None]
+    (a, b, c), (d, e, f) = matrix - np.eye(2, 3, dtype=np.float32)
+    return np.stack([a * x + b * y + c, d * x + e * y + f], 2)
 
 
 def sources(flow: np.ndarray) -> np.ndarray:

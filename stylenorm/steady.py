@@ -10,8 +10,8 @@ Painted one by one, two frames that hardly differ come out differently, for thre
 - noise. So the last painting, moved along, is blended in wherever the frame shows what it showed before, and so are the
   frames themselves in what the network sees (`stylenorm.denoising`).
 
-Where OpenCV is installed (`stylenorm.flow`), each place has a motion of its own: a zoom, a turn, a hand that shakes and what
-crosses the picture hold still as well, and the grid follows parts of a pixel. Else one shift serves for the whole frame.
+Where OpenCV is installed (`stylenorm.flow`), the camera may zoom, turn and shake as well, and what moves otherwise has a motion of
+its own at each place; the grid follows parts of a pixel. Else one shift serves for the whole frame.
 
 Nothing is kept on the network: several streams may be painted at once, each with a `Steady` of its own. What paints is
 handed in; no torch is imported here.
@@ -178,10 +178,17 @@ class Steady:
         if shift is None or self._is_cut(pixels, shift):
             self.cuts += 1
             return self._forget()
-        motion_of_each = flow.dense(self._before, pixels) if _misfit(self._before, pixels, shift) > EXACT else None
-        self._moved = (self._moved + (shift if motion_of_each is None else flow.shared(motion_of_each, shift))) % PERIOD
+        dense = flow.dense(self._before, pixels) if _misfit(self._before, pixels, shift) > EXACT else None
+        camera = None if dense is None else flow.camera(dense, pixels, shift)
+        if dense is None:
+            moved = shift
+        elif camera is None:
+            moved = flow.shared(dense, shift)
+        else:
+            moved = flow.of_the_middle(camera, pixels.shape[:2])
+        self._moved = (self._moved + moved) % PERIOD
         now, before = _soft(pixels), _soft(self._before) if self._softened is None else self._softened
-        self._softened, self._sources = now, Sources(now, before, shift, motion_of_each)
+        self._softened, self._sources = now, Sources(now, before, shift, dense, camera)
         if self._mean is not None:
             weight = self._sources.alike * np.float32((1 + self.smoothing) / 2)  # twice as long as paintings are remembered
             mean, self._seen = denoising.denoised(pixels, self._sources.carried(self._mean, smooth=True), weight, self.place)
@@ -257,24 +264,43 @@ class Steady:
 class Sources:
     """Where each place of a frame was in the frame before, and how sure that is.
 
-    now, before: the frames (H, W, 3) uint8, softened. shift: what `motion` found. flow_: (H, W, 2), by `stylenorm.flow.dense`, or None.
+    The first of several motions that brings it nearest, or nearly so: the camera's, a shift, none, one of its own. So plain ground, where
+    each does as well, goes along with most of the picture.
+
+    now, before: the frames (H, W, 3) uint8, softened. shift: what `motion` found. dense, camera: what `flow.dense` and `flow.camera` gave.
     """
 
-    def __init__(self, now: np.ndarray, before: np.ndarray, shift: tuple[int, int], flow_: np.ndarray | None) -> None:
-        least = np.full(now.shape[:2], OTHER, np.float32)
-        self._shifted, self._places, self._flows = [], None, None
-        for each in dict.fromkeys((shift, (0, 0))):  # plain ground, where each does as well, goes along with the rest
-            here, there = _overlap(each, now.shape)
-            apart = _apart(now[here], before[there])
-            better = apart + (STILL if each != shift else 0) < least[here]
-            np.copyto(least[here], apart, where=better)
-            self._shifted.append((here, there, better))
-        if flow_ is not None:
-            self._places = flow.sources(flow_)
-            apart = np.where(flow.outside(self._places), OTHER, _apart(now, flow.carried(before, self._places)))
-            self._flows = apart + np.float32(BETTER) < least
-            np.copyto(least, apart, where=self._flows)
-        self.alike = np.clip((OTHER - least) / (OTHER - SAME), 0, 1)  # (H, W) float32: 1 where the frame shows what the one before did
+    def __init__(
+        self, now: np.ndarray, before: np.ndarray, shift: tuple[int, int], dense: np.ndarray | None, camera: np.ndarray | None
+    ) -> None:
+        self._now, self._before = now, before
+        self._least = np.full(now.shape[:2], OTHER, np.float32)
+        self._found: list[tuple[tuple | np.ndarray, np.ndarray]] = []  # parts of both frames, or places in the one before, and where these serve
+        exact = camera is None or flow.is_shift(camera, shift)
+        if not exact:
+            self._try(flow.everywhere(camera, now.shape[:2]), 0)
+        for each in dict.fromkeys((shift, (0, 0))):
+            self._shifted(each, 0 if exact and each == shift else STILL)
+        if dense is not None:
+            self._try(dense, BETTER)
+        self.alike = np.clip((OTHER - self._least) / (OTHER - SAME), 0, 1)  # (H, W) float32: 1 where the frame shows what the one before did
+        del self._now, self._before, self._least
+
+    def _shifted(self, shift: tuple[int, int], by: float) -> None:
+        """Take a shift wherever it brings what is nearer by more than ``by`` levels."""
+        here, there = _overlap(shift, self._now.shape)
+        apart = _apart(self._now[here], self._before[there])
+        better = apart + by < self._least[here]
+        np.copyto(self._least[here], apart, where=better)
+        self._found.append(((here, there), better))
+
+    def _try(self, motion: np.ndarray, by: float) -> None:
+        """The same with a flow."""
+        places = flow.sources(motion)
+        apart = np.where(flow.outside(places), OTHER, _apart(self._now, flow.carried(self._before, places)))
+        better = apart + np.float32(by) < self._least
+        np.copyto(self._least, apart, where=better)
+        self._found.append((places, better))
 
     def carried(self, picture: np.ndarray, smooth: bool = False) -> np.ndarray:
         """A picture (H, W, 3) of the frame before, as it lies in this one, float32; 0 where that has no source.
@@ -283,10 +309,11 @@ class Sources:
         """
         picture = picture.astype(np.float32)
         found = np.zeros_like(picture)
-        for here, there, where in self._shifted:
-            flow.put(found[here], picture[there], where)
-        if self._places is not None:
-            flow.put(found, flow.carried(picture, self._places, smooth), self._flows)
+        for source, where in self._found:
+            if isinstance(source, tuple):
+                flow.put(found[source[0]], picture[source[1]], where)
+            else:
+                flow.put(found, flow.carried(picture, source, smooth), where)
         return found
 
 

@@ -44,6 +44,39 @@ def test_a_motion_is_found(photo, motion, pixels, monkeypatch):
     assert apart.mean() < 0.2 * np.abs(before.astype(float) - now)[inside].mean()
 
 
+@pytest.mark.parametrize("pixels", [flow.PIXELS, 20_000], ids=["", "searched in half of the size"])
+@pytest.mark.parametrize("noise", [0, 3])
+@pytest.mark.parametrize("motion", [{"dx": 2.5, "dy": -0.75}, {"scale": 1.02}, {"degrees": 1.5}, {"degrees": -1, "scale": 0.98, "dx": 6}])
+def test_the_cameras_motion_is_found_and_holds_everywhere(photo, motion, noise, pixels, monkeypatch):
+    monkeypatch.setattr(flow, "PIXELS", pixels)
+    rng = np.random.default_rng(0)
+    (before, there), (now, here) = seen(photo), seen(photo, **motion)
+    before, now = (np.clip(np.rint(p + rng.normal(0, noise, p.shape)), 0, 255).astype(np.uint8) for p in (before, now))
+    matrix = flow.camera(flow.dense(before, now), now, (0, 0))
+    off = np.abs(flow.everywhere(matrix, (160, 240)) - (here - there)).max(2)
+    assert np.median(off) < 0.25 and off.max() < 0.8
+    np.testing.assert_allclose(flow.of_the_middle(matrix, (160, 240)), (here - there)[79:81, 119:121].mean((0, 1))[::-1], atol=0.25)
+
+
+@pytest.mark.parametrize("noise", [0, 3])
+@pytest.mark.parametrize("shift", [(0, 0), (2, -5)])
+def test_a_camera_that_pans_by_whole_pixels_does_just_that(photo, shift, noise):
+    rng, (dy, dx) = np.random.default_rng(0), shift
+    cuts = photo[20:180, 20:260], photo[20 + dy : 180 + dy, 20 + dx : 260 + dx]
+    before, now = (np.clip(np.rint(p + rng.normal(0, noise, p.shape)), 0, 255).astype(np.uint8) for p in cuts)
+    assert flow.is_shift(flow.camera(flow.dense(before, now), now, shift), shift)
+
+
+def test_where_nothing_agrees_there_is_no_camera(photo):
+    rng = np.random.default_rng(0)
+    before, now = rng.integers(0, 256, (2, 160, 240, 3), dtype=np.uint8)
+    assert flow.camera(flow.dense(before, now), now, (0, 0)) is None
+    plain = np.full((160, 240, 3), 90, np.uint8)
+    assert flow.camera(flow.dense(plain, plain), plain, (0, 0)) is None, "no corners"
+    burst = np.float32([[10, -10][(y + x) % 2] * np.float32([y - x, x + y]) / 40 for y in range(160) for x in range(240)]).reshape(160, 240, 2)
+    assert flow.camera(burst, photo[:160, :240], (0, 0)) is None
+
+
 def test_two_motions_at_once_are_found(photo):
     before, now = photo[:200, :300].copy(), photo[:200, 3:303].copy()
     before[50:150, 100:200] = photo[150:250, 250:350]

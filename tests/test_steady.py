@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stylenorm import StyleError, StylenormError, Stylizer, bench_film, steady
 from stylenorm.images import fit, to_tensor
@@ -112,6 +112,29 @@ def test_what_moves_in_any_way_holds_still_and_stays_sharp(stylizer, photo, clip
     monkeypatch.setattr("stylenorm.flow.opencv", lambda: None)
     before, as_sharp = judged()
     assert now < 0.6 * before and sharp > 0.8 * as_sharp, (now, before, sharp, as_sharp)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["a zoom", "a turn"])
+def test_plain_ground_goes_along_with_the_camera(turned):
+    """It looks the same wherever it has moved to; without that, strokes on it stood while all else zoomed."""
+    pytest.importorskip("cv2")
+    image = Image.new("RGB", (240, 160), (120, 190, 235))
+    drawn = ImageDraw.Draw(image)
+    for i in range(5):
+        drawn.rectangle((20 + 40 * i, 90 + 7 * i, 44 + 40 * i, 150), (225 - 30 * i, 105, 70 + 25 * i))
+    c, s = (np.cos(0.02), np.sin(0.02)) if turned else (0.98, 0.0)
+    matrix = (c, -s, 120 - c * 120 + s * 80, s, c, 80 - s * 120 - c * 80)
+    before, now = np.asarray(image), np.asarray(image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC))
+    memory = Steady(0.8, 16)
+    memory.begin(before)
+    memory.end(before)
+    memory.begin(now)
+    rows, columns = np.mgrid[:160, :240].astype(np.float32)
+    found = memory._sources.carried(np.stack([columns, rows, rows], 2))
+    sky = np.s_[6:70, 6:-6]
+    x, y = columns + 0.5, rows + 0.5
+    wanted = np.stack([c * x - s * y + matrix[2], s * x + c * y + matrix[5]], 2) - 0.5
+    assert np.abs(found[..., :2] - wanted)[sky].max() < 0.6 < np.abs(wanted - np.stack([columns, rows], 2))[sky].max()
 
 
 def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselves(stylizer, photo, quick_own_style):
