@@ -5,6 +5,7 @@ Arrays in, arrays out. A flow is (H, W, 2) float32, (dx, dy) px: ``now[y, x]`` s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -85,7 +86,7 @@ def camera(flow: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> np.ndar
         return None
     members = agree[:, 0] > 0
     corners, motions = corners[members], motions[members]
-    shifts = [_moved_by(shift), _moved_by(np.median(motions, axis=0)[::-1])]
+    shifts = [moved_by(shift), moved_by(np.median(motions, axis=0)[::-1])]
 
     def error(matrix: np.ndarray) -> float:
         return float(np.median(np.linalg.norm(corners @ matrix[:, :2].T + matrix[:, 2] - corners - motions, axis=1)))
@@ -103,10 +104,11 @@ def of_the_middle(matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def is_shift(matrix: np.ndarray, shift: tuple[int, int]) -> bool:
     """Whether that is a shift of so many pixels, (dy, dx), and nothing else."""
-    return np.array_equal(matrix, _moved_by(shift))
+    return np.array_equal(matrix, moved_by(shift))
 
 
-def _moved_by(shift) -> np.ndarray:
+def moved_by(shift: Sequence[float]) -> np.ndarray:
+    """(dy, dx) px as `camera` would have it."""
     return np.float32([[1, 0, shift[1]], [0, 1, shift[0]]])
 
 

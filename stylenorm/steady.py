@@ -46,6 +46,8 @@ TELLING = 0.95  # of the pixels do not tell whether a shift has been
 NOISY = 2  # px: as far around each pixel the mean is taken before shifts are compared
 EXACT = 0.5  # levels: where one shift leaves no more than that, no other motion is searched, and
 BETTER = 0.5  # so much nearer has a motion of its own to bring a place: what is not resampled stays sharp
+FEW = 4  # px between those that are asked whether plain ground stands
+STANDING, GOING = 0.05, -0.02  # levels that it has to be nearer by that on average to stand from now on, or to go on standing
 STILL = 1.5  # and so much to stand still in a picture that moves: more than noise alone makes of it on plain ground
 
 
@@ -147,19 +149,20 @@ class Steady:
         self._change = 0.0  # between thumbnails, usually
         self._before = self._mean = self._painted = None  # the frame before, the mean of all up to it, and its painting
         self._softened = None  # `_soft` of the frame before, where it is at hand
+        self._stood = False
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """All of it, for `restore`."""
         pictures = {"before": self._before, "mean": self._mean, "painted": self._painted} if self._before is not None else {}
-        return {"offset": self._moved, "change": np.array(self._change), **self._kept, **pictures}
+        return {"offset": self._moved, "change": np.array(self._change), "stood": np.array(self._stood), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the `state` of a stream with the same settings."""
         kept = dict(state)
         self._before, self._mean, self._painted = (kept.pop(name, None) for name in ("before", "mean", "painted"))
         self._softened = None
-        self._moved, self._change = kept.pop("offset"), float(kept.pop("change"))
+        self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._kept = kept
 
     @property
@@ -188,7 +191,8 @@ class Steady:
             moved = flow.of_the_middle(camera, pixels.shape[:2])
         self._moved = (self._moved + moved) % PERIOD
         now, before = _soft(pixels), _soft(self._before) if self._softened is None else self._softened
-        self._softened, self._sources = now, Sources(now, before, shift, dense, camera)
+        self._softened, self._sources = now, Sources(now, before, shift, dense, camera, self._stood)
+        self._stood = self._sources.stands
         if self._mean is not None:
             weight = self._sources.alike * np.float32((1 + self.smoothing) / 2)  # twice as long as paintings are remembered
             mean, self._seen = denoising.denoised(pixels, self._sources.carried(self._mean, smooth=True), weight, self.place)
@@ -265,22 +269,27 @@ class Sources:
     """Where each place of a frame was in the frame before, and how sure that is.
 
     The first of several motions that brings it nearest, or nearly so: the camera's, a shift, none, one of its own. So plain ground, where
-    each does as well, goes along with most of the picture.
+    each does as well, goes along with most of the picture, unless what there is to be seen on it stands: it is a wall behind somebody.
 
     now, before: the frames (H, W, 3) uint8, softened. shift: what `motion` found. dense, camera: what `flow.dense` and `flow.camera` gave.
+    stood: whether plain ground stood in the frame before, for it goes on so in doubt.
     """
 
     def __init__(
-        self, now: np.ndarray, before: np.ndarray, shift: tuple[int, int], dense: np.ndarray | None, camera: np.ndarray | None
+        self, now: np.ndarray, before: np.ndarray, shift: tuple[int, int], dense: np.ndarray | None, camera: np.ndarray | None, stood: bool
     ) -> None:
         self._now, self._before = now, before
         self._least = np.full(now.shape[:2], OTHER, np.float32)
         self._found: list[tuple[tuple | np.ndarray, np.ndarray]] = []  # parts of both frames, or places in the one before, and where these serve
         exact = camera is None or flow.is_shift(camera, shift)
+        most = flow.moved_by(shift) if exact else camera
+        self.stands = stands = _nearer_by_standing(now, before, most) > (GOING if stood else STANDING)
+        if stands:
+            self._shifted((0, 0), 0)
         if not exact:
-            self._try(flow.everywhere(camera, now.shape[:2]), 0)
+            self._try(flow.everywhere(camera, now.shape[:2]), STILL if stands else 0)
         for each in dict.fromkeys((shift, (0, 0))):
-            self._shifted(each, 0 if exact and each == shift else STILL)
+            self._shifted(each, STILL if stands or not exact or each != shift else 0)
         if dense is not None:
             self._try(dense, BETTER)
         self.alike = np.clip((OTHER - self._least) / (OTHER - SAME), 0, 1)  # (H, W) float32: 1 where the frame shows what the one before did
@@ -399,6 +408,18 @@ def _misfit(before: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> floa
     """Mean difference of the green channel, over every fourth row."""
     here, there = _overlap(shift, now.shape)
     return float(np.abs(now[here][::4, :, 1].astype(np.int16) - before[there][::4, :, 1]).mean())
+
+
+def _nearer_by_standing(now: np.ndarray, before: np.ndarray, motion: np.ndarray) -> float:
+    """By how many levels plain ground is nearer to where it was than to where ``motion``, (2, 3) as `flow.camera` has it, would have taken it."""
+    height, width = now.shape[:2]
+    y, x = np.mgrid[:height:FEW, :width:FEW]
+    column, row = (np.rint(a * x + b * y + c).astype(int) for a, b, c in motion)
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    seen, still, moved = (p.astype(np.int16) for p in (now[y[inside], x[inside]], before[y[inside], x[inside]], before[row[inside], column[inside]]))
+    plain = np.abs(still - moved).max(1) <= SAME  # the two look alike
+    nearer = np.abs(moved - seen).max(1) - np.abs(still - seen).max(1)
+    return float(nearer[plain].mean()) if plain.any() else 0.0
 
 
 def _overlap(shift: tuple[int, int], shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

@@ -137,6 +137,27 @@ def test_plain_ground_goes_along_with_the_camera(turned):
     assert np.abs(found[..., :2] - wanted)[sky].max() < 0.6 < np.abs(wanted - np.stack([columns, rows], 2))[sky].max()
 
 
+def test_a_wall_behind_somebody_who_moves_stands(photo):
+    """Most corners are of who moves, and the wall looks nearly the same 4 px aside."""
+    pytest.importorskip("cv2")
+    rng, memory = np.random.default_rng(0), Steady(0.8, 16)
+    wall = 160 + np.asarray(Image.fromarray(rng.integers(0, 256, (20, 30), dtype=np.uint8)).resize((240, 160), 3))[..., None] / 50.0
+    rows, columns = np.mgrid[:160, :240].astype(np.float32)
+    places, stood = np.stack([columns, rows, rows], 2), []
+    for t in range(8):
+        frame = np.repeat(wall, 3, 2)
+        frame[60:, 30 + 4 * t : 130 + 4 * t] = photo[20:120, 20:120]
+        frame = np.clip(np.rint(frame + rng.normal(0, 1.5, frame.shape)), 0, 255).astype(np.uint8)
+        memory.begin(frame)
+        if t:
+            found = memory._sources.carried(places)
+            stood.append(np.abs(found - places)[:50, 10:-10].max(2) == 0)
+            body = found[80:140, 60 + 4 * t : 110 + 4 * t, 0] - places[80:140, 60 + 4 * t : 110 + 4 * t, 0]
+            assert np.abs(np.median(body) + 4) < 0.1
+        memory.end(frame)
+    assert np.mean(stood) > 0.9
+
+
 def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselves(stylizer, photo, quick_own_style):
     frames = pan(photo, 0, 2, 3)
     for options in ({}, {"strength": 0.5, "preserve_color": True, "size": 64}):
