@@ -77,9 +77,11 @@ def _arrays_in(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
 
 def load_tensors(path: str | Path) -> dict:
     """What `safetensors.torch.load_file` gives, which opens no file whose name is no UTF-8."""
-    from safetensors import torch
+    import torch
+    from safetensors import torch as files
 
-    return torch.load_file(str(path)) if _in_utf8(path) else torch.load(Path(path).read_bytes())
+    with torch.device("cpu"):  # safetensors before 0.6 reads onto torch's default device
+        return files.load_file(str(path)) if _in_utf8(path) else files.load(Path(path).read_bytes())
 
 
 def _in_utf8(path: str | Path) -> bool:

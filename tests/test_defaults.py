@@ -89,6 +89,8 @@ def tools(tmp_path_factory):
 
 @pytest.mark.parametrize("name", [name for name in vars(Tools) if name[0] != "_" and name != "new"])
 def test_torchs_defaults_change_nothing(tools, name):
+    if torch.__version__ < "2.13" and name in ("train", "train_style", "refine", "optimize"):
+        pytest.skip("torch's own Adam counts its steps on the default device")
     wanted = getattr(tools, name)() if name in ("train_style", "optimize", "regions", "lab") else None  # all would take long
     with strange_defaults():
         found = getattr(tools, name)()
