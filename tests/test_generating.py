@@ -517,7 +517,7 @@ def test_training_settings_are_refused_in_one_sentence(tmp_path, capsys):
     assert main(["train-generate", "--out", str(tmp_path / "o")]) == 2
     assert re.search("give --styles.*or --paintings", capsys.readouterr().err)
     assert main(["train-generate", "--out", str(tmp_path / "o"), "--encoder-width", "64"]) == 2  # no encoder is trained
-    assert "No such option: --encoder-width" in capsys.readouterr().err
+    assert re.search("No such option:? '?--encoder-width", capsys.readouterr().err)  # in click's words, or in Typer's
 
 
 def test_a_folder_without_the_networks_styles_is_refused_and_a_style_of_ones_own_counts(weights, trained, paintings, tmp_path, monkeypatch):
