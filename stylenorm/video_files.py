@@ -97,7 +97,10 @@ def reading(path: Path):
         if not container.streams.video:
             raise StylenormError(f"{path} holds no pictures; give a video")
         container.streams.video[0].thread_type = "AUTO"
-        yield container
+        try:
+            yield container
+        finally:  # whoever frees a decoder that is at work keeps Python's lock, and its threads may wait for that to tell something
+            container.streams.video[0].codec_context.flush_buffers()
 
 
 # ---- reading -----------------------------------------------------------------------------------

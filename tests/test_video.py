@@ -128,6 +128,22 @@ def test_a_variable_frame_rate_stays_one(cli, tmp_path):
         assert shown(tmp_path / name)[0] == pytest.approx([s / 1000 for s in stamps], abs=6e-4)
 
 
+LISTENING = """
+import sys, av
+from pathlib import Path
+from stylenorm.video_files import probe
+av.logging.set_level(av.logging.ERROR)
+for _ in range(50):
+    probe(Path(sys.argv[1]))
+"""
+
+
+def test_a_film_that_is_left_early_is_closed_where_a_program_listens_to_what_decoders_say(tmp_path):
+    """torchvision before 0.26 does, once imported. The decoder's threads wait for Python's lock then."""
+    source = film(tmp_path / "in.mp4", 30, size=(320, 240), sound=None)
+    subprocess.run([sys.executable, "-c", LISTENING, source], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=120)
+
+
 @pytest.mark.parametrize("turn", [(90,), (180,), (-90,), (0, True, False), (90, False, True)])
 def test_a_turned_film_is_painted_upright(tmp_path, turn):
     """Against the picture that PyAV's own rotation, or a flip, makes of the stored one."""
