@@ -37,10 +37,11 @@ def test_what_is_predicted_is_measured_in_full(name):
 
 @pytest.mark.parametrize("name", ["standardizing", "undoing", "coupling", "momentum", "shift", "batch-noise"])
 def test_another_seed_gives_other_numbers_and_the_same_verdict(name):
-    first, second = EXPERIMENTS[name](True, 0), EXPERIMENTS[name](True, 7)
-    assert broken(second) == []
-    assert [row.measured for row in first.rows] != [row.measured for row in second.rows]
-    assert first == EXPERIMENTS[name](True, 0)
+    results = [EXPERIMENTS[name](True, seed) for seed in (0, 7, 0)]
+    first, second, again = ([row.measured for row in result.rows] for result in results)
+    assert broken(results[1]) == []
+    assert first != second
+    assert again == pytest.approx(first, rel=1e-12)  # a sum's last digit goes by where its numbers lie in memory
 
 
 def test_gradients_are_measured_where_the_caller_has_switched_them_off():
