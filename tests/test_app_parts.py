@@ -212,7 +212,7 @@ def test_zips_are_not_trusted(tmp_path, monkeypatch):
         archive.writestr("ok.png", b"fine", zipfile.ZIP_STORED)
         archive.writestr("__MACOSX/._ok.png", b"")
         archive.writestr(".hidden", b"")
-        archive.mkdir("folder")
+        archive.writestr("folder/", b"")
     found = items([tmp_path / "z.zip"])
     assert [i.name for i in found] == ["bomb.png", "ok.png"]
     with pytest.raises(ImageError, match="bomb.png unpacks to more"):

@@ -3,7 +3,6 @@
 import builtins
 import gc
 import importlib.util
-import io
 import json
 import sys
 import weakref
@@ -282,7 +281,7 @@ def test_a_painting_that_may_not_be_read_is_told_in_a_sentence(weights, tmp_path
         return real(file, *args, **options)
 
     monkeypatch.setattr("builtins.open", locked)
-    monkeypatch.setattr(io, "open", locked)  # pathlib's
+    monkeypatch.setattr(plain.Path, "open", locked)
     with pytest.raises(ImageError, match="a.png may not be read"):
         plain_of(weights)[0].style_from(painting)
 
