@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import subprocess
@@ -172,3 +173,33 @@ except KeyboardInterrupt:
 """
     result = run(program, tmp_path)
     assert (result.returncode, result.stdout) == (0, "stopped True\n"), result.stderr
+
+
+MANY_SIZES = """
+import ctypes, numpy as np, openvino.opset13 as ops
+from stylenorm.compat import openvino, openvino_core
+
+class Heap(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+
+used = ctypes.CDLL(None).mallinfo2
+used.restype = Heap
+x = image = ops.parameter([1, 16, -1, -1], np.float32)
+for side in range(1, 9):
+    weight = np.full((16, 16, side, 3), 0.01, np.float32)
+    x = ops.convolution(x, ops.constant(weight), [1, 1], [side // 2, 1], [(side - 1) // 2, 1], [1, 1])
+model = openvino_core().compile_model(openvino().Model([x], [image]), "CPU")
+for number in range(240):
+    model(np.zeros((1, 16, 8 + number % 16, 8 + number // 16), np.float32))
+    if number == 120:
+        before = used().uordblks
+print((used().uordblks - before) / 1e6)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+@pytest.mark.skipif(os.name != "posix" or not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="asks glibc what it holds")
+def test_openvino_forgets_sizes_that_it_met_long_ago():
+    found = run(MANY_SIZES)
+    assert found.returncode == 0, found.stderr
+    assert float(found.stdout) < 10  # MB; 67 with what it keeps by itself
