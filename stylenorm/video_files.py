@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stylenorm.errors import StylenormError, counted
 
@@ -128,6 +128,7 @@ def probe(path: Path) -> Film:
 def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
     """(time stamp in ticks, its duration or 0, a call that gives the frame upright in RGB), in the order of showing.
 
+    All are of the film's size: a stream may go over to another one, as calls and broadcasts do, and what is written cannot.
     What cannot be decoded is left out and counted in ``film.broken``; ``film.end`` grows.
     """
     film.broken, film.end, last = 0, 0.0, None
@@ -136,7 +137,12 @@ def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
             step = max(1, round(1 / (film.rate * film.clock)))
             stamp = frame.pts if frame.pts is not None else (0 if last is None else last + step)
             last = stamp if last is None else max(stamp, last + 1)
-            yield last, int(getattr(frame, "duration", 0) or 0), lambda frame=frame: upright(frame)
+            yield last, int(getattr(frame, "duration", 0) or 0), lambda frame=frame: _at_size(upright(frame), film.size)
+
+
+def _at_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """With black beside it, where its sides have another ratio."""
+    return image if image.size == size else ImageOps.pad(image, size, Image.Resampling.LANCZOS)
 
 
 def _decoded(container, film: Film | None) -> Iterator:

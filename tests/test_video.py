@@ -166,6 +166,21 @@ def test_a_turned_film_is_painted_upright(tmp_path, turn):
         assert np.abs(np.rot90(stored, degrees // 90) - wanted).max() == 0
 
 
+def test_a_film_that_goes_over_to_another_size_keeps_its_first_one(cli, tmp_path):
+    """The encoder took the larger pictures' corner, and read beyond the smaller ones' end."""
+    source, target = tmp_path / "in.h264", tmp_path / "out.mp4"
+    sizes, scenes = [(64, 48), (96, 72), (48, 72)], b""
+    for size in sizes:
+        scenes += film(tmp_path / "scene.h264", 4, size, sound=None).read_bytes()
+    source.write_bytes(scenes)
+    given = [frame() for *_, frame in frames(probe(source))]
+    assert {frame.size for frame in given} == {(64, 48)}
+    larger, narrower = np.asarray(given[4], int), np.asarray(given[8], int)
+    assert np.abs(larger - np.asarray(Image.fromarray(scene(0, sizes[1])).resize(sizes[0], 3))).mean() < 6
+    assert not narrower[:, [0, 15, -16, -1]].any() and narrower[:, 18:-18].mean() > 60, "between black bars"
+    assert cli(source, target)[0] == 0 and shown(target)[1].shape == (12, 48, 64, 3)
+
+
 def test_a_turned_film_comes_out_upright_and_untagged(cli, tmp_path):
     assert cli(film(tmp_path / "in.mp4", 3, turn=(90,)), tmp_path / "out.mp4")[0] == 0
     with av.open(str(tmp_path / "out.mp4")) as container:
