@@ -96,11 +96,17 @@ def reading(path: Path):
     with container:
         if not container.streams.video:
             raise StylenormError(f"{path} holds no pictures; give a video")
-        container.streams.video[0].thread_type = "AUTO"
+        stream = pictures_of(container)
+        stream.thread_type = "AUTO"
         try:
             yield container
         finally:  # whoever frees a decoder that is at work keeps Python's lock, and its threads may wait for that to tell something
-            container.streams.video[0].codec_context.flush_buffers()
+            stream.codec_context.flush_buffers()
+
+
+def pictures_of(container):
+    """The stream that is shown: no cover, which is one of its own and may come first."""
+    return next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), container.streams.video[0])
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -109,7 +115,7 @@ def reading(path: Path):
 def probe(path: Path) -> Film:
     """Read the head and the first frame."""
     with reading(path) as container:
-        stream = container.streams.video[0]
+        stream = pictures_of(container)
         frame = next(_decoded(container, None), None)
         if frame is None:
             raise StylenormError(f"{path} holds no frame that can be read; get a whole copy")
@@ -146,8 +152,8 @@ def _at_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _decoded(container, film: Film | None) -> Iterator:
-    """Frames of the first video stream; every other stream is only followed to its end."""
-    av, stream = pyav(), container.streams.video[0]
+    """Frames of the stream that is shown; every other one is only followed to its end."""
+    av, stream = pyav(), pictures_of(container)
     packets, start = container.demux(), (container.start_time or 0) / 1_000_000
     while True:
         try:

@@ -19,6 +19,8 @@ from PIL import Image
 
 av = pytest.importorskip("av")
 
+from av.stream import Disposition  # noqa: E402
+
 from stylenorm import Stylizer, video  # noqa: E402
 from stylenorm.cli import main  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
@@ -179,6 +181,38 @@ def test_a_film_that_goes_over_to_another_size_keeps_its_first_one(cli, tmp_path
     assert np.abs(larger - np.asarray(Image.fromarray(scene(0, sizes[1])).resize(sizes[0], 3))).mean() < 6
     assert not narrower[:, [0, 15, -16, -1]].any() and narrower[:, 18:-18].mean() > 60, "between black bars"
     assert cli(source, target)[0] == 0 and shown(target)[1].shape == (12, 48, 64, 3)
+
+
+def test_a_cover_is_not_taken_for_the_film(cli, tmp_path):
+    """Of an MP4 it is the first stream where it is written before the tracks."""
+    source, plain = tmp_path / "in.mp4", film(tmp_path / "plain.mp4", 4)
+    with av.open(str(plain)) as old, av.open(str(source), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in old.streams}
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt, cover.disposition = 96, 96, "yuvj420p", Disposition.attached_pic
+        frame = av.VideoFrame.from_ndarray(scene(0, (96, 96))).reformat(format="yuvj420p")
+        frame.pts = 0
+        out.mux(cover.encode(frame))
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    *front, (kind, index) = boxes(source.read_bytes())
+    tracks = sorted(boxes(index[8:]), key=lambda box: (b"mvhd", b"udta", b"trak").index(box[0]))
+    source.write_bytes(b"".join(data for _, data in front) + index[:8] + b"".join(data for _, data in tracks))
+    with av.open(str(source)) as container:
+        assert kind == b"moov" and container.streams.video[0].codec.name == "mjpeg"
+    assert cli(source, tmp_path / "out.mp4")[0] == 0
+    assert shown(tmp_path / "out.mp4")[1].shape == (4, 48, 64, 3)
+
+
+def boxes(data: bytes):
+    """(kind, all of its bytes) of each box of an MP4."""
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at : at + size]
+        at += size
 
 
 def test_a_turned_film_comes_out_upright_and_untagged(cli, tmp_path):
@@ -426,7 +460,7 @@ def test_a_container_that_is_damaged_before_its_first_frame_has_none():
         raise av.FFmpegError(1, "damaged")
         yield
 
-    streams = SimpleNamespace(video=[None])
+    streams = SimpleNamespace(video=[SimpleNamespace(disposition=Disposition(0))])
     assert list(_decoded(SimpleNamespace(streams=streams, demux=damaged, start_time=0), None)) == []
 
 
