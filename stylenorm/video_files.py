@@ -8,7 +8,9 @@ FFmpeg is given whole paths: of a bare name such as 12:30.mp4 it takes what stan
 from __future__ import annotations
 
 import heapq
+import math
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +39,7 @@ UNHEARD = {"mp4": ("pcm_", "vorbis")}  # what a container can hold and hardly a 
 KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
-SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short
+SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short, and by which time may go back within one recording
 
 
 @dataclass
@@ -154,7 +156,7 @@ def _at_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _decoded(container, film: Film | None) -> Iterator:
     """Frames of the stream that is shown; every other one is only followed to its end."""
     av, stream = pyav(), pictures_of(container)
-    packets, start = container.demux(), (container.start_time or 0) / 1_000_000
+    packets, start = _packets(container), (container.start_time or 0) / 1_000_000
     while True:
         try:
             packet = next(packets)
@@ -173,6 +175,30 @@ def _decoded(container, film: Film | None) -> Iterator:
         except av.FFmpegError:
             if film:
                 film.broken += 1
+
+
+def _packets(container) -> Iterator:
+    """All packets, on one clock.
+
+    Where recordings lie one behind the other in a file, each counts from its own beginning; here it goes on from the end of the one before.
+    """
+    shifts, end = [0.0], 0.0  # s that are added in each recording
+    recording: dict[int, int] = defaultdict(int)  # in which a stream is
+    before: dict[int, float] = {}  # s that its last packet told
+    for packet in container.demux():
+        if packet.dts is not None and packet.time_base:
+            stream, time = packet.stream.index, float(packet.dts * packet.time_base)
+            if time < before.get(stream, time) - SHORT:
+                recording[stream] += 1
+                if recording[stream] == len(shifts):
+                    shifts.append(end - time)
+            before[stream] = time
+            shift = shifts[recording[stream]]
+            ticks = round(shift / packet.time_base)
+            packet.dts += ticks
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            end = max(end, time + shift + float((packet.duration or 0) * packet.time_base))
+        yield packet
 
 
 def upright(frame) -> Image.Image:
@@ -342,14 +368,15 @@ def _sound_packets(source, tracks: dict[int, _Track]) -> Iterator[tuple[float, o
     av = pyav()
     if not tracks:
         return
-    time = 0.0
+    time, before = 0.0, dict.fromkeys(tracks, -math.inf)
     try:
-        for packet in source.demux([source.streams[i] for i in tracks]):
-            if packet.dts is None:
+        for packet in _packets(source):
+            index = packet.stream.index
+            if index not in tracks or packet.dts is None or packet.dts < before[index]:  # what goes back no container takes
                 continue
-            time = float(packet.dts * packet.time_base)
+            before[index], time = packet.dts, float(packet.dts * packet.time_base)
             try:
-                for ready in tracks[packet.stream.index].packets(packet):
+                for ready in tracks[index].packets(packet):
                     yield time, ready
             except av.FFmpegError:  # a damaged packet is told of by `Film.trouble`
                 continue

@@ -130,6 +130,24 @@ def test_a_variable_frame_rate_stays_one(cli, tmp_path):
         assert shown(tmp_path / name)[0] == pytest.approx([s / 1000 for s in stamps], abs=6e-4)
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.webm"])
+def test_recordings_one_behind_the_other_are_one_film(cli, tmp_path, name):
+    """As of a camera that begins a new file every so often. In each of them time begins anew, and the sound's could not be written."""
+    source, other = film(tmp_path / "in.ts", 9), film(tmp_path / "other.ts", 12)
+    sound = len(packets(source, "audio")) + len(packets(other, "audio"))
+    source.write_bytes(source.read_bytes() + other.read_bytes())
+    code, told = cli(source, tmp_path / name)
+    times = np.array(shown(tmp_path / name)[0])
+    assert code == 0 and "cut short" not in told.err and len(times) == 21, told
+    assert times[:9] - times[0] == pytest.approx(np.arange(9) / 10, abs=2e-3)
+    assert times[9:] - times[9] == pytest.approx(np.arange(12) / 10, abs=2e-3) and 0.05 < times[9] - times[8] < 0.4
+    if not name.endswith("webm"):
+        assert sound - 3 <= len(packets(tmp_path / name, "audio")) <= sound
+    with av.open(str(tmp_path / name)) as container:
+        heard = [float(packet.pts * packet.time_base) for packet in container.demux(audio=0) if packet.pts is not None]
+    assert heard[-1] == pytest.approx(times[-1], abs=0.25) and max(np.diff(heard)) < 0.3
+
+
 LISTENING = """
 import sys, av
 from pathlib import Path
