@@ -1,6 +1,6 @@
-"""A film painted part by part, so that a run that is stopped at any moment goes on from its last whole part.
+"""A film painted at one go, or part by part, so that a run that is stopped at any moment goes on from its last whole part.
 
-The parts, the stream's state after each and a manifest lie in a folder beside the output; they are joined with the
+Of `paint_video` the parts, the stream's state after each and a manifest lie in a folder beside the output; they are joined with the
 sound in the end, and the folder is removed. A part always has the same frames, whoever stopped when, so that an
 interrupted run and an uninterrupted one write the same file.
 """
@@ -8,7 +8,9 @@ interrupted run and an uninterrupted one write the same file.
 from __future__ import annotations
 
 import io
+import math
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +18,15 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from stylenorm.drafts import draft_of, remove_drafts, write_whole
+from stylenorm.drafts import OURS, draft_of, remove_drafts, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import Manifest
-from stylenorm.video_files import Film, Part, container_of, frames, join
+from stylenorm.steady import Stream
+from stylenorm.video_files import Film, Part, container_of, frames, join, probe
 
+CRF = 18  # of the encoder: less is better and larger
 PART = 50  # frames of a part, which is what a kill may lose
 
 
@@ -38,6 +43,50 @@ class Report:
 
 def parts_folder(target: Path) -> Path:
     return target.with_name(target.name + ".parts")
+
+
+def paint_film(
+    source: str | Path | Film,
+    target: str | Path,
+    stream: Stream,
+    crf: int = CRF,
+    should_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[int, Image.Image, Image.Image], None] = lambda frames, frame, painted: None,
+) -> Report:
+    """Paint a film at one go, with its sound: ``paint_film("in.mp4", "out.mp4", stylizer.stream("kiss"))``.
+
+    source: a path, or what `stylenorm.video_files.probe` found there. target: a .mp4, .m4v, .mov, .mkv or .webm file, which appears
+    whole. stream: a fresh one. should_stop: asked before each frame; ``target`` then ends there, and the report is not ``finished``. tell:
+    called with the number of frames so far, the latest of them and its painting. Raises `StylenormError`.
+    """
+    film = source if isinstance(source, Film) else probe(Path(source))
+    target, report, part, stamp, duration, until = Path(target), Report(), None, 0, 0, math.inf
+    codec = container_of(target)[1]
+    with tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent) as folder:
+        encoded = Path(folder, _part_name(0))
+        try:
+            for now, lasts, frame in frames(film):
+                if should_stop():
+                    duration, until = now - stamp, float(now * film.clock)
+                    break
+                painted = stream(seen := frame())
+                part = part or Part(encoded, film, codec, crf, painted.size)
+                part.add(painted, now)
+                stamp, duration = now, lasts
+                report.frames += 1
+                tell(report.frames, seen, painted)
+        except BaseException:
+            if part:
+                part.close(whole=False)
+            raise
+        report.cuts, report.finished = stream.steady.cuts, until == math.inf
+        if part:
+            part.close(whole=True)
+            with draft_of(target) as draft:
+                report.notes = join([encoded], film, draft, target, duration, until)
+        elif report.finished:
+            raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
+    return report
 
 
 def paint_video(
@@ -100,7 +149,7 @@ class _Stopped(Exception):
 
 def _paint_part(number, film, reader: Iterator, stream, folder: Path, encoder, length: int, stop, tell) -> dict:
     """Encode the next frames into a part, and keep the stream's state beside it. Returns the manifest's line."""
-    name, count, duration, part = f"{number:05}.nut", 0, 0, None
+    name, count, duration, part = _part_name(number), 0, 0, None
     stream.steady.cuts = 0
     with draft_of(folder / name) as draft:
         try:
@@ -126,6 +175,10 @@ def _paint_part(number, film, reader: Iterator, stream, folder: Path, encoder, l
     return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts}
 
 
+def _part_name(number: int) -> str:
+    return f"{number:05}.nut"
+
+
 def _state_name(number: int) -> str:
     return f"{number:05}.npz"
 
@@ -135,7 +188,7 @@ def _whole_parts(manifest: Manifest, folder: Path) -> Iterator[dict]:
     lines = {line["input"]: line for line in manifest.done.values()}
     found = []
     for number in range(len(lines)):
-        line = lines.get(f"{number:05}.nut")
+        line = lines.get(_part_name(number))
         if line is None or not (folder / line["output"]).is_file():
             break
         found.append(line)

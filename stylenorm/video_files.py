@@ -35,6 +35,11 @@ ENCODER = {
     "libx264": {"preset": "medium", "bf": "0"},
     "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "4", "lag-in-frames": "0", "auto-alt-ref": "0"},
 }
+# What is read: films that lie in one file. Playlists and the like name others, which FFmpeg would open wherever they lie.
+WHOLE = (
+    "3dostr,apng,asf,av1,avi,dirac,dnxhd,dv,flic,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mlv,mov,mpeg,mpegts,mpegvideo,"
+    "mpjpeg,mxf,nsv,nut,obu,ogg,rm,roq,smk,vc1,vvc,webm,webp,wtv,yuv4mpegpipe"
+)
 UNHEARD = {"mp4": ("pcm_", "vorbis")}  # what a container can hold and hardly a player plays in it: beginnings of codecs' names
 KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
@@ -89,7 +94,7 @@ def reading(path: Path):
     """The opened container, which has pictures."""
     av = pyav()
     try:
-        container = av.open(os.path.abspath(path), metadata_errors="replace")
+        container = av.open(os.path.abspath(path), metadata_errors="replace", options={"format_whitelist": WHOLE})
     except (av.FFmpegError, OSError) as error:
         if not path.exists():
             raise StylenormError(f"there is no video {path}; check the name") from None
@@ -114,10 +119,12 @@ def pictures_of(container):
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def probe(path: Path) -> Film:
-    """Read the head and the first frame."""
+def probe(path: Path, max_pixels: int | None = None) -> Film:
+    """Read the head and the first frame. Raises where that has more than ``max_pixels``, before it is decoded."""
     with reading(path) as container:
         stream = pictures_of(container)
+        if max_pixels and stream.width * stream.height > max_pixels:
+            raise StylenormError(f"{path} is {stream.width} x {stream.height} px, more than {max_pixels / 1e6:g} megapixels; make it smaller")
         frame = next(_decoded(container, None), None)
         if frame is None:
             raise StylenormError(f"{path} holds no frame that can be read; get a whole copy")
@@ -278,8 +285,11 @@ def pixel_format(codec: str, size: tuple[int, int]) -> str:
     return "yuv444p" if odd and codec == "libx264" else "yuv420p"
 
 
-def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int) -> list[str]:
-    """Write the parts and the film's sound to ``path``, in ``target``'s container. Returns what was not copied as it is."""
+def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int, until: float = math.inf) -> list[str]:
+    """Write the parts and the film's sound to ``path``, in ``target``'s container. Returns what was not copied as it is.
+
+    until: s of the film's clock at which sound and chapters end, for parts that do not reach the film's end.
+    """
     av, (format, _, audio) = pyav(), container_of(target)
     options = {"movflags": "+faststart"} if format in ("mp4", "mov") else {}
     notes: list[str] = []
@@ -288,12 +298,20 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
         pictures = out.add_stream_from_template(head.streams.video[0])
         pictures.time_base = film.clock
         out.metadata.update({k.lower(): v for k, v in source.metadata.items() if k.lower() in KEPT})  # in capitals in Matroska
-        out.set_chapters(source.chapters())
+        out.set_chapters(_chapters(source, until))
         tracks = {s.index: track for s in source.streams if (track := _track(s, out, audio, notes, film.path))}
-        packets = [_picture_packets(parts, pictures, film, last_duration), _sound_packets(source, tracks)]
+        packets = [_picture_packets(parts, pictures, film, last_duration), _sound_packets(source, tracks, until)]
         for _, packet in heapq.merge(*packets, key=lambda item: item[0]):
             out.mux(packet)
     return notes
+
+
+def _chapters(source, until: float) -> list[dict]:
+    """Those that begin before ``until``, and none ends after it."""
+    found = source.chapters()
+    if until == math.inf:
+        return found
+    return [c | {"end": min(c["end"], round(until / c["time_base"]))} for c in found if c["start"] * c["time_base"] < until]
 
 
 def _picture_packets(parts: Sequence[Path], stream, film: Film, last_duration: int) -> Iterator[tuple[float, object]]:
@@ -364,7 +382,7 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
     return track
 
 
-def _sound_packets(source, tracks: dict[int, _Track]) -> Iterator[tuple[float, object]]:
+def _sound_packets(source, tracks: dict[int, _Track], until: float) -> Iterator[tuple[float, object]]:
     av = pyav()
     if not tracks:
         return
@@ -374,7 +392,9 @@ def _sound_packets(source, tracks: dict[int, _Track]) -> Iterator[tuple[float, o
             index = packet.stream.index
             if index not in tracks or packet.dts is None or packet.dts < before[index]:  # what goes back no container takes
                 continue
-            before[index], time = packet.dts, float(packet.dts * packet.time_base)
+            if (now := float(packet.dts * packet.time_base)) >= until:
+                continue
+            before[index], time = packet.dts, now
             try:
                 for ready in tracks[index].packets(packet):
                     yield time, ready

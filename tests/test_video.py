@@ -21,7 +21,7 @@ av = pytest.importorskip("av")
 
 from av.stream import Disposition  # noqa: E402
 
-from stylenorm import Stylizer, video  # noqa: E402
+from stylenorm import Stylizer, paint_film, video, video_files  # noqa: E402
 from stylenorm.cli import main  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
 from stylenorm.video_files import Film, frames, probe  # noqa: E402
@@ -95,6 +95,76 @@ def cli(weights, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def stylizer(weights):
     return Stylizer(weights, device="cpu", backend="torch")
+
+
+# ---- at one go ---------------------------------------------------------------------------------
+
+
+def test_a_film_is_painted_from_python(cli, stylizer, tmp_path):
+    source, told = film(tmp_path / "in.mp4", cut=7), []
+    report = paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), tell=lambda *now: told.append(now))
+    assert (report.frames, report.cuts, report.finished, report.notes) == (12, 1, True, [])
+    assert cli(source, tmp_path / "by-command.mp4")[0] == 0
+    times, pixels = shown(tmp_path / "out.mp4")
+    assert times == shown(source)[0]
+    assert np.abs(pixels - shown(tmp_path / "by-command.mp4")[1]).mean() < 4, "which has a key frame every five frames here"
+    assert packets(tmp_path / "out.mp4", "audio") == packets(source, "audio")
+    assert [n for n, _, _ in told] == list(range(1, 13))
+    assert np.abs(np.asarray(told[3][1]).astype(int) - shown(source)[1][3]).max() < 3
+    assert np.abs(np.asarray(told[3][2]).astype(int) - pixels[3]).mean() < 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["by-command.mp4", "in.mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm"])
+def test_a_film_that_is_stopped_ends_there_with_its_sound(stylizer, tmp_path, name):
+    source, asked = film(tmp_path / "in.mp4", count=30), []
+    with av.open(str(source)) as container, av.open(str(tmp_path / "told.mp4"), "w") as out:
+        tracks = {s.index: out.add_stream_from_template(s) for s in container.streams}
+        out.set_chapters([{"id": i, "start": i * 1000, "end": i * 1000 + 1000, "time_base": Fraction(1, 1000), "metadata": {}} for i in range(3)])
+        for packet in container.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream.index]
+                out.mux(packet)
+    report = paint_film(tmp_path / "told.mp4", tmp_path / name, stylizer.stream("red-hill"), should_stop=lambda: asked.append(0) or len(asked) > 12)
+    assert (report.frames, report.finished) == (12, False)
+    assert len(shown(tmp_path / name)[0]) == 12
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration == pytest.approx(1_200_000, abs=40_000)
+        assert [c["start"] * c["time_base"] for c in container.chapters()] == [0, 1]
+        assert sum(frame.samples for frame in container.decode(audio=0)) / container.streams.audio[0].rate == pytest.approx(1.2, abs=0.05)
+
+
+def test_a_film_that_is_stopped_before_it_began_or_that_fails_leaves_nothing(stylizer, tmp_path):
+    source = film(tmp_path / "in.mp4")
+    assert not paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), should_stop=lambda: True).finished
+
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), tell=fails)
+    with pytest.raises(StylenormError, match="does not end in a video format"):
+        paint_film(source, tmp_path / "out.txt", stylizer.stream("red-hill"))
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat", "list.mp4"])
+def test_no_other_file_is_opened_for_a_playlist(tmp_path, name):
+    film(tmp_path / "in.mp4")
+    entry = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n%s\n#EXT-X-ENDLIST\n"
+    if "concat" in name:
+        entry = "ffconcat version 1.0\nfile %s\n"
+    (tmp_path / name).write_text(entry % "in.mp4")
+    with pytest.raises(StylenormError, match=f"{name} is no video"):
+        probe(tmp_path / name)
+
+
+def test_how_large_a_film_may_be_is_asked_before_a_frame_is_decoded(tmp_path, monkeypatch):
+    source = film(tmp_path / "in.mp4")
+    assert probe(source, 64 * 48).size == (64, 48)
+    monkeypatch.setattr(video_files, "_decoded", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(StylenormError, match="in.mp4 is 64 x 48 px, more than 0.003 megapixels"):
+        probe(source, 3000)
 
 
 # ---- what is written ---------------------------------------------------------------------------
