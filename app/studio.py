@@ -208,8 +208,8 @@ class Studio:
             key = self._version(name)
             pair = self._examples.get(key)
             if pair is None or not all(path.is_file() for path in pair):
-                before = self._save(self._small_image(self.read(example_photo())), "example", "preview")
-                pair = before, self._save(self.stylizer.stylize(before, name), "example", "painted")
+                before = self.save(self._small_image(self.read(example_photo())), "example", "preview")
+                pair = before, self.save(self.stylizer.stylize(before, name), "example", "painted")
                 self.shelf.keep(*pair)
                 self._examples[key] = pair
             return pair
@@ -284,7 +284,7 @@ class Studio:
             path = self._small.get(photo)
         if path is None or not path.is_file():
             picture = self.read(photo)
-            path = self._save(self._small_image(picture), Path(photo).stem, "preview")
+            path = self.save(self._small_image(picture), Path(photo).stem, "preview")
             with self._lock:
                 self._small[photo] = path
                 while len(self._small) > 256:
@@ -300,7 +300,7 @@ class Studio:
         """(the photograph, its painting), at preview size."""
         before = self._start(visitor, photo, wish, page)
         after = self._paint(before, wish, wish.size and min(wish.size, PREVIEW), before)
-        after = self._save(after, Path(photo).stem, "painted")
+        after = self.save(after, Path(photo).stem, "painted")
         self.shelf.hold(visitor, f"{page} after", [after])
         return before, after
 
@@ -329,7 +329,7 @@ class Studio:
 
     def _paint(self, photo: str | Path, wish: Wish, size: int | None, sample: str | Path | None = None):
         picture = self.read(photo)
-        self._check_size(picture, wish.size)
+        self.check_size(picture, wish.size)
         return self.stylizer.stylize(
             picture,
             self.style(wish, sample),
@@ -342,7 +342,7 @@ class Studio:
     def _in_strips(self, _: str) -> None:  # what the library says is about this machine's memory and folders
         self.notice("This picture is large, so it is painted strip by strip. That takes a few minutes.")
 
-    def _save(self, image, stem: str, what: str) -> Path:
+    def save(self, image, stem: str, what: str) -> Path:
         """A picture for the screen: PNG where it is transparent, else JPEG."""
         target = self.shelf.new(f"{stem}-{what}{'.png' if image.mode == 'RGBA' else '.jpg'}")
         write(image, target, quality=92)
@@ -355,7 +355,7 @@ class Studio:
     ) -> tuple[Path, Path]:
         """(the photograph, its painting with one style inside the mask and another outside), at preview size."""
         before = self._start(visitor, photo, inside, "regions", layers=layers)
-        after = self._save(self._paint_regions(before, layers, inside, outside, edge), Path(photo).stem, "painted")
+        after = self.save(self._paint_regions(before, layers, inside, outside, edge), Path(photo).stem, "painted")
         self.shelf.hold(visitor, "regions after", [after])
         return before, after
 
@@ -413,7 +413,7 @@ class Studio:
                 self.shelf.stay(visitor)
                 try:
                     picture = self.read(source := item.read(), item.name)
-                    self._check_size(picture, wish.size)
+                    self.check_size(picture, wish.size)
                     image = self.stylizer.stylize(picture, style, **wish_of)
                     write_picture(image, buffer := BytesIO(), format=format, quality=int(quality))
                     name = results.add(item.name, buffer.getvalue())
@@ -426,7 +426,7 @@ class Studio:
             painted_any = len(results) > 0
         yield len(rows), len(work), 0.0, rows, target if painted_any else None
 
-    def _check_size(self, picture, size: int | None) -> None:
+    def check_size(self, picture, size: int | None) -> None:
         if size is None:
             return
         width, height = (length * size / max(picture.size) for length in picture.size)
@@ -449,10 +449,10 @@ class Studio:
         """The photograph, perhaps changed, then its painting by each network, with a sentence for each."""
         before = self._start(visitor, photo, Wish([]), "compare")
         if change != UNCHANGED:
-            before = self._save(changed(before, change), Path(photo).stem, change)
+            before = self.save(changed(before, change), Path(photo).stem, change)
         shown = [(before, "The photograph")]
         for kind, image in self._comparison.paint(before, style).items():
-            shown.append((self._save(image, Path(photo).stem, kind), f"{COMPARED[kind][0]}: {COMPARED[kind][1]}"))
+            shown.append((self.save(image, Path(photo).stem, kind), f"{COMPARED[kind][0]}: {COMPARED[kind][1]}"))
         self.shelf.hold(visitor, "compare after", [path for path, _ in shown])
         return shown
 
