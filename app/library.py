@@ -1,6 +1,6 @@
 """Everything that the app takes from stylenorm, in one place. Public names only."""
 
-from stylenorm.animation import frame_count
+from stylenorm.animation import frame_count, paint_animation
 from stylenorm.catalog import compared_networks, generation_file, photos_folder, style_entries, weights_folder
 from stylenorm.checkpoint import load_style
 from stylenorm.colors import color_of
@@ -8,17 +8,22 @@ from stylenorm.comparing import CHANGES, Comparison, changed
 from stylenorm.config import TrainConfig
 from stylenorm.encode import LONGEST_SIDE
 from stylenorm.engine import Stream, Stylizer
-from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError, counted
+from stylenorm.formats import ANIMATABLE, FILMS
 from stylenorm.generating import MOST_PIXELS, NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
 from stylenorm.layouts import Layout
 from stylenorm.masks import drawn_mask
 from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
 from stylenorm.training import train
+from stylenorm.video import paint_film
+from stylenorm.video_files import frames as read_frames
+from stylenorm.video_files import probe as probe_film
 
 __all__ = [
-    "CHANGES", "LONGEST_SIDE", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout", "NewStyleConfig", "NoisePainter",
-    "StyleError", "StylenormError", "Stream", "Stylizer", "TrainConfig", "changed", "check_name", "color_of", "compared_networks", "drawn_mask",
-    "fit", "frame_count", "generation_file", "load_style", "photos_folder", "read_picture",
+    "ANIMATABLE", "CHANGES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "Cancelled", "Comparison", "ImageError", "Layout",
+    "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
+    "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "frame_count", "generation_file",
+    "load_style", "paint_animation", "paint_film", "photos_folder", "probe_film", "read_frames", "read_picture",
     "style_entries", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

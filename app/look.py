@@ -42,6 +42,7 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
   outline: 3px solid var(--color-accent) !important; outline-offset: 3px;
 }
 #camera-painted img { width: 100%; height: 100%; object-fit: contain; }
+#film-player video, #film-animation img { max-height: 480px; }
 #compared .caption-label {
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; white-space: normal;
   max-width: calc(100% - 2 * var(--block-label-margin)); padding-bottom: 0 !important;  /* where a third line would show */
@@ -52,17 +53,17 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
 @media (max-width: 640px) {
   .styles.styles .grid-wrap { max-height: 290px; }
   #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
-  :is(#result, #regions-result) label.float { max-width: calc(100% - 90px); }
-  :is(#stylize, #camera-page) { flex-flow: column nowrap; }
-  :is(#stylize, #camera-page) > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
+  :is(#result, #regions-result, #film-frame) label.float { max-width: calc(100% - 90px); }
+  :is(#stylize, #camera-page, #film-page) { flex-flow: column nowrap; }
+  :is(#stylize, #camera-page, #film-page) > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
   #photo, #examples { order: -3; }
-  #camera { order: -4; }
+  #camera, #film-file { order: -4; }
   #camera-leave { order: -3; }
-  :is(#result, #camera-painted) { order: -2; }
-  :is(#status, #camera-status) { order: -1; }
+  :is(#result, #camera-painted, #film-frame, #film-player, #film-animation) { order: -2; }
+  :is(#status, #camera-status, #film-status) { order: -1; }
   #camera-painted { height: auto !important; }
-  :is(#result, :is(#regions-result, #camera-painted):has(img)):not(.fullscreen) { position: sticky; top: 0; z-index: 50; }  /* in sight while things are changed */
-  :is(#result, #regions-result, #camera-painted):not(.fullscreen) img { max-height: 40svh !important; }
+  :is(#result, :is(#regions-result, #camera-painted, #film-frame):has(img)):not(.fullscreen) { position: sticky; top: 0; z-index: 50; }  /* in sight while things are changed */
+  :is(#result, #regions-result, #camera-painted, #film-frame):not(.fullscreen) img { max-height: 40svh !important; }
   #drawing label.float, #generate-drawing label.float { margin-top: 28px; }
 }
 """
@@ -103,7 +104,7 @@ HEAD = """
       const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" };
       if (line.role !== "slider") Object.assign(line, about);
     });
-    document.querySelectorAll("#status [data-testid=markdown], #folder-status [data-testid=markdown]").forEach((line) => {
+    document.querySelectorAll("#status [data-testid=markdown], #folder-status [data-testid=markdown], #film-status [data-testid=markdown]").forEach((line) => {
       if (line.role !== "status") line.role = "status";  // read out when it changes
     });
     document.querySelectorAll(".toast-title").forEach(({ firstChild: title }) => {  // Gradio 6 forgets the title of a gr.Error

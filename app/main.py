@@ -45,7 +45,7 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
 
     import gradio as gr
 
-    from . import tab_camera, tab_compare, tab_folder, tab_generate, tab_regions, tab_stylize, tab_train
+    from . import tab_camera, tab_compare, tab_film, tab_folder, tab_generate, tab_regions, tab_stylize, tab_train
     from .easel import Easel
     from .files import FETCHED, Shelf
     from .library import NewStyleConfig, Stylizer, weights_folder
@@ -65,6 +65,8 @@ def build(weights: str | Path | None = None, folder: str | Path | None = None, l
                 tab_camera.tab(studio, choosers)
             with gr.Tab("Regions"):
                 tab_regions.tab(studio, choosers)
+            with gr.Tab("Film"):
+                tab_film.tab(studio, choosers)
             if Easel(studio).usable():
                 with gr.Tab("Generate"):
                     tab_generate.tab(studio, choosers)

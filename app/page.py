@@ -18,7 +18,7 @@ from .studio import PAINTING, STYLE_FILE, Studio, Wish
 # Everything that uses the network stands in one queue. Two places, of which a folder or a training takes one at most.
 QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
 AS_PHOTOGRAPH = 0
-SIZES = [("As the photograph", AS_PHOTOGRAPH)] + [(f"{n} px", n) for n in (512, 768, 1024, 1536, 2048, 3072, 4096)]
+SIZES = (512, 768, 1024, 1536, 2048, 3072, 4096)  # px
 NONE = ("none", "")
 BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
 FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
@@ -62,10 +62,10 @@ def told(error: Exception) -> gr.Error:
     return gr.Error(html.escape(text, quote=False), title="That did not work", duration=12, print_exception=False)
 
 
-def sentence(error: StylenormError) -> str:
+def sentence(error: StylenormError | str) -> str:
     """With a capital at its begin, unless that is a file's name, and a full stop."""
     text = str(error)
-    named = re.match(r"[^,;:]*?\w\.[A-Za-z]\w+ (is|has|cannot|unpacks|lists)\b", text)
+    named = re.match(r"[^,;:]*?\w\.[A-Za-z]\w+ (is|has|cannot|does|holds|unpacks|lists)\b", text)
     return (text if named else text[:1].upper() + text[1:]) + ("" if text.endswith((".", "?", "!")) else ".")
 
 
@@ -133,8 +133,9 @@ def join(choosers: Choosers, studio: Studio, gallery: gr.Gallery, chosen: Choice
     choosers.galleries.append((gallery, chosen))
 
 
-def size_choice() -> Choice:
-    return Choice(SIZES, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=BESIDE)
+def size_choice(as_it_is: str = "As the photograph") -> Choice:
+    sizes = [(as_it_is, AS_PHOTOGRAPH), *((f"{n} px", n) for n in SIZES)]
+    return Choice(sizes, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=BESIDE)
 
 
 def format_choice() -> gr.Radio:
@@ -145,8 +146,8 @@ def quality_slider() -> gr.Slider:
     return gr.Slider(50, 100, 95, step=1, label="JPEG quality", min_width=BESIDE)
 
 
-def strength_slider(kind: type[gr.Slider] = gr.Slider) -> gr.Slider:
-    return kind(0, 1, 1, step=0.05, label="Strength", info="0 is the photograph, 1 is all painting", min_width=BESIDE)
+def strength_slider(kind: type[gr.Slider] = gr.Slider, info: str = "0 is the photograph, 1 is all painting") -> gr.Slider:
+    return kind(0, 1, 1, step=0.05, label="Strength", info=info, min_width=BESIDE)
 
 
 def colors_box() -> gr.Checkbox:

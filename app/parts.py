@@ -16,7 +16,7 @@ from fastapi import HTTPException
 from gradio import component_meta
 from gradio.components.base import server
 from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
-from gradio.data_classes import Base64ImageData
+from gradio.data_classes import Base64ImageData, FileData
 from gradio.exceptions import InvalidPathError
 
 # Gradio writes type stubs beside the source of each component, for editors; an installed package may be read-only.
@@ -88,6 +88,15 @@ class Frame(gr.Image):
             return None
         value.save(buffer := BytesIO(), "JPEG", quality=88)
         return Base64ImageData(url="data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
+
+
+class Player(gr.Video):
+    """Shows a film as it is. Gradio's own looks whether browsers can play it, with a program that may not be there."""
+
+    is_template = True
+
+    def postprocess(self, value):
+        return None if value is None else FileData(path=str(value), orig_name=Path(value).name)
 
 
 class Files(gr.File):

@@ -99,7 +99,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         if not photo:
             return pair, EXAMPLE, hidden
         seconds = time.perf_counter() - started
-        moving = " It moves, and this is its first frame; the command “stylenorm stylize” paints them all." if studio.moves(photo) else ""
+        moving = " It moves, and this is its first frame; the tab “Film” paints them all." if studio.moves(photo) else ""
         return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.{moving}", hidden
 
     @page.plain

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 KINDS = ("instance", "batch", "layer", "group")
 ENDPOINTS = {
     "/styles", "/preview", "/stylize", "/regions", "/regions_file", "/folder", "/train_style", "/stop_training", "/compare",
-    "/generate",
+    "/generate", "/film", "/stop_film",
 }  # fmt: skip
 
 

@@ -1,0 +1,201 @@
+"""`Cinema`: what the tab for films does, without the page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .library import ANIMATABLE, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, probe_film, read_frames
+from .studio import PREVIEW, Studio, Wish
+from .training import watch
+
+EVERY = 2.0  # seconds between two looks at a film that is being painted
+DARK = 12.0  # levels of 255: a frame whose deviation is smaller shows next to nothing
+LOOKED_AT = 150  # frames at most, for one that shows something
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What moves: its name, its (width, height) in px, about how many frames, or None, and for films what was found in the file."""
+
+    name: str
+    size: tuple[int, int]
+    frames: int | None
+    film: object | None = None
+
+    def told(self) -> str:
+        """In words."""
+        width, height = self.size
+        rate = f", {float(self.film.rate):.4g} a second" if self.film else ""
+        return f"{width} x {height} px{f', about {self.frames} frames{rate}' if self.frames else rate}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a film that is being painted. pair: (a frame, its painting). left: seconds. path: when it is ready. whole: painted to its end."""
+
+    done: int = 0
+    total: int | None = None
+    left: float | None = None
+    pair: tuple[Path, Path] | None = None
+    path: Path | None = None
+    whole: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Cinema:
+    """Paints films and animated pictures, with the styles of a studio. Safe to use from several threads at once."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._lock = threading.Lock()
+        self._stills: OrderedDict[str, Path] = OrderedDict()
+
+    def opened(self, file: str | None) -> Moving:
+        """What was uploaded. Raises `StylenormError` where it does not move."""
+        if not file:
+            raise ImageError("add a film first")
+        path, limit = Path(file), self.studio.limits.pixels
+        if not path.is_file():
+            raise ImageError(f"{path.name} is no longer on the server; upload it again")
+        if (count := frame_count(path)) > 1:
+            return Moving(path.name, self.studio.read(path).size, count)
+        with suppress(ImageError):
+            self.studio.read(path)
+            raise StylenormError(f"{path.name} does not move; the tab “Stylize” paints it")
+        with plainly(path):
+            film = probe_film(path, limit)
+        return Moving(path.name, film.size, film.frames, film)
+
+    def preview(self, visitor: str, file: str | None, wish: Wish) -> tuple[Moving, tuple[Path, Path]]:
+        """(what it is, (one frame of it, its painting)), at preview size."""
+        moving = self.opened(file)
+        self.studio.check_size(moving, wish.size)
+        self.studio.shelf.hold(visitor, "film", [file])
+        return moving, self.studio.preview(visitor, str(self._still(file, moving)), wish, page="film")
+
+    def paint(self, visitor: str, file: str | None, wish: Wish, stop: threading.Event) -> Iterator[Look]:
+        """Paint all of it. After ``stop`` a film ends there, with its sound; of an animation nothing is left. Raises `Cancelled`."""
+        moving = self.opened(file)
+        self.studio.check_size(moving, wish.size)
+        self.studio.shelf.hold_all(visitor, {"film": [file], "film style": [wish.painting, wish.style_file]})
+        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size}
+        begin = partial(self.studio.stylizer.stream, self.studio.style(wish), **options)
+        suffix = ".mp4" if moving.film else Path(file).suffix.lower()
+        target = self.studio.shelf.new(f"{Path(file).stem}-painted{suffix if moving.film or suffix in ANIMATABLE else '.webp'}")
+        self.studio.shelf.hold(visitor, "film file", [target])
+        work = partial(_film, moving, target, begin, stop) if moving.film else partial(_animation, moving, Path(file), target, begin, stop)
+        passes = 1 if moving.film else 2  # of an animation all frames are looked at first
+        total, started, shown = moving.frames and passes * moving.frames, time.monotonic(), 0
+        yield Look(0, moving.frames)
+        with plainly(Path(file), target):
+            for seen in watch(work, stop, EVERY, record=lambda _: None):
+                seen.curve.clear()
+                self.studio.shelf.stay(visitor)
+                done, frame, painted = seen.latest if seen.latest else (0, None, None)
+                if seen.result is None and done != shown:
+                    left = (time.monotonic() - started) / done * (total - done) if total and total > done else None
+                    yield Look(done // passes, moving.frames, left, self._pair(visitor, Path(file).stem, frame, painted))
+                    shown = done
+        if not target.exists():
+            raise Cancelled("nothing was painted")
+        made = seen.result
+        yield Look(made.frames, moving.frames, 0.0, None, target, made.whole, made.notes)
+
+    def _pair(self, visitor: str, stem: str, *images: Image.Image) -> tuple[Path, Path]:
+        pair = tuple(self.studio.save(fit(image, PREVIEW) if max(image.size) > PREVIEW else image, stem, "frame") for image in images)
+        self.studio.shelf.hold(visitor, "film frames", pair)
+        return pair
+
+    def _still(self, file: str, moving: Moving) -> Path:
+        """A frame that shows something, at preview size, on the shelf; looked for once, for it is read at each change of a setting."""
+        if not moving.film:
+            return self.studio.small(file)
+        with self._lock:
+            path = self._stills.get(file)
+        if path is None or not path.is_file():
+            with plainly(Path(file)):
+                image = telling(moving.film)
+            path = self.studio.save(fit(image, PREVIEW) if max(image.size) > PREVIEW else image, Path(file).stem, "still")
+            with self._lock:
+                self._stills[file] = path
+                while len(self._stills) > 64:
+                    self._stills.popitem(last=False)
+        return path
+
+
+def telling(film) -> Image.Image:
+    """The first frame that is not next to one colour, as films begin, or the last one that was looked at."""
+    image = None
+    for number, (_, _, frame) in enumerate(read_frames(film)):
+        if number % 10 and number > 10:
+            continue
+        image = frame()
+        if number >= LOOKED_AT or np.asarray(image.convert("L")).std() > DARK:
+            break
+    if image is None:
+        raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
+    return image
+
+
+@dataclass(frozen=True)
+class Made:
+    """frames: painted. whole: to the end. notes: what was not copied as it is."""
+
+    frames: int
+    whole: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def _film(moving: Moving, target: Path, begin: Callable, stop: threading.Event, progress: Callable) -> Made:
+    report = paint_film(moving.film, target, begin(), should_stop=stop.is_set, tell=lambda *now: progress(now))
+    trouble = moving.film.trouble if report.finished else None
+    return Made(report.frames, report.finished, (*report.notes, *([trouble] if trouble else [])))
+
+
+def _animation(moving: Moving, source: Path, target: Path, begin: Callable, stop: threading.Event, progress: Callable) -> Made:
+    paint_animation(source, target, lambda fixed: Watched(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress))
+    return Made(moving.frames)
+
+
+class Watched:
+    """A stream that says what it paints, and ends when it shall. done: frames that another one painted before."""
+
+    def __init__(self, stream, done: int, stop: threading.Event, progress: Callable) -> None:
+        self._stream, self._done, self._stop, self._progress = stream, done, stop, progress
+        self.pooled = stream.pooled
+
+    def survey(self, frame: Image.Image) -> Image.Image:
+        return self._tell(frame, self._stream.survey)
+
+    def __call__(self, frame: Image.Image) -> Image.Image:
+        return self._tell(frame, self._stream)
+
+    def _tell(self, frame: Image.Image, paint: Callable) -> Image.Image:
+        if self._stop.is_set():
+            raise Cancelled("the animation was stopped")
+        painted = paint(frame)
+        self._done += 1
+        self._progress((self._done, frame, painted))
+        return painted
+
+
+@contextmanager
+def plainly(*paths: Path) -> Iterator[None]:
+    """Messages call files by their names alone."""
+    try:
+        yield
+    except StylenormError as error:
+        text = str(error)
+        for path in paths:
+            text = text.replace(str(path), path.name)
+        raise type(error)(text) from None

@@ -1,0 +1,128 @@
+"""The tab for films: as a program uses it, and the parts behind it."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+pytest.importorskip("gradio")
+
+from app_helpers import app_client, app_server, refused, saved, wait_until  # noqa: E402, F401
+from conftest import make_photo  # noqa: E402
+from gradio_client import handle_file  # noqa: E402
+from PIL import Image  # noqa: E402
+from test_video import film, packets, shown  # noqa: E402
+
+from app.cinema import Cinema, telling  # noqa: E402
+from app.files import Shelf  # noqa: E402
+from app.studio import Studio, Wish  # noqa: E402
+from stylenorm import StylenormError, Stylizer  # noqa: E402
+from stylenorm.video_files import probe  # noqa: E402
+
+
+def animation(path, count: int = 4):
+    first, *more = (Image.open(make_photo(path.with_name(f"{n}.png"), (40, 30), n)) for n in range(count))
+    first.save(path, save_all=True, append_images=more, duration=50, loop=0)
+    return path
+
+
+def plain(path, pictures):
+    """A film of arrays (H, W, 3), without sound."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        for picture in pictures:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def cinema(weights, tmp_path):
+    return Cinema(Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights))
+
+
+def test_a_film(client, tmp_path):
+    source = film(tmp_path / "lake.mp4")
+    job = client.submit(film=handle_file(source), style="red-hill", api_name="/film")
+    line, _, player, _, button = job.result(timeout=200)
+    assert line.startswith("12 frames painted in ") and "lake-painted.mp4" in line
+    assert player["visible"] and saved(button).name == "lake-painted.mp4"
+    times, pixels = shown(saved(button))
+    assert times == shown(source)[0] and packets(saved(button), "audio") == packets(source, "audio")
+    assert np.abs(pixels - shown(source)[1]).mean() > 10
+    assert job.outputs()[0][0] == "0 of about 12 frames"
+
+
+def test_an_animation(client, tmp_path):
+    line, _, player, picture, button = client.predict(
+        film=handle_file(animation(tmp_path / "moving.gif")), style="red-hill", size=20, api_name="/film"
+    )
+    assert line.startswith("4 frames") and not player["visible"] and picture["visible"]
+    with Image.open(saved(button)) as painted:
+        assert (painted.format, painted.n_frames, painted.size, painted.info["duration"]) == ("GIF", 4, (20, 15), 50)
+
+
+def test_stopping_a_film_keeps_what_is_painted(client, tmp_path):
+    assert client.predict(api_name="/stop_film") == "Nothing is being painted."
+    source = film(tmp_path / "long.mp4", 400, (320, 240), sound=None)
+    job = client.submit(film=handle_file(source), style="red-hill", api_name="/film")
+    assert wait_until(lambda: len(job.outputs()) > 1, 200)
+    line, pair = job.outputs()[1][:2]
+    assert "of about 400 frames, about" in line and all(Image.open(p).size == (320, 240) for p in pair["value"])
+    assert client.predict(photo=handle_file(make_photo(tmp_path / "q.jpg")), style="red-hill", api_name="/preview")
+    assert "try again" in refused(client, film=handle_file(source), style="red-hill", api_name="/film")
+    assert client.predict(api_name="/stop_film") == "Stopping."
+    line, *_, button = job.result(timeout=100)
+    assert line.startswith("Stopped: the first ")
+    assert 0 < len(shown(saved(button))[0]) == int(line.split()[3]) < 400
+
+
+def test_what_cannot_be_painted_gets_a_sentence(client, server, tmp_path):
+    text, playlist = tmp_path / "text.mp4", tmp_path / "list.m3u8"
+    text.write_text("hello")
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{film(tmp_path / 'a.mp4')}\n#EXT-X-ENDLIST\n")
+    expected = {
+        text: "text.mp4 is no video", playlist: "list.m3u8 is no video", make_photo(tmp_path / "still.jpg"): "still.jpg does not move",
+        plain(tmp_path / "vast.mp4", np.zeros((1, 3600, 5600, 3), np.uint8)): "vast.mp4 is 5600 x 3600 px, more than 20 megapixels",
+    }  # fmt: skip
+    for path, sentence in expected.items():
+        told = refused(client, film=handle_file(path), style="red-hill", api_name="/film")
+        assert sentence in told and str(server.folder) not in told
+    assert "Add a film first" in refused(client, film=None, style="red-hill", api_name="/film")
+    small = handle_file(tmp_path / "a.mp4")
+    assert "choose a size" in refused(client, film=small, style="red-hill", size=9, api_name="/film")
+    assert "No style is named" in refused(client, film=small, style="nowhere", api_name="/film")
+
+
+def test_a_visitor_who_leaves_stops_the_film_and_nothing_is_left(cinema, tmp_path):
+    source, stop = film(tmp_path / "in.mp4", 60, (320, 240)), threading.Event()
+    uploaded = cinema.studio.shelf.new("in.mp4")
+    uploaded.write_bytes(source.read_bytes())
+    looks = cinema.paint("ada", str(uploaded), Wish([("red-hill", 1)]), stop)
+    next(looks)
+    looks.close()
+    cinema.studio.leave("ada")
+    assert [p for p in (tmp_path / "shelf").rglob("*") if p.is_file()] == []
+
+
+def test_an_animation_that_is_stopped_leaves_nothing(cinema, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StylenormError, match="stopped"):
+        list(cinema.paint("ada", str(animation(tmp_path / "a.webp")), Wish([("red-hill", 1)]), stop))
+    assert not list((tmp_path / "shelf").rglob("*.webp"))
+
+
+def test_one_frame_is_shown_that_shows_something(cinema, tmp_path):
+    bright = np.asarray(Image.open(make_photo(tmp_path / "p.png", (64, 48))).convert("RGB"))
+    plain(tmp_path / "fades.mp4", [0 * bright] * 25 + [bright] * 15)
+    assert np.asarray(telling(probe(tmp_path / "fades.mp4"))).std() > 20
+    found, (frame, painted) = cinema.preview("ada", str(tmp_path / "fades.mp4"), Wish([("red-hill", 1)]))
+    assert (found.size, found.frames) == ((64, 48), 40) and found.told() == "64 x 48 px, about 40 frames, 10 a second"
+    assert np.asarray(Image.open(frame)).std() > 20 and Image.open(painted).size == (64, 48)
+    again, _ = cinema.preview("ada", str(tmp_path / "fades.mp4"), Wish([("blue-tree", 1)]))[1]
+    assert again == frame, "it is looked for once"
