@@ -38,6 +38,8 @@ THUMBNAIL = 32  # px, side of what scene cuts are told by
 CUT = 18.0  # levels of 255 by which thumbnails differ on average after a cut, and
 CUT_RATIO = 3.0  # how many times the usual change that is
 SAME, OTHER = 4.0, 12.0  # levels: up to the first two places count as alike, from the second on as different
+CONTRAST, FAINT = 30.0, 0.5  # levels: deviation of a frame from which on that holds, and what counts as alike in any
+NOISE, MOST_NOISE = 1.6, 4.0  # times the median of differences, and the deviation, that noise makes at most
 UNLIKE = 0.2  # of a channel's variance lies between frames: a fade has 0.9, a pan 0.1 at most
 TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
 SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
@@ -292,7 +294,9 @@ class Sources:
             self._shifted(each, STILL if stands or not exact or each != shift else 0)
         if dense is not None:
             self._try(dense, BETTER)
-        self.alike = np.clip((OTHER - self._least) / (OTHER - SAME), 0, 1)  # (H, W) float32: 1 where the frame shows what the one before did
+        same = _same(now, self._least)
+        other = same * (OTHER / SAME)
+        self.alike = np.clip((other - self._least) / (other - same), 0, 1)  # (H, W) float32: 1 where the frame shows what the one before did
         del self._now, self._before, self._least
 
     def _shifted(self, shift: tuple[int, int], by: float) -> None:
@@ -420,6 +424,18 @@ def _nearer_by_standing(now: np.ndarray, before: np.ndarray, motion: np.ndarray)
     plain = np.abs(still - moved).max(1) <= SAME  # the two look alike
     nearer = np.abs(moved - seen).max(1) - np.abs(still - seen).max(1)
     return float(nearer[plain].mean()) if plain.any() else 0.0
+
+
+def _same(now: np.ndarray, apart: np.ndarray) -> float:
+    """Up to how many levels two places count as alike: fewer than `SAME` in fog and at night, for the network evens out contrast.
+
+    now: the frame, softened. apart: (H, W), by how much its places are off those before; noise, which all of them have, stays alike.
+    """
+    contrast = float(now[::FEW, ::FEW].std((0, 1)).max())
+    if contrast >= CONTRAST:
+        return SAME
+    noise = min(NOISE * float(np.median(apart[::FEW, ::FEW])), MOST_NOISE * contrast)
+    return min(SAME, max(SAME * contrast / CONTRAST, noise, FAINT))
 
 
 def _overlap(shift: tuple[int, int], shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

@@ -346,6 +346,33 @@ def test_what_moves_leaves_no_ghost(stylizer, photo):
     assert result[80:, 100:].max() < 25, "and where nothing has, nine tenths of it"
 
 
+@pytest.mark.parametrize("noise", [0, 1])
+def test_what_moves_in_fog_leaves_no_ghost(photo, noise, monkeypatch):
+    """By 6 levels from what is behind it, which is much where all else differs by less; what stands there goes on so."""
+    monkeypatch.setattr("stylenorm.flow.opencv", lambda: None)
+    rng, memory = np.random.default_rng(0), Steady(0.8, 16)
+    ground = 170 + 0.08 * photo[:112, :176].astype(np.float32)
+    for t in range(6):
+        frame = ground.copy()
+        frame[30:90, 20 * t : 20 * t + 60] += 6
+        frame = np.clip(np.rint(frame + rng.normal(0, noise, frame.shape)), 0, 255).astype(np.uint8)
+        painted = np.full_like(frame, 100)
+        painted[30:90, 20 * t : 20 * t + 60] = 200
+        memory.begin(frame)
+        result = memory.end(painted)
+    assert np.abs(result[36:84].astype(int) - painted[36:84])[:, [*range(66, 94), *range(146, 154)]].mean() < 6
+    assert memory._sources.alike[:24].mean() > 0.95
+
+
+def test_a_film_that_has_faded_to_black_is_black(photo):
+    """The last step is of few levels, and the picture stood on the black for ten frames."""
+    memory = Steady(0.8, 16)
+    for level in np.linspace(1, 0, 25):
+        memory.begin((photo[:112, :176] * level).astype(np.uint8))
+        result = memory.end(np.full((112, 176, 3), 200 if level else 20, np.uint8))
+    assert result.max() < 40
+
+
 def test_wrong_use_is_told(stylizer):
     for options in ({"smoothing": 1.0}, {"smoothing": -0.1}, {"strength": 2.0}, {"size": 3}):
         with pytest.raises(StyleError):
