@@ -37,6 +37,7 @@ SMOOTHING = 0.8  # the share of the past, unless the caller says otherwise
 THUMBNAIL = 32  # px, side of what scene cuts are told by
 CUT = 18.0  # levels of 255 by which thumbnails differ on average after a cut, and
 CUT_RATIO = 3.0  # how many times the usual change that is
+FAINT_CUT, RESEMBLING = 4.0, 0.5  # as many levels at least, and this correlation at most, where a frame has less contrast than most
 SAME, OTHER = 4.0, 12.0  # levels: up to the first two places count as alike, from the second on as different
 CONTRAST, FAINT = 30.0, 0.5  # levels: deviation of a frame from which on that holds, and what counts as alike in any
 NOISE, MOST_NOISE = 1.6, 4.0  # times the median of differences, and the deviation, that noise makes at most
@@ -251,8 +252,10 @@ class Steady:
 
     def _is_cut(self, pixels: np.ndarray, shift: tuple[int, int]) -> bool:
         here, there = _overlap(shift, pixels.shape)
-        change = float(np.abs(_thumbnail(pixels[here]) - _thumbnail(self._before[there])).mean())
-        cut = change > max(CUT, CUT_RATIO * self._change)
+        seen, before = _thumbnail(pixels[here]), _thumbnail(self._before[there])
+        change, usual = float(np.abs(seen - before).mean()), CUT_RATIO * self._change
+        faint = max(FAINT_CUT, CUT * _contrast(pixels) / CONTRAST)
+        cut = change > max(CUT, usual) or (change > max(faint, usual) and not _resemble(seen, before))
         self._change += 0.2 * (change - self._change)
         return cut
 
@@ -431,11 +434,22 @@ def _same(now: np.ndarray, apart: np.ndarray) -> float:
 
     now: the frame, softened. apart: (H, W), by how much its places are off those before; noise, which all of them have, stays alike.
     """
-    contrast = float(now[::FEW, ::FEW].std((0, 1)).max())
+    contrast = _contrast(now)
     if contrast >= CONTRAST:
         return SAME
     noise = min(NOISE * float(np.median(apart[::FEW, ::FEW])), MOST_NOISE * contrast)
     return min(SAME, max(SAME * contrast / CONTRAST, noise, FAINT))
+
+
+def _contrast(pixels: np.ndarray) -> float:
+    """Levels: the deviation of that channel which has most."""
+    return float(pixels[::FEW, ::FEW].std((0, 1)).max())
+
+
+def _resemble(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether thumbnails show the same thing, be one of them darker."""
+    a, b = (x - x.mean((0, 1)) for x in (a, b))
+    return float((a * b).sum()) > RESEMBLING * float((a * a).sum() * (b * b).sum()) ** 0.5
 
 
 def _overlap(shift: tuple[int, int], shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

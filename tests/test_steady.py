@@ -189,6 +189,24 @@ def test_a_scene_cut_begins_anew_and_a_fast_pan_does_not(stylizer, photo):
     assert np.abs(np.asarray(after, int) - wanted).max() <= 1, "nothing of the scene before"
 
 
+def test_a_cut_between_scenes_in_the_dark_begins_anew_and_a_fade_does_not(photo):
+    rng, memory = np.random.default_rng(0), Steady(0.8, 16)
+    one, other = photo[:112, :176] * 0.2, photo[80:192, 100:276] * 0.2
+
+    def cuts(*scenes) -> int:
+        memory.cuts = 0
+        for scene in scenes:
+            frame = np.clip(np.rint(scene + rng.normal(0, 1.5, scene.shape)), 0, 255).astype(np.uint8)
+            memory.begin(frame)
+            memory.end(frame)
+        return memory.cuts
+
+    assert cuts(*[one] * 5) == 0
+    assert cuts(*[other] * 5, *[one] * 5, *[other] * 2) == 3
+    assert cuts(*(other * share for share in np.linspace(1, 0.2, 8))) == 0
+    assert cuts(*(photo[:112, :176] * share for share in np.linspace(0.2, 1, 20))) == 1, "after the cut to it"
+
+
 def test_moments_are_smoothed_over_time(stylizer, photo):
     """m = 0.75 m + 0.25 own, told from the moments that the backend met."""
     met, frames = [], [np.asarray(f) for f in pan(photo, 0, 0, 4, noise=9)]
