@@ -372,7 +372,8 @@ class Stream:
         return recolored(painted, frame) if self._preserve_color else painted
 
     def _sized(self, frame) -> Image.Image:
-        frame = frame if isinstance(frame, Image.Image) and frame.mode == "RGB" else read_picture(frame).rgb
+        plain = isinstance(frame, Image.Image) and frame.mode == "RGB" and not frame.info  # of a file, it may lie on its side
+        frame = frame if plain else read_picture(frame).rgb
         frame = frame if self._size is None else fit(frame, self._size)
         if self.size != frame.size:
             self._check(frame)

@@ -177,6 +177,16 @@ def test_a_frame_may_be_an_array_or_of_another_mode(stylizer, photo):
         stylizer.stream("red-hill")("none.png")
 
 
+def test_a_frame_from_a_camera_is_painted_upright_also_where_it_was_opened_before(stylizer, photo, tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
+    wanted = stylizer.stream("red-hill")(tmp_path / "a.png")
+    assert wanted.size == (200, 300)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert np.array_equal(stylizer.stream("red-hill")(opened), wanted)
+
+
 def test_a_scene_cut_begins_anew_and_a_fast_pan_does_not(stylizer, photo):
     stream = stylizer.stream("red-hill")
     other = Image.fromarray(255 - photo[::-1][:96, :128] // 2)
