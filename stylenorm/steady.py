@@ -152,7 +152,7 @@ class Steady:
         self._change = 0.0  # between thumbnails, usually
         self._before = self._mean = self._painted = None  # the frame before, the mean of all up to it, and its painting
         self._softened = None  # `_soft` of the frame before, where it is at hand
-        self._stood = False
+        self._stood = self._open = False
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -176,7 +176,9 @@ class Steady:
 
     def begin(self, pixels: np.ndarray) -> None:
         """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
-        self._part, self._now, self._seen, self._sources = 0, pixels, pixels, None
+        if self._open:  # nobody has painted the one before, and half of what is kept is of that
+            self._forget()
+        self._part, self._now, self._seen, self._sources, self._open = 0, pixels, pixels, None, True
         self._small = min(pixels.shape[:2]) < SMALL * self.stride
         if self._before is None or not self.smoothing:
             return
@@ -237,6 +239,7 @@ class Steady:
 
     def end(self, painted: np.ndarray) -> np.ndarray:
         """The frame's painting (H, W, 3) uint8, with the last one blended in where the frame shows the same."""
+        self._open = False
         if not self.smoothing:
             return painted
         result = painted.astype(np.float32)

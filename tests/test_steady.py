@@ -361,6 +361,20 @@ def test_a_stream_goes_on_from_its_state(stylizer, photo, quick_own_style):
         np.testing.assert_array_equal(np.asarray(resumed(frame)), np.asarray(painting))
 
 
+def test_after_a_frame_that_was_stopped_a_stream_begins_anew(stylizer, photo, monkeypatch):
+    """As with Ctrl-C in a notebook. Its place, noise and softness counted, and the painting was of the one before it."""
+    *frames, wanted = pan(photo, 1, 2, 6, noise=2)
+    stream = stylizer.stream("red-hill")
+    for frame in frames[:4]:
+        stream(frame)
+    with monkeypatch.context() as patch:
+        patch.setattr(Stylizer, "_frame", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            stream(frames[4])
+    np.testing.assert_array_equal(stream(wanted), stylizer.stream("red-hill")(wanted))
+    assert stream.steady.cuts == 0
+
+
 def test_what_moves_leaves_no_ghost(stylizer, photo):
     """Where the frame has changed, nothing of the last painting is left."""
     steady = Steady(0.9, 8)
