@@ -51,7 +51,7 @@ EXACT = 0.5  # levels: where one shift leaves no more than that, no other motion
 BETTER = 0.5  # so much nearer has a motion of its own to bring a place: what is not resampled stays sharp
 FEW = 4  # px between those that are asked whether plain ground stands
 STANDING, GOING = 0.05, -0.02  # levels that it has to be nearer by that on average to stand from now on, or to go on standing
-STILL = 1.5  # and so much to stand still in a picture that moves: more than noise alone makes of it on plain ground
+STILL = 1.5  # and so much to stand still in a picture that moves, or to move where it stands: more than noise alone makes of it on plain ground
 
 
 class Pool:
@@ -291,13 +291,14 @@ class Sources:
         self._found: list[tuple[tuple | np.ndarray, np.ndarray]] = []  # parts of both frames, or places in the one before, and where these serve
         exact = camera is None or flow.is_shift(camera, shift)
         most = flow.moved_by(shift) if exact else camera
-        self.stands = stands = _nearer_by_standing(now, before, most) > (GOING if stood else STANDING)
-        if stands:
-            self._shifted((0, 0), 0)
-        if not exact:
-            self._try(flow.everywhere(camera, now.shape[:2]), STILL if stands else 0)
-        for each in dict.fromkeys((shift, (0, 0))):
-            self._shifted(each, STILL if stands or not exact or each != shift else 0)
+        self.stands = _nearer_by_standing(now, before, most) > (GOING if stood else STANDING)
+        rigid = [shift] if exact else [None, shift]  # None: the camera's
+        for each in dict.fromkeys([(0, 0), *rigid] if self.stands else [*rigid, (0, 0)]):
+            by = STILL if self._found else 0  # the first serves in doubt
+            if each is None:
+                self._try(flow.everywhere(camera, now.shape[:2]), by)
+            else:
+                self._shifted(each, by)
         if dense is not None:
             self._try(dense, BETTER)
         same = _same(now, self._least)
