@@ -169,6 +169,9 @@ def find_style(name: str, weights: str | Path | None = None) -> StyleEntry:
     return entries[name]
 
 
+TOLD_APART = "title", "artist", "year", "licence", "training", "thumbnail", "statistics"
+
+
 def describe_style(entry: StyleEntry) -> dict:
     """What is known of a style: the painting, the file and its bytes, its network's hash, how it was trained.
 
@@ -184,7 +187,7 @@ def describe_style(entry: StyleEntry) -> dict:
         "own": entry.file.parent == user_styles_folder(),
         "training": about.get("training"),
         "thumbnail": isinstance(about.get("thumbnail"), str),
-        "more": {k: v for k, v in about.items() if k not in ("title", "artist", "year", "licence", "training", "thumbnail")},
+        "more": {k: v for k, v in about.items() if k not in TOLD_APART},
     }
 
 
@@ -257,6 +260,37 @@ def remove_style(name: str, weights: str | Path | None = None) -> Path:
     return own[0]
 
 
+def left_behind(weights: str | Path | None = None) -> dict[str, Path]:
+    """{name: file} of the user's own styles that were made for another network, such as the one before an update."""
+    digest = read_metadata(network_file(weights), "network").get("hash")
+    told = {path: _told_by(path) for path in _style_files(user_styles_folder())}
+    return {str(values["name"]): path for path, values in told.items() if "name" in values and values.get("network") != digest}
+
+
+def renew_style(name: str, weights: str | Path | None = None) -> StyleEntry:
+    """Bring a style of the user's own that was made for another network to this one, under its name and in its file.
+
+    The encoder predicts γ and β for its painting, of which the file keeps the statistics: what training added to that is lost.
+    Raises `StyleError` where there is no such style, where its file keeps none, or where its name is taken by now; then nothing is written.
+    """
+    from stylenorm.checkpoint import load_network, load_style, save_style, statistics_told
+    from stylenorm.style import Style
+
+    files = left_behind(weights)
+    if name not in files:
+        raise StyleError(f"the style {find_style(name, weights).name!r} belongs to this network already")
+    if name in {entry.name for entry in style_entries(weights)}:
+        raise StyleError(f"there is a style named {name!r} already; remove it, or the file {files[name]}")
+    network, style = load_network(network_file(weights)), load_style(files[name])
+    statistics, encoder = statistics_told(style), network.encoder
+    if encoder is None or statistics is None or statistics.shape[1] != encoder.mean.numel():
+        raise StyleError(f"{files[name]} does not tell of its painting what this network's encoder takes; train it again: stylenorm train-style")
+    about = {k: v for k, v in style.provenance.items() if k != "training"} | {"renewed": True}
+    flat = encoder(statistics).detach()
+    save_style(files[name], Style.from_flat(flat, network.generator.config.channels, name=name, provenance=about, network=network.hash))
+    return find_style(name, weights)
+
+
 def _told_by(path: Path) -> dict:
     try:
         return read_metadata(path, "style")
@@ -265,7 +299,9 @@ def _told_by(path: Path) -> dict:
 
 
 def unknown_style(name: str, known) -> str:
-    """The sentence for a style name that does not exist."""
+    """The sentence for a style name that does not exist, or that is another network's."""
+    if any(_told_by(path).get("name") == name for path in _style_files(user_styles_folder())):
+        return f"the style {name!r} was made for another network; bring it to this one with: stylenorm styles renew"
     near = difflib.get_close_matches(name, list(known), 3, 0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known) or 'none'}"
     return f"no style is named {name!r}; {hint}"

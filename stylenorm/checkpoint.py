@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -116,6 +117,20 @@ def checked_provenance(about: Mapping[str, object] | None) -> dict[str, object]:
     except (TypeError, ValueError, RecursionError) as error:
         raise StyleError(f"what is told about a style must be names with what JSON holds, text and numbers above all ({error})") from None
     return about
+
+
+def statistics_text(statistics: Tensor) -> str:
+    """A painting's statistics (1, D), as `stylenorm.perceptual.style_statistics` gives them, as text for a style's provenance: float16, base64."""
+    return base64.b64encode(statistics.detach().cpu().numpy().astype("<f2").tobytes()).decode()
+
+
+def statistics_told(style: Style) -> Tensor | None:
+    """What `statistics_text` wrote, (1, D) float32, or None where the provenance tells nothing of the kind."""
+    try:
+        told = np.frombuffer(base64.b64decode(style.provenance["statistics"], validate=True), "<f2").astype(np.float32)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return torch.from_numpy(told)[None] if told.size and np.isfinite(told).all() else None
 
 
 def load_style(path: str | Path, network: str | None = None) -> Style:

@@ -14,8 +14,10 @@ from stylenorm.catalog import (
     add_style,
     describe_style,
     find_style,
+    left_behind,
     network_file,
     remove_style,
+    renew_style,
     style_entries,
     style_thumbnail,
     vgg_file,
@@ -126,13 +128,14 @@ Examples:
   stylenorm styles show starry-night
   stylenorm styles add friends-style.safetensors --name aunt-ada
   stylenorm styles remove aunt-ada
+  stylenorm styles renew
 """,
 )
 
 
 @styles.callback()
 def listing(context: typer.Context, weights: Weights = None, as_json: AsJson = False) -> None:
-    """List the named styles: painting, artist, year and file. Or show, add and remove one."""
+    """List the named styles: painting, artist, year and file. Or show, add, remove and renew one."""
     if context.invoked_subcommand:
         context.obj = weights, as_json
         return
@@ -143,6 +146,9 @@ def listing(context: typer.Context, weights: Weights = None, as_json: AsJson = F
         ("name", "painting", "artist", "year", "file"),
         [(e.name, e.title or "", e.artist or "", str(e.year or ""), e.file.name) for e in entries],
     )
+    if others := left_behind(weights):
+        made = counted(len(others), "style of yours was", "styles of yours were")
+        complain(f"{made} made for another network ({', '.join(others)}); bring {'it' if len(others) == 1 else 'them'} to this one with: stylenorm styles renew")
 
 
 @styles.command(
@@ -231,3 +237,34 @@ def remove(
 ) -> None:
     """Remove a style of your own. Those that came with the network stay."""
     print(f"removed {remove_style(name, weights or context.obj[0])}")
+
+
+@styles.command(
+    epilog="""\b
+Examples:
+  stylenorm styles renew
+  stylenorm styles renew aunt-ada
+"""
+)
+def renew(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="A style of your own, else all that were left behind.")] = None,
+    weights: Weights = None,
+) -> None:
+    """Bring styles of your own that were made for another network, such as before an update, to this one.
+
+    Their gamma and beta are predicted anew from what the style file keeps of the
+    painting. To come as near to it as before, train the style again.
+    """
+    weights, failed = weights or context.obj[0], False
+    names = names or list(left_behind(weights))
+    if not names:
+        print("every style belongs to this network")
+    for name in names:
+        try:
+            print(f"renewed {renew_style(name, weights).file}")
+        except StylenormError as error:
+            complain(str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
-from stylenorm.checkpoint import checked_provenance, load_network, save_style
+from stylenorm.checkpoint import checked_provenance, load_network, save_style, statistics_text
 from stylenorm.config import check_types
 from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, telling_memory
@@ -154,6 +154,7 @@ def train_style(
         "style_size": config.style_size,
         "training": {"steps": learning.step, "images": learning.step * config.batch, "learning_rate": config.learning_rate},
         "thumbnail": _thumbnail(pictures[0]),
+        "statistics": statistics_text(statistics),
     }
     style = learning.style(name, network.hash)
     save_style(target, Style(style.gammas, style.betas, name, details, network.hash))

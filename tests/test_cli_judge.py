@@ -12,11 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import make_photo
 from PIL import Image
 
 from stylenorm.catalog import style_entries, user_styles_folder
-from stylenorm.checkpoint import load_style, save_style
+from stylenorm.checkpoint import load_style, save_style, statistics_text
 from stylenorm.cli import main
 from stylenorm.cli_parts import as_word
 from stylenorm.perceptual import VGGFeatures
@@ -134,6 +135,24 @@ def test_a_style_is_added_shown_used_and_removed(cli, friends, weights, photo, t
     assert result.code == 0 and "aunt-ada.safetensors" in result.out
     assert "aunt-ada" not in cli("styles", "--weights", weights).out
     refused(cli("styles", "remove", "red-hill", "--weights", weights), "red-hill", "stays")
+
+
+def test_styles_of_before_an_update_are_listed_and_renewed(cli, friends, weights, other_weights):
+    cli("styles", "add", friends, "--weights", weights)
+    style = load_style(user_styles_folder() / "aunt-ada.safetensors")
+    about = {"statistics": statistics_text(torch.linspace(-9, 2, 1920)[None])}
+    save_style(user_styles_folder() / "bea.safetensors", Style(style.gammas, style.betas, "bea", about, style.network))
+    assert cli("styles", "--weights", weights).err == ""
+    told = cli("styles", "--weights", other_weights)
+    assert told.code == 0 and "aunt-ada" not in told.out
+    assert told.err.startswith("stylenorm: 2 styles of yours were made for another network (aunt-ada, bea); bring them to this one with: stylenorm styles renew")
+    result = cli("styles", "renew", "--weights", other_weights)
+    assert (result.code, result.out) == (1, f"renewed {user_styles_folder() / 'bea.safetensors'}\n")
+    assert result.err.count("\n") == 1 and "aunt-ada.safetensors does not tell of its painting" in result.err
+    assert "bea" in cli("styles", "--weights", other_weights).out
+    assert cli("styles", "remove", "bea", "--weights", other_weights).code == 0
+    assert cli("styles", "renew", "--weights", weights).out == "every style belongs to this network\n"
+    assert "was made for another network" in cli("styles", "show", "aunt-ada", "--weights", other_weights).err
 
 
 def test_what_cannot_be_added_is_one_sentence(cli, friends, weights, other_weights):

@@ -13,7 +13,8 @@ from conftest import make_photo, make_weights
 from PIL import Image
 
 from stylenorm import Cancelled, NewStyleConfig, StyleError, StylenormError, Stylizer, load_style, train_style
-from stylenorm.catalog import style_entries, user_styles_folder
+from stylenorm.catalog import left_behind, renew_style, style_entries, user_styles_folder
+from stylenorm.checkpoint import save_style
 from stylenorm.generator import GeneratorConfig
 from stylenorm.metadata import read_metadata
 
@@ -35,7 +36,7 @@ def test_a_style_is_learned_kept_and_usable_at_once(weights, painting, photos, t
     file = train_style(
         "my style", [painting], photos, weights, config=QUICK, about={"artist": "Ada Painter"}, progress=records.append
     )
-    assert file == user_styles_folder() / "my style.safetensors" and file.stat().st_size < 8_000
+    assert file == user_styles_folder() / "my style.safetensors" and file.stat().st_size < 13_000
     assert [r.step for r in records] == list(range(1, 13)) and records[-1].seconds_left == 0
     assert min(r.total for r in records[-3:]) < 0.8 * records[0].total
     stylizer = Stylizer(weights)
@@ -49,6 +50,46 @@ def test_a_style_is_learned_kept_and_usable_at_once(weights, painting, photos, t
     thumbnail = Image.open(io.BytesIO(base64.b64decode(about["thumbnail"])))
     assert thumbnail.size == (96, 75) and thumbnail.format == "JPEG"
     file.unlink()
+
+
+def test_a_style_of_before_an_update_is_brought_to_the_new_network(weights, other_weights, painting, photos):
+    about = {"artist": "Ada Painter", "year": 1901}
+    file = train_style("my style", painting, photos, weights, config=QUICK, about=about)
+    assert left_behind(weights) == {} and left_behind(other_weights) == {"my style": file}
+    with pytest.raises(StyleError, match="was made for another network; bring it to this one with: stylenorm styles renew"):
+        Stylizer(other_weights, "cpu", "torch").stylize(painting, "my style")
+    with pytest.raises(StyleError, match="belongs to this network already"):
+        renew_style("my style", weights)
+    entry = renew_style("my style", other_weights)
+    assert (entry.name, entry.artist, entry.year, entry.file) == ("my style", "Ada Painter", 1901, file)
+    known = read_metadata(file, "style")["about"]
+    assert known["renewed"] and known["thumbnail"] and "training" not in known
+    there = Stylizer(other_weights, "cpu", "torch")
+    predicted = there.style_from(painting, size=64).flat()
+    assert (there.style("my style").flat() - predicted).abs().max() < 0.02 * predicted.abs().max(), "but for float16 and bfloat16"
+    renew_style("my style", weights)
+    assert left_behind(weights) == {}, "back again, as often as one likes"
+    file.unlink()
+
+
+def test_what_cannot_be_renewed_is_one_sentence_and_stays(weights, other_weights, painting, photos):
+    with pytest.raises(StyleError, match="no style is named"):
+        renew_style("nowhere", weights)
+    file = train_style("mine", painting, photos, weights, config=QUICK)
+    style, before = load_style(file), file.read_bytes()
+    for text in ({}, {"statistics": "no base64"}, {"statistics": 5}, {"statistics": base64.b64encode(b"ab" * 7).decode()}):
+        about = {k: v for k, v in style.provenance.items() if k != "statistics"} | text
+        save_style(file, replace(style, provenance=about))
+        damaged = file.read_bytes()
+        with pytest.raises(StyleError, match="does not tell of its painting what this network's encoder takes; train it again"):
+            renew_style("mine", other_weights)
+        assert file.read_bytes() == damaged
+    file.write_bytes(before)
+    save_style(user_styles_folder() / "red-hill.safetensors", replace(style, name="red-hill"))
+    with pytest.raises(StyleError, match="there is a style named 'red-hill' already"):
+        renew_style("red-hill", other_weights)
+    for name in ("mine", "red-hill"):
+        (user_styles_folder() / f"{name}.safetensors").unlink()
 
 
 def test_a_stylizer_that_was_there_before_knows_it(weights, painting, photos):
