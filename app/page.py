@@ -176,6 +176,11 @@ def own_style(prefix: str) -> tuple[Picture, Files]:
     return painting, file
 
 
+def status_line(elem_id: str, text: str = "") -> gr.Markdown:
+    """Where the page says what it does. label: what programs know it by."""
+    return gr.Markdown(text, label="Status", show_label=False, elem_id=elem_id, elem_classes="status")
+
+
 def closer_box() -> gr.Checkbox:
     return gr.Checkbox(
         False,

@@ -39,7 +39,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 label="The painting", interactive=False, elem_id="camera-painted", height=480, buttons=["download", "fullscreen"],
                 alt_text="The painting",
             )  # fmt: skip
-            status = gr.Markdown(OFF, elem_id="camera-status", elem_classes="status")
+            status = page.status_line("camera-status", OFF)
             with gr.Row():
                 style = choosers.add(studio, "Style", studio.first(), elem_id="camera-style", min_width=page.BESIDE)
                 other = choosers.add(studio, "Blend with", "", optional=True, elem_id="camera-other", min_width=page.BESIDE)

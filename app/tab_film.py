@@ -38,7 +38,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 label="The painted animation", type="filepath", interactive=False, elem_id="film-animation", buttons=["fullscreen"],
                 alt_text="The painted animation", **HIDDEN,
             )  # fmt: skip
-            status = gr.Markdown(BEGIN, elem_id="film-status", elem_classes="status")
+            status = page.status_line("film-status", BEGIN)
             with gr.Row():
                 strength = page.strength_slider(info="0 is the film, 1 is all painting")
                 keep_colors = gr.Checkbox(False, label="Keep the film's colours")

@@ -33,7 +33,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 run = gr.Button("Paint them all", variant="primary", elem_id="folder-run")
                 stop = gr.Button("Stop", elem_id="folder-stop")
         with gr.Column(scale=7, min_width=320):
-            status = gr.Markdown("Add photographs to begin.", elem_id="folder-status", elem_classes="status")
+            status = page.status_line("folder-status", "Add photographs to begin.")
             table = gr.Dataframe(
                 headers=["File", "Result", "Details"],
                 datatype="str",

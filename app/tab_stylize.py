@@ -59,7 +59,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
                 buttons=["fullscreen"],
                 max_height=560,
             )
-            status = gr.Markdown(EXAMPLE, elem_id="status", elem_classes="status")
+            status = page.status_line("status", EXAMPLE)
             with gr.Row():
                 strength = page.strength_slider()
                 keep_colors = page.colors_box()

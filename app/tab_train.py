@@ -31,14 +31,14 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
                 run = gr.Button("Train this style", variant="primary", elem_id="train-run")
                 stop = gr.Button("Stop, keep nothing", elem_id="train-stop")
         with gr.Column(scale=7, min_width=320):
-            status = gr.Markdown("Add a painting and a name to begin.", elem_id="train-status", elem_classes="status")
+            status = page.status_line("train-status", "Add a painting and a name to begin.")
             preview = gr.Image(
                 label="What the style does so far", type="filepath", format="jpeg", interactive=False, height=340,
                 elem_id="train-preview", buttons=[],
             )  # fmt: skip
             curve = gr.LinePlot(
                 x="Step", y="Loss", color="What", title="How far from the goal: lower is better", height=240,
-                elem_id="train-curve", buttons=[], x_title="Step", y_title="Distance",
+                elem_id="train-curve", label="Loss curve", show_label=False, buttons=[], x_title="Step", y_title="Distance",
             )  # fmt: skip
             file = gr.File(label="The style as a file", interactive=False, visible=False, elem_id="train-file", height=90)
 
@@ -147,8 +147,8 @@ def full_training(studio: Studio, stop_training) -> None:
         with gr.Row():
             run = gr.Button("Train a network", variant="primary")
             stop = gr.Button("Stop")
-        status = gr.Markdown(elem_classes="status")
-        curve = gr.LinePlot(x="Step", y="Loss", color="What", height=240)
+        status = page.status_line("network-status")
+        curve = gr.LinePlot(x="Step", y="Loss", color="What", label="Loss curve", show_label=False, height=240)
 
     @page.plain
     def train_network(steps, request: gr.Request):

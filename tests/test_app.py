@@ -28,6 +28,8 @@ def test_every_action_has_a_name_and_a_description(client):
     api = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(api) == ENDPOINTS
     assert all(endpoint.get("description") for endpoint in api.values())
+    told = [part["label"] for endpoint in api.values() for kind in ("parameters", "returns") for part in endpoint[kind]]
+    assert not [label for label in told if label.startswith("value_")], "which is what Gradio calls what has no label"
 
 
 def test_styles(client):
