@@ -254,9 +254,12 @@ class Steady:
         return 1 - self.smoothing if name in self._kept else 1.0
 
     def _is_cut(self, pixels: np.ndarray, shift: tuple[int, int]) -> bool:
-        here, there = _overlap(shift, pixels.shape)
-        seen, before = _thumbnail(pixels[here]), _thumbnail(self._before[there])
-        change, usual = float(np.abs(seen - before).mean()), CUT_RATIO * self._change
+        pairs = []
+        for here, there in (_overlap(each, pixels.shape) for each in {shift, (0, 0)}):  # it may be the shift of something large
+            seen, before = _thumbnail(pixels[here]), _thumbnail(self._before[there])
+            pairs.append((float(np.abs(seen - before).mean()), seen, before))
+        change, seen, before = min(pairs, key=lambda pair: pair[0])
+        usual = CUT_RATIO * self._change
         faint = max(FAINT_CUT, CUT * _contrast(pixels) / CONTRAST)
         cut = change > max(CUT, usual) or (change > max(faint, usual) and not _resemble(seen, before))
         self._change += 0.2 * (change - self._change)

@@ -199,6 +199,21 @@ def test_a_scene_cut_begins_anew_and_a_fast_pan_does_not(stylizer, photo):
     assert np.abs(np.asarray(after, int) - wanted).max() <= 1, "nothing of the scene before"
 
 
+def test_something_large_that_jumps_is_no_cut(photo):
+    """As in a drawn film, of which every picture stands for two frames: its motion was taken for that of all, and all was elsewhere then."""
+    memory = Steady(0.8, 16)
+    for t in range(14):
+        image = Image.new("RGB", (240, 176), (250, 220, 120))
+        drawn = ImageDraw.Draw(image)
+        drawn.rectangle((0, 120, 240, 176), fill=(60, 160, 80))
+        left = 14 * (t // 2 * 2) - 30
+        drawn.ellipse((left, 60, left + 60, 130), fill=(220, 60, 60), outline="black", width=3)
+        drawn.rectangle((170, 30, 210, 120), fill=(90, 90, 200), outline="black", width=3)
+        memory.begin(np.asarray(image))
+        memory.end(np.asarray(image))
+    assert memory.cuts == 0
+
+
 def test_a_cut_between_scenes_in_the_dark_begins_anew_and_a_fade_does_not(photo):
     rng, memory = np.random.default_rng(0), Steady(0.8, 16)
     one, other = photo[:112, :176] * 0.2, photo[80:192, 100:276] * 0.2
