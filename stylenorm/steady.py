@@ -407,7 +407,8 @@ def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:
     found = {s for s in found if abs(s[0]) < before.shape[0] // 2 and abs(s[1]) < before.shape[1] // 2}
     calm = [np.asarray(Image.fromarray(p).filter(ImageFilter.BoxBlur(NOISY))) for p in (before, now)]  # noise fits at no shift
     best = min(sorted(found), key=lambda s: _misfit(*calm, s), default=(0, 0))
-    return best if _explains(*calm, best) else (0, 0)
+    nearer = _misfit(*calm, best) <= _misfit(*calm, (0, 0))  # else it is the shift of something that stands out, and most of the frame stands
+    return best if nearer and _explains(*calm, best) else (0, 0)
 
 
 def _explains(before: np.ndarray, now: np.ndarray, shift: tuple[int, int]) -> bool:

@@ -199,19 +199,29 @@ def test_a_scene_cut_begins_anew_and_a_fast_pan_does_not(stylizer, photo):
     assert np.abs(np.asarray(after, int) - wanted).max() <= 1, "nothing of the scene before"
 
 
-def test_something_large_that_jumps_is_no_cut(photo):
-    """As in a drawn film, of which every picture stands for two frames: its motion was taken for that of all, and all was elsewhere then."""
+def drawn(left: int) -> np.ndarray:
+    """A ball that comes from the left, and a box that stands on plain ground."""
+    image = Image.new("RGB", (240, 176), (250, 220, 120))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 120, 240, 176), fill=(60, 160, 80))
+    pen.ellipse((left, 60, left + 60, 130), fill=(220, 60, 60), outline="black", width=3)
+    pen.rectangle((170, 30, 210, 120), fill=(90, 90, 200), outline="black", width=3)
+    return np.asarray(image)
+
+
+def test_something_large_that_jumps_is_no_cut(monkeypatch):
+    """As in a drawn film, of which every picture stands for two frames. Should its motion be taken for that of all, all is elsewhere then."""
     memory = Steady(0.8, 16)
+    monkeypatch.setattr(steady, "motion", lambda before, now: (0, -28) if (before != now).any() else (0, 0))
     for t in range(14):
-        image = Image.new("RGB", (240, 176), (250, 220, 120))
-        drawn = ImageDraw.Draw(image)
-        drawn.rectangle((0, 120, 240, 176), fill=(60, 160, 80))
-        left = 14 * (t // 2 * 2) - 30
-        drawn.ellipse((left, 60, left + 60, 130), fill=(220, 60, 60), outline="black", width=3)
-        drawn.rectangle((170, 30, 210, 120), fill=(90, 90, 200), outline="black", width=3)
-        memory.begin(np.asarray(image))
-        memory.end(np.asarray(image))
+        memory.begin(drawn(14 * (t // 2 * 2) - 30))
+        memory.end(np.zeros((176, 240, 3), np.uint8))
     assert memory.cuts == 0
+
+
+def test_the_motion_of_something_that_stands_out_is_not_that_of_all():
+    """The rest of the picture, which stands, would be farther off than it is: stars on the plain ground went along with the ball."""
+    assert motion(drawn(20), drawn(48)) == (0, 0)
 
 
 def test_a_cut_between_scenes_in_the_dark_begins_anew_and_a_fade_does_not(photo):
