@@ -41,6 +41,7 @@ WHOLE = (
     "mpjpeg,mxf,nsv,nut,obu,ogg,rm,roq,smk,vc1,vvc,webm,webp,wtv,yuv4mpegpipe"
 )
 UNHEARD = {"mp4": ("pcm_", "vorbis")}  # what a container can hold and hardly a player plays in it: beginnings of codecs' names
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # by channels: what each of those encoders takes
 KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
@@ -363,8 +364,8 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
         if name in out.supported_codecs and not unheard:
             track = _Track(out.add_stream_from_template(stream))
         elif stream.type == "audio":
-            rate = 48000 if audio == "libopus" else stream.rate
-            encoder = out.add_stream(audio, rate=rate, layout=stream.layout.name)
+            rate = stream.rate if audio == "aac" and stream.rate in av.Codec(audio, "w").audio_rates else 48000
+            encoder = out.add_stream(audio, rate=rate, layout=LAYOUTS.get(stream.layout.nb_channels, "stereo"))
             track = _Track(encoder, av.AudioResampler(encoder.format, encoder.layout, rate))
             new = audio.removeprefix("lib")
             because = f"few players have it in {format}" if unheard else f"{format} cannot hold it"

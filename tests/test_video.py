@@ -337,6 +337,40 @@ def test_sound_that_few_players_have_in_a_container_is_encoded_anew(cli, tmp_pat
     assert ("(pcm_s16le) was encoded anew (aac), because few players have it in mp4" in told.err) == (kept == "aac")
 
 
+@pytest.mark.parametrize(
+    "source, codec, layout, rate, target, channels",
+    [
+        ("in.avi", "pcm_s16le", "mono", 44100, "out.mp4", 1),
+        ("in.avi", "pcm_s16le", "stereo", 6000, "out.mp4", 2),
+        ("in.mov", "pcm_s16le", "stereo", 192000, "out.mp4", 2),
+        ("in.mkv", "ac3", "5.1(side)", 48000, "out.webm", 6),
+    ],
+    ids=["no layout", "slow", "fast", "another order of channels"],
+)
+def test_sound_of_any_layout_and_rate_is_encoded(cli, tmp_path, source, codec, layout, rate, target, channels):
+    """PCM in an AVI says no more than how many channels there are; Opus wants 5.1 in its own order."""
+    with av.open(str(tmp_path / source), "w") as out:
+        pictures, tone = out.add_stream("mpeg4", rate=10), out.add_stream(codec, rate=rate, layout=layout)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        for t in range(6):
+            frame = av.VideoFrame.from_ndarray(scene(t))
+            frame.pts = t
+            out.mux(pictures.encode(frame))
+        for at in range(0, rate // 2, 1024):
+            planar = tone.format.is_planar
+            shape = (channels, 1024) if planar else (1, 1024 * channels)
+            frame = av.AudioFrame.from_ndarray(np.full(shape, 0.1 if planar else 3000, np.float32 if planar else np.int16), tone.format.name, layout)
+            frame.rate, frame.pts = rate, at
+            out.mux(tone.encode(frame))
+        out.mux(pictures.encode(None) + tone.encode(None))
+    code, told = cli(tmp_path / source, tmp_path / target)
+    assert code == 0 and "was encoded anew" in told.err, told
+    with av.open(str(tmp_path / target)) as container:
+        sound = container.streams.audio[0]
+        heard = sum(frame.samples for frame in container.decode(sound))
+        assert sound.layout.nb_channels == channels and abs(heard / sound.rate - 0.5) < 0.2
+
+
 @pytest.mark.parametrize("source", ["a.mp4", "a.mkv"])
 def test_title_rights_chapters_and_names_of_tracks_stay(cli, tmp_path, source):
     """Matroska's names are in capitals. The place does not stay: a film has no --strip."""
