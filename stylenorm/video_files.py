@@ -11,7 +11,7 @@ import heapq
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -291,6 +291,17 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
 
     until: s of the film's clock at which sound and chapters end, for parts that do not reach the film's end.
     """
+    try:
+        return _joined(parts, film, path, target, last_duration, until)
+    except pyav().FFmpegError as error:  # what was painted in hours is worth more than what a container will not take
+        if isinstance(error, OSError):  # a full disk
+            raise
+        note = f"sound and subtitles were left out, because {container_of(target)[0]} does not take them ({error.strerror})"
+        return [note, *_joined(parts, film, path, target, last_duration, until, {"video"})]
+
+
+def _joined(parts, film, path, target, last_duration, until: float, kinds: Container[str] = ("video", "audio", "subtitle")) -> list[str]:
+    """kinds: of streams, what is written."""
     av, (format, _, audio) = pyav(), container_of(target)
     options = {"movflags": "+faststart"} if format in ("mp4", "mov") else {}
     notes: list[str] = []
@@ -300,7 +311,7 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
         pictures.time_base = film.clock
         out.metadata.update({k.lower(): v for k, v in source.metadata.items() if k.lower() in KEPT})  # in capitals in Matroska
         out.set_chapters(_chapters(source, until))
-        tracks = {s.index: track for s in source.streams if (track := _track(s, out, audio, notes, film.path))}
+        tracks = {s.index: track for s in source.streams if s.type in kinds and (track := _track(s, out, audio, notes, film.path))}
         packets = [_picture_packets(parts, pictures, film, last_duration), _sound_packets(source, tracks, until)]
         for _, packet in heapq.merge(*packets, key=lambda item: item[0]):
             out.mux(packet)

@@ -371,6 +371,25 @@ def test_sound_of_any_layout_and_rate_is_encoded(cli, tmp_path, source, codec, l
         assert sound.layout.nb_channels == channels and abs(heard / sound.rate - 0.5) < 0.2
 
 
+def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, tmp_path, monkeypatch):
+    """Whatever a container or an encoder may have against it, hours of painting do not end in a traceback."""
+
+    def refused(source, tracks):
+        if tracks:
+            raise av.ArgumentError(errno.EINVAL, "Invalid argument")
+        return iter(())
+
+    monkeypatch.setattr("stylenorm.video_files._sound_packets", refused)
+    code, told = cli(film(tmp_path / "in.mp4", 3), tmp_path / "out.mp4")
+    assert code == 0 and told.err == "stylenorm: sound and subtitles were left out, because mp4 does not take them (Invalid argument)\n"
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"] and len(list(container.decode())) == 3
+    full = av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("stylenorm.video_files._sound_packets", lambda *_: (_ for _ in ()).throw(full))
+    code, told = cli(tmp_path / "in.mp4", tmp_path / "again.mp4")
+    assert code == 2 and "the disk is full" in told.err and not (tmp_path / "again.mp4").exists()
+
+
 @pytest.mark.parametrize("source", ["a.mp4", "a.mkv"])
 def test_title_rights_chapters_and_names_of_tracks_stay(cli, tmp_path, source):
     """Matroska's names are in capitals. The place does not stay: a film has no --strip."""
