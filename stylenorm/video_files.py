@@ -147,11 +147,16 @@ def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
     All are of the film's size: a stream may go over to another one, as calls and broadcasts do, and what is written cannot.
     What cannot be decoded is left out and counted in ``film.broken``; ``film.end`` grows.
     """
-    film.broken, film.end, last = 0, 0.0, None
+    film.broken, film.end, last, late = 0, 0.0, None, 0
     with reading(film.path) as container:
+        in_order = container.format.name == "avi"  # which tells when a frame is decoded only, so that pts go back and forth
         for frame in _decoded(container, film):
-            step = max(1, round(1 / (film.rate * film.clock)))
-            stamp = frame.pts if frame.pts is not None else (0 if last is None else last + step)
+            step, told = max(1, round(1 / (film.rate * film.clock))), frame.pts
+            if in_order and last is None:
+                late = (frame.dts or 0) - (frame.pts or 0)
+            elif in_order:
+                told = None if frame.dts is None else frame.dts - late
+            stamp = told if told is not None else (0 if last is None else last + step)
             last = stamp if last is None else max(stamp, last + 1)
             yield last, int(getattr(frame, "duration", 0) or 0), lambda frame=frame: _at_size(upright(frame), film.size)
 

@@ -200,6 +200,14 @@ def test_a_variable_frame_rate_stays_one(cli, tmp_path):
         assert shown(tmp_path / name)[0] == pytest.approx([s / 1000 for s in stamps], abs=6e-4)
 
 
+@pytest.mark.parametrize("codec, more", [("libx264", 2), ("libx264", 0), ("mpeg4", 2), ("mjpeg", 0)])
+def test_frames_of_an_avi_are_shown_evenly(tmp_path, codec, more):
+    """It does not tell when a frame is shown, and of those that were stored in another order the third came two frames late."""
+    source = film(tmp_path / "in.avi", 12, sound=None, codec=codec, max_b_frames=more, **({"color_range": 2} if codec == "mjpeg" else {}))
+    stamps = [stamp for stamp, *_ in frames(probe(source))]
+    assert np.diff(stamps).tolist() == [1] * 11 and stamps[0] in (0, 1)
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.webm"])
 def test_recordings_one_behind_the_other_are_one_film(cli, tmp_path, name):
     """As of a camera that begins a new file every so often. In each of them time begins anew, and the sound's could not be written."""
