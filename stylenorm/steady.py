@@ -41,6 +41,7 @@ FAINT_CUT, RESEMBLING = 4.0, 0.5  # as many levels at least, and this correlatio
 SAME, OTHER = 4.0, 12.0  # levels: up to the first two places count as alike, from the second on as different
 CONTRAST, FAINT = 30.0, 0.5  # levels: deviation of a frame from which on that holds, and what counts as alike in any
 NOISE, MOST_NOISE = 1.6, 4.0  # times the median of differences, and the deviation, that noise makes at most
+AGAIN = 0.03  # levels: a frame that differs by no more on average, and nowhere by more than `SAME`, is the one before once more
 UNLIKE = 0.2  # of a channel's variance lies between frames: a fade has 0.9, a pan 0.1 at most
 TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
 SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
@@ -152,19 +153,20 @@ class Steady:
         self._change = 0.0  # between thumbnails, usually
         self._before = self._mean = self._painted = None  # the frame before, the mean of all up to it, and its painting
         self._softened = None  # `_soft` of the frame before, where it is at hand
+        self._shown: tuple[np.ndarray, np.ndarray] | None = None  # the frame before, and what was shown of it
         self._stood = self._open = False
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """All of it, for `restore`."""
-        pictures = {"before": self._before, "mean": self._mean, "painted": self._painted} if self._before is not None else {}
+        pictures = {"before": self._before, "mean": self._mean, "painted": self._painted, "shown": self._shown[1]} if self._before is not None else {}
         return {"offset": self._moved, "change": np.array(self._change), "stood": np.array(self._stood), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the `state` of a stream with the same settings."""
         kept = dict(state)
-        self._before, self._mean, self._painted = (kept.pop(name, None) for name in ("before", "mean", "painted"))
-        self._softened = None
+        self._before, self._mean, self._painted, shown = (kept.pop(name, None) for name in ("before", "mean", "painted", "shown"))
+        self._shown, self._softened = None if shown is None else (self._before, shown), None
         self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._kept = kept
 
@@ -173,6 +175,21 @@ class Steady:
         """Which (row, column) of the grain lies on the upper left pixel; modulo ``stride``, of the network's grid."""
         down, right = np.rint(self._moved).astype(int) % PERIOD
         return int(down), int(right)
+
+    def again(self, pixels: np.ndarray) -> np.ndarray | None:
+        """What was shown of the frame before, if this one is the same but for what an encoder does to it, as in drawn films and recordings of screens.
+
+        It is no new one then: the next is held against the same. So nothing is ever off by more than `SAME`.
+        """
+        if self._shown is None or self._open or self._shown[0].shape != pixels.shape:
+            return None
+        before, shown = self._shown
+        few = (slice(None, None, FEW),) * 2
+        alike = self.smoothing > 0 and _contrast(pixels) >= CONTRAST
+        if np.abs(np.subtract(before[few], pixels[few], dtype=np.int16)).max() > (SAME if alike else 0):  # as nearly always
+            return None
+        apart = np.abs(np.subtract(before, pixels, dtype=np.int16))
+        return shown if not apart.any() or (alike and apart.max() <= SAME and apart.mean() <= AGAIN) else None
 
     def begin(self, pixels: np.ndarray) -> None:
         """A frame (H, W, 3) uint8 begins: was there a cut before it, and how has the picture moved?"""
@@ -239,7 +256,7 @@ class Steady:
 
     def end(self, painted: np.ndarray) -> np.ndarray:
         """The frame's painting (H, W, 3) uint8, with the last one blended in where the frame shows the same."""
-        self._open = False
+        self._open, self._shown = False, (self._now, painted)
         if not self.smoothing:
             return painted
         result = painted.astype(np.float32)
@@ -248,7 +265,8 @@ class Steady:
         if self._seen is self._now:
             self._mean = self._now
         self._before, self._painted = self._now, result.astype(np.float16)
-        return np.clip(result + 0.5, 0, 255).astype(np.uint8)
+        self._shown = self._now, np.clip(result + 0.5, 0, 255).astype(np.uint8)
+        return self._shown[1]
 
     def _share(self, name: str) -> float:
         return 1 - self.smoothing if name in self._kept else 1.0
@@ -363,8 +381,12 @@ class Stream:
 
     def __call__(self, frame) -> Image.Image:
         frame = self._sized(frame)
-        self.steady.begin(np.array(frame))
-        return Image.fromarray(self.steady.end(np.asarray(self._colored(frame, self._paint(frame, self.steady)))))
+        pixels = np.array(frame)
+        shown = self.steady.again(pixels)
+        if shown is None:
+            self.steady.begin(pixels)
+            shown = self.steady.end(np.asarray(self._colored(frame, self._paint(frame, self.steady))))
+        return Image.fromarray(shown)
 
     def survey(self, frame) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""

@@ -386,6 +386,39 @@ def test_a_stream_goes_on_from_its_state(stylizer, photo, quick_own_style):
         np.testing.assert_array_equal(np.asarray(resumed(frame)), np.asarray(painting))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.8])
+def test_a_frame_that_is_the_same_again_is_shown_again_and_not_painted(stylizer, photo, monkeypatch, smoothing):
+    drawn = [frame for frame in pan(photo, 1, 2, 4, noise=3) for _ in range(3)]  # a new picture every third frame
+    once = [stylizer.stream("red-hill", smoothing=smoothing)(frame) for frame in drawn[:1]]
+    stream, painted, frame_of = stylizer.stream("red-hill", smoothing=smoothing), [], Stylizer._frame
+    monkeypatch.setattr(Stylizer, "_frame", lambda *given: painted.append(0) or frame_of(*given))
+    shown = []
+    for n, frame in enumerate(drawn):
+        if n in (4, 9):  # as a film that goes on from a part: also in the middle of a picture
+            state = stream.steady.state
+            stream = stylizer.stream("red-hill", smoothing=smoothing)
+            stream.steady.restore(state)
+        shown.append(stream(frame.copy()).tobytes())
+    assert len(painted) == (4 if smoothing else 5), "without smoothing there is no state"
+    assert shown[0] == once[0].tobytes() and [shown[n] == shown[n - 1] for n in range(1, 12)] == [n % 3 != 0 for n in range(1, 12)]
+    alone = [stylizer.stream("red-hill", smoothing=smoothing)]
+    assert [alone[0](frame).tobytes() for frame in drawn[::3]] == shown[::3], "it is no frame of its own"
+
+
+def test_what_an_encoder_does_to_a_frame_makes_no_new_one_of_it(photo):
+    steady, faint = Steady(0.8, 8), (photo[:96, :128] // 8 + 100).astype(np.uint8)
+    for frame, by, places, again in (
+        (photo[:96, :128], 4, 1, True), (photo[:96, :128], 5, 1, False), (photo[:96, :128], 1, 350, True), (photo[:96, :128], 1, 400, False),
+        (faint, 1, 1, False), (faint, 0, 1, True),
+    ):  # fmt: skip
+        steady._shown = frame, frame // 2
+        now = frame.astype(int)
+        now.reshape(-1, 3)[7 : 7 + places] += np.where(now.reshape(-1, 3)[7 : 7 + places] < 128, by, -by)
+        found = steady.again(now.astype(np.uint8))
+        assert (found is steady._shown[1]) == again, (by, places)
+    assert Steady(0.0, 8).again(photo) is None
+
+
 def test_after_a_frame_that_was_stopped_a_stream_begins_anew(stylizer, photo, monkeypatch):
     """As with Ctrl-C in a notebook. Its place, noise and softness counted, and the painting was of the one before it."""
     *frames, wanted = pan(photo, 1, 2, 6, noise=2)

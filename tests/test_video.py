@@ -382,7 +382,7 @@ def test_sound_of_any_layout_and_rate_is_encoded(cli, tmp_path, source, codec, l
 def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, tmp_path, monkeypatch):
     """Whatever a container or an encoder may have against it, hours of painting do not end in a traceback."""
 
-    def refused(source, tracks):
+    def refused(source, tracks, until):
         if tracks:
             raise av.ArgumentError(errno.EINVAL, "Invalid argument")
         return iter(())
