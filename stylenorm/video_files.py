@@ -95,7 +95,7 @@ def reading(path: Path):
     """The opened container, which has pictures."""
     av = pyav()
     try:
-        container = av.open(os.path.abspath(path), metadata_errors="replace", options={"format_whitelist": WHOLE})
+        container = _opened(av, os.path.abspath(path))
     except (av.FFmpegError, OSError) as error:
         if not path.exists():
             raise StylenormError(f"there is no video {path}; check the name") from None
@@ -117,6 +117,14 @@ def pictures_of(container):
     return next((s for s in container.streams.video if not s.disposition & s.disposition.attached_pic), container.streams.video[0])
 
 
+def _opened(av, path: str):
+    """The container, also where a title in it is not in UTF-8: PyAV 19 keeps such bytes, and before they become question marks."""
+    try:
+        return av.open(path, metadata_errors="replace", options={"format_whitelist": WHOLE})
+    except TypeError:  # 19 takes no such word
+        return av.open(path, options={"format_whitelist": WHOLE})
+
+
 # ---- reading -----------------------------------------------------------------------------------
 
 
@@ -131,14 +139,14 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
             raise StylenormError(f"{path} holds no frame that can be read; get a whole copy")
         turned = _is_turned(_matrix(frame))
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)  # of PyAV 19's own kind, which is no Fraction
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         late = container.start_time or 0 if "matroska" in container.format.name else 0  # which tells the end for the length
         length = max(0, container.duration - late) / 1_000_000 if container.duration else None
         frames = stream.frames or (round(length * rate) if length else None)
         tags = {name: int(getattr(frame, name, 2)) for name in ("color_primaries", "color_trc")}  # 2: not told
         tags |= {"colorspace": _matrix_of_color(frame)}
-        return Film(path, (width, height), stream.time_base, rate, frames, 1 / aspect if turned else aspect, length, tags)
+        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags)
 
 
 def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
@@ -227,11 +235,11 @@ def upright(frame) -> Image.Image:
 
 def _matrix(frame) -> tuple[tuple[int, int], tuple[int, int]]:
     """((a, b), (c, d)): a pixel at (x, y) is shown at (a x + c y, b x + d y), but for a shift."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data)[:20], np.int32).tolist()
-            return (a, b), (c, d)
-    return (1, 0), (0, 1)
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return (1, 0), (0, 1)
+    a, b, _, c, d = np.frombuffer(bytes(data)[:20], np.int32).tolist()
+    return (a, b), (c, d)
 
 
 def _is_turned(matrix) -> bool:

@@ -250,7 +250,7 @@ def test_a_turned_film_is_painted_upright(tmp_path, turn):
     stored = shown(source)[1][0]
     degrees, across, down = (*turn, False, False)[:3]
     with av.open(str(source)) as container:
-        matrix = next(d for d in next(container.decode(video=0)).side_data if d.type.name == "DISPLAYMATRIX")
+        matrix = next(container.decode(video=0)).side_data["DISPLAYMATRIX"]
     a, b, _, c, d = np.frombuffer(bytes(matrix)[:20], np.int32) / 65536
     wanted = np.zeros((about.size[1], about.size[0], 3), int)
     height, width = stored.shape[:2]
@@ -423,6 +423,23 @@ def test_title_rights_chapters_and_names_of_tracks_stay(cli, tmp_path, source):
         told = [(float(c["start"] * c["time_base"]), c["metadata"]["title"]) for c in painted.chapters()]
         assert told == [(0, "One"), (0.5, "Two")]
         assert "Ada tells" in painted.streams.audio[0].metadata.values()
+
+
+def test_titles_in_letters_other_than_utf_8s_do_no_harm(cli, tmp_path):
+    plain, source = film(tmp_path / "plain.mp4", 2, sound=None), tmp_path / "in.mkv"
+    with av.open(str(plain)) as old, av.open(str(source), "w") as out:
+        stream = out.add_stream_from_template(old.streams.video[0])
+        out.metadata["title"] = stream.metadata["title"] = "Gruesse"
+        out.set_chapters([{"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "Gruesse"}}])
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = source.read_bytes()
+    assert data.count(b"Gruesse") == 3
+    source.write_bytes(data.replace(b"Gruesse", b"Gr\xfc\xdfe  "))
+    assert cli(source, tmp_path / "out.mkv")[0] == 0
+    assert b"Gr" in (tmp_path / "out.mkv").read_bytes() and len(shown(tmp_path / "out.mkv")[0]) == 2
 
 
 def test_colours_and_their_tags_survive(tmp_path):
