@@ -1,7 +1,7 @@
 """Everything that the app takes from stylenorm, in one place. Public names only."""
 
 from stylenorm.animation import frame_count, paint_animation
-from stylenorm.catalog import compared_networks, generation_file, photos_folder, style_entries, weights_folder
+from stylenorm.catalog import compared_networks, generation_file, photos_folder, style_entries, told_of_left_behind, weights_folder
 from stylenorm.checkpoint import load_style
 from stylenorm.colors import color_of
 from stylenorm.comparing import CHANGES, Comparison, changed
@@ -25,5 +25,5 @@ __all__ = [
     "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
     "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "frame_count", "generation_file",
     "load_style", "paint_animation", "paint_film", "photos_folder", "probe_film", "read_frames", "read_picture",
-    "style_entries", "train", "train_style", "weights_folder", "write_picture",
+    "style_entries", "told_of_left_behind", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

@@ -114,6 +114,7 @@ def launch(
 
     from .files import MOST_VISITORS
     from .language import English
+    from .library import told_of_left_behind
     from .look import CSS, HEAD, THEME, WORDS
 
     page.launch(
@@ -144,6 +145,8 @@ def launch(
     if not quiet:
         print(f"stylenorm is at {page.local_url}" + (f" and {page.share_url}" if page.share_url else ""), flush=True)
         print(f"It paints on: {page.studio.stylizer.describe()}. Stop it with Ctrl-C.", flush=True)
+        if told := told_of_left_behind(page.studio.weights):
+            print(told, flush=True)
     if block:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes then, too
         with suppress(KeyboardInterrupt):

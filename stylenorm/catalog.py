@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stylenorm.architecture import KINDS
-from stylenorm.errors import StyleError, StylenormError, WeightsError
+from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"
@@ -265,6 +265,15 @@ def left_behind(weights: str | Path | None = None) -> dict[str, Path]:
     digest = read_metadata(network_file(weights), "network").get("hash")
     told = {path: _told_by(path) for path in _style_files(user_styles_folder())}
     return {str(values["name"]): path for path, values in told.items() if "name" in values and values.get("network") != digest}
+
+
+def told_of_left_behind(weights: str | Path | None = None) -> str | None:
+    """A sentence about `left_behind`, if there are any."""
+    names = left_behind(weights)
+    if not names:
+        return None
+    made = counted(len(names), "style of yours was", "styles of yours were")
+    return f"{made} made for another network ({', '.join(names)}); bring {'it' if len(names) == 1 else 'them'} to this one with: stylenorm styles renew"
 
 
 def renew_style(name: str, weights: str | Path | None = None) -> StyleEntry:

@@ -20,6 +20,7 @@ from stylenorm.catalog import (
     renew_style,
     style_entries,
     style_thumbnail,
+    told_of_left_behind,
     vgg_file,
 )
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, show_table, verbs
@@ -146,9 +147,8 @@ def listing(context: typer.Context, weights: Weights = None, as_json: AsJson = F
         ("name", "painting", "artist", "year", "file"),
         [(e.name, e.title or "", e.artist or "", str(e.year or ""), e.file.name) for e in entries],
     )
-    if others := left_behind(weights):
-        made = counted(len(others), "style of yours was", "styles of yours were")
-        complain(f"{made} made for another network ({', '.join(others)}); bring {'it' if len(others) == 1 else 'them'} to this one with: stylenorm styles renew")
+    if told := told_of_left_behind(weights):
+        complain(told)
 
 
 @styles.command(

@@ -219,8 +219,11 @@ def test_two_hundred_requests_leave_nothing_behind(server, client, tmp_path):
     assert memory < 20e6  # the photograph's pixels are 4.5 MB, and allocators are not exact
 
 
-def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, tmp_path):
+def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, other_weights, tmp_path):
     import httpx
+
+    (tmp_path / "home" / "styles").mkdir(parents=True)
+    shutil.copy(other_weights / "styles" / "blue-tree.safetensors", tmp_path / "home" / "styles" / "of-before.safetensors")
 
     site = tmp_path / "site"
     shutil.copytree(ROOT / "stylenorm", site / "stylenorm", ignore=shutil.ignore_patterns("__pycache__"))
@@ -236,6 +239,8 @@ def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, tm
         assert httpx.post(f"{server.url}login", data={"username": "ada", "password": "secret:word"}).status_code == 200
         assert httpx.post(f"{server.url}login", data={"username": "ada", "password": "secret"}).status_code == 400
         assert server.files() > 0
+        told = "1 style of yours was made for another network (blue-tree); bring it to this one with: stylenorm styles renew"
+        assert wait_until(lambda: told in server.lines, 10)
     assert sorted(site.rglob("*.pyi")) == stubs, "Gradio wrote into the package, which may be read-only"
     assert not list(elsewhere.iterdir()), "it wrote into the folder that it was started in"
     assert wait_until(lambda: not list(server.folder.glob("stylenorm-app-*")), 5), "its temporary folder is still there"
