@@ -109,7 +109,8 @@ class Cinema:
         if not target.exists():
             raise Cancelled("nothing was painted")
         made = seen.result
-        yield Look(made.frames, moving.frames, 0.0, None, target, made.whole, made.notes)
+        notes = tuple(by_name(note, Path(file), target) for note in made.notes)
+        yield Look(made.frames, moving.frames, 0.0, None, target, made.whole, notes)
 
     def _pair(self, visitor: str, stem: str, *images: Image.Image) -> tuple[Path, Path]:
         pair = tuple(self.studio.save(fit(image, PREVIEW) if max(image.size) > PREVIEW else image, stem, "frame") for image in images)
@@ -195,7 +196,10 @@ def plainly(*paths: Path) -> Iterator[None]:
     try:
         yield
     except StylenormError as error:
-        text = str(error)
-        for path in paths:
-            text = text.replace(str(path), path.name)
-        raise type(error)(text) from None
+        raise type(error)(by_name(str(error), *paths)) from None
+
+
+def by_name(text: str, *paths: Path) -> str:
+    for path in paths:
+        text = text.replace(str(path), path.name)
+    return text

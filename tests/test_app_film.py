@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import numpy as np
@@ -96,6 +97,14 @@ def test_what_cannot_be_painted_gets_a_sentence(client, server, tmp_path):
     small = handle_file(tmp_path / "a.mp4")
     assert "choose a size" in refused(client, film=small, style="red-hill", size=9, api_name="/film")
     assert "No style is named" in refused(client, film=small, style="nowhere", api_name="/film")
+
+
+def test_a_film_that_is_cut_short_is_told_of_by_its_name_alone(client, tmp_path):
+    cut = film(tmp_path / "cut.mp4", 30)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
+    line, *_, button = client.predict(film=handle_file(cut), style="red-hill", api_name="/film")
+    assert re.fullmatch(r"(\d+) frames painted in .* MB\. cut\.mp4 is cut short: it ends at .* s of 3\.0 s; what was readable is painted\.", line), line
+    assert 0 < len(shown(saved(button))[0]) == int(line.split()[0]) < 30
 
 
 def test_a_visitor_who_leaves_stops_the_film_and_nothing_is_left(cinema, tmp_path):
