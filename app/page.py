@@ -15,7 +15,7 @@ from .library import StylenormError
 from .parts import Choice, Files, Picture
 from .studio import PAINTING, STYLE_FILE, Studio, Wish
 
-# Everything that uses the network stands in one queue. Two places, of which a folder or a training takes one at most.
+# Everything that uses the network stands in one queue. Two places, of which a film, a folder or a training takes one at most.
 QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
 AS_PHOTOGRAPH = 0
 SIZES = (512, 768, 1024, 1536, 2048, 3072, 4096)  # px

@@ -117,9 +117,9 @@ class Studio:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Folders and trainings take turns, and leave room for single pictures."""
+        """Films, folders and trainings take turns, and leave room for single pictures."""
         if not self._long_job.acquire(blocking=False):
-            raise StylenormError("somebody's folder or training is at work; try again in a few minutes")
+            raise StylenormError("somebody's film, folder or training is at work; try again in a few minutes")
         try:
             yield
         finally:

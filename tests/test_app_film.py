@@ -75,7 +75,8 @@ def test_stopping_a_film_keeps_what_is_painted(client, tmp_path):
     line, pair = job.outputs()[1][:2]
     assert "of about 400 frames, about" in line and all(Image.open(p).size == (320, 240) for p in pair["value"])
     assert client.predict(photo=handle_file(make_photo(tmp_path / "q.jpg")), style="red-hill", api_name="/preview")
-    assert "try again" in refused(client, film=handle_file(source), style="red-hill", api_name="/film")
+    told = refused(client, film=handle_file(source), style="red-hill", api_name="/film")
+    assert told == "Somebody's film, folder or training is at work; try again in a few minutes."
     assert client.predict(api_name="/stop_film") == "Stopping."
     line, *_, button = job.result(timeout=100)
     assert line.startswith("Stopped: the first ")
