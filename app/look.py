@@ -113,6 +113,9 @@ HEAD = """
     document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
     document.querySelectorAll(".styles .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };
+  document.addEventListener("keydown", (event) => {  // at which Gradio opens the list that is left, over whatever is below it
+    if (event.key === "Tab" && event.target.role === "combobox") event.stopPropagation();
+  }, true);
   document.addEventListener("keyup", ({ target, key }) => {
     const done = { range: /^(Arrow|Page|Home|End)/, number: /^Enter$/ }[target.type];
     if (done?.test(key)) target.dispatchEvent(new Event("pointerup", { bubbles: true }));

@@ -612,3 +612,5 @@ def keys_do_what_the_mouse_does(page) -> None:
     for kind in ("range", "checkbox", "text", "radio"):  # where the keys are is seen; a list opens
         assert page.evaluate("document.activeElement.type") == kind and (kind == "text" or page.evaluate(seen)), kind
         page.keyboard.press("Tab")
+    page.wait_for_timeout(300)
+    assert not page.locator("[role=listbox]").is_visible(), "the list that was left stays open over what is below it"
