@@ -49,13 +49,14 @@ def fused(
         mean, var = (t.flatten(1) for t in _joined(means, variances, 2))  # N, G
     if x.dtype == torch.bfloat16 and not torch.isfinite(var).all():
         return None
-    y, none = torch.empty_like(maps), x.new_empty(0, dtype=torch.float32)
+    y = torch.empty_strided(x.shape, _like(maps, x).stride(), dtype=x.dtype)  # no view: autograd lets nobody write into one
+    none = x.new_empty(0, dtype=torch.float32)
     moments = [t.repeat_interleave(c // groups, 1) if groups else t for t in (mean, var)]
     count = 1 if all(len(t) == 1 for t in (*moments, weights, biases)) else n  # of kernels to call
-    for source, target, m, v, weight, bias in zip(maps.chunk(count), y.chunk(count), *_each(count, *moments, weights, biases)):
+    for source, target, m, v, weight, bias in zip(maps.chunk(count), _dense(_maps(y)).chunk(count), *_each(count, *moments, weights, biases)):
         torch.native_batch_norm(source, weight, bias, m, v, False, 0.0, eps, out=(target, none, none))
     shape = [1 if d in dims else size for d, size in enumerate(x.shape)]
-    return _like(y, x), mean.view(shape), var.view(shape)
+    return y, mean.view(shape), var.view(shape)
 
 
 def fused_gradient(

@@ -507,6 +507,14 @@ def test_input_is_not_written_to():
         assert all(torch.equal(a, b) for a, b in zip(was, (x, dy, style)))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_comes_out_may_be_written_to_as_torchs_may(kind, layout):
+    x = torch.randn(2, 4, 6, 5).to(memory_format=layout)
+    ours, theirs = pairs(4)[kind]()
+    agree(nn.Sequential(ours, nn.ReLU(inplace=True)), nn.Sequential(theirs, nn.ReLU(inplace=True)), x, 1e-5)
+
+
 # compilers
 
 
