@@ -214,7 +214,8 @@ def _centre(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, T
     centred map is wanted anyway.
     """
     wide = widen(x)
-    factor = _range_factor(x, dims) if x.dtype == torch.bfloat16 and x.numel() else None  # nothing has no largest
+    ranged = x.dtype == torch.bfloat16 and not torch.jit.is_tracing()  # which cannot read numbers as integers
+    factor = _range_factor(x, dims) if ranged and x.numel() else None  # nothing has no largest
     if factor is not None:
         wide = wide.mul_(factor)
     mean = wide.mean(dims, keepdim=True)

@@ -657,6 +657,15 @@ def test_scripted_layers_take_other_axes_narrow_numbers_and_moments_and_refuse_a
             torch.jit.script(instance)(wrong)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_jit_traces_bfloat16_maps(kind, layout):
+    ours, x = pairs(4)[kind]()[0], torch.randn(2, 4, 6, 5, dtype=torch.bfloat16).to(memory_format=layout)
+    traced = torch.jit.trace(ours, (-x,), check_trace=False)
+    assert torch.equal(traced(x), ours(x))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_traced_network_has_the_layer_as_torchs(kind):
     """As one node, so that train() and eval() go on to mean what they do."""
