@@ -258,6 +258,17 @@ def test_function_transforms_of_channels_last_maps(kind):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", KINDS)
+def test_many_gradients_at_once(kind, layout):
+    torch.manual_seed(9)
+    x, gamma, beta = torch.randn(2, 4, 3, 2).to(memory_format=layout).requires_grad_(), torch.randn(4), torch.randn(4)
+    y, slopes = renormalize(x, gamma, beta, kind, 2)[0], torch.randn(3, 2, 4, 3, 2)
+    (many,) = torch.autograd.grad(y, x, slopes, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(y, x, slope, retain_graph=True)[0] for slope in slopes]
+    torch.testing.assert_close(many, torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
 def test_forward_mode_derivatives(kind, layout):
     torch.manual_seed(10)
     x, dx = (torch.randn(2, 4, 3, 2, dtype=torch.float64).to(memory_format=layout) for _ in range(2))
