@@ -23,6 +23,8 @@ def can_fuse(x: Tensor, gamma: Tensor | None, beta: Tensor | None, dims: tuple[i
     pair = () if gamma is None else (gamma, beta)
     if any(t.shape[-2:] != (1, 1) or (dims == BATCH and t.shape[0] != 1) for t in pair) or vmapped(x, *pair):
         return False
+    if torch._C._len_torch_dispatch_stack():  # something looks on that knows not these kernels, or there are no numbers at all
+        return False
     return _maps(x).is_contiguous(memory_format=torch.channels_last) and math.prod(x.shape[d] for d in dims) > 1
 
 

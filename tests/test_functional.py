@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from stylenorm import functional, fused
 from stylenorm.functional import (
@@ -285,6 +287,23 @@ def test_forward_mode_derivatives(kind, layout):
         return run(x, pair).pow(3).sum()
 
     torch.testing.assert_close(torch.func.hessian(loss)(x), torch.autograd.functional.hessian(loss, x))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_last_maps_of_no_numbers_and_watched_ones(kind, dtype):
+    def run(x, pair):
+        return renormalize(x, pair, pair, kind, 2)[0]
+
+    def some():
+        return torch.randn(2, 4, 5, 6, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_(), torch.randn(1, 4)
+
+    with FakeTensorMode():
+        x, pair = some()
+        run(x, pair).sum().backward()
+        assert x.grad.shape == x.shape
+    x, pair = some()
+    torch.testing.assert_close(make_fx(run)(x, pair)(x, pair), run(x, pair), rtol=1e-2, atol=1e-2)
 
 
 def test_modulate_by_region_and_by_sample():
