@@ -105,7 +105,8 @@ class _Norm(nn.Module):
     def _restyle(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None, moments: Moments) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise ValueError(f"expected a map of (N, {self.num_features}, H, W), not {tuple(x.shape)}")
-        if moments is None and self.running_mean is not None and not self.training:
+        running = self.running_mean is not None and not self.training
+        if moments is None and running and (self.kind == "batch" or self.track_running_stats):  # a flag that may be unset later
             moments = (self.running_mean[:, None, None], self.running_var[:, None, None])  # C, 1, 1
         if moments is not None:
             return inject(x, *moments, gamma, beta, self.eps)
@@ -139,7 +140,7 @@ class _Norm(nn.Module):
         if not x.is_floating_point():
             raise ValueError("expected a map of floating point")
         if self.running_mean is not None and self.running_var is not None:
-            if moments is None and not self.training:
+            if moments is None and not self.training and (self.kind == "batch" or self.track_running_stats):
                 moments = (self.running_mean.reshape(-1, 1, 1), self.running_var.reshape(-1, 1, 1))
         per_channel = maps.size(2) * maps.size(3)
         if self.kind == "batch":
@@ -153,18 +154,17 @@ class _Norm(nn.Module):
             if values == 1:
                 raise ValueError("a map of one value per channel has no variance")
         y, mean, var = restyled(maps, gamma, beta, self.kind, groups, self.eps, moments)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            if self.training and moments is None:
-                step = -1.0 if self.momentum is None else self.momentum
-                if self.kind == "batch":
-                    self.num_batches_tracked.add_(1)
-                    if self.momentum is None:
-                        step = 1.0 / float(self.num_batches_tracked.item())
-                if step >= 0 and x.numel() > 0:  # else as in `_track`
-                    with torch.no_grad():
-                        self.running_mean.mul_(1 - step).add_(mean.mean([0, 2, 3]).to(self.running_mean.dtype) * step)
-                        unbiased = var * (per_channel / (per_channel - 1))
-                        self.running_var.mul_(1 - step).add_(unbiased.mean([0, 2, 3]).to(self.running_var.dtype) * step)
+        if self.training and self.track_running_stats and moments is None:
+            step = -1.0 if self.momentum is None else self.momentum
+            if self.kind == "batch" and self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+                if self.momentum is None:
+                    step = 1.0 / float(self.num_batches_tracked.item())
+            if self.running_mean is not None and self.running_var is not None and step >= 0 and x.numel() > 0:  # else as in `_track`
+                with torch.no_grad():
+                    self.running_mean.mul_(1 - step).add_(mean.mean([0, 2, 3]).to(self.running_mean.dtype) * step)
+                    unbiased = var * (per_channel / (per_channel - 1))
+                    self.running_var.mul_(1 - step).add_(unbiased.mean([0, 2, 3]).to(self.running_var.dtype) * step)
         return y.reshape(shape)
 
     @torch.no_grad()
@@ -173,14 +173,15 @@ class _Norm(nn.Module):
         n, _, h, w = x.shape
         count = n * h * w if self.kind == "batch" else h * w
         step = self.momentum
-        if self.kind == "batch":
+        counted = self.kind == "batch" and self.num_batches_tracked is not None
+        if counted:
             self.num_batches_tracked.add_(1)
-            if step is None:
-                step = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
-        elif step is None:
+        if self.running_mean is None or x.numel() == 0:
+            return  # taken away since; and an empty batch has no moments
+        if step is None and not counted:
             return  # torch.nn.InstanceNorm2d knows no cumulative average, nor does it count
-        if x.numel() == 0:
-            return  # an empty batch has no moments
+        if step is None:
+            step = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         for running, now in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
             running.mul_(1 - step).add_(now.mean((0, 2, 3)).to(running.dtype) * step)
 

@@ -1,5 +1,6 @@
 """The layers against torch.nn's, at the edges of each dtype, under the compilers, and one sample at a time."""
 
+import copy
 import shutil
 
 import pytest
@@ -133,6 +134,39 @@ def test_momentum_none_averages_all_batches_and_variance_is_unbiased():
         layer(x)
     close(layer.running_mean, torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0), 1e-12)
     close(layer.running_var, torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0), 1e-12)
+
+
+def untracked(layer):
+    layer.track_running_stats = False
+
+
+def without_moments(layer):
+    layer.running_mean = layer.running_var = None
+
+
+def without_count(layer):
+    layer.num_batches_tracked = None
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("change", [untracked, without_moments, without_count])
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+def test_running_moments_are_given_up_later_as_in_torch(kind, change, momentum):
+    torch.manual_seed(5)
+    layers = pairs(4, track_running_stats=True, momentum=momentum)[kind]()
+    x = torch.randn(3, 4, 5, 6) * 2 + 1
+    for layer in layers:
+        layer(x)
+        change(layer)
+        if kind == "instance" and change is without_moments:  # which torch asks for, by its flag
+            untracked(layer)
+    scripted = [torch.jit.script(copy.deepcopy(layer)) for layer in layers]
+    for ours, theirs in (layers, scripted):
+        for training in (True, False):
+            if kind == "instance" and change is untracked:  # where torch moves them all the same, in eval mode too
+                close(ours.train(training)(x), theirs.train(training)(x), 1e-5)
+            else:
+                agree(ours.train(training), theirs.train(training), x, 1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
