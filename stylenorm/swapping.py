@@ -41,7 +41,8 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
 
     Raises:
         ValueError: no such kind; ``num_groups`` does not divide a layer's channels; a lazy layer that has seen no map yet;
-            nothing to swap. ``model`` is as it was, then.
+            a layer whose class has a forward of its own, such as a batch norm with its activation, or whose weight is
+            computed, as by `torch.nn.utils.parametrize`; nothing to swap. ``model`` is as it was, then.
     """
     if kind not in KINDS:
         raise ValueError(f"no norm {kind!r}; choose one of {', '.join(KINDS)}")
@@ -71,6 +72,10 @@ def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) ->
     """A layer of ``kind`` with the γ, β and settings of ``old``; where that holds no tensor, with ``near``'s device and dtype."""
     if isinstance(old, LAZY):
         raise ValueError("a lazy layer gets its channels from the first map: run the model once before")
+    if not any(type(old).forward is known.forward for known in SWAPPED):
+        raise ValueError(f"{type(old).__name__} has a forward of its own, which would be lost; put another layer there by hand")
+    if any(t is not None and not isinstance(t, nn.Parameter) for t in (old.weight, old.bias)):
+        raise ValueError("its weight or bias is computed, and no parameter to keep; remove the parametrization before")
     channels = old.num_channels if isinstance(old, nn.GroupNorm) else old.num_features
     running = getattr(old, "running_mean", None)
     held = next((t for t in (old.weight, old.bias, running) if t is not None), near)

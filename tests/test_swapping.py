@@ -134,6 +134,19 @@ def test_synchronized_batch_norm_is_swapped_but_for_another_batch_norm():
     assert [type(m) for m in swap_norms(model(), "instance")] == [InstanceNorm2d] * 2
 
 
+class Activated(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: swapped for a norm alone, the network would lose its activations without a word."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def positive():
+    norm = nn.BatchNorm2d(8)
+    nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus())
+    return norm
+
+
 @pytest.mark.parametrize(
     ("model", "kind", "groups", "told"),
     [
@@ -143,6 +156,8 @@ def test_synchronized_batch_norm_is_swapped_but_for_another_batch_norm():
         (lambda: small(), "group", 3, "1: num_groups=3 does not divide 8 channels"),
         (lambda: nn.Sequential(nn.BatchNorm2d(8), nn.LazyBatchNorm2d()), "layer", None, "1: a lazy layer gets its channels from the first map"),
         (lambda: nn.Sequential(nn.BatchNorm2d(8), nn.LazyBatchNorm2d(affine=False)), "layer", None, "1: a lazy layer gets"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(8), Activated(8)), "layer", None, "1: Activated has a forward of its own, which would be lost"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(8), positive()), "layer", None, "1: its weight or bias is computed, and no parameter to keep"),
         (lambda: nn.Sequential(nn.Linear(3, 3)), "batch", None, "there is no normalization of feature maps to swap in Sequential"),
         (lambda: Generator(GeneratorConfig()), "batch", None, "no normalization of feature maps to swap in Generator"),
     ],
