@@ -51,7 +51,7 @@ def fused(
         mean, var = (t.flatten(1) for t in _joined(means, variances, 2))  # N, G
     if x.dtype == torch.bfloat16 and not torch.isfinite(var).all():
         return None
-    y = torch.empty_strided(x.shape, _like(maps, x).stride(), dtype=x.dtype)  # no view: autograd lets nobody write into one
+    y = torch.empty_strided(x.shape, _like(maps, x).stride(), dtype=x.dtype, device=x.device)  # no view: autograd lets nobody write into one
     none = x.new_empty(0, dtype=torch.float32)
     moments = [t.repeat_interleave(c // groups, 1) if groups else t for t in (mean, var)]
     count = 1 if all(len(t) == 1 for t in (*moments, weights, biases)) else n  # of kernels to call

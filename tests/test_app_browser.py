@@ -277,6 +277,7 @@ def make_and_stop(page, picture) -> None:
     for length in ("40000", "256"):
         width.fill(length)
         width.press("Tab")
+        page.wait_for_timeout(500)  # on a busy machine the page knows of it later than of the click
         if length != "256":
             for _ in range(3):
                 page.locator("#generate-another").click()
