@@ -43,6 +43,7 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
 }
 #camera-painted img { width: 100%; height: 100%; object-fit: contain; }
 #film-player video, #film-animation img { max-height: 480px; }
+#film-player .controls:focus-within { opacity: 1; }  /* Gradio shows them under a mouse alone */
 #compared .caption-label {
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; white-space: normal;
   max-width: calc(100% - 2 * var(--block-label-margin)); padding-bottom: 0 !important;  /* where a third line would show */

@@ -331,13 +331,17 @@ def test_a_film_is_shown_painted_played_and_saved(visit, shots, tmp_path):
     page.wait_for_function(playing)
     assert page.evaluate(playing) == [320, 240, 6] and not page.locator("#film-frame").is_visible()
     page.screenshot(path=shots / "film.png", full_page=True)
+    page.locator("#film-player [role=button]").first.focus()
+    page.wait_for_timeout(500)
+    assert page.locator("#film-player .controls").evaluate("e => getComputedStyle(e).opacity") == "1", "who has no mouse does not see them"
     with page.expect_download() as download:
         page.locator("#film-save").click()
     download.value.save_as(tmp_path / "saved.mp4")
     assert len(shown(tmp_path / "saved.mp4")[0]) == 60
     visit.choose("#film-style", "Blue Tree")
     page.get_by_text("This is one frame of it").wait_for()
-    assert page.locator("#film-frame").is_visible() and not page.locator("#film-player").is_visible()
+    page.locator("#film-frame").wait_for()
+    page.locator("#film-player").wait_for(state="hidden")
 
 
 def test_training_a_style_for_a_few_steps(visit, shots, tmp_path):
