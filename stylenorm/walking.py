@@ -81,6 +81,8 @@ def _write_gif(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: f
 def _write_mp4(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: float, quality: int) -> None:
     import av
 
+    from stylenorm.video_files import BT601, BT709
+
     with av.open(file, "w", format="mp4") as container:
         stream = None
         for frame in frames:
@@ -88,7 +90,14 @@ def _write_mp4(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: f
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
                 stream.width, stream.height, stream.pix_fmt = *frame.size, "yuv420p"
                 stream.options = {"crf": str(round(51 - 0.4 * quality))}
-            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+                matrix = BT709 if frame.height >= 720 else BT601  # which players take it for, untold
+                tags = {"color_range": 1, "colorspace": matrix, "color_primaries": 1, "color_trc": 1}
+                for name, value in tags.items():
+                    setattr(stream.codec_context, name, value)
+            picture = av.VideoFrame.from_image(frame).reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=1)
+            for name, value in tags.items():
+                setattr(picture, name, value)
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
 
 

@@ -290,6 +290,18 @@ def test_the_command_writes_mp4(run, tmp_path):
     assert code == 0 and len(frames) == 5 and frames[0].shape == (64, 96, 3)
 
 
+@pytest.mark.parametrize(("size", "matrix"), [((1280, 720), 1), ((640, 360), 5)])
+def test_an_mp4_has_the_colours_that_were_painted_in_every_player(size, matrix, tmp_path):
+    av = pytest.importorskip("av")
+    red = Image.new("RGB", size, (220, 40, 30))
+    write_walk(tmp_path / "red.mp4", [red] * 2, 2)
+    with av.open(str(tmp_path / "red.mp4")) as film:
+        frame = next(film.decode(video=0))
+        assert (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc)) == (matrix, 1, 1, 1)
+        rgb = frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray()  # what a player takes for granted at that size
+        assert np.abs(rgb[::40, ::40].astype(int) - [220, 40, 30]).max() <= 4
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
 def test_few_frames_of_a_walk_are_in_memory_at_once_there_and_back(tmp_path, monkeypatch, suffix):
     if suffix == ".mp4":
