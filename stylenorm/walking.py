@@ -18,6 +18,7 @@ from stylenorm.errors import ImageError, StylenormError
 
 LONGEST_SIDE = {".gif": 65535, ".webp": 16383, ".mp4": 16384}  # px, that the format or its encoder takes
 MOVING = tuple(LONGEST_SIDE)
+BT709, BT601 = 1, 5  # FFmpeg's numbers of matrices
 
 
 def check_walk(path: Path, size: tuple[int, int]) -> None:
@@ -80,8 +81,6 @@ def _write_gif(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: f
 
 def _write_mp4(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: float, quality: int) -> None:
     import av
-
-    from stylenorm.video_files import BT601, BT709
 
     with av.open(file, "w", format="mp4") as container:
         stream = None
