@@ -164,11 +164,11 @@ def _film(moving: Moving, target: Path, begin: Callable, stop: threading.Event, 
 
 
 def _animation(moving: Moving, source: Path, target: Path, begin: Callable, stop: threading.Event, progress: Callable) -> Made:
-    paint_animation(source, target, lambda fixed: Watched(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress))
+    paint_animation(source, target, lambda fixed: Telling(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress))
     return Made(moving.frames)
 
 
-class Watched:
+class Telling:
     """A stream that says what it paints, and ends when it shall. done: frames that another one painted before."""
 
     def __init__(self, stream, done: int, stop: threading.Event, progress: Callable) -> None:

@@ -74,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{seconds} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
+def as_text(name: str) -> str:
+    """A file's name in a line of Markdown, in which it may look like emphasis or a link."""
+    return re.sub(r"([\\`*\[\]<>~|]|(?<!\w)_|_(?!\w))", r"\\\1", name)
+
+
 def visitor(request: gr.Request | None) -> str:
     return (request and request.session_hash) or "nobody"
 

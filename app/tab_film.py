@@ -85,7 +85,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
         frames = counted(look.done, "frame")
         notes = "".join(f" {page.sentence(note)}" for note in look.notes)
-        said = f"{'' if look.whole else 'Stopped: the first '}{frames} painted in {page.duration(seconds)}: {ready}.{notes}"
+        said = f"{'' if look.whole else 'Stopped: the first '}{frames} painted in {page.duration(seconds)}: {page.as_text(ready)}.{page.as_text(notes)}"
         is_film = path.suffix == ".mp4"
         yield (
             said, nothing, gr.update(value=str(path) if is_film else None, visible=is_film),

@@ -120,7 +120,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         path = studio.finish(page.visitor(request), photo, wish, format, quality)
         seconds = time.perf_counter() - started
         ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
-        return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {ready}"
+        return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {page.as_text(ready)}"
 
     wish = [style, share, *more, painting, style_file, strength, keep_colors, size, closer]
     replaced = gr.State(0)  # how many times an upload that a chosen style stands for became another one; told through the queue alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import os
 import shutil
 import struct
@@ -334,6 +335,17 @@ def test_messages_begin_with_a_capital_or_a_files_name():
     told = {"choose a style, with a share above 0": "Choose a style, with a share above 0.", "my photo.jpg is empty": "my photo.jpg is empty.",
             "a.tiff cannot be painted at 7 px; choose 16": "a.tiff cannot be painted at 7 px; choose 16.", "a picture here has 0.5 px": "A picture here has 0.5 px."}  # fmt: skip
     assert {text: sentence(StylenormError(text)) for text in told} == told
+
+
+def test_names_of_files_are_text_in_a_line_of_markdown():
+    from markdown_it import MarkdownIt
+
+    from app.page import as_text
+
+    assert as_text("IMG_1234 (2)-painted.mp4") == "IMG_1234 (2)-painted.mp4", "as programs get it, too"
+    for name in ("_x_ y.mp4", "[a](b).mp4", "*a*`b`.mp4", "~~a~~ <b> a\\*b\\*.mp4", "_a_b_.mp4"):
+        found = MarkdownIt("js-default").renderInline(f"Painted: {as_text(name)}, 0.1 MB")
+        assert found == f"Painted: {html.escape(name, quote=False)}, 0.1 MB", name
 
 
 def test_curves_are_thinned():
