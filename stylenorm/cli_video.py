@@ -70,9 +70,9 @@ def video(
     until OUT is written. Of a film that is cut short, what is readable is
     painted, and the exit code is 1.
 
-    H.264 is written, in .webm VP9. A size with an odd side is written in 4:4:4,
-    which few players show; --size can avoid it. It takes: pip install
-    "stylenorm\\[video]".
+    H.264 is written, in .webm VP9. With an even --size the other side is made
+    even, too. A film with an odd side is written in 4:4:4, which few players
+    show; --size can avoid it. It takes: pip install "stylenorm\\[video]".
     """
     if math.isnan(smoothing):
         raise StylenormError("the smoothing must be a number from 0 to 0.98")

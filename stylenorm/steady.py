@@ -29,6 +29,7 @@ from stylenorm import denoising, flow
 from stylenorm.errors import StyleError
 from stylenorm.grain import PERIOD
 from stylenorm.images import fit, read_picture, recolored
+from stylenorm.tensors import fit_even
 
 if TYPE_CHECKING:  # which would import torch
     from stylenorm.style import Style
@@ -363,7 +364,10 @@ class Stream:
 
     paint: paints a frame by a `Steady` or a `Pool`, whose ``run`` and ``settle`` it calls. together: what a `Pool` takes. check: called with
     the first frame, and with each that is of another size than the one before. size: longer side of the paintings in px, else the frame's.
+    Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
     """
+
+    even = False
 
     def __init__(
         self,
@@ -403,7 +407,8 @@ class Stream:
     def _sized(self, frame) -> Image.Image:
         plain = isinstance(frame, Image.Image) and frame.mode == "RGB" and not frame.info  # of a file, it may lie on its side
         frame = frame if plain else read_picture(frame).rgb
-        frame = frame if self._size is None else fit(frame, self._size)
+        if self._size is not None:
+            frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
             self._check(frame)
             self.size = frame.size

@@ -47,6 +47,12 @@ def fit(rgb: Image.Image, size: int) -> Image.Image:
     return _scaled(rgb, size, max(rgb.size))
 
 
+def fit_even(rgb: Image.Image, size: int) -> Image.Image:
+    """The same for an even ``size``, with the shorter side rounded to an even number of pixels, 2 at least."""
+    width, height = (max(2, 2 * round(length * size / max(rgb.size) / 2)) for length in rgb.size)
+    return rgb if rgb.size == (width, height) else rgb.resize((width, height), Image.Resampling.LANCZOS)
+
+
 def short_side(rgb: Image.Image, size: int) -> Image.Image:
     """Resize (Lanczos) so that the shorter side has `size` pixels; the same image if it has."""
     return _scaled(rgb, size, min(rgb.size))

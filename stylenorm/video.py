@@ -24,7 +24,7 @@ from stylenorm.drafts import OURS, draft_of, remove_drafts, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import Manifest
 from stylenorm.steady import Stream
-from stylenorm.video_files import Film, Part, container_of, frames, join, probe
+from stylenorm.video_files import Film, Part, container_of, frames, join, probe, wants_even
 
 CRF = 18  # of the encoder: less is better and larger
 PART = 50  # frames of a part, which is what a kill may lose
@@ -62,6 +62,7 @@ def paint_film(
     film = source if isinstance(source, Film) else probe(Path(source))
     target, report, part, stamp, duration, until = Path(target), Report(), None, 0, 0, math.inf
     codec = container_of(target)[1]
+    stream.even = wants_even(codec)
     with tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent) as folder:
         encoded = Path(folder, _part_name(0))
         try:
@@ -106,6 +107,7 @@ def paint_video(
     """
     length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
+    stream.even = wants_even(codec)
     remove_drafts(folder)
     done = list(_whole_parts(manifest, folder))
     report = Report(kept=sum(line["frames"] for line in done))

@@ -293,6 +293,11 @@ class Part:
         self._container.close()
 
 
+def wants_even(codec: str) -> bool:
+    """Whether an odd side costs a film its players, see `pixel_format`."""
+    return pixel_format(codec, (1, 1)) != pixel_format(codec, (2, 2))
+
+
 def pixel_format(codec: str, size: tuple[int, int]) -> str:
     """One colour for four pixels, as every player knows it; H.264 of an odd size has none such."""
     odd = size[0] % 2 or size[1] % 2
