@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .library import ANIMATABLE, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, probe_film, read_frames
+from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, probe_film, read_frames
 from .studio import PREVIEW, Studio, Wish
 from .training import watch
 
@@ -59,6 +59,7 @@ class Cinema:
         self.studio = studio
         self._lock = threading.Lock()
         self._stills: OrderedDict[str, Path] = OrderedDict()
+        self._wanted: dict[str, tuple] = {}  # what a visitor whose film is being painted wants to see
 
     def opened(self, file: str | None) -> Moving:
         """What was uploaded. Raises `StylenormError` where it does not move."""
@@ -69,8 +70,12 @@ class Cinema:
             raise ImageError(f"{path.name} is no longer on the server; upload it again")
         if (count := frame_count(path)) > 1:
             return Moving(path.name, self.studio.read(path).size, count)
-        with suppress(ImageError):
+        try:
             self.studio.read(path)
+        except ImageError:
+            if path.suffix.lower() in PHOTOGRAPHS:  # a broken one
+                raise
+        else:
             raise StylenormError(f"{path.name} does not move; the tab “Stylize” paints it")
         with plainly(path):
             film = probe_film(path, limit)
@@ -81,10 +86,22 @@ class Cinema:
         moving = self.opened(file)
         self.studio.check_size(moving, wish.size)
         self.studio.shelf.hold(visitor, "film", [file])
+        if visitor in self._wanted:
+            self._wanted[visitor] = file, wish
         return moving, self.studio.preview(visitor, str(self._still(file, moving)), wish, page="film")
 
     def paint(self, visitor: str, file: str | None, wish: Wish, stop: threading.Event) -> Iterator[Look]:
-        """Paint all of it. After ``stop`` a film ends there, with its sound; of an animation nothing is left. Raises `Cancelled`."""
+        """Paint all of it. After ``stop`` a film ends there, with its sound; of an animation nothing is left. Raises `Cancelled`.
+
+        While the visitor looks at a `preview` of something else, looks come without frames.
+        """
+        self._wanted[visitor] = file, wish
+        try:
+            yield from self._paint(visitor, file, wish, stop)
+        finally:
+            self._wanted.pop(visitor, None)
+
+    def _paint(self, visitor: str, file: str | None, wish: Wish, stop: threading.Event) -> Iterator[Look]:
         moving = self.opened(file)
         self.studio.check_size(moving, wish.size)
         self.studio.shelf.hold_all(visitor, {"film": [file], "film style": [wish.painting, wish.style_file]})
@@ -104,7 +121,9 @@ class Cinema:
                 done, frame, painted = seen.latest if seen.latest else (0, None, None)
                 if seen.result is None and done != shown:
                     left = (time.monotonic() - started) / done * (total - done) if total and total > done else None
-                    yield Look(done // passes, moving.frames, left, self._pair(visitor, Path(file).stem, frame, painted))
+                    watched = self._wanted.get(visitor) == (file, wish)
+                    pair = self._pair(visitor, Path(file).stem, frame, painted) if watched else None
+                    yield Look(done // passes, moving.frames, left, pair)
                     shown = done
         if not target.exists():
             raise Cancelled("nothing was painted")

@@ -106,8 +106,12 @@ class Shelf:
 
         Who has said nothing for so long holds no more than the latest of each slot.
         """
-        old, before = set(), time.time() - seconds
-        for folder, _, names in os.walk(self.folder):
+        old, before, made = set(), time.time() - seconds, self.folder / "made"
+        for folder, _, names in os.walk(self.folder, topdown=False):
+            if Path(folder).parent == made:  # of what was never written
+                with contextlib.suppress(OSError):
+                    if os.lstat(folder).st_mtime < before:
+                        os.rmdir(folder)
             for path in (Path(folder, name) for name in names):
                 with contextlib.suppress(OSError):  # it is gone already
                     if path.lstat().st_ctime < before:  # a file that was moved here keeps the time it was written at

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .studio import Limits, Studio
 
 AUTH = "STYLENORM_APP_AUTH"
-MEGAPIXELS, UPLOAD_MB = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB"
+MEGAPIXELS, UPLOAD_MB, MINUTES = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB", "STYLENORM_APP_MINUTES"
 SWEEP, OLD = 600, 3600  # seconds: how often the folder is swept, and how old what goes then is
 QUEUED = 32  # requests that wait at most; the next one is told to come back
 
@@ -168,18 +168,19 @@ def keep_tidy(page: "gr.Blocks") -> None:
 
 
 def allowed() -> "Limits":
-    """Limits of uploads, as the operator set them. Raises `StylenormError` where that is not a finite number above 0."""
+    """Limits of uploads and of films and folders, as the operator set them. Raises `StylenormError` where that is not a finite number above 0."""
     from .library import StylenormError
     from .studio import Limits
 
     try:
         megapixels = float(os.environ.get(MEGAPIXELS) or Limits.megapixels)
         megabytes = float(os.environ.get(UPLOAD_MB) or Limits.file_bytes / 1e6)
+        minutes = float(os.environ.get(MINUTES) or Limits.long_minutes)
     except ValueError:
-        megapixels = megabytes = math.nan
-    if not (0 < megapixels < math.inf and 0 < megabytes < math.inf):
-        raise StylenormError(f"{MEGAPIXELS} and {UPLOAD_MB} must be numbers above 0; leave them out for the usual limits")
-    return Limits(megapixels=megapixels, file_bytes=int(megabytes * 1e6))
+        megapixels = megabytes = minutes = math.nan
+    if not (0 < megapixels < math.inf and 0 < megabytes < math.inf and minutes > 0):
+        raise StylenormError(f"{MEGAPIXELS}, {UPLOAD_MB} and {MINUTES} must be numbers above 0; leave them out for the usual limits")
+    return Limits(megapixels=megapixels, file_bytes=int(megabytes * 1e6), long_minutes=minutes)
 
 
 def address(host: str, port: int | None) -> str:

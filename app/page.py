@@ -7,6 +7,7 @@ import html
 import inspect
 import logging
 import re
+import threading
 from dataclasses import dataclass, field
 
 import gradio as gr
@@ -72,6 +73,11 @@ def sentence(error: StylenormError | str) -> str:
 def duration(seconds: float) -> str:
     seconds = max(0, round(seconds))
     return f"{seconds} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
+def stopped(studio: Studio, over: threading.Event) -> str:
+    """How a line about a film or a folder begins that did not come to its end. over: what `Studio.turn` gave."""
+    return f"Stopped after {duration(60 * studio.limits.long_minutes)}, the most that this page allows" if over.is_set() else "Stopped"
 
 
 def as_text(name: str) -> str:

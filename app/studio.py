@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -68,12 +69,16 @@ log = logging.getLogger("stylenorm.app")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may ask for. file_bytes: of an upload. megapixels: of a picture, checked before it is decoded."""
+    """What one visitor may ask for. file_bytes: of an upload. megapixels: of a picture, checked before it is decoded.
+
+    minutes: of the training of a style. long_minutes: of a film or a folder, which ends there with what is painted.
+    """
 
     megapixels: float = 120
     file_bytes: int = 200_000_000
     style_bytes: int = 4_000_000
     minutes: float = 30
+    long_minutes: float = math.inf
 
     @property
     def pixels(self) -> int:
@@ -116,13 +121,28 @@ class Studio:
         self._long_job = threading.Semaphore(1)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Films, folders and trainings take turns, and leave room for single pictures."""
+    def turn(self, stop: threading.Event | None = None) -> Iterator[threading.Event]:
+        """Films, folders and trainings take turns, and leave room for single pictures.
+
+        stop: set when ``limits.long_minutes`` are over; before it, the event that this gives is set.
+        """
         if not self._long_job.acquire(blocking=False):
             raise StylenormError("somebody's film, folder or training is at work; try again in a few minutes")
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            stop.set()
+
+        seconds = min(60 * self.limits.long_minutes, threading.TIMEOUT_MAX)
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
         try:
-            yield
+            if stop is not None:
+                timer.start()
+            yield over
         finally:
+            timer.cancel()
             self._long_job.release()
 
     def leave(self, visitor: str) -> None:

@@ -58,7 +58,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             return gr.update(value=None, visible=True), BEGIN, nothing, nothing, nothing
         wanted = wish(style, painting, style_file, strength, keep_colors, size)
         found, pair = cinema.preview(page.visitor(request), film, wanted)
-        return gr.update(value=pair, visible=True), f"{found.told()[:1].upper()}{found.told()[1:]}. This is one frame of it.", nothing, nothing, nothing
+        return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing, nothing
 
     @page.plain
     def paint_film(
@@ -72,20 +72,20 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """
         who, started = page.visitor(request), time.perf_counter()
         nothing, shown = gr.update(**HIDDEN), gr.update(visible=True)
-        with studio.stops.work(who, "film") as event, studio.turn():
+        with studio.stops.work(who, "film") as event, studio.turn(event) as over:
             try:
                 for look in cinema.paint(who, film, wish(style, painting, style_file, strength, keep_colors, size), event):
                     if look.path is None:
                         pair = gr.update(value=look.pair, visible=True) if look.pair else shown
                         yield progress(look), pair, nothing, nothing, nothing
             except Cancelled:
-                yield "Stopped; nothing was kept.", shown, nothing, nothing, nothing
+                yield f"{page.stopped(studio, over)}; nothing was kept.", shown, nothing, nothing, nothing
                 return
         path, seconds = look.path, time.perf_counter() - started
         ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
         frames = counted(look.done, "frame")
         notes = "".join(f" {page.sentence(note)}" for note in look.notes)
-        said = f"{'' if look.whole else 'Stopped: the first '}{frames} painted in {page.duration(seconds)}: {page.as_text(ready)}.{page.as_text(notes)}"
+        said = f"{'' if look.whole else page.stopped(studio, over) + ': the first '}{frames} painted in {page.duration(seconds)}: {page.as_text(ready)}.{page.as_text(notes)}"
         is_film = path.suffix == ".mp4"
         yield (
             said, nothing, gr.update(value=str(path) if is_film else None, visible=is_film),

@@ -61,12 +61,12 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             raise StylenormError("add photographs, or a zip of them, first")
         who = page.visitor(request)
         wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
-        with studio.stops.work(who, "folder") as stop, studio.turn():
+        with studio.stops.work(who, "folder") as stop, studio.turn(stop) as over:
             for done, count, left, rows, path in studio.folder(who, files, wish, format, quality, stop.is_set):
                 broken = sum(row[1] == "left out" for row in rows)
                 line = f"{done} of {count}" + (f", about {page.duration(left)} left" if left else "")
                 if left == 0.0:
-                    said = "Stopped" if done < count else "Done"
+                    said = page.stopped(studio, over) if done < count else "Done"
                     line = f"{said}: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
                 yield line, list(rows), str(path) if path else None
 

@@ -19,7 +19,8 @@ from test_video import film, packets, shown  # noqa: E402
 
 from app.cinema import Cinema, telling  # noqa: E402
 from app.files import Shelf  # noqa: E402
-from app.studio import Studio, Wish  # noqa: E402
+from app.page import stopped  # noqa: E402
+from app.studio import Limits, Studio, Wish  # noqa: E402
 from stylenorm import StylenormError, Stylizer  # noqa: E402
 from stylenorm.video_files import probe  # noqa: E402
 
@@ -86,9 +87,12 @@ def test_stopping_a_film_keeps_what_is_painted(client, tmp_path):
 def test_what_cannot_be_painted_gets_a_sentence(client, server, tmp_path):
     text, playlist = tmp_path / "text.mp4", tmp_path / "list.m3u8"
     text.write_text("hello")
+    Image.new("RGB", (64, 48), "teal").save(cut := tmp_path / "cut.webp")
+    cut.write_bytes(cut.read_bytes()[:-20])
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{film(tmp_path / 'a.mp4')}\n#EXT-X-ENDLIST\n")
     expected = {
-        text: "text.mp4 is no video", playlist: "list.m3u8 is no video", make_photo(tmp_path / "still.jpg"): "still.jpg does not move",
+        text: "text.mp4 is no video", playlist: "list.m3u8 is no video", cut: "cut.webp is damaged, cut short",
+        make_photo(tmp_path / "still.jpg"): "still.jpg does not move",
         plain(tmp_path / "vast.mp4", np.zeros((1, 3600, 5600, 3), np.uint8)): "vast.mp4 is 5600 x 3600 px, more than 20 megapixels",
     }  # fmt: skip
     for path, sentence in expected.items():
@@ -136,3 +140,32 @@ def test_one_frame_is_shown_that_shows_something(cinema, tmp_path):
     assert np.asarray(Image.open(frame)).std() > 20 and Image.open(painted).size == (64, 48)
     again, _ = cinema.preview("ada", str(tmp_path / "fades.mp4"), Wish([("blue-tree", 1)]))[1]
     assert again == frame, "it is looked for once"
+
+
+def test_while_a_film_is_painted_something_else_may_be_looked_at(cinema, tmp_path, monkeypatch):
+    monkeypatch.setattr("app.cinema.EVERY", 0.05)
+    source, stop, red, blue = str(film(tmp_path / "in.mp4", 400)), threading.Event(), Wish([("red-hill", 1)]), Wish([("blue-tree", 1)])
+    looks = cinema.paint("ada", source, red, stop)
+    assert [next(looks).pair is None for _ in range(3)] == [True, False, False], "nothing yet, then its frames"
+    cinema.preview("bob", source, blue)
+    assert next(looks).pair
+    cinema.preview("ada", source, blue)
+    assert not next(looks).pair and not next(looks).pair
+    cinema.preview("ada", source, Wish([("red-hill", 1)]))
+    assert next(looks).pair
+    looks.close()
+    assert not cinema._wanted
+
+
+def test_the_operator_may_limit_how_long_a_film_takes(weights, tmp_path):
+    limits = Limits(long_minutes=1 / 60)
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights, limits)
+    source, stop = film(tmp_path / "in.mp4", 1000), threading.Event()
+    with studio.turn(stop) as over:
+        assert stopped(studio, over) == "Stopped"
+        *_, last = Cinema(studio).paint("ada", str(source), Wish([("red-hill", 1)]), stop)
+        assert stopped(studio, over) == "Stopped after 1 s, the most that this page allows"
+    assert not last.whole and 0 < len(shown(last.path)[0]) == last.done < 1000
+    with studio.turn(stop := threading.Event()):
+        pass
+    assert not stop.wait(1.1), "only while it is at work"

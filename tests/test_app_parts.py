@@ -123,14 +123,15 @@ def test_a_shelf_deletes_nothing_outside_and_forgets_old_visitors(tmp_path, monk
 def test_a_sweep_takes_what_is_old_and_what_nobody_wants(tmp_path):
     shelf = Shelf(tmp_path / "shelf")
     (tmp_path / "link").symlink_to(shelf.folder)  # another way to write the same folder
-    old, held, kept = (shelf.new(name) for name in ("old", "held", "kept"))
+    old, held, kept, never = (shelf.new(name) for name in ("old", "held", "kept", "never written"))
     for path in (old, held, kept):
         path.write_text("x")
     shelf.hold("ada", "folder photo", [tmp_path / "link" / held.relative_to(shelf.folder)])
     shelf.keep(kept)
     shelf.sweep(60)
-    assert old.exists()
+    assert old.exists() and never.parent.exists()
     shelf.sweep(-60)  # a minute from now
+    assert not never.parent.exists()
     assert not old.parent.exists() and held.exists() and kept.exists()
 
 

@@ -254,16 +254,16 @@ def test_a_wrong_password_setting_stops_the_app(weights, tmp_path, monkeypatch):
         launch(weights=weights)
 
 
-@pytest.mark.parametrize("name", ["STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB"])
+@pytest.mark.parametrize("name", ["STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB", "STYLENORM_APP_MINUTES"])
 def test_limits_are_numbers_above_0(monkeypatch, name):
     from app.main import allowed
 
-    for text in ("inf", "nan", "0", "-5", "many"):
+    for text in ("nan", "0", "-5", "many", *(() if "MINUTES" in name else ("inf",))):
         monkeypatch.setenv(name, text)
         with pytest.raises(StylenormError, match="must be numbers above 0"):
             allowed()
     monkeypatch.setenv(name, "1.5")
-    assert 1.5e6 in (allowed().pixels, allowed().file_bytes)
+    assert {1.5e6, 1.5} & {allowed().pixels, allowed().file_bytes, allowed().long_minutes}
 
 
 def test_where_it_cannot_listen_is_told_at_once():
