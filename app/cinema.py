@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, probe_film, read_frames
-from .studio import PREVIEW, Studio, Wish
+from .studio import PREVIEW, Studio, Wish, by_name, plainly
 from .training import watch
 
 EVERY = 2.0  # seconds between two looks at a film that is being painted
@@ -207,18 +206,3 @@ class Telling:
         self._done += 1
         self._progress((self._done, frame, painted))
         return painted
-
-
-@contextmanager
-def plainly(*paths: Path) -> Iterator[None]:
-    """Messages call files by their names alone."""
-    try:
-        yield
-    except StylenormError as error:
-        raise type(error)(by_name(str(error), *paths)) from None
-
-
-def by_name(text: str, *paths: Path) -> str:
-    for path in paths:
-        text = text.replace(str(path), path.name)
-    return text

@@ -263,10 +263,8 @@ class Studio:
     def _read_style(self, path: Path):
         if path.stat().st_size > self.limits.style_bytes:
             raise StyleError(f"{path.name} is too large to be a style; upload a .safetensors file that was trained here")
-        try:
+        with plainly(path):
             return self.stylizer.resolve(load_style(path))
-        except StylenormError as error:
-            raise StyleError(str(error).replace(str(path), path.name)) from None
 
     def _remembered(self, key: str, make):
         """Uploads are called by their content, so a path says what was made of it."""
@@ -483,10 +481,23 @@ class Studio:
 
 def write(image, target: Path, **options) -> None:
     """`write_picture`, whose messages call the file by its name alone. Raises `ImageError`."""
-    try:
+    with plainly(target):
         write_picture(image, target, **options)
-    except ImageError as error:
-        raise ImageError(str(error).replace(str(target), target.name)) from None
+
+
+@contextmanager
+def plainly(*paths: Path) -> Iterator[None]:
+    """Messages call files by their names alone."""
+    try:
+        yield
+    except StylenormError as error:
+        raise type(error)(by_name(str(error), *paths)) from None
+
+
+def by_name(text: str, *paths: Path) -> str:
+    for path in paths:
+        text = text.replace(str(path), path.name)
+    return text
 
 
 def check_format(format: str, quality: float, longest: int = 0) -> None:
