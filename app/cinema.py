@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, probe_film, read_frames
+from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, picture_box, probe_film, read_frames
 from .studio import PREVIEW, Studio, Wish, by_name, plainly
 from .training import watch
 
@@ -144,6 +144,7 @@ class Cinema:
         if path is None or not path.is_file():
             with plainly(Path(file)):
                 image = telling(moving.film)
+                image = image.crop(picture_box(moving.film))  # None is all of it
             path = self.studio.save(fit(image, PREVIEW) if max(image.size) > PREVIEW else image, Path(file).stem, "still")
             with self._lock:
                 self._stills[file] = path

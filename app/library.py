@@ -18,12 +18,13 @@ from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_sty
 from stylenorm.training import train
 from stylenorm.video import paint_film
 from stylenorm.video_files import frames as read_frames
+from stylenorm.video_files import picture_box
 from stylenorm.video_files import probe as probe_film
 
 __all__ = [
     "ANIMATABLE", "CHANGES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout",
     "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
     "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "frame_count", "generation_file",
-    "load_style", "paint_animation", "paint_film", "photos_folder", "probe_film", "read_frames", "read_picture",
+    "load_style", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",
     "style_entries", "told_of_left_behind", "train", "train_style", "weights_folder", "write_picture",
 ]  # fmt: skip

@@ -70,6 +70,8 @@ def video(
     until OUT is written. Of a film that is cut short, what is readable is
     painted, and the exit code is 1.
 
+    Black bars above and below, or beside the picture, stay as they are.
+
     H.264 is written, in .webm VP9. With an even --size the other side is made
     even, too. A film with an odd side is written in 4:4:4, which few players
     show; --size can avoid it. It takes: pip install "stylenorm\\[video]".
@@ -176,6 +178,9 @@ def paint(source, target, wanted, settings, options, style_size, crf, overwrite,
         width, height = size = stream.size or probe(target).size  # where an earlier run had painted all of it
         if pixel_format(container_of(target)[1], size) == "yuv444p":
             complain(f"{target} has an odd side and was written in 4:4:4, which few players show; --size can avoid it")
+        if stream.box:
+            left, top, right, bottom = stream.box
+            show.say(f"black bars stay as they are; {right - left} x {bottom - top} px of each frame are painted")
         made = f"{width} x {height}, {counted(report.frames, 'frame')}, {counted(report.cuts, 'scene cut')}, {duration(seconds)}"
         show.say(f"{source} -> {target} ({made})")
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}

@@ -266,7 +266,9 @@ class Stylizer:
             return self._frame(frame, wanted, strength, grain, memory)
 
         norm = self._network.generator.config.norm
-        return Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size)
+        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size)
+        stream.of_regions = wanted.has_regions
+        return stream
 
     def region_style(self, regions: Sequence[tuple[object, object]], size: tuple[int, int]) -> Style:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from stylenorm import denoising, flow
+from stylenorm import bars, denoising, flow
 from stylenorm.errors import StyleError
 from stylenorm.grain import PERIOD
 from stylenorm.images import fit, read_picture, recolored
@@ -365,9 +365,11 @@ class Stream:
     paint: paints a frame by a `Steady` or a `Pool`, whose ``run`` and ``settle`` it calls. together: what a `Pool` takes. check: called with
     the first frame, and with each that is of another size than the one before. size: longer side of the paintings in px, else the frame's.
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
+    box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
+    of_regions: whether the style differs from place to place, and so is for whole frames.
     """
 
-    even = False
+    even, box, of_regions = False, None, False
 
     def __init__(
         self,
@@ -384,7 +386,16 @@ class Stream:
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
     def __call__(self, frame) -> Image.Image:
-        frame = self._sized(frame)
+        given = _read(frame)
+        frame = self._sized(given)
+        if self.box is None or not bars.is_outside_black(given, self.box):
+            return self._next(frame)
+        box = bars.scaled(self.box, given.size, frame.size)
+        painted = frame.copy()
+        painted.paste(self._next(frame.crop(box)), box)
+        return painted
+
+    def _next(self, frame: Image.Image) -> Image.Image:
         pixels = np.array(frame)
         shown = self.steady.again(pixels)
         if shown is None:
@@ -395,7 +406,7 @@ class Stream:
     def survey(self, frame) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
-        return self._colored(frame := self._sized(frame), self._paint(frame, self._pool))
+        return self._colored(frame := self._sized(_read(frame)), self._paint(frame, self._pool))
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
@@ -404,15 +415,18 @@ class Stream:
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
         return recolored(painted, frame) if self._preserve_color else painted
 
-    def _sized(self, frame) -> Image.Image:
-        plain = isinstance(frame, Image.Image) and frame.mode == "RGB" and not frame.info  # of a file, it may lie on its side
-        frame = frame if plain else read_picture(frame).rgb
+    def _sized(self, frame: Image.Image) -> Image.Image:
         if self._size is not None:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
             self._check(frame)
             self.size = frame.size
         return frame
+
+
+def _read(frame) -> Image.Image:
+    plain = isinstance(frame, Image.Image) and frame.mode == "RGB" and not frame.info  # of a file, it may lie on its side
+    return frame if plain else read_picture(frame).rgb
 
 
 def motion(before: np.ndarray, now: np.ndarray) -> tuple[int, int]:

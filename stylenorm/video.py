@@ -24,7 +24,7 @@ from stylenorm.drafts import OURS, draft_of, remove_drafts, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import Manifest
 from stylenorm.steady import Stream
-from stylenorm.video_files import Film, Part, container_of, frames, join, probe, wants_even
+from stylenorm.video_files import Film, Part, container_of, frames, join, picture_box, probe, wants_even
 
 CRF = 18  # of the encoder: less is better and larger
 PART = 50  # frames of a part, which is what a kill may lose
@@ -53,7 +53,7 @@ def paint_film(
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[int, Image.Image, Image.Image], None] = lambda frames, frame, painted: None,
 ) -> Report:
-    """Paint a film at one go, with its sound: ``paint_film("in.mp4", "out.mp4", stylizer.stream("kiss"))``.
+    """Paint a film at one go, with its sound: ``paint_film("in.mp4", "out.mp4", stylizer.stream("kiss"))``. Black bars stay as they are.
 
     source: a path, or what `stylenorm.video_files.probe` found there. target: a .mp4, .m4v, .mov, .mkv or .webm file, which appears
     whole. stream: a fresh one. should_stop: asked before each frame; ``target`` then ends there, and the report is not ``finished``. tell:
@@ -62,7 +62,7 @@ def paint_film(
     film = source if isinstance(source, Film) else probe(Path(source))
     target, report, part, stamp, duration, until = Path(target), Report(), None, 0, 0, math.inf
     codec = container_of(target)[1]
-    stream.even = wants_even(codec)
+    stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
     with tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent) as folder:
         encoded = Path(folder, _part_name(0))
         try:
@@ -107,7 +107,7 @@ def paint_video(
     """
     length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
-    stream.even = wants_even(codec)
+    stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
     remove_drafts(folder)
     done = list(_whole_parts(manifest, folder))
     report = Report(kept=sum(line["frames"] for line in done))

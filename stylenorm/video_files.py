@@ -12,14 +12,16 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from stylenorm.bars import Box, picture_in
 from stylenorm.errors import StylenormError, counted
 
 # suffix of the output -> FFmpeg's name of the container, and of the encoders of pictures and of sound
@@ -45,6 +47,7 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "
 KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
+GLIMPSES, IN_TURN = 48, 240  # frames that a film is judged by, and up to so many are rather read one after another than sought
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short, and by which time may go back within one recording
 
 
@@ -167,6 +170,28 @@ def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
             stamp = told if told is not None else (0 if last is None else last + step)
             last = stamp if last is None else max(stamp, last + 1)
             yield last, int(getattr(frame, "duration", 0) or 0), lambda frame=frame: _at_size(upright(frame), film.size)
+
+
+def glimpses(film: Film, count: int = GLIMPSES) -> Iterator[Image.Image]:
+    """About ``count`` frames from all over the film, upright in RGB, or as many as can be read. Short films are read from end to end."""
+    av = pyav()
+    if film.length is None or not film.frames or film.frames <= IN_TURN:
+        every = max(1, (film.frames or IN_TURN) // count)
+        with reading(film.path) as container:
+            for frame in islice(_decoded(container, None), 0, IN_TURN, every):
+                yield _at_size(upright(frame), film.size)
+        return
+    with reading(film.path) as container:
+        stream, start = pictures_of(container), container.start_time or 0
+        for number in range(count):
+            with suppress(av.FFmpegError, StopIteration):
+                container.seek(start + int(film.length * 1_000_000 * number / count))  # to the key frame before
+                yield _at_size(upright(next(container.decode(stream))), film.size)
+
+
+def picture_box(film: Film) -> Box | None:
+    """What black bars leave of the film's frames, in px; None where there are none."""
+    return picture_in(np.asarray(image) for image in glimpses(film))
 
 
 def _at_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -140,6 +140,8 @@ def test_one_frame_is_shown_that_shows_something(cinema, tmp_path):
     assert np.asarray(Image.open(frame)).std() > 20 and Image.open(painted).size == (64, 48)
     again, _ = cinema.preview("ada", str(tmp_path / "fades.mp4"), Wish([("blue-tree", 1)]))[1]
     assert again == frame, "it is looked for once"
+    barred = str(film(tmp_path / "barred.mp4", 6, (64, 72), bar=12))
+    assert [Image.open(p).size for p in cinema.preview("ada", barred, Wish([("red-hill", 1)]))[1]] == [(64, 48)] * 2, "without black bars"
 
 
 def test_while_a_film_is_painted_something_else_may_be_looked_at(cinema, tmp_path, monkeypatch):

@@ -39,9 +39,9 @@ def scene(t: int, size=(64, 48), seed: int = 0) -> np.ndarray:
 
 
 def film(
-    path, count=12, size=(64, 48), rate=10, stamps=None, sound="aac", turn=None, cut=None, codec="libx264", **context
+    path, count=12, size=(64, 48), rate=10, stamps=None, sound="aac", turn=None, cut=None, codec="libx264", bar=0, **context
 ) -> Path:
-    """A clip of ``count`` frames with a tone of 440 Hz under it."""
+    """A clip of ``count`` frames with a tone of 440 Hz under it. bar: black rows above, and as many below."""
     with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as out:
         pictures = out.add_stream(codec, rate=rate, options={"crf": "12"})
         pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
@@ -52,7 +52,9 @@ def film(
             pictures.set_display_rotation(*turn)
         tone = out.add_stream(sound, rate=RATE, layout="mono") if sound else None
         for t in range(count):
-            frame = av.VideoFrame.from_ndarray(scene(t, size, int(cut is not None and t >= cut)))
+            pixels = scene(t, size, int(cut is not None and t >= cut))
+            pixels[:bar] = pixels[size[1] - bar :] = 0
+            frame = av.VideoFrame.from_ndarray(pixels)
             frame.pts, frame.time_base = (stamps[t] if stamps else t), pictures.codec_context.time_base
             out.mux(pictures.encode(frame))
         out.mux(pictures.encode(None))
@@ -95,6 +97,40 @@ def cli(weights, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def stylizer(weights):
     return Stylizer(weights, device="cpu", backend="torch")
+
+
+# ---- black bars --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_turn", [240, 5], ids=["read from end to end", "sought"])
+def test_bars_of_a_film_stay_black_and_the_rest_is_painted_as_if_there_were_none(cli, stylizer, tmp_path, monkeypatch, in_turn):
+    monkeypatch.setattr(video_files, "IN_TURN", in_turn)
+    source = film(tmp_path / "in.mp4", 14, (64, 72), bar=12)
+    code, told = cli(source, tmp_path / "out.mp4", "--crf", "1")
+    assert code == 0 and "black bars stay as they are; 64 x 48 px of each frame are painted" in told.out
+    pixels, stream = shown(tmp_path / "out.mp4")[1], stylizer.stream("red-hill")
+    assert pixels[:, :9].max() < 30 and pixels[:, 63:].max() < 30
+    alone = np.stack([stream(np.ascontiguousarray(frame[12:60], np.uint8)) for frame in shown(source)[1]]).astype(int)
+    light = [p @ (0.3, 0.6, 0.1) for p in (pixels[:, 12:60], alone, shown(source)[1][:, 12:60])]  # colours are halved by the encoder
+    assert np.abs(light[0] - light[1]).mean() < 3 < 20 < np.abs(light[2] - light[1]).mean()
+    assert "black bars" not in cli(film(tmp_path / "other.mp4", 6), tmp_path / "o.mp4")[1].out
+
+
+def test_a_frame_that_fills_the_bars_is_painted_whole_and_so_are_regions(stylizer, tmp_path):
+    frame = scene(0, (64, 72), 0)
+    stream, usual = (stylizer.stream("red-hill", smoothing=0) for _ in range(2))
+    stream.box = 0, 12, 64, 60
+    assert np.array_equal(stream(frame), usual(frame))
+    barred = frame.copy()
+    barred[:12] = barred[60:] = 3
+    painted = np.asarray(stream(barred))
+    assert np.array_equal(painted[12:60], usual(barred[12:60])) and (painted[:12] == 3).all() and (painted[60:] == 3).all()
+    small = stylizer.stream("red-hill", smoothing=0, size=36)
+    small.box = stream.box
+    assert np.asarray(small(barred)).shape == (36, 32, 3)
+    regions = stylizer.region_style([("red-hill", np.ones((72, 64))), ("blue-tree", np.eye(72, 64))], (64, 72))
+    report = paint_film(film(tmp_path / "in.mp4", 3, (64, 72), bar=12), tmp_path / "out.mp4", regional := stylizer.stream(regions))
+    assert report.finished and regional.box is None
 
 
 # ---- at one go ---------------------------------------------------------------------------------
