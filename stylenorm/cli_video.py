@@ -7,8 +7,9 @@ import math
 import sys
 import threading
 import time
-from contextlib import redirect_stdout
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
 from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError, counted
+from stylenorm.formats import FILMS, is_hidden
 from stylenorm.jobs import identity
 from stylenorm.manifest import Manifest
 from stylenorm.progress import duration
@@ -33,11 +35,12 @@ Examples:
   stylenorm video holiday.mp4 painted.mp4 --style starry-night
   stylenorm video holiday.mp4 painted.mp4 --style kiss:2,scream:1 --size 960
   stylenorm video holiday.mov painted.webm --style-image painting.jpg --smoothing 0.9
+  stylenorm video clips/ painted/ --style kiss
 """
 )
 def video(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .mp4, .m4v, .mov, .mkv or .webm file.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video, or a folder of them.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .mp4, .m4v, .mov, .mkv or .webm file; for a folder a folder.")],
     style: Annotated[
         str | None,
         typer.Option(
@@ -70,6 +73,9 @@ def video(
     until OUT is written. Of a film that is cut short, what is readable is
     painted, and the exit code is 1.
 
+    Of a folder, each film right in it is painted, a broken one is named, and
+    one that is painted already stays.
+
     Black bars above and below, or beside the picture, stay as they are.
 
     H.264 is written, in .webm VP9. With an even --size the other side is made
@@ -80,18 +86,49 @@ def video(
         raise StylenormError("the smoothing must be a number from 0 to 0.98")
     wanted = one_style(style, style_image, weights)
     check_style_size(style_size, style_image or ())
-    check_files(source, target, overwrite)
+    several = source.is_dir()
+    films = films_of(source, target) if several else [(source, target)]
+    if not several:
+        check_files(source, target, overwrite)
     if not find_spec("av"):
         raise StylenormError('video takes the package av; pip install "stylenorm[video]"')
     options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain}
-    about = source.stat()
-    more = {"crf": crf, "video": source.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
-    settings = settings_of([wanted], weights, style_size, options | more)
-    show = Reel(quiet=quiet or as_json, as_lines=False)
+    load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
+    troubles = 0
+    for film, out in films:
+        if several and out.exists() and not overwrite:
+            complain(f"{out} is there already and stays as it is; --overwrite paints it anew")
+            continue
+        with told_of_stops(out):
+            try:
+                check_files(film, out, overwrite)
+                about = film.stat()
+                more = {"crf": crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
+                settings = settings_of([wanted], weights, style_size, options | more)
+                show = Reel(quiet=quiet or as_json, as_lines=False)
+                with redirect_stdout(sys.stderr):  # whatever a library prints
+                    row = paint(film, out, wanted, settings, options, style_size, crf, overwrite, show, load)
+            except StylenormError as error:
+                if not several:
+                    raise
+                row = {"input": str(film), "output": str(out), "finished": True, "trouble": str(error)}
+        if as_json:
+            print(json.dumps(row))
+        if not row["finished"]:
+            complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there")
+            raise typer.Exit(130)
+        if row["trouble"]:
+            complain(row["trouble"])
+            troubles += 1
+    if troubles:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def told_of_stops(target: Path) -> Iterator[None]:
+    """What ends all work becomes a sentence: Ctrl-C, and a full disk."""
     try:
-        with redirect_stdout(sys.stderr):  # whatever a library prints
-            load = partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1)
-            row = paint(source, target, wanted, settings, options, style_size, crf, overwrite, show, load)
+        yield
     except KeyboardInterrupt:
         complain("stopped; the same command goes on")
         raise typer.Exit(130) from None
@@ -101,14 +138,35 @@ def video(
         if error.errno not in NO_MORE_ROOM:
             raise
         raise no_room(target, error) from None
-    if as_json:
-        print(json.dumps(row))
-    if not row["finished"]:
-        complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there")
-        raise typer.Exit(130)
-    if row["trouble"]:
-        complain(row["trouble"])
-        raise typer.Exit(1)
+
+
+def films_of(folder: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Every film right in ``folder``, and where its painting goes: under its own name, as .mp4 where that is no format to write.
+
+    Where two would have one name, such as a.avi and a.mp4, the former is a.avi.mp4.
+    """
+    from stylenorm.video_files import CONTAINERS
+
+    files = sorted(p for p in folder.iterdir() if not is_hidden(p.name) and p.suffix.lower() in FILMS and p.is_file())
+    if not files:
+        raise StylenormError(f"the folder {folder} holds no video; only files right in it are taken")
+    if target.suffix.lower() in CONTAINERS and not target.is_dir():
+        raise StylenormError(f"{counted(len(files), 'video does', 'videos do')} not fit into the file {target}; give a folder")
+    if identity(folder) == identity(target):
+        raise StylenormError(f"{target} is where the videos are; give another folder for the paintings")
+    written = {identity(target / p.name) for p in files if p.suffix.lower() in CONTAINERS}
+    names = []
+    for path in files:
+        name = path.name if path.suffix.lower() in CONTAINERS else f"{path.stem}.mp4"
+        if name != path.name and identity(target / name) in written:
+            name = f"{path.name}.mp4"
+        written.add(identity(target / name))
+        names.append(name)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StylenormError(f"the folder {target} cannot be made ({error.strerror or error}); give another") from None
+    return [(path, target / name) for path, name in zip(files, names)]
 
 
 def one_style(style: str | None, style_image: str | None, weights: Path | None) -> Wanted:

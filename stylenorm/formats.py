@@ -26,7 +26,7 @@ def is_hidden(name: str) -> bool:
 def told_of_others(names: Iterable[str]) -> list[str]:
     """A sentence for cameras' raw files among these names, and one for films: neither are painted with a folder."""
     suffixes = [splitext(name)[1].lower() for name in names]
-    kinds = ("raw file", RAW, "save as JPEG, PNG or TIFF what is to be painted"), ("film", FILMS, "stylenorm video paints films")
+    kinds = ("raw file", RAW, "save as JPEG, PNG or TIFF what is to be painted"), ("film", FILMS, "stylenorm video paints films, a folder of them, too")
     return [
         f"{len(found)} {what}{'s' if found[1:] else ''} ({', '.join(sorted(set(found)))}) left out; {advice}"
         for what, kind, advice in kinds

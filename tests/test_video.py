@@ -640,6 +640,31 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
     assert cli(source, tmp_path / "there.mp4", "--overwrite")[0] == 0 and len(shown(tmp_path / "there.mp4")[0]) == 2
 
 
+def test_a_folder_of_films(cli, tmp_path):
+    clips, out = tmp_path / "clips", tmp_path / "painted" / "here"
+    clips.mkdir()
+    for name in ("a.mp4", "a.avi", "b.MOV", "c.avi"):
+        film(clips / name.lower(), 2, sound=None, codec="mpeg4").rename(clips / name)
+    (clips / "broken.mkv").write_text("no film")
+    (clips / ".hidden.mp4").write_text("no film")
+    (clips / "photo.jpg").write_text("no film")
+    code, told = cli(clips, out, "--json")
+    assert code == 1 and told.err.count("\n") == 1 and "broken.mkv is no video" in told.err, told
+    assert sorted(p.name for p in out.iterdir()) == ["a.avi.mp4", "a.mp4", "b.MOV", "c.mp4"]
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert [Path(row["input"]).name for row in rows if row["trouble"] is None] == ["a.avi", "a.mp4", "b.MOV", "c.avi"]
+    (clips / "broken.mkv").unlink()
+    (out / "c.mp4").unlink()
+    before = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    code, told = cli(clips, out)
+    assert code == 0 and told.err.count("is there already and stays as it is") == 3 and "c.avi -> " in told.out
+    assert before.items() < {p.name: p.stat().st_mtime_ns for p in out.iterdir()}.items()
+    for words, message in [((clips, clips), "where the videos are"), ((clips, tmp_path / "o.mp4"), "4 videos do not fit into the file"),
+                           ((out.parent, tmp_path / "o"), "holds no video"), ((clips, clips / "a.mp4"), "do not fit")]:  # fmt: skip
+        code, told = cli(*words)
+        assert code == 2 and message in told.err and told.err.count("\n") == 1
+
+
 def test_the_help_says_what_to_install(capsys):
     assert main(["video", "--help"]) == 0
     assert '"stylenorm[video]"' in capsys.readouterr().out
