@@ -34,7 +34,7 @@ class Moving:
     def told(self) -> str:
         """In words."""
         width, height = self.size
-        rate = f", {float(self.film.rate):.4g} a second" if self.film else ""
+        rate = f", {float(self.film.rate):.4g} a second{', HDR, painted in standard range' if self.film.hdr else ''}" if self.film else ""
         return f"{width} x {height} px{f', about {self.frames} frames{rate}' if self.frames else rate}"
 
 

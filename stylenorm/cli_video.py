@@ -197,7 +197,7 @@ class Reel(Show):
     def begin(self, film, description: str) -> None:
         self.total = film.frames or 0
         width, height = film.size
-        self.say(f"{width} x {height}, about {counted(film.frames or '?', 'frame')}, {float(film.rate):.4g} a second; {description}")
+        self.say(f"{width} x {height}, about {counted(film.frames or '?', 'frame')}, {float(film.rate):.4g} a second{', HDR, painted in standard range' if film.hdr else ''}; {description}")
 
     def frame(self, done: int) -> None:
         self.done = done

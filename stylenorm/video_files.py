@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 
 from stylenorm.bars import Box, picture_in
 from stylenorm.errors import StylenormError, counted
+from stylenorm.hdr import in_standard_range, is_hdr
 
 # suffix of the output -> FFmpeg's name of the container, and of the encoders of pictures and of sound
 CONTAINERS = {
@@ -55,7 +56,8 @@ SHORT = 0.5  # s that may be missing at a film's end before it counts as cut sho
 class Film:
     """What is known of a video file. size: upright, px. frames: about how many, or None. clock: s a tick.
 
-    broken: packets that could not be decoded. end: s that have been read. length: s that there should be.
+    broken: packets that could not be decoded. end: s that have been read. length: s that there should be. hdr: whether it was made in HLG
+    or PQ; its frames, and its ``tags``, are BT.709's then.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Film:
     tags: dict[str, int] = field(default_factory=dict)
     broken: int = 0
     end: float = 0.0
+    hdr: bool = False
 
     @property
     def trouble(self) -> str | None:
@@ -149,7 +152,9 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
         frames = stream.frames or (round(length * rate) if length else None)
         tags = {name: int(getattr(frame, name, 2)) for name in ("color_primaries", "color_trc")}  # 2: not told
         tags |= {"colorspace": _matrix_of_color(frame)}
-        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags)
+        if hdr := is_hdr(tags["color_trc"]):
+            tags = dict.fromkeys(tags, BT709)
+        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags, hdr=hdr)
 
 
 def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
@@ -248,14 +253,15 @@ def _packets(container) -> Iterator:
 
 
 def upright(frame) -> Image.Image:
-    """The frame as it is to be shown, in full-range RGB."""
+    """The frame as it is to be shown, in full-range RGB, and in standard range."""
     rgb = frame.reformat(format="rgb24", src_colorspace=_matrix_of_color(frame)).to_ndarray()
     (a, b), (c, d) = _matrix(frame)
     if _is_turned(((a, b), (c, d))):
         rgb, right, down = rgb.transpose(1, 0, 2), c, b
     else:
         right, down = a, d
-    return Image.fromarray(np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]))
+    image = Image.fromarray(np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]))
+    return in_standard_range(image, int(getattr(frame, "color_trc", 2)))
 
 
 def _matrix(frame) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -275,7 +281,8 @@ def _is_turned(matrix) -> bool:
 def _matrix_of_color(frame) -> int:
     """Of YUV. A file that does not say has the one that players take it to have, by its size."""
     known = {1: BT709, 5: BT601, 6: BT601, 9: BT2020, 10: BT2020}
-    return known.get(int(frame.colorspace), BT709 if frame.height >= 720 else BT601)
+    untold = BT2020 if is_hdr(int(getattr(frame, "color_trc", 2))) else BT709 if frame.height >= 720 else BT601
+    return known.get(int(frame.colorspace), untold)
 
 
 # ---- writing -----------------------------------------------------------------------------------

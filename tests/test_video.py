@@ -24,6 +24,7 @@ from av.stream import Disposition  # noqa: E402
 from stylenorm import Stylizer, paint_film, video, video_files  # noqa: E402
 from stylenorm.cli import main  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
+from stylenorm.hdr import in_standard_range  # noqa: E402
 from stylenorm.video_files import Film, frames, probe  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -495,6 +496,21 @@ def test_colours_and_their_tags_survive(tmp_path):
         assert again.tags == about.tags
         back = np.asarray(next(frames(again))[2](), int)
         assert np.abs(back - pixels)[:, [8, 50]].max() <= 4
+
+
+@pytest.mark.parametrize("transfer, told", [(18, 9), (18, 2), (16, 9)], ids=["HLG", "HLG, its matrix untold", "PQ"])
+def test_a_film_of_high_dynamic_range_is_painted_in_standard_range(cli, tmp_path, transfer, told):
+    source = film(tmp_path / "in.mp4", 3, sound=None, colorspace=told, color_primaries=9, color_trc=transfer)
+    about = probe(source)
+    assert about.hdr and set(about.tags.values()) == {1}
+    frame = next(frames(about))[2]()
+    with av.open(str(source)) as container:
+        plain = Image.fromarray(next(container.decode(video=0)).to_ndarray(format="rgb24", src_colorspace=9))
+    assert np.array_equal(frame, in_standard_range(plain, transfer)) and not np.array_equal(frame, plain)
+    code, told = cli(source, tmp_path / "out.mp4")
+    assert code == 0 and "HDR, painted in standard range" in told.out
+    again = probe(tmp_path / "out.mp4")
+    assert set(again.tags.values()) == {1} and not again.hdr
 
 
 # ---- stopped and gone on -----------------------------------------------------------------------
