@@ -17,8 +17,8 @@ GREYS = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None],
 @pytest.mark.parametrize("transfer", [HLG, PQ])
 def test_greys_stay_grey_and_in_their_order(transfer):
     made = np.asarray(in_standard_range(GREYS, transfer), int)[0]
-    assert np.ptp(made, axis=1).max() <= 6
-    assert (np.diff(made[:, 1]) >= 0).all() and made[0].max() <= 1 and made[-1].min() >= 250
+    assert np.ptp(made, axis=1).max() <= 6 and np.ptp(made[:230], axis=1).max() <= 3
+    assert (np.diff(made[:240, 1]) >= 0).all() and made[0].max() <= 1 and made[-1].min() >= 250  # above that, PQ has 7,000 cd/m2
 
 
 def test_lights_are_fainter_and_not_cut_off():
