@@ -76,7 +76,8 @@ def video(
     Of a folder, each film right in it is painted, a broken one is named, and
     one that is painted already stays.
 
-    Black bars above and below, or beside the picture, stay as they are.
+    Black bars above and below, or beside the picture, stay as they are. HDR is
+    painted in standard range, and interlaced frames as of one moment.
 
     H.264 is written, in .webm VP9. With an even --size the other side is made
     even, too. A film with an odd side is written in 4:4:4, which few players

@@ -163,6 +163,44 @@ def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
     All are of the film's size: a stream may go over to another one, as calls and broadcasts do, and what is written cannot.
     What cannot be decoded is left out and counted in ``film.broken``; ``film.end`` grows.
     """
+    for stamp, lasts, frame in _of_one_moment(_stamped(film), film.clock):
+        yield stamp, lasts, lambda frame=frame: _at_size(upright(frame), film.size)
+
+
+def _of_one_moment(stamped: Iterator, clock: Fraction) -> Iterator:
+    """Interlaced frames, as camcorders and broadcasts make them, hold two moments in turn, line by line; each has one here, by FFmpeg's bwdif."""
+    av, kind, source, sink = pyav(), None, None, None
+
+    def ready() -> Iterator:
+        while True:
+            try:
+                frame = sink.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            of_clock = frame.time_base / clock
+            yield round(frame.pts * of_clock), round((frame.duration or 0) * of_clock), frame
+
+    for stamp, lasts, frame in stamped:
+        if source is None and not frame.interlaced_frame:  # as nearly all films
+            yield stamp, lasts, frame
+            continue
+        if kind != (kind := (frame.width, frame.height, frame.format.name)):
+            if source is not None:
+                source.push(None)
+                yield from ready()
+            graph = av.filter.Graph()
+            source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
+            graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), sink := graph.add("buffersink")).configure()
+        frame.pts, frame.time_base = stamp, clock
+        source.push(frame)
+        yield from ready()
+    if source is not None:
+        source.push(None)
+        yield from ready()
+
+
+def _stamped(film: Film) -> Iterator[tuple[int, int, object]]:
+    """(time stamp, duration or 0, frame as it is decoded); see `frames`."""
     film.broken, film.end, last, late = 0, 0.0, None, 0
     with reading(film.path) as container:
         in_order = container.format.name == "avi"  # which tells when a frame is decoded only, so that pts go back and forth
@@ -174,7 +212,7 @@ def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
                 told = None if frame.dts is None else frame.dts - late
             stamp = told if told is not None else (0 if last is None else last + step)
             last = stamp if last is None else max(stamp, last + 1)
-            yield last, int(getattr(frame, "duration", 0) or 0), lambda frame=frame: _at_size(upright(frame), film.size)
+            yield last, int(getattr(frame, "duration", 0) or 0), frame
 
 
 def glimpses(film: Film, count: int = GLIMPSES) -> Iterator[Image.Image]:

@@ -106,7 +106,7 @@ def stylizer(weights):
 @pytest.mark.parametrize("in_turn", [240, 5], ids=["read from end to end", "sought"])
 def test_bars_of_a_film_stay_black_and_the_rest_is_painted_as_if_there_were_none(cli, stylizer, tmp_path, monkeypatch, in_turn):
     monkeypatch.setattr(video_files, "IN_TURN", in_turn)
-    source = film(tmp_path / "in.mp4", 14, (64, 72), bar=12)
+    source = film(tmp_path / "in.mp4", 8, (64, 72), bar=12)
     code, told = cli(source, tmp_path / "out.mp4", "--crf", "1")
     assert code == 0 and "black bars stay as they are; 64 x 48 px of each frame are painted" in told.out
     pixels, stream = shown(tmp_path / "out.mp4")[1], stylizer.stream("red-hill")
@@ -114,7 +114,7 @@ def test_bars_of_a_film_stay_black_and_the_rest_is_painted_as_if_there_were_none
     alone = np.stack([stream(np.ascontiguousarray(frame[12:60], np.uint8)) for frame in shown(source)[1]]).astype(int)
     light = [p @ (0.3, 0.6, 0.1) for p in (pixels[:, 12:60], alone, shown(source)[1][:, 12:60])]  # colours are halved by the encoder
     assert np.abs(light[0] - light[1]).mean() < 3 < 20 < np.abs(light[2] - light[1]).mean()
-    assert "black bars" not in cli(film(tmp_path / "other.mp4", 6), tmp_path / "o.mp4")[1].out
+    assert "black bars" not in cli(film(tmp_path / "other.mp4", 2), tmp_path / "o.mp4")[1].out
 
 
 def test_a_frame_that_fills_the_bars_is_painted_whole_and_so_are_regions(stylizer, tmp_path):
@@ -736,3 +736,41 @@ def test_without_torch_it_is_the_same_film(weights, tmp_path, monkeypatch, more)
     painted = shown(tmp_path / "without.mp4")[1]
     assert np.array_equal(painted, shown(tmp_path / "with.mp4")[1])
     assert np.abs(painted - wanted).mean() < 12, "but for the colours of the codec"
+
+
+# ---- interlaced ---------------------------------------------------------------------------------
+
+
+def interlaced(path, codec, options, count=12) -> Path:
+    """A light bar that moves by 2 px from one half of the lines to the other."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(count):
+            pixels = np.full((64, 96, 3), 40, np.uint8)
+            for line in (0, 1):
+                pixels[line::2, 8 + 4 * number + 2 * line : 24 + 4 * number + 2 * line] = 220
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, codec, options", [("in.mp4", "libx264", {"x264-params": "tff=1"}), ("in.avi", "mpeg2video", {"flags": "+ildct+ilme"})]
+)
+def test_interlaced_frames_are_painted_as_of_one_moment(tmp_path, name, codec, options):
+    source = interlaced(tmp_path / name, codec, options)
+    about = probe(source)
+    found = list(frames(about))
+    with av.open(str(source)) as container:
+        stamps = [f.pts * f.time_base for f in container.decode(video=0)]
+    assert [(stamp - found[0][0]) * about.clock for stamp, _, _ in found] == [s - stamps[0] for s in stamps]
+    combed, whole = ([np.asarray(p, int) for p in pictures] for pictures in (shown(source)[1], [frame() for _, _, frame in found]))
+    for before, after in list(zip(combed, whole))[1:-1]:
+        apart = [np.abs(p[1:-1] - (p[:-2] + p[2:]) / 2).mean() for p in (before, after)]  # each line from those around it
+        assert apart[0] > 5 and apart[1] < 0.5
+
+
+def test_a_film_that_is_not_interlaced_comes_as_it_is_decoded(tmp_path):
+    source = film(tmp_path / "in.mp4", 4)
+    assert np.array_equal(np.stack([frame() for _, _, frame in frames(probe(source))]), shown(source)[1])
