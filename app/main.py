@@ -150,7 +150,8 @@ def launch(
     if block:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes then, too
         with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+            while True:
+                time.sleep(SWEEP)  # a lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not
         page.close(verbose=False)
     return page
 

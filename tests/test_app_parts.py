@@ -516,3 +516,26 @@ def test_a_visitor_is_told_of_strips_and_not_of_the_server(weights, tmp_path, me
     file = studio.finish("ada", str(make_photo(shelf.new("photo.jpg"))), Wish([("red-hill", 1)]), "png", 90)
     assert file.is_file() and len(told) == lines
     assert all("strip" in line and "/" not in line and "GB" not in line for line in told)
+
+
+def test_ctrl_c_reaches_an_app_on_windows_as_well(monkeypatch):
+    """There it ends a sleep, and no wait for a lock or an event (https://github.com/python/cpython/issues/80116)."""
+    from app import main
+
+    def ctrl_c(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    def wait(event: threading.Event, timeout: float | None = None) -> bool:
+        assert timeout is not None, "Windows would not end this"
+        return True
+
+    closed = []
+    page = SimpleNamespace(
+        launch=lambda **options: None, close=lambda **options: closed.append(True), studio=SimpleNamespace(limits=Limits())
+    )
+    monkeypatch.setattr(main.time, "sleep", ctrl_c)
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
+    monkeypatch.setattr(main.signal, "signal", lambda *about: None)
+    main.launch(page=page, quiet=True)
+    assert closed
