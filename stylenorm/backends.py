@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylenorm.device import gpu_bfloat16
+from stylenorm.device import gpu_bfloat16, memory_format
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
 from stylenorm.generator import Generator
@@ -51,7 +51,7 @@ class TorchBackend:
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
-        self.generator = generator.to(device, memory_format=torch.channels_last)
+        self.generator = generator.to(device, memory_format=memory_format(device))
         self.half = gpu_bfloat16(device)
         self.name = f"torch on {device}, {'bfloat16' if self.half else 'float32'}"
 
@@ -95,7 +95,7 @@ class TorchBackend:
     def _paint(self, pictures: np.ndarray, style: Style, steer) -> np.ndarray:
         white = np.iinfo(pictures.dtype).max
         pixels = np.array(pictures, np.uint8 if white == 255 else np.int32)  # no device computes in uint16
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # N, 3, H, W, channels-last
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).contiguous(memory_format=memory_format(self.device))  # N, 3, H, W
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and white == 255):
             y = self.generator(x.float() / white, style.to(self.device), steer)
         y = (y.float() * white + 0.5).clamp(0, white).to(torch.uint8 if white == 255 else torch.int32)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stylenorm.catalog import vgg_file
 from stylenorm.data import find_images, style_name
+from stylenorm.device import memory_format
 from stylenorm.errors import StylenormError, counted
 from stylenorm.generating import NoisePainter
 from stylenorm.images import read_picture, short_side, to_tensor
@@ -47,7 +48,7 @@ def run_generate(
     """
     painter = NoisePainter(weights, network, device)
     others = {"diversity term off": NoisePainter(weights, dead, device, painter.stylizer)} if dead else {}
-    vgg = VGGFeatures.from_file(vgg_file(weights)).to(painter.device, memory_format=torch.channels_last)
+    vgg = VGGFeatures.from_file(vgg_file(weights)).to(painter.device, memory_format=memory_format(painter.device))
     files = {style_name(path): path for path in find_images(styles)}
     chosen = list(names) or [name for name in painter.stylizer.styles if name in files]
     missing = [name for name in chosen if name not in files]
@@ -79,7 +80,7 @@ class Judge:
 
     @torch.inference_mode()
     def _features(self, image: Image.Image) -> dict[str, Tensor]:
-        return self.vgg(to_tensor(image).to(self.device, memory_format=torch.channels_last))
+        return self.vgg(to_tensor(image).to(self.device, memory_format=memory_format(self.device)))
 
     def row(self, name: str, what: str, pictures: Iterable[Image.Image]) -> dict:
         features = [self._features(picture) for picture in pictures]

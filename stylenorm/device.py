@@ -101,6 +101,12 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu" or gpu_bfloat16(device))
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How maps lie in memory: channels-last, which is quicker, but not on MPS, where the gradient of pooling ends the process then,
+    or is wrong (https://github.com/pytorch/pytorch/issues/175190)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 def gpu_bfloat16(device: torch.device) -> bool:
     """Whether ``device`` is a CUDA one that computes in bfloat16; older ones emulate it, slowly."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

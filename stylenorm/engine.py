@@ -19,7 +19,7 @@ from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
-from stylenorm.device import choose_device, free_memory
+from stylenorm.device import choose_device, free_memory, memory_format
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
@@ -162,7 +162,7 @@ class Stylizer:
             return style
         shown = [to_tensor(Image.fromarray(prepared(m, 0, 1.0))).to(self._device) for m in middles]
         goal = _small_tensor(_rgb(painting), size).to(self._device)
-        layout = {"memory_format": torch.channels_last}
+        layout = {"memory_format": memory_format(self._device)}
         generator = self._network.generator.to(self._device).requires_grad_(False)
         return refined(generator, self._features(), style, goal.to(**layout), [x.to(**layout) for x in shown], steps)
 
@@ -470,7 +470,7 @@ class Stylizer:
             if self._vgg is None:
                 with torch.inference_mode(False):  # gradients are to pass through it as well
                     vgg = VGGFeatures.from_file(vgg_file(self._file))
-                    self._vgg = vgg.to(self._device, memory_format=torch.channels_last)
+                    self._vgg = vgg.to(self._device, memory_format=memory_format(self._device))
             return self._vgg
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from stylenorm.catalog import generation_file, network_file
 from stylenorm.checkpoint import load_network
 from stylenorm.config import SEEDS
-from stylenorm.device import choose_device
+from stylenorm.device import choose_device, memory_format
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError, WeightsError, counted
 from stylenorm.functional import EPSILON, moments
@@ -53,7 +53,7 @@ class NoisePainter:
             raise WeightsError(f"{file} paints with the styles of another network; make one for this with train-generate")
         self.stylizer = stylizer or Stylizer(weights, device, "torch")
         self.device = choose_device(device)
-        self.generator = loaded.generator.to(self.device, memory_format=torch.channels_last)
+        self.generator = loaded.generator.to(self.device, memory_format=memory_format(self.device))
         training = loaded.about.get("training", {})
         self.noise_kind = {key: float(training[key]) for key in ("slope", "contrast", "color") if key in training}
         self.margin = reach(self.generator.config)
@@ -171,7 +171,7 @@ class NoisePainter:
 
     @torch.inference_mode()
     def _window(self, noise: Noise | Between, style: Style, place: tuple[int, int, int, int]) -> np.ndarray:
-        canvas = noise.window(*place).to(self.device, memory_format=torch.channels_last)
+        canvas = noise.window(*place).to(self.device, memory_format=memory_format(self.device))
         none = torch.zeros(1, 1, 1, 1, device=self.device), torch.full((1, 1, 1, 1), 1 - EPSILON, device=self.device)
         painted = self.generator(canvas, style, lambda index, x: none)
         kept = painted[0, :, self.margin : -self.margin, self.margin : -self.margin]

@@ -17,7 +17,7 @@ from stylenorm.catalog import check_name, network_file, photos_folder, user_styl
 from stylenorm.checkpoint import checked_provenance, load_network, save_style, statistics_text
 from stylenorm.config import check_types
 from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
-from stylenorm.device import autocast, choose_device, telling_memory
+from stylenorm.device import autocast, choose_device, memory_format, telling_memory
 from stylenorm.engine import ONE
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.images import fit, read_picture, to_tensor
@@ -138,9 +138,9 @@ def train_style(
     pictures = [read_picture(p).rgb for p in paintings]
     crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
     refuse_blank(crops)
-    vgg = VGGFeatures.from_file(vgg_file(file)).to(device, memory_format=torch.channels_last)
+    vgg = VGGFeatures.from_file(vgg_file(file)).to(device, memory_format=memory_format(device))
     goals, statistics = _describe(vgg, [resized_short_side(to_tensor(p), config.style_size).to(device) for p in pictures])
-    generator = network.generator.to(device, memory_format=torch.channels_last).requires_grad_(False)
+    generator = network.generator.to(device, memory_format=memory_format(device)).requires_grad_(False)
     with torch.no_grad():
         row = network.encoder.to(device)(statistics).clone().requires_grad_()
     learning = _Learning(generator, vgg, goals, row, config)
@@ -194,7 +194,7 @@ class _Learning:
     def _shown(self, crops: RandomCrops, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """A square of a photograph (3, size, size), what its content is measured by (C, size/4, size/4), and whether it is uneven, ()."""
         if index not in self.seen:
-            photo = crops[index].pixels[None].to(self.row.device, memory_format=torch.channels_last)
+            photo = crops[index].pixels[None].to(self.row.device, memory_format=memory_format(self.row.device))
             with torch.no_grad(), autocast(self.row.device):
                 content = self.vgg(photo, [CONTENT_LAYER])[CONTENT_LAYER]
             self.seen[index] = photo[0], content[0], uneven(photo)[0]
@@ -206,7 +206,7 @@ class _Learning:
         uneven: (N,); the others have no loss, whose gradient would be beyond all numbers, see `stylenorm.training`.
         """
         config = self.config
-        photos = photos.contiguous(memory_format=torch.channels_last)
+        photos = photos.contiguous(memory_format=memory_format(self.row.device))
         with autocast(self.row.device):
             flat = self.row.expand(len(photos), -1, -1)
             seen = self.vgg(self.generator(photos, Style.from_flat(flat, self.generator.config.channels)))

@@ -14,7 +14,7 @@ from stylenorm.catalog import GENERATION, network_file, style_entries
 from stylenorm.checkpoint import save_network
 from stylenorm.config import GenerateConfig
 from stylenorm.data import Batch, Crop, Pairs, find_images, style_name
-from stylenorm.device import Group, autocast, joined, telling_memory
+from stylenorm.device import Group, autocast, joined, memory_format, telling_memory
 from stylenorm.errors import StylenormError
 from stylenorm.metadata import read_metadata
 from stylenorm.noise import Noise
@@ -110,7 +110,7 @@ class NoiseTrainer(Trainer):
         batch = self._there(batch)
         named, paintings = batch.named, batch.paintings
         if paintings is not None:  # each is looked at once for its pictures
-            paintings = paintings[::SEEDS].contiguous(memory_format=torch.channels_last)
+            paintings = paintings[::SEEDS].contiguous(memory_format=memory_format(self.device))
         with autocast(self.device):
             with torch.no_grad():
                 goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stylenorm.catalog import vgg_file
 from stylenorm.config import check_types
-from stylenorm.device import autocast, choose_device
+from stylenorm.device import autocast, choose_device, memory_format
 from stylenorm.errors import ImageError, StylenormError, WeightsError
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
@@ -137,7 +137,7 @@ def optimize_file(
     if min(content.size) < _least_side([last]):
         raise ImageError(f"the photograph is too narrow: {content.width} x {content.height} px at this size; cut it, or give a larger --size")
     where = choose_device(device)
-    features = _features(vgg or vgg_file(weights), last).to(where, memory_format=torch.channels_last)
+    features = _features(vgg or vgg_file(weights), last).to(where, memory_format=memory_format(where))
     return rewrap(picture, optimize(features, content, style, config, progress))
 
 
@@ -164,4 +164,4 @@ def _features(path: str | Path, last: str) -> VGGFeatures:
 
 
 def _tensor(image: Image.Image, device: torch.device) -> Tensor:
-    return to_tensor(image).to(device, memory_format=torch.channels_last)
+    return to_tensor(image).to(device, memory_format=memory_format(device))

@@ -29,6 +29,7 @@ from stylenorm.device import (
     deterministic,
     joined,
     loading_processes,
+    memory_format,
     out_of_memory,
     peak_flops,
     telling_memory,
@@ -100,7 +101,7 @@ class Trainer:
         model, self.seen_before = self._new_model()
         if group.size > 1 and model.generator.config.norm == "batch":  # be it that of --init
             raise StylenormError("batch norm looks at the whole batch and trains in one process; choose another --norm, or leave torchrun out")
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device, memory_format=memory_format(self.device))
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = self._optimizer()
         if resume:
@@ -212,7 +213,7 @@ class Trainer:
         """``batch`` on the device, its pictures as floats."""
 
         def moved(pixels: Tensor) -> Tensor:
-            return floats(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
+            return floats(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=memory_format(self.device))
 
         paintings = None if batch.paintings is None else moved(batch.paintings)
         named = batch.named.to(self.device, non_blocking=True)

@@ -15,6 +15,7 @@ from stylenorm.catalog import check_spelling
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images, style_name
+from stylenorm.device import memory_format
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
@@ -97,7 +98,7 @@ def load_vgg(source: str | None, device: torch.device) -> VGGFeatures:
 
         path = source or vgg_file()
         vgg = VGGFeatures.from_file(path)
-    return vgg.to(device, memory_format=torch.channels_last)
+    return vgg.to(device, memory_format=memory_format(device))
 
 
 def painting_tensor(path: str | Path, size: int) -> Tensor:

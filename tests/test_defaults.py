@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from conftest import add_generation, make_photo, make_weights
 from stylenorm import NewStyleConfig, OptimizeConfig, Stylizer, TrainConfig, load_style, train, train_style
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import load_network
-from stylenorm.device import usual_defaults
+from stylenorm.device import memory_format, usual_defaults
 from stylenorm.export import export_files
 from stylenorm.generating import NoisePainter
 from stylenorm.lab import run_lab
@@ -21,6 +23,9 @@ from stylenorm.layouts import Layout
 from stylenorm.optimizing import optimize_file
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import Yardstick
+
+
+PACKAGE = Path(__file__).parent.parent / "stylenorm"
 
 
 @contextmanager
@@ -98,6 +103,20 @@ def test_torchs_defaults_change_nothing(tools, name):
     assert np.isfinite(found).all()
     if wanted is not None:
         np.testing.assert_allclose(found.astype(float), wanted.astype(float), rtol=1e-5, atol=1e-6)
+
+
+def test_what_learns_on_a_mac_pools_no_channels_last_maps(tools, monkeypatch):
+    """Of which the gradient there ends the process (https://github.com/pytorch/pytorch/issues/175190)."""
+    for module in ("engine", "backends"):
+        monkeypatch.setattr(f"stylenorm.{module}.memory_format", lambda device: memory_format(torch.device("mps")))
+    monkeypatch.setattr("stylenorm.perceptual._fuses", lambda x: False)  # of a CPU alone
+    pooled, pool = [], torch.nn.functional.max_pool2d
+    monkeypatch.setattr("torch.nn.functional.max_pool2d", lambda x, *args, **more: pooled.append(x) or pool(x, *args, **more))
+    tools.refine()
+    assert pooled and all(x.is_contiguous() for x in pooled)
+    assert memory_format(torch.device("cpu")) == memory_format(torch.device("cuda")) == torch.channels_last
+    moved = re.compile(r"(device|where), memory_format=torch\.channels_last")
+    assert not [path.name for path in PACKAGE.glob("*.py") if moved.search(path.read_text(encoding="utf-8"))]
 
 
 def test_modules_made_inside_are_usual_ones_and_the_defaults_come_back_after_an_error():
