@@ -40,7 +40,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.formats import ANIMATED
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
-from stylenorm.places import UrlFile, UrlFolder, exists
+from stylenorm.places import UrlFile, UrlFolder, exists, file_id
 from stylenorm.tree import Photo, check_targets, output_names
 
 __all__ = ["Look", "NoRoom", "Plan", "Task", "default_workers", "differences", "make_plan", "now", "paint_all"]
@@ -150,7 +150,7 @@ def _is_another(photo: Photo, source: str | None) -> bool:
     if isinstance(photo.path, UrlFile) or "://" in source:
         return exists(source)
     try:
-        return not os.path.samefile(source, photo.path)
+        return file_id(source) != file_id(photo.path)
     except OSError:  # it was moved, perhaps to here
         return False
 

@@ -7,6 +7,7 @@ what a batch asks of a path: ``read_bytes``, ``write_bytes``, ``stat().st_size``
 from __future__ import annotations
 
 import errno
+import os
 import posixpath
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,15 @@ def place(text: str) -> Path | UrlFolder:
 
         return Path(url2pathname(parts.path))  # /C:/photos is C:\\photos on Windows
     return UrlFolder(text.rstrip("/"))
+
+
+def file_id(path: str | Path) -> tuple[int, int | str]:
+    """Equal for two paths of one file or folder. Raises OSError where there is none.
+
+    Some file systems number no files for Windows, which then says 0 of each (https://github.com/python/cpython/issues/78116).
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino or os.path.normcase(os.path.realpath(path))
 
 
 def exists(text: str) -> bool:

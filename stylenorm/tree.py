@@ -12,7 +12,7 @@ from pathlib import Path
 from stylenorm.errors import StylenormError
 from stylenorm.formats import is_hidden, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
-from stylenorm.places import UrlFile, UrlFolder
+from stylenorm.places import UrlFile, UrlFolder, file_id
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = Tr
         raise StylenormError(f"the folder {top} {what}")
     if isinstance(out, UrlFolder):
         out = Path(os.devnull)  # which no photograph lies in
-    elif out.exists() and os.path.samefile(top, out):
+    elif out.exists() and file_id(top) == file_id(out):
         raise _same_folder(out)
     walk = _Walk(top, out, recursive)
     walk.run()
@@ -88,7 +88,7 @@ class _Walk:
     def __init__(self, top: Path, out: Path, recursive: bool) -> None:
         self.top, self.recursive, self.tree = top, recursive, Tree()
         self.real_top, self.real_out = os.path.realpath(top), os.path.realpath(out)
-        self.entered = {_folder_id(out)} if out.exists() else set()
+        self.entered = {file_id(out)} if out.exists() else set()
         self.links: list[tuple[str, str]] = []
 
     def run(self) -> None:
@@ -103,7 +103,7 @@ class _Walk:
         while waiting:
             path, name = waiting.pop()
             try:
-                identity = _folder_id(path)
+                identity = file_id(path)
                 if identity in self.entered:
                     continue
                 self.entered.add(identity)
@@ -219,11 +219,6 @@ def _parents(name: str) -> Iterator[str]:
 def _lies_in(path: str, folder: str) -> bool:
     path, folder = os.path.normcase(path), os.path.normcase(folder)
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def _folder_id(path: str | Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

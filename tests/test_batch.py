@@ -81,6 +81,21 @@ def test_a_folder_cannot_be_painted_into_itself(top):
         find_tree(top, top / ".." / "in")
 
 
+def test_files_may_have_no_numbers(top, tmp_path, monkeypatch):
+    """As on some drives of the net on Windows, where each folder would be the one before, and in itself."""
+    wanted, stat = found(top, tmp_path / "out"), os.stat
+
+    def unnumbered(path, **more):
+        mode, number, *others = stat(path, **more)
+        return os.stat_result((mode, 0, *others))
+
+    (top / "painted").mkdir()
+    monkeypatch.setattr(os, "stat", unnumbered)
+    assert found(top, top / "painted") == wanted
+    with pytest.raises(StylenormError, match="where the photographs are"):
+        find_tree(top, top / ".." / "in")
+
+
 @pytest.mark.parametrize("name, word", [("missing", "does not exist"), ("in/b.jpg", "is a file")])
 def test_what_is_no_folder_is_refused(top, tmp_path, name, word):
     with pytest.raises(StylenormError, match=word):
