@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.formats import PHOTOGRAPHS, is_hidden
 from stylenorm.images import short_side, read_picture
+from stylenorm.places import file_id
 from stylenorm.tensors import to_bytes
 
 
@@ -34,9 +35,10 @@ def find_images(folder: str | Path, out: str | Path | None = None) -> list[Path]
     folder = Path(folder)
     if not folder.is_dir():
         raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
-    if out is not None and Path(out).resolve() == folder.resolve():
+    written = file_id(out) if out is not None and Path(out).is_dir() else None
+    if written == file_id(folder):
         raise StylenormError(f"{folder} is where the pictures are; give another --out")
-    found = [p for p in _files(folder, out) if p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
+    found = [p for p in _files(folder, written) if p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
     if not found:
         raise StylenormError(f"{folder} holds no picture; JPEG, PNG, WebP, TIFF, AVIF, HEIC and more are read")
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
@@ -47,16 +49,17 @@ def style_name(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
-def _files(folder: Path, out: str | Path | None) -> Iterator[Path]:
-    tops, entered = [str(folder)], set() if out is None else {os.path.realpath(out)}
+def _files(folder: Path, written: object) -> Iterator[Path]:
+    """written: the `file_id` of the folder that is left out."""
+    tops, entered = [str(folder)], {written}
     for top in tops:  # links come after all that is really there
         for path, folders, files in os.walk(top):
-            real = os.path.realpath(path)
-            folders[:] = [] if real in entered else sorted(name for name in folders if not is_hidden(name))
-            if real not in entered:
+            this = file_id(path)  # and not its real path, in which a Mac leaves upper and lower case as they were typed
+            folders[:] = [] if this in entered else sorted(name for name in folders if not is_hidden(name))
+            if this not in entered:
                 yield from (Path(path, name) for name in files if not is_hidden(name))
             tops += [link for name in folders if os.path.islink(link := os.path.join(path, name))]
-            entered.add(real)
+            entered.add(this)
 
 
 @dataclass(frozen=True)

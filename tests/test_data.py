@@ -57,6 +57,21 @@ def test_pictures_are_found_through_links_once_and_not_in_hidden_folders_nor_in_
     assert found == ["photos/a/1.png", "photos/b/2.png"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_what_is_written_is_left_out_by_whatever_name_it_is_called(tmp_path, monkeypatch):
+    """On a Mac, photos/Run is photos/run, and its real path is the one that was typed."""
+    for name in ("photos/1.png", "photos/run/samples.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "Run").symlink_to(tmp_path / "photos" / "run")
+    (tmp_path / "Photos").symlink_to(tmp_path / "photos")
+    monkeypatch.setattr(os.path, "realpath", lambda path, **more: str(path))
+    monkeypatch.setattr(Path, "resolve", lambda path: path)
+    assert find_images(tmp_path / "photos", tmp_path / "Run") == [tmp_path / "photos" / "1.png"]
+    with pytest.raises(StylenormError, match="where the pictures are"):
+        find_images(tmp_path / "photos", tmp_path / "Photos")
+
+
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.write_text("x"), lambda p: None])
 def test_a_folder_without_pictures_is_named(make, tmp_path):
     make(tmp_path / "here")
