@@ -194,4 +194,5 @@ def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k: v.float() if v.is_floating_point() else v for k, v in part(tensors, prefix).items()}
+    """Floats in float32, and copies all of them: the rest would be the file, mapped, which Windows then lets nobody replace."""
+    return {k: v.to(torch.float32 if v.is_floating_point() else v.dtype, copy=True) for k, v in part(tensors, prefix).items()}
