@@ -14,6 +14,9 @@ from stylenorm.formats import is_hidden, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
 from stylenorm.places import UrlFile, UrlFolder, file_id
 
+# What no file's name holds on Windows. Of some it would make a drive or another folder: C:/a.jpg, x\..\..\a.jpg
+UNWRITABLE = frozenset('\\:*?"<>|' if os.name == "nt" else "")
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -78,8 +81,10 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
             continue
         if posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
             tree.others.append(name)
-            continue
-        tree.photos.append(Photo(file, name, size, changed))
+        elif isinstance(out, Path) and set(name) & UNWRITABLE:
+            tree.left_out.append(f"{file} was left out, for Windows has no files of such names")
+        else:
+            tree.photos.append(Photo(file, name, size, changed))
     tree.photos.sort(key=lambda photo: photo.name.split("/"))
     return tree
 

@@ -19,7 +19,7 @@ from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import NAME
 from stylenorm.places import UrlFile, UrlFolder, place
-from stylenorm.tree import Photo
+from stylenorm.tree import Photo, find_tree
 
 NAMES = ("a.jpg", "b.png", "trip/c.jpg", "trip/ä — 猫.webp")
 
@@ -129,6 +129,17 @@ def test_photographs_in_an_archive_are_found_and_read_however_its_members_are_ca
             archive.add(make_photo(tmp_path / "in" / name, (60, 44), seed=i), prefix + name)
     assert batch(f"tar://::file://{tmp_path}/photos.tar", tmp_path / "out")[0] == 0
     assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == {"a.jpg", "trip/b.png", NAME}
+
+
+def test_names_that_would_lead_out_of_a_folder_on_windows_are_left_out(memory, tmp_path, monkeypatch):
+    for name in ("a.jpg", "C:/b.jpg", "C:c.jpg", "x\\..\\..\\d.jpg", "e?.jpg"):
+        memory.pipe_file(f"/in/{name}", b"1")
+    source = place("memory://in")
+    assert len(find_tree(source, tmp_path).photos) == 5
+    monkeypatch.setattr("stylenorm.tree.UNWRITABLE", set('\\:*?"<>|'))
+    tree = find_tree(source, tmp_path)
+    assert [photo.name for photo in tree.photos] == ["a.jpg"] and len(tree.left_out) == 4
+    assert len(find_tree(source, place("memory://out")).photos) == 5, "what is no file of Windows' may be called as it likes"
 
 
 def test_a_file_url_and_a_path_are_paths():
