@@ -33,7 +33,8 @@ def place(text: str) -> Path | UrlFolder:
     if parts.scheme == "file":
         from urllib.request import url2pathname  # takes half as long to import as the command line
 
-        return Path(url2pathname(parts.path))  # /C:/photos is C:\\photos on Windows
+        host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
+        return Path(url2pathname(host + parts.path))  # on Windows /C:/photos is C:\\photos, and //host/photos \\\\host\\photos
     return UrlFolder(text.rstrip("/"))
 
 
