@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from stylenorm.animation import frame_count, write_animation
-from stylenorm.drafts import remove, write_draft
+from stylenorm.drafts import remove, replace, write_draft
 from stylenorm.encode import check_sides
 from stylenorm.errors import StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE, ANIMATED
@@ -149,7 +149,7 @@ def publish(out: Path | UrlFolder, target: str, draft: Path | None, note: Callab
     try:
         (out / target).unlink(missing_ok=True)  # or a kill right after the next line would leave an old one as if new
         note()
-        os.replace(draft, out / target)
+        replace(draft, out / target)
     finally:
         remove(draft)
 

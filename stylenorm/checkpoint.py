@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from stylenorm.drafts import remove
+from stylenorm.drafts import remove, replace
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
@@ -164,7 +164,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError as error:
         raise StylenormError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:

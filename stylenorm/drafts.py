@@ -11,6 +11,7 @@ from pathlib import Path
 PREFIX, SUFFIX = ".stylenorm-draft-", ".tmp"
 OURS = ".stylenorm-"  # what the names of all drafts begin with, those of `stylenorm.encode` as well
 DAY = 86400  # s, after which no run is still at work on a draft
+PATIENCE = 1.0 if os.name == "nt" else 0.0  # s in which what looks into a new file on Windows, for viruses or words, lets go of it
 
 
 def write_draft(folder: str | Path, data: bytes) -> Path:
@@ -30,7 +31,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
     path = os.path.realpath(path)
     draft = write_draft(Path(path).parent, data)
     try:
-        os.replace(draft, path)
+        replace(draft, path)
     finally:
         remove(draft)  # there only if something, an interrupt included, has gone wrong
 
@@ -42,9 +43,21 @@ def draft_of(path: str | Path) -> Iterator[Path]:
     draft = path.with_name(f"{PREFIX}{os.urandom(6).hex()}{SUFFIX}{path.suffix}")
     try:
         yield draft
-        os.replace(draft, path)
+        replace(draft, path)
     finally:
         remove(draft)  # there only if something, an interrupt included, has gone wrong
+
+
+def replace(draft: str | Path, path: str | Path) -> None:
+    """`os.replace`, which Windows refuses as long as another program has either file open."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.replace(draft, path)
+        except PermissionError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
 
 
 def remove_drafts(folder: str | Path, age: float = 0) -> int:

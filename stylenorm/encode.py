@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from stylenorm import depth, tiffs
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
+from stylenorm.drafts import replace
 from stylenorm.errors import ImageError
 from stylenorm.formats import LONGEST_SIDE
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi
@@ -245,7 +246,7 @@ def _store(data: bytes, path: str, name: str) -> None:
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise PermissionError
         _write_new(data, draft)
-        os.replace(draft, path)
+        replace(draft, path)
     except OSError as error:
         raise _unwritable(error, name) from error
     finally:

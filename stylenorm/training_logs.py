@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenorm.data import RandomCrops
+from stylenorm.drafts import replace
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator
 from stylenorm.images import to_image, write_picture
@@ -171,7 +171,7 @@ def _whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}")  # its suffix tells matplotlib the format
     try:
         yield temporary
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,25 @@ def test_drafts_leave_nothing_behind(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_bytes() == b"new" and len(os.listdir(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("patience, refusals", [(1, 2), (0, 1)])
+def test_what_another_program_looks_into_is_replaced_a_little_later(tmp_path, monkeypatch, patience, refusals):
+    """On Windows, where scanners for viruses open each new file; elsewhere nobody's looking on is in the way."""
+    tries, replace = [], os.replace
+
+    def refused(*paths):
+        tries.append(paths)
+        if len(tries) <= refusals:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr("stylenorm.drafts.PATIENCE", patience)
+    with nullcontext() if patience else pytest.raises(PermissionError):
+        write_whole(tmp_path / "a", b"new")
+    assert len(tries) == (3 if patience else 1) and os.listdir(tmp_path) == (["a"] if patience else [])
+
+
+@links
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
