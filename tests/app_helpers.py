@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,10 @@ class Server:
 
     def memory(self) -> int:
         """Bytes of memory, now."""
+        if sys.platform != "linux":
+            import psutil  # which comes with this package there
+
+            return psutil.Process(self.process.pid).memory_info().rss
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS"):
                 return int(line.split()[1]) * 1024
@@ -56,7 +61,10 @@ def app_weights(folder: Path, compared: bool = True) -> Path:
     for seed, kind in enumerate(KINDS if compared else ()):
         make_weights(folder / "compare" / kind, seed, replace(TINY, norm=kind))
     vgg = ROOT / "weights" / "vgg16.safetensors"
-    (folder / "vgg16.safetensors").symlink_to(vgg)
+    try:
+        (folder / "vgg16.safetensors").symlink_to(vgg)
+    except OSError:  # links need rights on Windows
+        shutil.copy(vgg, folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import struct
@@ -243,7 +244,8 @@ def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, ot
         assert wait_until(lambda: told in server.lines, 10)
     assert sorted(site.rglob("*.pyi")) == stubs, "Gradio wrote into the package, which may be read-only"
     assert not list(elsewhere.iterdir()), "it wrote into the folder that it was started in"
-    assert wait_until(lambda: not list(server.folder.glob("stylenorm-app-*")), 5), "its temporary folder is still there"
+    if os.name != "nt":  # where what is terminated does nothing more
+        assert wait_until(lambda: not list(server.folder.glob("stylenorm-app-*")), 5), "its temporary folder is still there"
 
 
 def test_a_wrong_password_setting_stops_the_app(weights, tmp_path, monkeypatch):

@@ -63,13 +63,14 @@ def test_what_is_written_is_left_out_by_whatever_name_it_is_called(tmp_path, mon
     for name in ("photos/1.png", "photos/run/samples.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / "Run").symlink_to(tmp_path / "photos" / "run")
-    (tmp_path / "Photos").symlink_to(tmp_path / "photos")
+    (tmp_path / "typed").mkdir()
+    (tmp_path / "typed" / "Run").symlink_to(tmp_path / "photos" / "run")
+    (tmp_path / "typed" / "Photos").symlink_to(tmp_path / "photos")
     monkeypatch.setattr(os.path, "realpath", lambda path, **more: str(path))
     monkeypatch.setattr(Path, "resolve", lambda path: path)
-    assert find_images(tmp_path / "photos", tmp_path / "Run") == [tmp_path / "photos" / "1.png"]
+    assert find_images(tmp_path / "photos", tmp_path / "typed" / "Run") == [tmp_path / "photos" / "1.png"]
     with pytest.raises(StylenormError, match="where the pictures are"):
-        find_images(tmp_path / "photos", tmp_path / "Photos")
+        find_images(tmp_path / "photos", tmp_path / "typed" / "Photos")
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.write_text("x"), lambda p: None])

@@ -875,9 +875,10 @@ def test_paths_that_cannot_be_read(tmp_path):
     assert complaint(read_picture, path).startswith(str(path))
     path.write_bytes(b"some words about a picture")
     assert complaint(read_picture, path) == f"{path} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP"
-    path.unlink()
-    path.symlink_to(tmp_path / "nowhere")
-    assert "does not exist" in complaint(read_picture, path)
+    if os.name != "nt":  # where links need rights
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere")
+        assert "does not exist" in complaint(read_picture, path)
     assert "cannot be opened" in complaint(read_picture, "a\0b")
     assert "cannot be opened" in complaint(read_picture, "x" * 5000)
     assert "does not exist" in complaint(read_picture, "two\nlines \udc80.jpg")
