@@ -13,6 +13,7 @@ MOST_FILES = 500
 MOST_LISTED = 2_000_000  # bytes of a zip's list of members; 500 photographs need 100 kB, and a member 1 kB of memory
 MOST_BYTES = 200_000_000  # of one picture in a zip, unpacked
 SUFFIXES = {"jpeg": ".jpg", "png": ".png"}
+OTHERS = str.maketrans({"\\": "/", **dict.fromkeys(':*?"<>|', "_")})  # for what no name holds on Windows
 
 
 class Opened:
@@ -95,8 +96,8 @@ def reason(error: Exception) -> str:
 
 def safe_name(name: str) -> str:
     """A relative path with forward slashes that stays where it is unpacked, on any system."""
-    parts = [p.strip() for p in name.replace("\\", "/").replace(":", "_").split("/")]
-    parts = ["".join(c if c.isprintable() else "_" for c in p) for p in parts if p not in ("", ".", "..")]
+    parts = [p.strip().rstrip(". ") for p in name.translate(OTHERS).split("/")]
+    parts = ["".join(c if c.isprintable() else "_" for c in p) for p in parts if p]
     return "/".join(parts) or "picture"
 
 

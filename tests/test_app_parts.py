@@ -196,7 +196,7 @@ def test_what_no_file_can_hold_is_told_without_the_servers_folder_and_before_it_
     "name, expected",
     [
         ("a/b.jpg", "a/b.jpg"), ("../../etc/passwd", "etc/passwd"), ("/abs/x.png", "abs/x.png"), ("C:\\win\\x.png", "C_/win/x.png"),
-        ("..", "picture"), ("a//./b.png", "a/b.png"), ("a\n\x00b.png", "a__b.png"), ("é ü/日本.png", "é ü/日本.png"),
+        ("..", "picture"), ("a//./b.png", "a/b.png"), ("a\n\x00b.png", "a__b.png"), ("é ü/日本.png", "é ü/日本.png"), ("why?/etc./a|b.png", "why_/etc/a_b.png"),
     ],
 )  # fmt: skip
 def test_safe_names(name, expected):
