@@ -204,7 +204,7 @@ class Group:
 def joined(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started, for as long as the block lasts; alone if it started none.
 
-    device: what they will compute on; decides how they talk, by NCCL between GPUs and by gloo between CPUs.
+    device: what they will compute on; decides how they talk, by NCCL between GPUs, where it is there, and by gloo else.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     if not all(os.environ.get(name) for name in names) or int(os.environ["WORLD_SIZE"]) < 2:
@@ -212,7 +212,7 @@ def joined(device: str) -> Iterator[Group]:
         return
     group = Group(*(int(os.environ[name]) for name in names[:3]))
     chosen = group.device(device)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo")  # there is no NCCL for Windows
     ended = False
     try:
         yield group

@@ -1156,6 +1156,19 @@ def test_a_process_that_fails_on_a_gpu_does_not_wait_for_the_others(device, erro
     assert len(left) == leaves
 
 
+@pytest.mark.parametrize(("device", "there", "wanted"), [("cuda", True, "nccl"), ("cuda", False, "gloo"), ("cpu", True, "gloo")])
+def test_gpus_talk_by_gloo_where_there_is_no_nccl(device, there, wanted, monkeypatch):
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "here", "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    asked, group = [], torch.distributed
+    monkeypatch.setattr(group, "is_nccl_available", lambda: there)  # not on Windows
+    monkeypatch.setattr(group, "init_process_group", asked.append)
+    monkeypatch.setattr(group, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(Group, "device", lambda self, name: torch.device(name))
+    with joined(device):
+        assert asked == [wanted]
+
+
 def test_what_several_processes_cannot_train_is_one_sentence(config, tmp_path):
     torch.manual_seed(0)
     save_network(tmp_path / "from.safetensors", Generator(GeneratorConfig((8, 8), (0, 0), "batch")), None)
