@@ -15,9 +15,11 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
 # Before gradio is imported: it looks at these once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -117,29 +119,30 @@ def launch(
     from .library import told_of_left_behind
     from .look import CSS, HEAD, THEME, WORDS
 
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        auth=auth,
-        theme=THEME,
-        css=CSS,
-        head=HEAD,
-        i18n=WORDS,
-        app_kwargs={"middleware": [Middleware(English)]},
-        run_history=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        show_error=False,
-        allowed_paths=[],
-        max_file_size=page.studio.limits.file_bytes,
-        ssr_mode=False,
-        footer_links=["api", "settings"],
-        enable_monitoring=False,
-        inbrowser=False,
-        max_threads=8,
-        state_session_capacity=MOST_VISITORS,  # each takes 300 kB, and Gradio keeps 10,000
-    )
+    with past_proxies(host):
+        page.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            auth=auth,
+            theme=THEME,
+            css=CSS,
+            head=HEAD,
+            i18n=WORDS,
+            app_kwargs={"middleware": [Middleware(English)]},
+            run_history=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            show_error=False,
+            allowed_paths=[],
+            max_file_size=page.studio.limits.file_bytes,
+            ssr_mode=False,
+            footer_links=["api", "settings"],
+            enable_monitoring=False,
+            inbrowser=False,
+            max_threads=8,
+            state_session_capacity=MOST_VISITORS,  # each takes 300 kB, and Gradio keeps 10,000
+        )
     threading.Thread(target=warm_up, args=(page.studio,), daemon=True).start()  # so that the first visitor need not wait
     threading.Thread(target=keep_tidy, args=(page,), daemon=True).start()
     if not quiet:
@@ -154,6 +157,26 @@ def launch(
                 time.sleep(SWEEP)  # a lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not
         page.close(verbose=False)
     return page
+
+
+@contextmanager
+def past_proxies(host: str) -> Iterator[None]:
+    """Inside, what is asked of this machine goes through no proxy.
+
+    Gradio asks its own server whether it is there, by httpx, which knows the proxies of Windows and Macs, and not the
+    exceptions that are made there for the machine itself (https://github.com/gradio-app/gradio/issues/4046).
+    """
+    known = getproxies()
+    here = ["localhost", "127.0.0.1", "::1", host.strip("[]")]
+    wanted = {f"{scheme}_proxy": known[scheme] for scheme in ("http", "https", "all") if scheme in known}
+    wanted |= {"no_proxy": ",".join(filter(None, [known.get("no"), *here]))} if wanted else {}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def warm_up(studio: "Studio") -> None:

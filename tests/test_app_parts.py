@@ -520,6 +520,26 @@ def test_a_visitor_is_told_of_strips_and_not_of_the_server(weights, tmp_path, me
     assert all("strip" in line and "/" not in line and "GB" not in line for line in told)
 
 
+def test_the_app_asks_itself_through_no_proxy(monkeypatch):
+    from app import main
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for variable in (name, name.upper()):
+            monkeypatch.delenv(variable, raising=False)
+    before = dict(os.environ)
+    with main.past_proxies("127.0.0.1"):
+        assert dict(os.environ) == before
+    monkeypatch.setattr(main, "getproxies", lambda: {"http": "http://proxy:8080", "ftp": "http://proxy:21"})  # as in Windows' settings
+    with main.past_proxies("[fd00::5]"):
+        assert os.environ["http_proxy"] == "http://proxy:8080" and os.environ["no_proxy"] == "localhost,127.0.0.1,::1,fd00::5"
+    assert dict(os.environ) == before
+    monkeypatch.setenv("NO_PROXY", "intranet")
+    monkeypatch.setattr(main, "getproxies", lambda: {"http": "http://proxy:8080", "no": "intranet"})
+    with main.past_proxies("127.0.0.1"):
+        assert os.environ["no_proxy"] == "intranet,localhost,127.0.0.1,::1,127.0.0.1"
+    assert os.environ["NO_PROXY"] == "intranet"
+
+
 def test_ctrl_c_reaches_an_app_on_windows_as_well(monkeypatch):
     """There it ends a sleep, and no wait for a lock or an event (https://github.com/python/cpython/issues/80116)."""
     from app import main
