@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stylenorm.device import gpu_bfloat16, memory_format
+from stylenorm.device import gpu_bfloat16, in_turn, memory_format, turn
 from stylenorm.errors import StylenormError
 from stylenorm.functional import moments
 from stylenorm.generator import Generator
@@ -51,7 +51,8 @@ class TorchBackend:
 
     def __init__(self, generator: Generator, device: torch.device) -> None:
         self.device = device
-        self.generator = generator.to(device, memory_format=memory_format(device))
+        with turn(device):
+            self.generator = generator.to(device, memory_format=memory_format(device))
         self.half = gpu_bfloat16(device)
         self.name = f"torch on {device}, {'bfloat16' if self.half else 'float32'}"
 
@@ -62,6 +63,7 @@ class TorchBackend:
         """(N, H, W, 3) to the same: pictures of one size in one pass."""
         return self._paint(pictures, style, None)
 
+    @in_turn
     def steered(
         self, picture: np.ndarray, style: Style, given: np.ndarray, share: float, fine: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +78,7 @@ class TorchBackend:
         painted = self._paint(picture[None], style, steer)[0]
         return painted, torch.cat(own or list(given), 1).cpu().numpy()
 
+    @in_turn
     def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
         config, stripped = self.generator.config, []
         given = torch.tensor(given, device=self.device).split(list(config.channels), 1)
@@ -91,6 +94,7 @@ class TorchBackend:
             self._paint(pictures, style, together)
         return torch.cat(stripped or list(given), 1).cpu().numpy()
 
+    @in_turn
     @torch.inference_mode()
     def _paint(self, pictures: np.ndarray, style: Style, steer) -> np.ndarray:
         white = np.iinfo(pictures.dtype).max

@@ -8,9 +8,10 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
 from importlib.util import find_spec
 
 import torch
@@ -105,6 +106,27 @@ def memory_format(device: torch.device) -> torch.memory_format:
     """How maps lie in memory: channels-last, which is quicker, but not on MPS, where the gradient of pooling ends the process then,
     or is wrong (https://github.com/pytorch/pytorch/issues/175190)."""
     return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def turn(device: torch.device) -> AbstractContextManager:
+    """For as long as the block lasts, no other thread is at a Mac's GPU: of two at once, torch ends the process
+    (https://github.com/pytorch/pytorch/issues/197805). Elsewhere it changes nothing."""
+    return _turn if device.type in ALONE else nullcontext()
+
+
+def in_turn(method: Callable) -> Callable:
+    """A method of what has a ``device``, called in its `turn`."""
+
+    @wraps(method)
+    def alone(self, *arguments, **options):
+        with turn(self.device):
+            return method(self, *arguments, **options)
+
+    return alone
+
+
+ALONE = frozenset(["mps"])
+_turn = threading.RLock()
 
 
 def gpu_bfloat16(device: torch.device) -> bool:

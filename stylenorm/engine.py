@@ -19,7 +19,7 @@ from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
-from stylenorm.device import choose_device, free_memory, memory_format
+from stylenorm.device import choose_device, free_memory, memory_format, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
@@ -160,11 +160,12 @@ class Stylizer:
         middles = [m for m in middles if any(low != high for low, high in m.getextrema())]  # others' gradient through the norms is infinite
         if not middles:
             return style
-        shown = [to_tensor(Image.fromarray(prepared(m, 0, 1.0))).to(self._device) for m in middles]
-        goal = _small_tensor(_rgb(painting), size).to(self._device)
-        layout = {"memory_format": memory_format(self._device)}
-        generator = self._network.generator.to(self._device).requires_grad_(False)
-        return refined(generator, self._features(), style, goal.to(**layout), [x.to(**layout) for x in shown], steps)
+        shown = [to_tensor(Image.fromarray(prepared(m, 0, 1.0))) for m in middles]
+        goal, layout = _small_tensor(_rgb(painting), size), {"memory_format": memory_format(self._device)}
+        with turn(self._device):
+            generator = self._network.generator.to(self._device).requires_grad_(False)
+            goal, *shown = (x.to(self._device, **layout) for x in (goal, *shown))
+            return refined(generator, self._features(), style, goal, shown, steps)
 
     def stylize(
         self,
@@ -390,7 +391,8 @@ class Stylizer:
         larger = prepared(photo, beyond, float(grain))
         if not isinstance(photo, np.ndarray):
             larger = Image.fromarray(larger)
-        painted = paint_strips(self._network.generator, larger, self._style_beyond(style, beyond), self._device)
+        with turn(self._device):
+            painted = paint_strips(self._network.generator, larger, self._style_beyond(style, beyond), self._device)
         del larger
         cut = np.ascontiguousarray(np.asarray(painted)[beyond:, beyond:])  # Pillow takes a large crop for an attack
         return cut if isinstance(photo, np.ndarray) else Image.fromarray(cut)
@@ -455,8 +457,9 @@ class Stylizer:
                 return torch.from_numpy(self._openvino_predictor()(rgb, size))
             except UNUSABLE:  # torch tells what is wrong with the file
                 pass
-        statistics = style_statistics(self._features()(_small_tensor(rgb, size).to(self._device)))
-        return self._network.encoder(statistics.cpu())
+        with turn(self._device):
+            statistics = style_statistics(self._features()(_small_tensor(rgb, size).to(self._device))).cpu()
+        return self._network.encoder(statistics)
 
     def _openvino_predictor(self) -> Predictor:
         with self._lock:

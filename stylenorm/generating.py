@@ -13,7 +13,7 @@ from torch import Tensor
 from stylenorm.catalog import generation_file, network_file
 from stylenorm.checkpoint import load_network
 from stylenorm.config import SEEDS
-from stylenorm.device import choose_device, memory_format
+from stylenorm.device import choose_device, in_turn, memory_format, turn
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError, WeightsError, counted
 from stylenorm.functional import EPSILON, moments
@@ -53,7 +53,8 @@ class NoisePainter:
             raise WeightsError(f"{file} paints with the styles of another network; make one for this with train-generate")
         self.stylizer = stylizer or Stylizer(weights, device, "torch")
         self.device = choose_device(device)
-        self.generator = loaded.generator.to(self.device, memory_format=memory_format(self.device))
+        with turn(self.device):
+            self.generator = loaded.generator.to(self.device, memory_format=memory_format(self.device))
         training = loaded.about.get("training", {})
         self.noise_kind = {key: float(training[key]) for key in ("slope", "contrast", "color") if key in training}
         self.margin = reach(self.generator.config)
@@ -121,6 +122,7 @@ class NoisePainter:
             raise StylenormError(f"a seed lies between 0 and 2^63 - 1, not at {seed}")
         return Noise(seed, None if size is None else (size[1], size[0]), **self.noise_kind)
 
+    @in_turn
     @torch.inference_mode()
     def settled(self, style) -> Style:
         """γ and β with the moments of a canvas of noise in them: γ / σ and β - γ μ / σ, for maps as they are."""
@@ -163,8 +165,9 @@ class NoisePainter:
             rows, columns = min(tile, height - top), min(tile, width - left)
             stride = self.generator.config.stride
             place = (top - self.margin, left - self.margin, *(-(-n // stride) * stride + 2 * self.margin for n in (rows, columns)))
-            style = styles[0] if shares is None else self._mixed(styles, shares, place)
-            out[top : top + rows, left : left + columns] = self._window(noise, style, place)[:rows, :columns]
+            with turn(self.device):
+                style = styles[0] if shares is None else self._mixed(styles, shares, place)
+                out[top : top + rows, left : left + columns] = self._window(noise, style, place)[:rows, :columns]
             if progress:
                 progress(number, len(corners))
         return Image.fromarray(out)

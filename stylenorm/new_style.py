@@ -17,7 +17,7 @@ from stylenorm.catalog import check_name, network_file, photos_folder, user_styl
 from stylenorm.checkpoint import checked_provenance, load_network, save_style, statistics_text
 from stylenorm.config import check_types
 from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
-from stylenorm.device import autocast, choose_device, memory_format, telling_memory
+from stylenorm.device import autocast, choose_device, memory_format, telling_memory, turn
 from stylenorm.engine import ONE
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.images import fit, read_picture, to_tensor
@@ -138,12 +138,15 @@ def train_style(
     pictures = [read_picture(p).rgb for p in paintings]
     crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
     refuse_blank(crops)
-    vgg = VGGFeatures.from_file(vgg_file(file)).to(device, memory_format=memory_format(device))
-    goals, statistics = _describe(vgg, [resized_short_side(to_tensor(p), config.style_size).to(device) for p in pictures])
-    generator = network.generator.to(device, memory_format=memory_format(device)).requires_grad_(False)
-    with torch.no_grad():
-        row = network.encoder.to(device)(statistics).clone().requires_grad_()
-    learning = _Learning(generator, vgg, goals, row, config)
+    vgg = VGGFeatures.from_file(vgg_file(file))
+    with turn(device):
+        vgg = vgg.to(device, memory_format=memory_format(device))
+        goals, statistics = _describe(vgg, [resized_short_side(to_tensor(p), config.style_size).to(device) for p in pictures])
+        generator = network.generator.to(device, memory_format=memory_format(device)).requires_grad_(False)
+        with torch.no_grad():
+            row = network.encoder.to(device)(statistics).clone().requires_grad_()
+        statistics = statistics.cpu()
+        learning = _Learning(generator, vgg, goals, row, config)
     for record in learning.steps(crops, name, network.hash):
         if should_stop and should_stop():
             raise Cancelled(f"the training of {name!r} was stopped; nothing was kept")
@@ -179,8 +182,9 @@ class _Learning:
             for group in self.optimizer.param_groups:
                 group["lr"] = config.learning_rate * min(1, (self.step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * done))
             first = self.step * config.batch
-            shown = [self._shown(crops, (first + i) % config.crops) for i in range(config.batch)]
-            content, style = self._move(*map(torch.stack, zip(*shown)))
+            with turn(self.row.device):
+                shown = [self._shown(crops, (first + i) % config.crops) for i in range(config.batch)]
+                content, style = self._move(*map(torch.stack, zip(*shown)))
             elapsed = time.monotonic() - started
             done = config.done(self.step, elapsed)
             total = config.content_weight * content + config.style_weight * style
@@ -220,7 +224,8 @@ class _Learning:
         return content.item(), style.item()
 
     def style(self, name: str, digest: str) -> Style:
-        flat = self.average.float().cpu().clone()
+        with turn(self.average.device):
+            flat = self.average.float().cpu().clone()
         return Style.from_flat(flat, self.generator.config.channels, name=name, network=digest)
 
 

@@ -26,6 +26,7 @@ from stylenorm.device import (
     Group,
     autocast,
     can_compile,
+    choose_device,
     deterministic,
     joined,
     loading_processes,
@@ -33,6 +34,7 @@ from stylenorm.device import (
     out_of_memory,
     peak_flops,
     telling_memory,
+    turn,
     usual_defaults,
 )
 from stylenorm.drafts import remove
@@ -316,7 +318,8 @@ class Trainer:
                 with writing(self.out):
                     self._leave_files(logs)
             for batch in self.batches():
-                content, style = self._step_or_say_what_fits(batch)
+                with turn(self.device):
+                    content, style = self._step_or_say_what_fits(batch)
                 clock.tick()
                 record = self._record(batch, content, style, clock)
                 with writing(self.out):
@@ -369,11 +372,12 @@ class Trainer:
             return
         last = self.done(self.step) >= 1
         shown = last or self.step % self.config.sample_every == 0
-        if shown or self.step % self.config.checkpoint_every == 0:  # no network without a checkpoint
-            self.save_state()
-        if shown:
-            self.export(self.out)
-            logs.picture(self.sample(self.out), self.step)
+        with turn(self.device):
+            if shown or self.step % self.config.checkpoint_every == 0:  # no network without a checkpoint
+                self.save_state()
+            if shown:
+                self.export(self.out)
+                logs.picture(self.sample(self.out), self.step)
 
     # ---- memory and speed ----------------------------------------------------------------------
 
@@ -566,6 +570,6 @@ def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progres
     Started by torchrun, it trains together with the other processes; ``progress`` is then called in the first alone.
     """
     with joined(config.device) as group:
-        with telling_memory("give a smaller --style-size"), no_empty(Path(config.out)):
+        with telling_memory("give a smaller --style-size"), no_empty(Path(config.out)), turn(choose_device(config.device)):
             trainer = Trainer(config, resume, group)
         return trainer.run(progress)

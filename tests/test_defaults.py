@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import add_generation, make_photo, make_weights
 
-from stylenorm import NewStyleConfig, OptimizeConfig, Stylizer, TrainConfig, load_style, train, train_style
+from stylenorm import NewStyleConfig, OptimizeConfig, Stylizer, TrainConfig, device, load_style, train, train_style
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import load_network
 from stylenorm.device import memory_format, usual_defaults
@@ -23,7 +23,6 @@ from stylenorm.layouts import Layout
 from stylenorm.optimizing import optimize_file
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import Yardstick
-
 
 PACKAGE = Path(__file__).parent.parent / "stylenorm"
 
@@ -92,15 +91,28 @@ def tools(tmp_path_factory):
     return Tools(tmp_path_factory.mktemp("defaults"))
 
 
+IN_THREADS = ("train", "train_style", "refine", "regions", "layout")  # of the app
+
+
+@pytest.fixture
+def turns(monkeypatch):
+    """Whether this thread was alone at the device, at each convolution; as on a Mac's GPU, at which two end the process."""
+    found, convolve = [], torch.nn.functional.conv2d
+    monkeypatch.setattr(device, "ALONE", {"cpu"})
+    monkeypatch.setattr("torch.nn.functional.conv2d", lambda *given, **more: found.append(device._turn._is_owned()) or convolve(*given, **more))
+    return found
+
+
 @pytest.mark.parametrize("name", [name for name in vars(Tools) if name[0] != "_" and name != "new"])
-def test_torchs_defaults_change_nothing(tools, name):
+def test_torchs_defaults_change_nothing(tools, name, request):
     if torch.__version__ < "2.13" and name in ("train", "train_style", "refine", "optimize"):
         pytest.skip("torch's own Adam counts its steps on the default device")
     wanted = getattr(tools, name)() if name in ("train_style", "optimize", "regions", "lab") else None  # all would take long
+    turns = request.getfixturevalue("turns") if name in IN_THREADS else [True]
     with strange_defaults():
         found = getattr(tools, name)()
         assert torch.get_default_dtype() == torch.float64 and torch.ones(1).is_meta, "and are as they were"
-    assert np.isfinite(found).all()
+    assert np.isfinite(found).all() and turns and all(turns) and not device._turn._is_owned()
     if wanted is not None:
         np.testing.assert_allclose(found.astype(float), wanted.astype(float), rtol=1e-5, atol=1e-6)
 
