@@ -63,7 +63,8 @@ def paint_film(
     target, report, part, stamp, duration, until = Path(target), Report(), None, 0, 0, math.inf
     codec = container_of(target)[1]
     stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
-    with tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent) as folder:
+    # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
+    with tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent, ignore_cleanup_errors=True) as folder:
         encoded = Path(folder, _part_name(0))
         try:
             for now, lasts, frame in frames(film):

@@ -185,6 +185,26 @@ def test_a_film_that_is_stopped_before_it_began_or_that_fails_leaves_nothing(sty
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_what_went_wrong_is_told_where_the_part_cannot_be_removed_either(stylizer, tmp_path, monkeypatch):
+    """As on Windows, as long as something has it open."""
+    unlink = os.unlink
+
+    def held(path, **more):
+        if os.fspath(path).endswith(".nut"):
+            raise PermissionError(errno.EACCES, "it is being used by another process", path)
+        unlink(path, **more)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = film(tmp_path / "in.mp4", 2, sound=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", held)
+        patch.setattr(video, "join", full)
+        with pytest.raises(OSError, match="No space left"):
+            paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"))
+
+
 @pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat", "list.mp4"])
 def test_no_other_file_is_opened_for_a_playlist(tmp_path, name):
     film(tmp_path / "in.mp4")
