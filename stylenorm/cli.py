@@ -45,6 +45,7 @@ from stylenorm.cli_parts import (
     complain,
     do,
     do_moving,
+    has_gone,
     lean_stylizer,
     need_a_style,
     path,
@@ -104,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         if gave_up_stdout():
-            complain(unwritten(error))
+            if not has_gone(error):
+                complain(unwritten(error))
             return 1
         complain(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
         return 2

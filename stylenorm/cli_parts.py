@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -21,6 +22,8 @@ import typer
 from stylenorm.catalog import style_entries
 from stylenorm.errors import ImageError, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.jobs import Job
+
+ON_WINDOWS = os.name == "nt"
 
 
 def path(text: str | Path) -> Path:
@@ -130,7 +133,7 @@ def verbs() -> typer.Typer:
 
 def as_word(text: object) -> str:
     """``text`` as it is typed, to be one word to the shell."""
-    return list2cmdline([str(text)]) if os.name == "nt" else quote(str(text))
+    return list2cmdline([str(text)]) if ON_WINDOWS else quote(str(text))
 
 
 def complain(message: object) -> None:
@@ -145,10 +148,13 @@ def write_out(data: bytes) -> None:
         while rest:  # where Python does not buffer it, a full disk takes a part and says nothing
             rest = rest[sys.__stdout__.buffer.write(rest) :]
         sys.__stdout__.buffer.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise unwritten(error) from None
+        raise BrokenPipeError if has_gone(error) else unwritten(error) from None
+
+
+def has_gone(error: OSError) -> bool:
+    """Whether who read standard output has gone; Windows calls it an invalid argument (https://github.com/python/cpython/issues/79935)."""
+    return isinstance(error, BrokenPipeError) or (ON_WINDOWS and error.errno == errno.EINVAL)
 
 
 def unwritten(error: OSError) -> OutputError:

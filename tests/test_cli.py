@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import logging
@@ -894,6 +895,22 @@ def test_a_reader_that_goes_away_is_no_drama(weights, unbuffered):
     process.stdout.close()
     assert process.wait(60) == 1
     assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("words", [["styles"], ["stylize", "PHOTO", "--style", "red-hill", "-o", "-"]])
+def test_a_reader_that_goes_away_is_no_drama_on_windows_either(cli, photo, monkeypatch, capsys, words):
+    """Which calls it an invalid argument."""
+
+    def write(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    gone = SimpleNamespace(buffer=SimpleNamespace(write=write, flush=write), write=write, flush=write, isatty=lambda: False, fileno=lambda: 1)
+    monkeypatch.setattr("stylenorm.cli_parts.ON_WINDOWS", True)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", gone), patch.setattr(sys, "__stdout__", gone)
+        result = cli(*(photo if word == "PHOTO" else word for word in words))
+    assert (result.code, result.err) == (1, "")
 
 
 # ---- words to meanings -------------------------------------------------------------------------
