@@ -27,7 +27,8 @@ turns: WeakKeyDictionary = WeakKeyDictionary()  # locks of file systems that tak
 
 def place(text: str) -> Path | UrlFolder:
     """A path or a URL as it was typed."""
-    if "://" not in text:
+    scheme, colon, _ = text.partition("://")
+    if not colon or len(scheme) == 1:  # C://photos is on a drive
         return Path(text)
     parts = urlsplit(text)
     if parts.scheme == "file":

@@ -144,6 +144,7 @@ def test_names_that_would_lead_out_of_a_folder_on_windows_are_left_out(memory, t
 
 def test_a_file_url_and_a_path_are_paths():
     assert place("file:///a%20b/c") == place("file://localhost/a%20b/c") == Path("/a b/c") and place("photos/") == Path("photos")
+    assert place("C://photos") == Path("C://photos")
     assert place("file://host/a%20b/c") == Path("//host/a b/c"), "and not the folder of that name here"
     assert isinstance(place("memory://x/"), UrlFolder) and str(place("memory://x/")) == "memory://x"
 
