@@ -22,6 +22,7 @@ from stylenorm.drafts import write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError
 from stylenorm.images import to_tensor
+from stylenorm.places import file_id
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
 from stylenorm.training import Progress, train
@@ -76,7 +77,8 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     """
     out = Path(config.training.out)
     for folder in (config.training.photos, config.training.styles):
-        if out.resolve().is_relative_to(Path(folder).resolve()):
+        above = [path for path in (out.resolve(), *out.resolve().parents) if path.exists()]
+        if Path(folder).exists() and file_id(folder) in map(file_id, above):  # and not by name: on a Mac, Photos is photos
             raise StylenormError(f"{out} lies in {folder}, and each run would learn from the sheets of the one before; give another folder")
     found = len(find_images(config.training.photos))
     if found < 3:

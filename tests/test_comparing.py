@@ -1,9 +1,11 @@
 """Kinds of normalization side by side: what moves whose painting, by formula, and the training that is repeated."""
 
 import json
+import os
 import shlex
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -308,6 +310,15 @@ def test_networks_are_not_written_among_the_pictures_that_they_learn_from(pictur
     with pytest.raises(StylenormError, match="lies in .*photos.*give another folder"):
         compare_kinds(tiny(pictures, pictures / "photos" / "mine"))
     assert not (pictures / "photos" / "mine").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take a privilege there")
+def test_nor_among_them_by_another_name(pictures, tmp_path, monkeypatch):
+    """As on a Mac, where Photos is photos."""
+    (tmp_path / "Photos").symlink_to(pictures / "photos")
+    monkeypatch.setattr(Path, "resolve", lambda path: path.absolute())
+    with pytest.raises(StylenormError, match="lies in .*photos"):
+        compare_kinds(tiny(pictures, tmp_path / "Photos" / "mine"))
 
 
 def test_ctrl_c_is_told_with_the_exit_code_that_it_has_everywhere(pictures, tmp_path, monkeypatch, capsys):
