@@ -52,6 +52,11 @@ class GeneratorConfig:
         return 2 ** len(self.widths)
 
     @property
+    def largest_map(self) -> float:
+        """Bytes, for each pixel of the picture, of the largest map in float32: on the way up, one has the channels of the level below."""
+        return max(4 * max(pair) / 4**level for level, pair in enumerate(zip(self.widths, self.widths[1:]), 1))
+
+    @property
     def channels(self) -> tuple[int, ...]:
         """Channels of each normalization, in the order in which `Generator` uses them."""
         down = list(self.widths)

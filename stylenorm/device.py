@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -81,6 +82,11 @@ def free_memory(device: torch.device) -> int | None:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     return free_main_memory() if device.type in ("cpu", "mps") else None  # a Mac has one memory for both
+
+
+def most_in_a_map(device: torch.device) -> float:
+    """Bytes that a feature map may take: on a Mac's GPU one of more than 4 GB ends the process (https://github.com/pytorch/pytorch/issues/149325)."""
+    return 2**32 if device.type == "mps" else math.inf
 
 
 def loading_processes(device: torch.device, together: int = 1) -> int:

@@ -19,7 +19,7 @@ from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
-from stylenorm.device import choose_device, free_memory, memory_format, turn
+from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.generator import pad_to
@@ -423,9 +423,10 @@ class Stylizer:
         # Maps of regions are copied to be continued over the margin, and copied once more at another strength.
         maps = sum(t.nbytes for t in style.gammas + style.betas if t.dim() == 4) * (1 if strength == 1 else 2)
         pixels, need = math.prod(size), self._memory_needed(photo, style.has_regions) + maps
-        if most is None or need <= most:
+        fits = pixels * self._network.generator.config.largest_map <= most_in_a_map(self._device)
+        if fits and (most is None or need <= most):
             return self._whole
-        if (free is None or need <= free) and never_in_strips(photo, self._network.generator.config.norm):
+        if fits and (free is None or need <= free) and never_in_strips(photo, self._network.generator.config.norm):
             return self._whole
         least = pixels * IN_STRIPS * (2 if deep else 1) + maps
         if self._device.type == "cpu" and free is not None and least > free:
@@ -434,10 +435,10 @@ class Stylizer:
         if disk > (room := free_disk(folder)):
             raise too_large(size, name, disk, room, f"disk in {folder}", "set TMPDIR to a folder with more room, or ")
         if notice:
+            told = f"{need / 1e9:.1f} GB of memory at once, more than the {most / 1e9:.1f} GB that it may take" if fits else "maps that are too large for this GPU"
             notice(
-                f"{name}: {counted(round(pixels / 1e6), 'megapixel')} would take {need / 1e9:.1f} GB of memory at once, more than the "
-                f"{most / 1e9:.1f} GB that it may take; painting in strips, with {disk / 1e9:.1f} GB of temporary files "
-                f"in {folder}"
+                f"{name}: {counted(round(pixels / 1e6), 'megapixel')} would take {told}; "
+                f"painting in strips, with {disk / 1e9:.1f} GB of temporary files in {folder}"
             )
         return self._in_strips
 

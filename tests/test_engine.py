@@ -22,7 +22,7 @@ from PIL import Image, ImageFilter
 from stylenorm import engine
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
-from stylenorm.device import choose_device
+from stylenorm.device import choose_device, most_in_a_map
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.images import read_picture, to_tensor
@@ -558,6 +558,18 @@ def test_the_way_is_chosen_by_the_free_memory_and_told_in_one_line(stylizer, ima
         painted = stylizer.stylize(image, "red-hill", notice=told.append)
         assert len(told) == lines and np.abs(pixels(painted) - pixels(wanted)).max() <= 1
     assert "strips" in told[0] and "\n" not in told[0] and "the picture" in told[0]
+
+
+def test_a_map_that_is_too_large_for_a_gpu_is_one_for_strips(stylizer, image, monkeypatch):
+    """As one of more than 4 GB is for a Mac's, however much memory there is."""
+    assert most_in_a_map(torch.device("mps")) == 2**32 and most_in_a_map(torch.device("cuda")) == math.inf
+    told, wanted, largest = [], stylizer.stylize(image, "red-hill"), 60 * 44 * stylizer._network.generator.config.largest_map
+    assert largest == 4 * 16 * 30 * 22  # what comes from below, with its channels, at half the picture's resolution
+    for most, lines in ((largest, 0), (largest - 1, 1)):
+        monkeypatch.setattr(engine, "most_in_a_map", lambda device, most=most: most)
+        painted = stylizer.stylize(image, "red-hill", notice=told.append)
+        assert len(told) == lines and np.abs(pixels(painted) - pixels(wanted)).max() <= 1
+    assert "too large for this GPU; painting in strips" in told[0]
 
 
 @pytest.mark.parametrize("memory, strips", [(0, True), (0.0001, True), (1, False), (math.inf, False)])
