@@ -2,7 +2,8 @@
 
 The lines are objects with a "kind": "settings" begins a batch (later lines belong to the last one), "done" and
 "failed" tell of one painting, "end" of a run. A "done" is written before its picture gets its name, so that no
-picture of ours is ever without one; a "done" whose picture is missing is simply not done.
+picture of ours is ever without one; a "done" whose picture is missing is simply not done. A "failed" takes no "done"
+back: the painting of what a photograph was before stays, and has to be known as one that is to be painted again.
 """
 
 from __future__ import annotations
@@ -102,8 +103,6 @@ class Manifest:
         elif line["kind"] == "done":
             line["output"], line["input_bytes"], line["input_changed"]  # noqa: B018
             self.done[line["style"], line["input"]] = line
-        elif line["kind"] == "failed":
-            self.done.pop((line["style"], line["input"]), None)
 
 
 class UrlManifest(Manifest):

@@ -292,7 +292,7 @@ def test_the_manifest_comes_back(tmp_path):
         manifest.append(done_line(strange)), manifest.append(done_line("b.jpg")), manifest.append({"kind": "end"})
         manifest.append({"kind": "failed", "style": "kiss", "input": "b.jpg"})
     with Manifest(tmp_path / "new" / "out") as manifest:
-        assert manifest.settings == {"size": None} and set(manifest.done) == {("kiss", strange)}
+        assert manifest.settings == {"size": None} and set(manifest.done) == {("kiss", strange), ("kiss", "b.jpg")}
         manifest.begin({"size": 5}, True)
     with Manifest(tmp_path / "new" / "out") as manifest:
         assert manifest.settings == {"size": 5} and manifest.replacing and manifest.done == {}
@@ -462,6 +462,18 @@ def test_a_changed_photograph_is_painted_again_and_a_touched_one_is_not(work):
     make_photo(work.top / "2.jpg", seed=77)
     work.run()
     assert work.painted == [("2.jpg", "kiss")]
+
+
+def test_a_changed_photograph_that_is_broken_first_is_painted_again_once_it_is_whole(work):
+    work.run()
+    before = (work.out / "2.jpg").read_bytes()
+    (work.top / "2.jpg").write_bytes(b"half a copy")
+    for _ in range(2):
+        assert [line["kind"] for line in work.run()] == ["failed"] and not work.plan.strange
+    assert (work.out / "2.jpg").read_bytes() == before
+    make_photo(work.top / "2.jpg", seed=77)
+    work.run()
+    assert work.painted == [("2.jpg", "kiss")] and (work.out / "2.jpg").read_bytes() != before
 
 
 def test_a_foreign_file_is_not_painted_over_unless_that_was_asked_for(work):
