@@ -37,7 +37,7 @@ from stylenorm.batch_steps import (
 )
 from stylenorm.drafts import remove_drafts
 from stylenorm.errors import StylenormError
-from stylenorm.formats import ANIMATED
+from stylenorm.formats import ANIMATED, FORMAT
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
 from stylenorm.places import UrlFile, UrlFolder, exists, file_id
@@ -105,11 +105,12 @@ def make_plan(
 
 
 def _earlier_names(manifest: Manifest, looks: Sequence[Look]) -> dict[str, str]:
+    """{photograph: name of its painting}, but for what somebody has changed to a name that no painting has."""
     folders = {look.label: look.folder for look in looks}
     return {
         name: line["output"].removeprefix(f"{folders[label]}/" if folders[label] else "")
         for (label, name), line in manifest.done.items()
-        if label in folders
+        if label in folders and os.path.splitext(line["output"])[1].lower() in {**FORMAT, **ANIMATED}
     }
 
 

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from stylenorm.errors import StylenormError
 from stylenorm.places import UrlFolder
@@ -92,7 +92,7 @@ class Manifest:
                 self._take(json.loads(text))
             except StylenormError:
                 raise
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # a line that a kill or a power cut has spoilt
 
     def _take(self, line: dict) -> None:
@@ -100,8 +100,8 @@ class Manifest:
             if line["version"] > VERSION:
                 raise StylenormError(f"{self.path} is of a newer stylenorm; update this one, or give another folder")
             self.settings, self.replacing, self.done = dict(line["settings"]), bool(line["replacing"]), {}
-        elif line["kind"] == "done":
-            line["output"], line["input_bytes"], line["input_changed"]  # noqa: B018
+        elif line["kind"] == "done" and _lies_below(line["output"]) and isinstance(line.get("source", ""), str):
+            line["input_bytes"], line["input_changed"]  # noqa: B018
             self.done[line["style"], line["input"]] = line
 
 
@@ -135,6 +135,12 @@ class UrlManifest(Manifest):
         if self._data:
             self.path.write_bytes(bytes(self._data))
         self._told = time.monotonic()
+
+
+def _lies_below(output: str) -> bool:
+    """Whether it names a file below the folder: what a line names is written there again, and somebody may have changed it."""
+    path = PurePath(output)
+    return bool(path.name) and not path.anchor and ".." not in path.parts and b"\0" not in os.fsencode(output)
 
 
 def manifest_in(folder: Path | UrlFolder) -> Manifest:

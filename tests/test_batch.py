@@ -312,9 +312,29 @@ def test_a_half_line_of_a_kill_is_passed_over(tmp_path):
 
 
 def test_what_is_no_manifest_counts_for_nothing(tmp_path):
-    (tmp_path / NAME).write_bytes(b"[1]\nnull\n{}\n\x00\x00\n{\"kind\": \"done\"}\n")
+    (tmp_path / NAME).write_bytes(b"[1]\nnull\n{}\n\x00\x00\n{\"kind\": \"done\"}\n" + b"[" * 100_000 + b"\n")
     with Manifest(tmp_path) as manifest:
         assert manifest.settings is None and manifest.done == {}
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"output": o} for o in ("../a.jpg", "/a.jpg", "trip/../../a.jpg", "", "a\0.jpg", "\ud800.jpg", 5, None)] + [{"source": 5}],
+)
+def test_a_line_that_somebody_has_changed_counts_for_nothing(tmp_path, spoilt):
+    """Above all none that would have a photograph painted to another place than the folder."""
+    lines = [{"kind": "settings", "version": 1, "settings": {}, "replacing": False}, done_line("a.jpg") | spoilt, done_line("b.jpg")]
+    (tmp_path / NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with Manifest(tmp_path) as manifest:
+        assert set(manifest.done) == {("kiss", "b.jpg")}
+
+
+def test_an_unknown_suffix_that_somebody_has_noted_is_not_written(work):
+    lines = [{"kind": "settings", "version": 1, "settings": {}, "replacing": False}, done_line("0.jpg", output="0.xyz")]
+    work.out.mkdir()
+    (work.out / NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    work.run()
+    assert work.files() == [f"{i}.jpg" for i in range(6)]
 
 
 def test_a_newer_manifest_is_refused(tmp_path):
