@@ -23,19 +23,25 @@ from stylenorm.errors import StylenormError
 
 CHANGED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")  # as the file systems call it
 turns: WeakKeyDictionary = WeakKeyDictionary()  # locks of file systems that take one request at a time
+SHARES = os.name == "nt"  # whether folders of other machines have paths
 
 
 def place(text: str) -> Path | UrlFolder:
-    """A path or a URL as it was typed."""
-    scheme, colon, _ = text.partition("://")
-    if not colon or len(scheme) == 1:  # C://photos is on a drive
+    """A path or a URL as it was typed. Raises `StylenormError` for a URL that names no folder."""
+    kind, colon, rest = text.partition("://")
+    if not colon or len(kind) == 1:  # C://photos is on a drive
         return Path(text)
-    parts = urlsplit(text)
-    if parts.scheme == "file":
+    local, host = kind.lower() == "file", ""
+    if local:
+        host = rest.partition("/")[0].replace("localhost", "")
+    if host and (not SHARES or rest.strip("/") == host):
+        raise StylenormError(f"{text} names no folder of this machine; a folder's URL has three slashes, as in file:///photos, or give its path")
+    if not kind or not rest or not local and not rest.strip("/"):
+        raise StylenormError(f"{text} names no folder; give one, as in s3://bucket/photos")
+    if local:
         from urllib.request import url2pathname  # takes half as long to import as the command line
 
-        host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
-        return Path(url2pathname(host + parts.path))  # on Windows /C:/photos is C:\\photos, and //host/photos \\\\host\\photos
+        return Path(url2pathname(f"//{host}" * bool(host) + urlsplit(text).path))  # on Windows /C:/photos is C:\\photos, and //host/photos \\\\host\\photos
     return UrlFolder(text.rstrip("/"))
 
 

@@ -145,8 +145,21 @@ def test_names_that_would_lead_out_of_a_folder_on_windows_are_left_out(memory, t
 def test_a_file_url_and_a_path_are_paths():
     assert place("file:///a%20b/c") == place("file://localhost/a%20b/c") == Path("/a b/c") and place("photos/") == Path("photos")
     assert place("C://photos") == Path("C://photos")
-    assert place("file://host/a%20b/c") == Path("//host/a b/c"), "and not the folder of that name here"
     assert isinstance(place("memory://x/"), UrlFolder) and str(place("memory://x/")) == "memory://x"
+
+
+@pytest.mark.parametrize("url", ["file://photos", "file://photos/2020", "file://", "memory://", "memory:///", "://", "://photos"])
+def test_a_url_that_names_no_folder_is_not_the_folder_that_one_is_in(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StylenormError, match=f"^{url} "):
+        place(url)
+
+
+def test_on_windows_a_share_of_another_machine_is_a_folder(monkeypatch):
+    monkeypatch.setattr("stylenorm.places.SHARES", True)
+    assert place("file://host/a%20b/c") == Path("//host/a b/c"), "and not the folder of that name here"
+    with pytest.raises(StylenormError, match="names no folder"):
+        place("file://host")
 
 
 def test_a_drive_that_is_gone_is_told(monkeypatch):
