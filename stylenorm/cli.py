@@ -78,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hush()
     words = sys.argv[1:] if arguments is None else arguments
     bare = not words
-    if bare or words[0] not in (verb.name or verb.callback.__name__ for verb in app.registered_commands):
-        add_the_others()
-    app._add_completion = bare or words[0].startswith("-")  # bare is a shell that asks, too; a verb starts quicker without
     try:
+        if bare or words[0] not in (verb.name or verb.callback.__name__ for verb in app.registered_commands):
+            add_the_others()
+        app._add_completion = bare or words[0].startswith("-")  # bare is a shell that asks, too; a verb starts quicker without
         with understood() if bare and VARIABLE in os.environ else nullcontext():
             code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
         if sys.stdout is not None:
@@ -111,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        if arguments is None and words[:1] in (["stylize"], ["sheet"]):
-            leave(130)
-        return 130
+        return stopped(words, at_the_end=arguments is None)
     except (MemoryError, RuntimeError) as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # while a class was made, as Python before 3.12 tells it
+            return stopped(words, at_the_end=arguments is None)
         if not out_of_memory(error):
             raise
         complain("this needs more memory than there is; give a smaller size, or close other programs")
@@ -134,6 +134,13 @@ def gave_up_stdout() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
+
+
+def stopped(words: Sequence[str], at_the_end: bool) -> int:
+    """The exit code after Ctrl-C. at_the_end: the process ends here, which a verb of pictures may do at once."""
+    if at_the_end and words[:1] in (["stylize"], ["sheet"], ["batch"]):
+        leave(130)
+    return 130
 
 
 def leave(code: int) -> None:

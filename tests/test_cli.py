@@ -1316,12 +1316,36 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.parametrize("verb", [["stylize", "--style", "red-hill"], ["sheet"]], ids=lambda verb: verb[0])
+@pytest.mark.parametrize("verb", ["stylize", "sheet", "batch"])
 def test_ctrl_c_waits_for_no_thread(photo, weights, tmp_path, verb):
-    words = [*verb, photo, "--weights", weights, "-o", tmp_path / "out.jpg"]
+    places = [photo.parent, tmp_path / "out", "--quiet"] if verb == "batch" else [photo, "-o", tmp_path / "out.jpg"]
+    words = [verb, *places, "--weights", weights, *([] if verb == "sheet" else ["--style", "red-hill"])]
     command = [sys.executable, "-c", BUSY, *map(str, words)]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=40)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    told = "stylenorm: stopped; the same command goes on\n" if verb == "batch" else ""
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+
+
+def test_ctrl_c_while_a_class_is_made_is_quiet(cli, photo, tmp_path, monkeypatch):
+    """What a module is imported for: Python before 3.12 calls it a RuntimeError."""
+
+    def stop(*_, **__):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setattr("stylenorm.cli.lean_stylizer", stop)
+    result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg")
+    assert (result.code, result.err) == (130, "")
+
+
+def test_ctrl_c_while_the_verbs_are_read_is_quiet(cli, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stylenorm.cli.add_the_others", stop)
+    assert cli("batch").code == 130
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 9 GiB")])
