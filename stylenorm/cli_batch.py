@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import threading
 import time
@@ -48,6 +49,8 @@ from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
 from stylenorm.tree import find_tree
+
+LONGEST_NAME = 255  # bytes of a file's or a folder's, nearly everywhere
 
 app = verbs()
 
@@ -245,7 +248,15 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
     for w in wanted:
         if folders.count(folded(w.folder)) > 1:
             raise StyleError(f"two styles are called {w.folder}; give one of them, or rename the painting's file")
+        if len(wanted) > 1 and not can_be_folder(w.folder):
+            advice = "give that style alone, or rename the painting's file" if w.painting else "give that blend alone"
+            raise StyleError(f"no folder in OUT can be called {w.folder}, after {w.label}; {advice}")
     return wanted
+
+
+def can_be_folder(name: str) -> bool:
+    """Whether a folder of paintings beside the manifest can be called that."""
+    return name not in (".", "..") and folded(name) != folded(NAME) and len(os.fsencode(name)) <= LONGEST_NAME
 
 
 def piped(path: Path) -> Wanted:

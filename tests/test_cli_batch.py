@@ -404,6 +404,16 @@ def test_an_empty_name_is_not_the_folder_one_is_in(photos, weights, monkeypatch,
         assert told in capsys.readouterr().err and files(photos.parent) == before
 
 
+@posix
+@pytest.mark.parametrize("name", ["...png", "..png", f"{NAME}.png"])
+def test_a_style_that_no_folder_can_be_called_after_is_refused_beside_others(cli, photos, tmp_path, name):
+    """Two dots are the folder above OUT, where nothing is to be painted."""
+    refused(cli("--style-image", make_photo(tmp_path / "x.png").rename(tmp_path / name)), f"called {Path(name).stem},", "rename")
+    many = ",".join(f"red-hill:{i},blue-tree:{i}" for i in range(1, 10))
+    refused(cli("--style", many), "called red-hill-0.0111+", "alone")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written(cli, photos, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
