@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from io import UnsupportedOperation
 from pathlib import Path
 
 from stylenorm.errors import WeightsError
@@ -61,6 +62,8 @@ def read_header(path: Path) -> tuple[dict, int]:
             header = json.loads(file.read(length))
     except FileNotFoundError:
         raise WeightsError(f"{path} does not exist") from None
+    except UnsupportedOperation:
+        raise WeightsError(f"{path} cannot be read: it is a pipe; give a file") from None
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -318,6 +319,13 @@ def test_a_huge_header_length_takes_no_memory(tmp_path):
 def test_what_is_not_there_is_named(read, name, tmp_path):
     refused(lambda: read(tmp_path / "none.safetensors"), tmp_path / "none.safetensors", "does not exist")
     refused(lambda: read(tmp_path), tmp_path, "cannot be read")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+def test_a_pipe_is_told_to_be_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[bytes(9)], daemon=True).start()
+    refused(lambda: load_style(tmp_path / "pipe"), tmp_path, "cannot be read: it is a pipe; give a file")
 
 
 @BOTH
