@@ -42,7 +42,8 @@ def place(text: str) -> Path | UrlFolder:
         from urllib.request import url2pathname  # takes half as long to import as the command line
 
         return Path(url2pathname(f"//{host}" * bool(host) + urlsplit(text).path))  # on Windows /C:/photos is C:\\photos, and //host/photos \\\\host\\photos
-    return UrlFolder(text.rstrip("/"))
+    folder = UrlFolder(text.rstrip("/"))
+    return Path(folder.path) if kind == "local" else folder  # fsspec's other name for files here
 
 
 def file_id(path: str | Path) -> tuple[int, int | str]:
@@ -87,6 +88,10 @@ class UrlFolder:
 
     def absolute(self) -> UrlFolder:
         return self
+
+    def holds(self, path: str, files) -> bool:
+        """Whether a path in the file system ``files`` is this folder's or lies in it, whatever URLs the two were given by."""
+        return self.files == files and f"{path}/".startswith(f"{self.path.rstrip('/')}/")
 
     def listed(self, recursive: bool = True) -> Iterator[tuple[UrlFile, int, int]]:
         """Every file below, its size in bytes, and when it changed, in ns, or 0."""

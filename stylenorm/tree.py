@@ -72,12 +72,14 @@ def _same_folder(out: Path | UrlFolder) -> StylenormError:
 
 
 def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree:
-    if str(out) == str(top):
-        raise _same_folder(out)
+    at_url = isinstance(out, UrlFolder)
+    if at_url and out.holds(top.path, top.files):
+        same = top.holds(out.path, out.files)
+        raise _same_folder(out) if same else StylenormError(f"{top} lies in {out}; give another folder for the paintings")
     tree = Tree()
     for file, size, changed in top.listed(recursive):
         name = file.name
-        if any(map(is_hidden, name.split("/"))) or f"{top}/{name}".startswith(f"{out}/"):
+        if any(map(is_hidden, name.split("/"))) or at_url and out.holds(file.where, top.files):
             continue
         if posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
             tree.others.append(name)

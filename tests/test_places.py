@@ -111,6 +111,21 @@ def test_paintings_among_the_photographs_are_none(memory, batch, tmp_path):
     assert code == 2 and "where the photographs are" in told
 
 
+@pytest.mark.parametrize("source, out", [("memory://in", "memory:///in"), ("memory://in/trip", "memory:///in")])
+def test_photographs_are_not_painted_over_by_whichever_url(memory, batch, tmp_path, source, out):
+    fill(memory, tmp_path)
+    before = found(memory, "/in")
+    code, told, why = batch(source, out, "--overwrite")
+    assert (code, told) == (2, "") and "another folder for the paintings" in why and found(memory, "/in") == before
+    tree = find_tree(place("memory://in"), place("memory:///in/trip"))
+    assert [photo.name for photo in tree.photos] == ["a.jpg", "b.png"], "paintings among the photographs are none"
+
+
+def test_a_local_url_is_a_path(tmp_path):
+    """So that it is known for the folder that a path names, and no photograph there is painted over."""
+    assert place(f"local://{tmp_path.as_posix()}/in/") == tmp_path / "in"
+
+
 @pytest.mark.parametrize(
     "url, word",
     [("memory://nothing", "holds no photograph"), ("nonsense://x", "nonsense"), ("s3://bucket/x", "s3fs")],
