@@ -35,7 +35,7 @@ from stylenorm.batch_steps import (
     since,
     stage,
 )
-from stylenorm.drafts import remove_drafts
+from stylenorm.drafts import DAY, remove_drafts
 from stylenorm.errors import StylenormError
 from stylenorm.formats import ANIMATED, FORMAT
 from stylenorm.images import Picture
@@ -100,7 +100,8 @@ def make_plan(
     if isinstance(top, Path):
         check_targets(top, out, folders)
     for folder in folders | {""}:
-        remove_drafts(out / folder)
+        remove_drafts(out / folder, growing=False)
+        remove_drafts(out / folder, DAY)
     return plan
 
 

@@ -187,7 +187,7 @@ class Crew:
             self.ray.kill(hand.actor)
         if not isinstance(self.brush.out, UrlFolder):
             for folder in self.litter:
-                remove_drafts(self.brush.out / folder)
+                remove_drafts(self.brush.out / folder, growing=False)
         if self.joined:
             self.ray.shutdown()
 

@@ -60,15 +60,17 @@ def replace(draft: str | Path, path: str | Path) -> None:
         time.sleep(0.02)
 
 
-def remove_drafts(folder: str | Path, age: float = 0) -> int:
+def remove_drafts(folder: str | Path, age: float = 0, growing: bool = True) -> int:
     """Remove what a killed run has left in ``folder``, and say how many that were.
 
     age: seconds since they were written last, for a folder in which another run may be at work: `DAY`.
+    growing: those of `draft_of` as well, which a run may be writing to for hours.
     """
     latest, removed = time.time() - age, 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(OURS) and SUFFIX in entry.name and (not age or entry.stat().st_mtime < latest):
+            ours = entry.name.startswith(OURS) and (SUFFIX in entry.name if growing else entry.name.endswith(SUFFIX))
+            if ours and (not age or entry.stat().st_mtime < latest):
                 remove(entry.path)
                 removed += 1
     return removed

@@ -277,6 +277,17 @@ def test_drafts_of_pictures_are_removed_as_well_where_nobody_can_be_at_work_on_t
     assert remove_drafts(tmp_path) == 1
 
 
+def test_a_batch_leaves_what_another_run_is_writing_into_its_folder(work):
+    """stylize writes the frames of an animation for minutes, video joins a film; batches are the only ones of one another."""
+    work.out.mkdir()
+    with draft_of(work.out / "cat.gif") as draft:
+        draft.write_bytes(b"frames so far")
+        write_draft(work.out, b"of a batch that was killed")
+        work.run()
+        assert set(os.listdir(work.out)) == {NAME, draft.name, *(f"{i}.jpg" for i in range(6))}
+    assert (work.out / "cat.gif").read_bytes() == b"frames so far"
+
+
 # ---- the manifest ------------------------------------------------------------------------------
 
 
