@@ -306,7 +306,7 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     if manifest.settings not in (None, asked.settings):  # they came to nothing, or all is painted again
         manifest.done.clear()
     plan = make_plan(asked.photos, asked.output, tree.photos, looks, asked.settings["format"], manifest, asked.overwrite)
-    tasks = plan.tasks[: asked.limit]
+    tasks = sorted(plan.tasks, key=lambda task: has_failed(task, manifest))[: asked.limit]  # or a limit would never get beyond those
     show.plan(tree, plan, sum(len(t.targets) for t in tasks))
     started, stop, full = time.monotonic(), threading.Event(), False
     if tasks:
@@ -319,6 +319,10 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
         note(manifest, end, asked.output)
     show.end(end, asked.output)
     return 130 if stop.is_set() else int(bool(full or show.failed or tree.unread))
+
+
+def has_failed(task, manifest: Manifest) -> bool:
+    return any((look.label, task.photo.name) in manifest.failed for look, _ in task.targets)
 
 
 def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, stop: threading.Event) -> bool:

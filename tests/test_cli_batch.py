@@ -256,6 +256,15 @@ def test_limit_counts_what_was_not_done(cli, photos, tmp_path):
     assert result.code == 0 and len(files(tmp_path / "out")) == 4 and "left" not in result.out
 
 
+def test_a_limit_goes_on_behind_what_is_broken(cli, photos, tmp_path):
+    """"The same command goes on", it says; else it would try the same broken ones for ever."""
+    (photos / "a.jpg").write_bytes(b"broken"), (photos / "b.png").write_bytes(b"broken")
+    codes = [cli("--limit", "2").code for _ in range(2)]
+    assert codes == [1, 0] and len(files(tmp_path / "out")) == 2
+    make_photo(photos / "b.png")
+    assert cli("--limit", "2").code == 1 and len(files(tmp_path / "out")) == 3, "and tries them when nothing else is left"
+
+
 def test_a_finished_batch_is_told_without_torch(photos, tmp_path, weights):
     words = ["batch", photos, tmp_path / "out", "--style", "red-hill", "--weights", weights]
     (tmp_path / "out").mkdir()
