@@ -139,7 +139,11 @@ def stage(out: Path | UrlFolder, target: str, data: bytes) -> Path | None:
         return None
     folder = (out / target).parent
     folder.mkdir(parents=True, exist_ok=True)
-    return write_draft(folder, data)
+    try:
+        return write_draft(folder, data)
+    except OSError as error:
+        error.filename = str(out / target)  # nobody knows of drafts
+        raise
 
 
 def publish(out: Path | UrlFolder, target: str, draft: Path | None, note: Callable[[], None]) -> None:

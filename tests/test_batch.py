@@ -602,6 +602,16 @@ def test_a_full_disk_stops_everything_with_one_sentence(work, monkeypatch, where
     assert len(work.files()) == 6
 
 
+def test_a_folder_that_takes_no_painting_is_told_by_the_painting(work, monkeypatch):
+    """And not by a draft, of which nobody knows."""
+
+    def refuse(path, *_):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr("stylenorm.drafts.open", refuse, raising=False)
+    assert {line["error"] for line in work.run()} == {f"{work.out / f'{i}.jpg'}: Operation not permitted" for i in range(6)}
+
+
 def test_a_full_disk_while_errors_are_noted(work, monkeypatch):
     (work.top / "0.jpg").write_bytes(b"")
     real = Manifest.append
