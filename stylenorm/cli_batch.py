@@ -44,7 +44,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.jobs import check_writable, folded, weighted_file, weighted_names
+from stylenorm.jobs import check_limit, check_writable, folded, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
@@ -148,6 +148,7 @@ def batch(
     for name, folder in (("IN", photos), ("OUT", output)):
         if not folder:  # which would be the folder that one is in
             raise StylenormError(f"{name} is empty; give a folder")
+    check_limit()
     check_writable(format)
     wanted = wanted_styles(style or (), style_image or (), weights)
     check_style_size(style_size, style_image or ())

@@ -295,7 +295,7 @@ def _check_pixels(size: tuple[int, int], name: str, max_pixels: int | None) -> N
     pixels = size[0] * size[1]
     advice = "resize it or raise the limit"
     if max_pixels is None:
-        max_pixels, advice = _most_pixels(), "resize it, or set STYLENORM_MEGAPIXELS to more"
+        max_pixels, advice = most_pixels(), "resize it, or set STYLENORM_MEGAPIXELS to more"
     if not pixels:
         raise ImageError(f"{name} has no pixels; use a picture of at least 1 x 1")
     if pixels > max_pixels:
@@ -305,7 +305,8 @@ def _check_pixels(size: tuple[int, int], name: str, max_pixels: int | None) -> N
         )
 
 
-def _most_pixels() -> float:
+def most_pixels() -> float:
+    """Pixels that a picture may have unless the caller says otherwise. Raises ImageError where what is set is no number."""
     text = os.environ.get("STYLENORM_MEGAPIXELS")
     if not text:
         return MAX_PIXELS

@@ -48,6 +48,7 @@ def plan(
     stills: for a verb that writes no animations.
     """
     sources, many = find_photographs(photos)
+    check_limit()
     check_writable(format)
     if output == "-":
         if many:
@@ -136,6 +137,14 @@ def free_name(
         target = next(numbered)
     taken.add(identity(target))
     return target
+
+
+def check_limit() -> None:
+    """Refuse a limit of pixels that is none, once and for all photographs."""
+    if os.environ.get("STYLENORM_MEGAPIXELS"):
+        from stylenorm.decode import most_pixels  # takes Pillow, as below
+
+        most_pixels()
 
 
 def check_writable(format: str | None) -> None:

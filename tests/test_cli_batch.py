@@ -429,6 +429,13 @@ def test_a_folder_that_may_not_be_written(cli, photos, tmp_path):
     refused(cli(), "cannot be written")
 
 
+def test_a_limit_that_is_no_number_is_told_once(cli, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("STYLENORM_MEGAPIXELS", "many")
+    refused(cli(), "STYLENORM_MEGAPIXELS must be a number above 0, not 'many'")
+    code = main(["stylize", str(photos), "--style", "red-hill", "-o", str(tmp_path / "out")])
+    assert code == 2 and not (tmp_path / "out").exists()
+
+
 def run_without_torch(commands, code: int) -> float:
     """Runs the commands in one fresh interpreter, fails if one imports torch, and returns the slowest's seconds."""
     program = textwrap.dedent(
