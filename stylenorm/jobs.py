@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
@@ -166,8 +167,15 @@ def spare(inputs: Container[str], *targets: Path | None) -> None:
 
 
 def identity(path: Path) -> str:
-    """Equal for two names of one file, also where case, or how an accent is composed, does not count."""
-    return folded(os.path.normcase(os.path.realpath(path)))
+    """Equal for two names of one file, also where case, or how an accent is composed, does not count.
+
+    And where its folder is mounted at two places, as containers have it.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    with suppress(OSError):
+        found = os.stat(folder)
+        folder = f"{found.st_dev}:{found.st_ino}"
+    return folded(os.path.normcase(os.path.join(folder, name)))
 
 
 def folded(name: str) -> str:

@@ -632,6 +632,14 @@ def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_an_input_is_never_overwritten_through_another_mount_of_its_folder(cli, photo, tmp_path, monkeypatch):
+    mounted, stat = tmp_path / "mounted", os.stat
+    mounted.mkdir()
+    monkeypatch.setattr(os, "stat", lambda path, **k: stat(photo.parent if str(path) == str(mounted) else path, **k))
+    for out in (mounted / photo.name, f"{mounted}/"):
+        refused(cli("stylize", photo, "--style", "red-hill", "-o", out), "is an input and would be overwritten")
+
+
 def test_an_input_is_never_overwritten(cli, photo, tmp_path):
     before = photo.read_bytes()
     (tmp_path / "link.jpg").symlink_to(photo)
