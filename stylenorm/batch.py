@@ -98,7 +98,7 @@ def make_plan(
     if isinstance(out, UrlFolder):
         return plan
     if isinstance(top, Path):
-        check_targets(top, out, folders)
+        check_targets(top, out, folders, photos)
     for folder in folders | {""}:
         remove_drafts(out / folder, growing=False)
         remove_drafts(out / folder, DAY)

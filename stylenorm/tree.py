@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
@@ -205,13 +206,14 @@ def _wanted(name: str, format: str, moving: Container[str]) -> str:
     return name if own == format else stem + SUFFIX[format]
 
 
-def check_targets(top: Path, out: Path, folders: Iterable[str]) -> None:
+def check_targets(top: Path, out: Path, folders: Iterable[str], photos: Iterable[Photo] = ()) -> None:
     """Refuse a result that would lie among the photographs. folders: of the results, below ``out``."""
     real_top, real_out = os.path.realpath(top), os.path.realpath(out)
+    taken = set(filter(None, map(_id_if_there, {photo.path.parent for photo in photos})))
     for folder in sorted(set(folders)):
         real = os.path.realpath(os.path.join(out, folder))
         own = _lies_in(real_out, real_top) and _lies_in(real, real_out)
-        if _lies_in(real, real_top) and not own:
+        if _lies_in(real, real_top) and not own or _id_if_there(real) in taken:
             raise StylenormError(
                 f"{os.path.join(out, folder)} lies in {top}, and a painting there would be taken for a photograph; "
                 "give another folder for the paintings"
@@ -226,6 +228,12 @@ def _parents(name: str) -> Iterator[str]:
 def _lies_in(path: str, folder: str) -> bool:
     path, folder = os.path.normcase(path), os.path.normcase(folder)
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _id_if_there(path: str | Path) -> tuple[int, int | str] | None:
+    with suppress(OSError):
+        return file_id(path)
+    return None
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -212,6 +212,17 @@ def test_no_result_may_lie_among_the_photographs(tmp_path):
             check_targets(top, tmp_path / "out", ["", "sub"])
 
 
+@links
+def test_no_result_may_lie_among_photographs_that_a_link_leads_to(work, tmp_path):
+    """Nor where a folder is mounted twice: it is known by its place on the disk, and not by its path alone."""
+    photo = make_photo(tmp_path / "out" / "trip" / "a.jpg", seed=1)
+    make_photo(work.top / "trip" / "a.jpg", seed=2)
+    (work.top / "link").symlink_to(photo.parent)
+    photos = find_tree(work.top, tmp_path / "elsewhere").photos
+    with Manifest(work.out) as manifest, pytest.raises(StylenormError, match="out/trip .*would be taken for a photograph"):
+        make_plan(work.top, work.out, photos, [LOOK], "jpeg", manifest, again=True)
+
+
 # ---- files that are whole ----------------------------------------------------------------------
 
 
