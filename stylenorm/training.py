@@ -503,7 +503,7 @@ class Trainer:
 
     def save_state(self) -> None:
         """Everything that a resumed run needs, in one atomic file."""
-        save_state(*self._state(), step=self.step, seen_before=self.seen_before, seconds=round(self.seconds))
+        save_state(*self._state(), step=self.step, seen_before=self.seen_before, seconds=self.seconds)
 
     def _load_state(self) -> None:
         counts = load_state(*self._state())

@@ -32,7 +32,7 @@ def mark_of(file: str | Path | None) -> str | None:
 
 def save_state(
     path: Path, models: Mapping[str, nn.Module], optimizer: Optimizer, config: TrainConfig, names: Sequence[str],
-    styles_of: str | None = None, starts_from: str | None = None, **counts: int,
+    styles_of: str | None = None, starts_from: str | None = None, **counts: float,
 ) -> None:
     """Write everything that a resumed run needs.
 

@@ -968,6 +968,16 @@ def test_a_run_by_the_clock_goes_on_where_it_was(slow_steps, pictures, tmp_path)
     assert [(r.step, r.seconds_left) for r in records] == [(3, 30), (4, 20), (5, 10), (6, 0)]
 
 
+def test_a_run_whose_time_is_over_stays_so_to_a_fraction_of_a_second(slow_steps, pictures, tmp_path):
+    def moment(record):
+        slow_steps[0] += 0.3
+
+    config, records = tiny(pictures, tmp_path / "run", minutes=20.2 / 60), []
+    train(config, progress=moment)  # over at 20.3 s, which is not 20
+    train(config, resume=True, progress=records.append)
+    assert records == []
+
+
 @pytest.mark.parametrize("grow", [(0, 0, 0), (0, 0), (0, 0, 0, 1)])
 def test_a_network_does_not_shrink(grow, finished, config):
     init = str(finished[0].out / "network.safetensors")
