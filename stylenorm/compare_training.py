@@ -20,8 +20,8 @@ from stylenorm.config import TrainConfig, check_types
 from stylenorm.data import find_images, style_name
 from stylenorm.drafts import write_whole
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StylenormError
-from stylenorm.images import to_tensor
+from stylenorm.errors import ImageError, StylenormError
+from stylenorm.images import read_picture, to_tensor
 from stylenorm.places import file_id
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
@@ -73,7 +73,8 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
 
     tell: called with kind, seed and `Progress` after each step.
 
-    Raises `StylenormError` where a folder is not fit for it, or ``out`` holds runs of other settings or pictures.
+    Raises `StylenormError` where a folder is not fit for it, a photograph to judge on is broken, or ``out`` holds runs of
+    other settings or pictures.
     """
     out = Path(config.training.out)
     for folder in (config.training.photos, config.training.styles):
@@ -83,6 +84,7 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     found = len(find_images(config.training.photos))
     if found < 3:
         raise StylenormError(f"networks are judged on at least 3 photographs, and {config.training.photos} has {found}; give more")
+    _require_whole(config)
     _keep_alike(out / SETTINGS, config)
     runs = [
         _run(config, kind, seed, tell)
@@ -161,8 +163,7 @@ def judge_network(path: Path, training: TrainConfig, count: int) -> dict:
     scores = score_named(stylizer, vgg, training.photos, training.styles, JUDGED_SIZE, count).values()
     network = load_network(path)
     styles = [load_style(entry.file, network.hash) for entry in stylizer.styles.values()]
-    files = unseen_pictures(training.photos, max(3, count // 2 * 2 + 1))
-    others = [file for file in find_images(training.photos) if file not in files][: max(0, 3 - len(files))]  # as neighbours alone
+    files, others = _photographs(training, count)
     photos = torch.cat([to_tensor(square(file, JUDGED_SIZE)) for file in files + others])
     return {
         "content": mean(s.content for s in scores),
@@ -171,6 +172,22 @@ def judge_network(path: Path, training: TrainConfig, count: int) -> dict:
         "moved": moved(network.generator, styles, photos[: min(8, len(files))]),
         "neighbours": _neighbours(network, styles[0], photos),
     }
+
+
+def _photographs(training: TrainConfig, count: int) -> tuple[list[Path], list[Path]]:
+    """Unseen photographs, an odd number where there are so many, and those that serve as neighbours alone where there are not three."""
+    files = unseen_pictures(training.photos, max(3, count // 2 * 2 + 1))
+    return files, [file for file in find_images(training.photos) if file not in files][: max(0, 3 - len(files))]
+
+
+def _require_whole(config: CompareConfig) -> None:
+    """Refuse broken photographs among those that networks are judged on: trainings, which pass over them, would be for nothing."""
+    files, others = _photographs(config.training, config.judged)
+    for file in dict.fromkeys([*unseen_pictures(config.training.photos, config.judged), *files, *others]):
+        try:
+            read_picture(file)
+        except ImageError as error:
+            raise StylenormError(f"photographs that networks are judged on must be whole: {error}") from None
 
 
 def _neighbours(network: Network, style, photos: torch.Tensor) -> dict[str, float]:

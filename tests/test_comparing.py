@@ -350,6 +350,16 @@ def test_fewer_than_three_photographs_are_refused_before_the_training(pictures, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_broken_photograph_that_networks_are_judged_on_is_refused_before_the_training(pictures, tmp_path, monkeypatch):
+    shutil.copytree(pictures / "photos", tmp_path / "photos")
+    (tmp_path / "photos" / "0.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr(compare_training, "_run", lambda *_: pytest.fail("hours of training, for nothing"))
+    config = tiny(pictures, tmp_path / "out")
+    with pytest.raises(StylenormError, match="judged on must be whole: .*0.jpg is not a picture"):
+        compare_kinds(replace(config, training=replace(config.training, photos=str(tmp_path / "photos"))))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_tables_hold_mean_and_spread():
     runs = [
         {
