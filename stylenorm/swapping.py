@@ -83,7 +83,7 @@ def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) ->
     if kind == "batch":
         kept = isinstance(old, RUNNING)
         tracked = old.track_running_stats if kept else True
-        new = BatchNorm2d(channels, momentum=old.momentum if kept else 0.1, track_running_stats=tracked, **settings)
+        new = BatchNorm2d(channels, track_running_stats=tracked, **settings)
         if kept and tracked:
             new.running_mean, new.running_var, new.num_batches_tracked = old.running_mean, old.running_var, old.num_batches_tracked
     elif kind == "instance":
@@ -94,6 +94,7 @@ def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) ->
         had = old.num_groups if isinstance(old, (nn.GroupNorm, GroupNorm)) else 32
         new = GroupNorm(had if num_groups is None else num_groups, channels, **settings)
     new.weight, new.bias = old.weight, old.bias
+    new.momentum = getattr(old, "momentum", new.momentum)  # of use to batch norm alone, which may come next
     return new.train(old.training)
 
 

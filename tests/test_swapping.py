@@ -84,6 +84,13 @@ def test_settings_and_modes_stay():
     assert model[0].eps == 0.5 and not model[0].affine and model[2].affine
 
 
+@pytest.mark.parametrize("kind", ["instance", "layer", "group"])
+def test_momentum_stays_on_the_way_there_and_back(kind):
+    model = swap_norms(nn.Sequential(nn.BatchNorm2d(32, momentum=0.01)), kind)
+    assert model[0].momentum == 0.01
+    assert swap_norms(model, "batch")[0].momentum == 0.01
+
+
 def test_running_moments_go_from_batch_norm_to_batch_norm():
     model = small()
     for _ in range(3):
