@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,14 +58,10 @@ class Logs:
         if folder is None:
             return
         self.board = _board(folder / "tensorboard", step, tensorboard)
-        path, rows = folder / "loss.csv", []
-        if step and path.exists():
-            with open(path, newline="") as file:
-                rows = [r for r in csv.DictReader(file) if all(r.values()) and r.get("step", "").isdigit() and int(r["step"]) <= step]
+        path = folder / "loss.csv"
+        rows = _rows(path, step, len(self.FIELDS)) if step and path.exists() else []
         with _whole(path) as temporary, open(temporary, "w", newline="") as file:
-            table = csv.DictWriter(file, self.FIELDS)
-            table.writeheader()
-            table.writerows(rows)
+            csv.writer(file).writerows([self.FIELDS, *rows])
         self.file = open(path, "a", newline="", buffering=1)  # a killed run leaves whole lines
         self.writer = csv.DictWriter(self.file, self.FIELDS)
 
@@ -87,6 +84,18 @@ class Logs:
         for log in (self.file, self.board):
             if log:
                 log.close()
+
+
+def _rows(path: Path, step: int, count: int) -> list[list[str]]:
+    """The rows of a table, ``count`` numbers each, up to ``step``. A machine that lost its power may have left anything in it."""
+    rows = [line.split(",") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return [row for row in rows if len(row) == count and all(map(_is_number, row)) and float(row[0]) <= step]
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        return math.isfinite(float(text))
+    return False
 
 
 def _board(folder: Path, step: int, wanted: str):

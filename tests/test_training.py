@@ -507,6 +507,14 @@ def test_a_torn_table_does_not_stop_a_run_from_resuming(torn, finished, tmp_path
     assert [int(r["step"]) for r in log(tmp_path / "run")] == list(range(1, 10))
 
 
+@pytest.mark.parametrize("left", [b"3,1,\xff\xfe", bytes(4096), b"2,0.5\0,0.1,1.5,0.001,3", b"2,1,1,1,1,1,1", b"\"2,1", b"x" * 200_000])
+def test_whatever_a_loss_of_power_has_left_of_the_table_goes_away(left, tmp_path):
+    rows = b"step,content,style,total,learning_rate,images_per_second\r\n1,0.5,0.1,1.5,0.001,3\r\n"
+    (tmp_path / "loss.csv").write_bytes(rows + left)
+    Logs(tmp_path, 2).__exit__()
+    assert (tmp_path / "loss.csv").read_bytes() == rows
+
+
 # ---- losses that are no numbers ----------------------------------------------------------------
 
 
