@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from stylenorm.device import usual_defaults
+from stylenorm.drafts import write_whole
+from stylenorm.errors import StylenormError
 from stylenorm.lab_batch import batch_noise, inference
 from stylenorm.lab_descent import descent, drift
 from stylenorm.lab_epsilon import epsilon
@@ -54,12 +56,18 @@ def run_lab(names: Sequence[str] = (), quick: bool = False, seed: int = 0) -> It
 
 
 def write_lab(results: Sequence[Result], folder: str | Path, about: str = "") -> Path:
-    """Write NAME.png for each result and index.html with all of them into ``folder``; returns the page's path."""
+    """Write NAME.png for each result and index.html with all of them into ``folder``; returns the page's path.
+
+    Raises:
+        StylenormError: one of the files cannot be written; none is half-written then.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     plots = {result.name: drawn(result.plot) for result in results}
-    for name, plot in plots.items():
-        (folder / f"{name}.png").write_bytes(plot)
-    target = folder / "index.html"
-    target.write_text(page(results, plots, about), encoding="utf-8")
-    return target
+    files = {f"{name}.png": plot for name, plot in plots.items()} | {"index.html": page(results, plots, about).encode()}
+    for name, data in files.items():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / name, data)
+        except OSError as error:
+            raise StylenormError(f"{folder / name} cannot be written ({error.strerror or error}); give another folder") from None
+    return folder / "index.html"

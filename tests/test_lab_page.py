@@ -15,6 +15,7 @@ from PIL import Image
 
 from stylenorm import lab
 from stylenorm.cli import main
+from stylenorm.errors import StylenormError
 from stylenorm.lab_names import NAMES
 from stylenorm.lab_page import page
 from stylenorm.lab_plots import drawn
@@ -27,6 +28,19 @@ CHEAP = ["grouping", "coupling", "inference"]
 def made_up(name: str, measured: float) -> Result:
     panel = Panel("a < b", "x, in px", "y", (Series("predicted", [1, 2], [1, 2], "line"), Series("measured", [1, 2], [1, 2])))
     return Result(name, "a < b & c", "a < b", (Row("largest <a>", 1.0, measured),), (panel,), "Author 2020", "a note")
+
+
+def test_a_page_too_large_for_the_disk_leaves_the_old_one(tmp_path):
+    resource = pytest.importorskip("resource")
+    lab.write_lab([made_up("coupling", 1.0)], tmp_path)
+    before, limits = {p.name: p.read_bytes() for p in tmp_path.iterdir()}, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))  # no file may grow beyond it
+    try:
+        with pytest.raises(StylenormError, match=r"coupling\.png cannot be written \(.+\); give another folder"):
+            lab.write_lab([made_up("coupling", 2.0)], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 class Reader(HTMLParser):
