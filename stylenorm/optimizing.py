@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stylenorm.catalog import vgg_file
 from stylenorm.config import check_types
-from stylenorm.device import autocast, choose_device, memory_format
+from stylenorm.device import autocast, choose_device, memory_format, telling_memory
 from stylenorm.errors import ImageError, StylenormError, WeightsError
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
@@ -114,6 +114,7 @@ def _descend(pixels: Tensor, loss: Callable[[], Tensor], config: OptimizeConfig)
         yield step, value.item()
 
 
+@telling_memory("give a smaller --size or --style-size")
 def optimize_file(
     photo,
     painting,

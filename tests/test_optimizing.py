@@ -120,3 +120,12 @@ def test_the_command_passes_layers_on(tmp_path, monkeypatch, capsys):
     for wrong in (["--layers", "relu9_9"], ["--layers", ","], ["--content-layer", "x"], ["--vgg", "none.safetensors"]):
         assert main([*words, *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_where_memory_is_short_the_sizes_are_told_and_not_the_photograph(tmp_path, monkeypatch, capsys):
+    from stylenorm.cli import main
+
+    photo, painting = make_photo(tmp_path / "a.jpg", (40, 30)), make_photo(tmp_path / "b.jpg", (40, 30), 1)
+    monkeypatch.setattr("stylenorm.optimizing.optimize", lambda *_: bytearray(2**62))  # it is enlarged or reduced to --size
+    assert main(["optimize", str(photo), str(painting), "-o", str(tmp_path / "o.png"), "--size", "4096"]) == 2
+    assert capsys.readouterr().err == "stylenorm: this needs more memory than there is; give a smaller --size or --style-size\n"
