@@ -124,6 +124,8 @@ class Trainer:
             if paintings
             else None
         )
+        if self.paintings:
+            _ = self.paintings[0]  # raises where none can be read, as long as there is nothing of this run
         self.named = (
             load_named(config.styles, config.names, config.style_size, self.vgg, self.device, self.SMALLER, self.out)
             if config.styles
@@ -147,6 +149,7 @@ class Trainer:
         photos, self.unseen = held_out(find_images(config.photos, self.out))
         self.photos = RandomCrops(photos, config.size, config.photo_scales, config.seed, cache)
         refuse_blank(self.photos)
+        _ = self.photos[0]  # raises where none can be read
         return self.photos.decoded.size
 
     def _new_model(self) -> tuple[StyledModel, int]:

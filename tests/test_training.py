@@ -515,6 +515,15 @@ def test_whatever_a_loss_of_power_has_left_of_the_table_goes_away(left, tmp_path
     assert (tmp_path / "loss.csv").read_bytes() == rows
 
 
+@pytest.mark.parametrize("which", ["photos", "paintings"])
+def test_pictures_of_which_none_can_be_read_leave_no_folder_behind(which, finished, config, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
+    init = str(finished[0].out / "network.safetensors")
+    refused(lambda: train(replace(config, init=init, **{which: str(tmp_path / "broken")})), "a.jpg is not a picture")
+    assert not Path(config.out).exists()
+
+
 # ---- losses that are no numbers ----------------------------------------------------------------
 
 
