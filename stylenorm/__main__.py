@@ -4,12 +4,13 @@ import sys
 
 
 def run() -> int:
-    """`stylenorm.cli.main`; a Ctrl-C while that is imported is no traceback, either."""
+    """`stylenorm.cli.main`; a Ctrl-C while that, or a verb, is imported is no traceback, either."""
     try:
         from stylenorm.cli import main
+
+        return main()
     except KeyboardInterrupt:
         return 130
-    return main()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from conftest import add_generation, make_photo
 from PIL import Image
 
 from stylenorm import Stylizer, __version__, engine, formats, jobs
+from stylenorm.__main__ import run
 from stylenorm.checkpoint import load_style, save_network, save_style
 from stylenorm.cli import main
 from stylenorm.cli_parts import show_table, write_out
@@ -224,6 +225,15 @@ def test_python_m_and_the_entry_point():
     result = python("-m", "stylenorm", "--version")
     assert (result.returncode, result.stdout.decode().strip()) == (0, f"stylenorm {__version__}")
     assert 'stylenorm = "stylenorm.__main__:run"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_the_verbs_are_imported_is_no_traceback(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stylenorm.cli.add_the_others", interrupted)
+    monkeypatch.setattr(sys, "argv", ["stylenorm", "train"])
+    assert run() == 130
 
 
 def imports(*commands: list[str], code: int, absent: tuple[str, ...]) -> None:
