@@ -19,6 +19,7 @@ import typer
 
 from stylenorm.catalog import check_name, network_file, user_styles_folder
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, do, path, told, verbs
+from stylenorm.compat import ctrl_c_later
 from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError, counted
@@ -200,7 +201,6 @@ def watched(config: TrainConfig, function: tuple[str, str], resume: bool, as_jso
     """Run the training before the eyes of whoever watches: the network file, None if stopped, and the last step's record."""
     last = None
     with watching(as_json) if speaks() else nullcontext() as watch:
-        run = getattr(import_module(function[0]), function[1])
 
         def note(record) -> None:
             nonlocal last
@@ -208,6 +208,8 @@ def watched(config: TrainConfig, function: tuple[str, str], resume: bool, as_jso
             watch(record)
 
         try:
+            with ctrl_c_later():  # of one in the midst of it, torch makes a RecursionError, or nothing, and hours of training would follow
+                run = getattr(import_module(function[0]), function[1])
             return run(config, resume, note if watch else None), last
         except KeyboardInterrupt:
             return None, last

@@ -70,7 +70,7 @@ def openvino():
 
 @contextmanager
 def ctrl_c_later() -> Iterator[None]:
-    """A Ctrl-C inside counts from the end on: of one in the midst of its import, OpenVINO makes an ImportError."""
+    """A Ctrl-C inside counts from the end on: of one in the midst of its import, OpenVINO makes an ImportError, and torch at times nothing."""
     before, came = signal.getsignal(signal.SIGINT), []
     if not callable(before) or threading.current_thread() is not threading.main_thread():
         yield

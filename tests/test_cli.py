@@ -17,6 +17,7 @@ import textwrap
 import threading
 import time
 import unicodedata
+from contextlib import suppress
 from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
@@ -234,6 +235,17 @@ def test_ctrl_c_while_the_verbs_are_imported_is_no_traceback(monkeypatch):
     monkeypatch.setattr("stylenorm.cli.add_the_others", interrupted)
     monkeypatch.setattr(sys, "argv", ["stylenorm", "train"])
     assert run() == 130
+
+
+def test_a_ctrl_c_that_an_import_loses_stops_a_training(tmp_path, monkeypatch, capsys):
+    def losing(name):
+        with suppress(KeyboardInterrupt):  # as parts of torch do
+            signal.raise_signal(signal.SIGINT)
+        return SimpleNamespace(train=lambda *_: pytest.fail("it trains for hours"))
+
+    monkeypatch.setattr("stylenorm.cli_train.import_module", losing)
+    assert main(["train", "--photos", str(tmp_path), "--styles", str(tmp_path), "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "stylenorm: stopped; there was no checkpoint yet\n"
 
 
 def imports(*commands: list[str], code: int, absent: tuple[str, ...]) -> None:
