@@ -342,9 +342,9 @@ def sheet(
     weights: Weights = None,
 ) -> None:
     """Paint one photograph in every named style, on one labelled sheet."""
-    (job, *more) = plan([photo], output, None, stills=True)
-    if more:
+    if photo and Path(photo).is_dir():
         raise StylenormError(f"{photo} is a folder; a sheet shows one photograph")
+    (job,) = plan([photo], output, None, stills=True)
     if not (count := len(style_entries(weights))):
         raise StyleError("these weights hold no named style to show")
     make_folder([job])

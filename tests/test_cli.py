@@ -654,6 +654,13 @@ def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_sheet_of_a_folder_is_told_to_be_one(cli, photo, tmp_path):
+    """Whatever -o is: told that two photographs do not fit into a file, one would give a folder."""
+    make_photo(photo.parent / "other.jpg")
+    for out in (tmp_path / "sheet.png", f"{tmp_path}/sheets/"):
+        refused(cli("sheet", photo.parent, "-o", out), "is a folder; a sheet shows one photograph")
+
+
 def test_an_input_is_never_overwritten_through_another_mount_of_its_folder(cli, photo, tmp_path, monkeypatch):
     mounted, stat = tmp_path / "mounted", os.stat
     mounted.mkdir()
