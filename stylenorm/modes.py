@@ -74,9 +74,13 @@ def numbers(image: Image.Image) -> np.ndarray:
 
 
 def range_of(image: Image.Image, values: np.ndarray) -> tuple[float, float]:
-    """`white_of` the image's values; a TIFF may count the other way, which Pillow sees to in 8 bits alone."""
+    """`white_of` the image's values; a TIFF may count the other way, which Pillow sees to in 8 bits alone, or have 12 bits."""
     black, white = white_of(values, image.mode)
-    return (white, black) if image.format == "TIFF" and image.tag_v2.get(262) == 0 else (black, white)
+    if image.format != "TIFF":
+        return black, white
+    if image.tag_v2.get(258) == (12,):  # Pillow has no mode for that, and leaves the numbers as they are in one of 16
+        white = 4095
+    return (white, black) if image.tag_v2.get(262) == 0 else (black, white)
 
 
 def white_of(values: np.ndarray, mode: str) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -192,6 +193,18 @@ def test_a_grey_tiff_is_the_same_in_either_byte_order_and_however_it_is_packed(k
         for packing in (None, "zlib"):
             picture = read_picture(as_tiff(grey[..., None], byteorder=order, compression=packing))
             assert np.abs(picture.deep[..., 0] / 65535 - ramp).max() < 1e-4, (order, packing)
+
+
+def test_a_grey_tiff_of_twelve_bits_is_not_dark():
+    grey = np.linspace(0, 4095, 40 * 56).astype(int).reshape(40, 56)
+    first, second = grey[:, ::2], grey[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).reshape(40, 84, 1).astype(np.uint8)
+    tiff = as_tiff(packed)  # of 8 bits, with what says so changed
+    for said, true in (((256, 4, 1, 84), (256, 4, 1, 56)), ((258, 3, 1, 8), (258, 3, 1, 12))):
+        said, true = (struct.pack("<HHII", *entry) for entry in (said, true))
+        assert said in tiff
+        tiff = tiff.replace(said, true)
+    assert np.abs(read_picture(tiff).deep[..., 0] / 65535 - grey / 4095).max() < 1e-4
 
 
 @pytest.mark.parametrize("order", "<>")
