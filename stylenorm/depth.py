@@ -51,7 +51,7 @@ def read_deep(image: Image.Image, mode: str, again: Callable[[], Image.Image]) -
     deep = high.astype(np.uint16) << 8
     deep |= _unpacked(other, f"{kind.upper()};{OTHER_ORDER[order]}")
     if kind == "RGBa":
-        _divide_by_alpha(deep)
+        divide_by_alpha(deep)
     key = other.info.get("transparency") if kind == "RGB" else None
     return deep[..., :3] if kind == "RGBX" else with_key(deep, key)
 
@@ -64,7 +64,8 @@ def _unpacked(image: Image.Image, mode: str) -> np.ndarray:
     return np.asarray(image)
 
 
-def _divide_by_alpha(deep: np.ndarray) -> None:
+def divide_by_alpha(deep: np.ndarray) -> None:
+    """Bring (H,W,4) whose colours are multiplied by alpha to what they are without, in place."""
     for top in range(0, len(deep), BAND):
         band = deep[top : top + BAND].astype(np.uint32)
         colours = (band[..., :3] * 65535 + band[..., 3:] // 2) // band[..., 3:].clip(1)

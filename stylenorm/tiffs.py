@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from stylenorm.depth import coloured, is_planar, rounded
+from stylenorm.depth import coloured, divide_by_alpha, is_planar, rounded
 from stylenorm.exif import HEADS, KEPT_TAGS, SHORT, VALUE_BYTES, append_main, pack_exif, parse_exif, read_dpi
 from stylenorm.modes import scaled, white_of
 
-GREY, RGB, CLEAR = 1, 2, 2  # two kinds of photometric interpretation, and of an extra sample
-SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES = 254, 258, 262, 277, 330  # tags
+GREY, RGB = 1, 2  # kinds of photometric interpretation
+PREMULTIPLIED, CLEAR = 1, 2  # kinds of an extra sample: opacity that the colours are multiplied by, and such that they are not
+SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES, EXTRA = 254, 258, 262, 277, 330, 338  # tags
 LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
 SMALL = 1
@@ -25,8 +26,9 @@ SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
 
 def misread(image: Image.Image) -> bool:
-    """Whether Pillow would take an undecoded TIFF of 16 bits, a plane each, for one of 8."""
-    return is_planar(image) and image.tile[0].codec_name == "raw" and max(image.tag_v2.get(258, (8,))) > 8
+    """Whether Pillow would take an undecoded TIFF of 16 bits, a plane each, for one of 8, or cannot unpack one of its planes."""
+    planes = is_planar(image) and image.tile[0].codec_name == "raw"
+    return planes and (max(image.tag_v2.get(BITS, (8,))) > 8 or image.tag_v2.get(EXTRA, (CLEAR,)) != (CLEAR,))
 
 
 def is_preview(image: Image.Image) -> bool:
@@ -39,7 +41,7 @@ def packed_planes(image: Image.Image) -> int:
     """How many planes `read_planes` is to read of an undecoded TIFF, compressed, of 16 bits and a plane a colour; else 0."""
     if not is_planar(image) or image.tile[0].codec_name != "libtiff":
         return 0
-    return {"RGB;16N": 3, "RGBX;16N": 3, "RGBA;16N": 4}.get(image.tile[0].args[0], 0)
+    return {"RGB;16N": 3, "RGBX;16N": 3, "RGBA;16N": 4, "RGBa;16N": 4}.get(image.tile[0].args[0], 0)
 
 
 def read_planes(stream, count: int) -> np.ndarray | None:
@@ -57,12 +59,15 @@ def read_planes(stream, count: int) -> np.ndarray | None:
         append_main(longer, _plane(tree, number, order), order)
         with TiffImageFile(BytesIO(longer)) as image:
             planes.append(np.asarray(image).astype(np.uint16))
-    return np.stack(planes, -1)
+    deep = np.stack(planes, -1)
+    if count == 4 and _shorts(tree, EXTRA, order)[0] == PREMULTIPLIED:
+        divide_by_alpha(deep)
+    return deep
 
 
 def _plane(tree: dict, number: int, order: str) -> dict:
     """The tags of one plane as a grey picture. tree: those of all of them."""
-    (total,) = struct.unpack(order + "H", tree[SAMPLES][2])
+    total = _shorts(tree, SAMPLES, order)[0]
     found = {tag: tree[tag] for tag in LAYOUT if tag in tree}
     for tag in PIECES & tree.keys():
         kind, length, value = tree[tag]
@@ -71,6 +76,11 @@ def _plane(tree: dict, number: int, order: str) -> dict:
     for tag, value in ((BITS, 16), (SAMPLES, 1), (PHOTOMETRIC, GREY)):
         found[tag] = SHORT, 1, struct.pack(order + "H", value)
     return found
+
+
+def _shorts(tree: dict, tag: int, order: str) -> tuple[int, ...]:
+    _, count, value = tree[tag]
+    return struct.unpack(f"{order}{count}H", value)
 
 
 def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, np.ndarray]:
@@ -89,13 +99,16 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
             raise ValueError("TIFF of a rare kind of colour")
         samples = page.asarray()
         profile = page.tags.valueof(34675)
-        clear = CLEAR in page.extrasamples[:1]
+        extra = page.extrasamples[:1]
+        clear = extra in ((PREMULTIPLIED,), (CLEAR,))
     if page.planarconfig == 2 and samples.ndim == 3:
         samples = np.moveaxis(samples, 0, -1)
     samples = samples.reshape(*samples.shape[:2], -1)[..., : colours + clear]
     if samples.dtype != np.uint16:
         samples = np.dstack([_sixteen(samples[..., :colours]), *([_sixteen(samples[..., colours:])] if clear else [])])
     deep = coloured(samples)
+    if extra == (PREMULTIPLIED,):
+        divide_by_alpha(deep)
     image = rounded(deep)
     image.format = "TIFF"
     stream.seek(0)

@@ -158,6 +158,27 @@ def test_premultiplied_colours_are_divided():
     assert np.abs(picture.deep.astype(int) - deep).max() <= 3
 
 
+@pytest.mark.parametrize("kind", ["f4", "u2", "u1"])
+@pytest.mark.parametrize("channels, layout", [(2, {}), (4, {}), (4, {"planarconfig": "separate"}), (4, {"planarconfig": "separate", "compression": "zlib"})])
+def test_premultiplied_colours_are_divided_by_whoever_reads_them(kind, channels, layout):
+    deep = samples(channels)
+    alpha, white = deep[..., -1:] / 65535, 1 if kind == "f4" else np.iinfo(kind).max
+    data = np.concatenate([deep[..., :-1] / 65535 * alpha, alpha], -1) * white
+    data = data.astype(kind) if kind == "f4" else np.rint(data).astype(kind)
+    tifffile.imwrite(
+        file := io.BytesIO(),
+        np.ascontiguousarray(data.transpose(2, 0, 1)) if layout else data,
+        photometric="minisblack" if channels == 2 else "rgb",
+        extrasamples=["assocalpha"],
+        metadata=None,
+        **({"planarconfig": "contig"} | layout),
+    )
+    picture = read_picture(file.getvalue())
+    found = np.dstack([picture.rgb, picture.alpha]) / 255 if picture.deep is None else picture.deep / 65535
+    wanted = deep[..., [0, 0, 0, 1] if channels == 2 else slice(None)] / 65535
+    assert np.abs(found - wanted).max() < (0.02 if kind == "u1" else 2e-4)
+
+
 def test_a_transparent_colour_of_sixteen_bits():
     deep = samples()
     picture = read_picture(as_png(deep, transparent=tuple(int(v) for v in deep[5, 6])))
