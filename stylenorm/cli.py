@@ -156,7 +156,8 @@ def hush() -> None:
     """What the readers of pictures grumble about on the way: what matters of it comes as an error of ours."""
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    for name in ("tifffile", "PIL"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def print_version(wanted: bool) -> None:

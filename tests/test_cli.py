@@ -772,6 +772,13 @@ def test_one_broken_photograph_fails_in_one_line(cli, tmp_path, content):
     assert not (tmp_path / "out.jpg").exists()
 
 
+def test_what_readers_log_of_a_picture_is_not_told_beside_the_sentence(cli, tmp_path, caplog):
+    tifffile.imwrite(tmp_path / "bands.tif", np.zeros((20, 20, 7), np.uint8), photometric="minisblack", planarconfig="contig")
+    result = cli("stylize", tmp_path / "bands.tif", "--style", "red-hill", "-o", tmp_path / "out.jpg")
+    assert result.code == 1 and result.err.count("\n") == 1
+    assert not caplog.records
+
+
 def test_json_of_several_tells_what_failed(cli, tmp_path):
     good = make_photo(tmp_path / "good.jpg")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
