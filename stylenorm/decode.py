@@ -18,7 +18,7 @@ from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
-from stylenorm.resources import add_info
+from stylenorm.resources import add_info, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
@@ -203,6 +203,8 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
         return read_tiff(stream, lambda size: _check_pixels(size, name, max_pixels))
     if is_preview(image):
         raise ImageError(f"{name} is a camera's raw file, or has its picture behind a preview; save it as JPEG, PNG or TIFF first")
+    if makes_white_black(image, stream):
+        raise ImageError(f"{name} is a JPEG 2000 of more than 8 bits in colour, whose white Pillow takes for black; save it as PNG or TIFF first")
     _check_pixels(image.size, name, max_pixels)
     mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)

@@ -21,7 +21,7 @@ OF_JPEG_2000 = {  # uuid of the box
     bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): "xmp",
     bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "iptc",
 }
-HEADER, COLOUR, OWN = b"jp2h", b"colr", b"uuid"
+HEADER, COLOUR, OWN, PIXELS = b"jp2h", b"colr", b"uuid", b"jp2c"
 BY_PROFILE = (2, 3)  # methods of telling colours
 LONGEST = 16_000_000  # bytes, of a box that is read
 
@@ -59,6 +59,21 @@ def _of_jpeg_2000(stream: BinaryIO) -> dict:
         elif kind == OWN and (told := _read(stream, at, size))[:16] in OF_JPEG_2000:
             found[OF_JPEG_2000[told[:16]]] = told[16:]
     return found
+
+
+def makes_white_black(image: Image.Image, stream: BinaryIO) -> bool:
+    """Whether an undecoded JPEG 2000 has colours, or opacity, of more than 8 bits: Pillow rounds them, and drops the ninth bit that white gets."""
+    if image.format != "JPEG2000" or image.mode not in ("LA", "RGB", "RGBA", "CMYK"):
+        return False
+    with suppress(struct.error):
+        at = 0
+        if image.codec == "jp2":
+            at = next((at for kind, at, _ in _boxes(stream, 0, stream.seek(0, 2)) if kind == PIXELS), 0)
+        stream.seek(at + 40)  # in the codestream's SIZ (A.5.1): how many components, and three bytes of each
+        head = stream.read(14)
+        (count,) = struct.unpack_from(">H", head)
+        return any(bits & 127 > 7 for bits in head[2 : 2 + 3 * count : 3])  # less one, and whether with a sign
+    return False
 
 
 def _boxes(stream: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
