@@ -18,6 +18,7 @@ from stylenorm.errors import ImageError
 from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
+from stylenorm.profiles import png_profile
 from stylenorm.resources import add_info, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
@@ -56,7 +57,7 @@ class Picture:
     exif: bytes with orientation 1 and no thumbnail, or None.
     xmp: the packet, with what stays true of another picture of this size, or None.
     iptc: data sets (IIM) without previews, or None.
-    icc: the file's RGB profile, or None if there is none, or one of another colour space.
+    icc: the file's RGB profile, or that of a PNG's gAMA and cHRM; None if there is none, or one of another colour space.
     dpi: (x, y), or None.
     deep: what has more than 8 bits: uint16 (H,W,3), or (H,W,4) with alpha, upright, sRGB. rgb and alpha
         are the same, rounded. None for all others.
@@ -323,7 +324,8 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     exif = read_exif(image)
     turn = TURNS.get(exif.get(ExifTags.Base.Orientation))
     base, alpha = split(image)
-    rgb, icc, deep = to_srgb(base, image.info.get("icc_profile"), deep_grey(image) if deep is None else deep)
+    told = image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None)
+    rgb, icc, deep = to_srgb(base, told, deep_grey(image) if deep is None else deep)
     if deep is not None:
         whole = rounded(deep)
         rgb, alpha = whole.convert("RGB"), whole.getchannel("A") if whole.mode == "RGBA" else None

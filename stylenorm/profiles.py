@@ -1,7 +1,8 @@
 """Colour profiles in 16 bits, which Pillow's LittleCMS does in 8 only: those made of curves and a matrix.
 
 That is what the spaces of photographs are: sRGB, Display P3, Adobe RGB, ProPhoto, Rec. 2020. The arithmetic is
-that of ICC.1:2022, F.3: curve, matrix to XYZ under D50, and back; out of range is clipped.
+that of ICC.1:2022, F.3: curve, matrix to XYZ under D50, and back; out of range is clipped. A PNG that tells its
+colours in numbers gets such a profile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from PIL import ImageCms
 from stylenorm.bands import BAND
 
 LEVELS = np.arange(65536) / 65535
+D50 = np.array([0.9642, 1, 0.8249])
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+SRGB_POINTS = 0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06  # x and y of white, red, green and blue
+SRGB_GAMMA = 1 / 2.2  # what is within 5 % of it counts as sRGB, as in libpng
 TABLES = {b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"D2B0", b"D2B1", b"B2D0", b"B2D1"}
 
 
@@ -106,3 +111,44 @@ def _parameters(kind: int, p: np.ndarray) -> tuple[float, ...]:
         c = p[3] if kind == 2 else 0
         return p[0], p[1], p[2], 0, -p[2] / p[1], c, c
     return (*p, 0, 0) if kind == 3 else tuple(p)
+
+
+def png_profile(info: dict) -> bytes | None:
+    """The profile of what a PNG tells in its gAMA and cHRM (PNG, third edition, 11.3.2), of which nothing else is kept.
+
+    info: that of its image. None where it tells nothing, or nothing possible, or what is as good as sRGB.
+    """
+    gamma, points = info.get("gamma"), info.get("chromaticity", SRGB_POINTS)
+    if gamma is None or "srgb" in info or not 0.1 <= gamma <= 10:
+        return None
+    try:
+        if abs(gamma / SRGB_GAMMA - 1) < 0.05 and np.abs(np.subtract(points, SRGB_POINTS)).max() < 0.002:
+            return None
+        white, *primaries = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in zip(points[::2], points[1::2])]
+        matrix = np.stack(primaries, 1)
+        matrix = matrix * np.linalg.solve(matrix, white)
+        adapted = np.linalg.solve(BRADFORD, np.diag(BRADFORD @ D50 / (BRADFORD @ white)) @ BRADFORD)
+        columns = [b"XYZ " + bytes(4) + _packed(column) for column in (adapted @ matrix).T]
+        adaptation = b"sf32" + bytes(4) + _packed(adapted.ravel())
+    except (ArithmeticError, np.linalg.LinAlgError, struct.error, ValueError):
+        return None
+    curve = b"para" + bytes(8) + _packed([1 / gamma])
+    text = "gAMA, cHRM".encode("utf-16-be")
+    text = b"mluc" + bytes(4) + struct.pack(">II4sII", 1, 12, b"enUS", len(text), 28) + text
+    tags = dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns)) | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    tags |= {b"desc": text, b"cprt": text, b"wtpt": b"XYZ " + bytes(4) + _packed(D50), b"chad": adaptation}
+    return _profile(tags)
+
+
+def _profile(tags: dict[bytes, bytes]) -> bytes:
+    """The file of a display's RGB profile (ICC.1:2022, 7.2 and 7.3)."""
+    table, data, first = b"", b"", 132 + 12 * len(tags)
+    for name, value in tags.items():
+        table += struct.pack(">4sII", name, first + len(data), len(value))
+        data += value + bytes(-len(value) % 4)
+    head = struct.pack(">I4xI4s4s4s12x4s28x", first + len(data), 0x04300000, b"mntr", b"RGB ", b"XYZ ", b"acsp") + _packed(D50)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
+
+
+def _packed(numbers) -> bytes:
+    return b"".join(struct.pack(">i", round(number * 65536)) for number in numbers)

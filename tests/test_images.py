@@ -725,6 +725,46 @@ def test_the_conversion_is_the_one_of_the_primaries():
     assert distance(read_picture(image).rgb, expected.round()) <= 1
 
 
+def told_in_numbers(gamma: int, points: tuple[int, ...] = (), rows: np.ndarray = noise(), more: bytes = b"") -> bytes:
+    """A PNG with gAMA and, of points, cHRM, both times 100 000."""
+    extra = chunk(b"gAMA", struct.pack(">I", gamma)) + (chunk(b"cHRM", struct.pack(f">{len(points)}I", *points)) if points else b"") + more
+    height, width = rows.shape[:2]
+    return raw_png(width, height, 8, 2, b"".join(b"\0" + row.tobytes() for row in rows), extra)
+
+
+def test_what_a_png_tells_of_its_colours_in_numbers_is_a_profile():
+    """Adobe RGB, and light itself: as with the profile, and the result has them in one."""
+    wide = np.asarray(ImageCms.profileToProfile(smooth(), io.BytesIO(SRGB), io.BytesIO(ADOBE_RGB), 1))
+    adobe = read_picture(told_in_numbers(45472, (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000), wide))
+    assert distance(adobe.rgb, smooth()) <= 3
+    assert distance(opened(written(rewrap(adobe, adobe.rgb), "png")), wide) <= 2
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    light = read_picture(told_in_numbers(100_000, rows=ramp))
+    curve = np.where(ramp <= 0.0031308 * 255, 12.92 * ramp, (1.055 * (ramp / 255) ** (1 / 2.4) - 0.055) * 255)
+    assert distance(light.rgb, curve.round()) <= 1
+    assert distance(ImageCms.profileToProfile(rewrap(light, light.rgb), io.BytesIO(light.icc), io.BytesIO(SRGB), 1), light.rgb) <= 7
+
+
+SRGB_POINTS = 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000
+
+
+@pytest.mark.parametrize(
+    "gamma, points, more",
+    [
+        (45455, (), b""),
+        (45455, SRGB_POINTS, b""),
+        (100_000, SRGB_POINTS, chunk(b"sRGB", b"\0")),
+        (0, (), b""),
+        (45455, (31270, 0, *SRGB_POINTS[2:]), b""),
+        (45455, (33000, 33000) * 4, b""),
+        (45455, SRGB_POINTS[:4], b""),
+    ],
+)
+def test_numbers_of_srgb_or_of_no_colours_change_no_pixel(gamma, points, more):
+    picture = read_picture(told_in_numbers(gamma, points, more=more))
+    assert picture.icc is None and distance(picture.rgb, noise()) == 0
+
+
 def test_an_srgb_profile_changes_no_pixel():
     image = Image.fromarray(noise())
     picture = read_picture(saved(image, icc_profile=SRGB))
