@@ -44,10 +44,13 @@ class Survey:
 
 
 def frame_count(source) -> int:
-    """Frames of a picture file; 1 for a still and for anything that is no picture."""
+    """Frames of a picture file; 1 for a still and for anything that is no picture. Of a damaged one those up to the damage, which reading tells."""
     try:
         with opened(source) as image:
-            return len(_shown(image))
+            try:
+                return len(_shown(image))
+            except Exception:  # whatever a decoder raises: those of a GIF are gone through to count them
+                return image.tell() + 2
     except ImageError:
         return 1
 

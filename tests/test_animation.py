@@ -174,6 +174,19 @@ def test_an_animation_cut_short_is_told_and_nothing_is_written(stylizer, tmp_pat
     assert not (tmp_path / "out.gif").exists()
 
 
+@pytest.mark.parametrize("end", ["in the middle of a palette", "in the middle of a frame"])
+def test_a_gif_cut_short_is_no_still(tmp_path, end):
+    """Its frames are counted by going through them, and what can be read was painted as if it were all."""
+    path = animation(tmp_path / "in.gif")
+    data, second = path.read_bytes(), Image.open(path)
+    second.seek(1)
+    at = second.tile[0].offset
+    path.write_bytes(data[: at - 50 if "palette" in end else at + 9])
+    assert frame_count(path) == 2 and plan([str(path)], f"{tmp_path}/out/", None)[0].target.name == "in.gif"
+    with pytest.raises(ImageError, match=r"in\.gif"):
+        list(frames(path))
+
+
 @pytest.mark.parametrize("target", ["webp", "png"])
 def test_an_animation_keeps_exif_and_xmp_as_a_still_does_and_strip_leaves_them_out(stylizer, tmp_path, target):
     exif = Image.Exif()
