@@ -19,7 +19,7 @@ from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_
 from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
 from stylenorm.profiles import png_profile
-from stylenorm.resources import add_info, makes_white_black
+from stylenorm.resources import add_info, has_selection, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
@@ -212,6 +212,9 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     correct_order(image)
     add_info(image, stream)
     image.load()
+    if has_selection(image, stream):
+        image, kind = image.convert("RGB"), image.format
+        image.format = kind
     _check_pixels(image.size, name, max_pixels)  # some headers promise another size
 
     def again() -> Image.Image:

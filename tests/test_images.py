@@ -634,6 +634,19 @@ def test_a_transparent_colour_is_found_at_every_depth(bits, colour, row, key, al
     assert pixels(picture.alpha)[0].tolist() == alpha
 
 
+@pytest.mark.parametrize("layers, number, clear", [(0, None, True), (0, 3, False), (0, 0, True), (2, None, False), (-1, 3, True)])
+def test_a_selection_saved_in_a_psd_is_no_transparency(layers, number, clear):
+    """layers: how many there are, told as a negative number where the first of the further channels is opacity. number: of that channel."""
+    told = b"" if number is None else b"8BIM" + struct.pack(">HHII", 1053, 0, 4, number)
+    held = struct.pack(">Ihxx", 4, layers) if layers else b""
+    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHHI3x", 4, 48, 64, 8, 3, 3)
+    pixels = noise(channels=4)
+    pixels[..., 3] |= 128  # so that no colour is hidden
+    parts = (struct.pack(">I", len(part)) + part for part in (told, held))
+    picture = read_picture(head + b"".join(parts) + b"\0\0" + pixels.transpose(2, 0, 1).tobytes())
+    assert (picture.alpha is not None, picture.format) == (clear, "psd") and distance(picture.rgb, pixels[..., :3]) == 0
+
+
 def test_palettes_with_transparency():
     palette = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60, 70, 80, 90]))
     many = read_picture(raw_png(3, 1, 8, 3, b"\0\0\1\2", palette + chunk(b"tRNS", b"\x80\x20\xff")))
