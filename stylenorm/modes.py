@@ -11,6 +11,7 @@ from PIL import Image
 from stylenorm.errors import ImageError
 
 
+ROWS = 256  # at once: doubles of a whole picture are several times its size
 NATIVE = {"F;32BF": "F;32NF", "I;16BS": "I;16NS", "I;32BS": "I;32NS"}
 
 
@@ -108,9 +109,11 @@ def scaled(values: np.ndarray, black: float, white: float, top: int) -> np.ndarr
     """The same to 0..top: uint8 if that is 255, else uint16."""
     if values.dtype.itemsize == 2 and values.dtype.kind == "u":
         return scaled(np.arange(65536), black, white, top)[values]  # an eighth of the memory
-    unit = (values.astype(np.float64) - black) / (white - black or 1e-12)
-    levels = np.rint(np.nan_to_num(unit, posinf=1).clip(0, 1) * top)
-    return levels.astype(np.uint8 if top == 255 else np.uint16)
+    levels = np.empty(values.shape, np.uint8 if top == 255 else np.uint16)
+    for first in range(0, len(values), ROWS):
+        unit = (values[first : first + ROWS].astype(np.float64) - black) / (white - black or 1e-12)
+        levels[first : first + ROWS] = np.rint(np.nan_to_num(unit, posinf=1).clip(0, 1) * top)
+    return levels
 
 
 def from_array(array: np.ndarray, name: str) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, photo_exif
 
-from stylenorm import Stylizer, profiles
+from stylenorm import Stylizer, modes, profiles
 from stylenorm.backends import OpenVINOBackend, TorchBackend
 from stylenorm.cli import main
 from stylenorm.errors import ImageError
@@ -203,6 +204,16 @@ def test_floats_in_colour_which_pillow_cannot_read(kind, planar):
     deep = samples()
     picture = read_picture(as_tiff((deep / 65535).astype(kind), planarconfig=planar))
     assert np.abs(picture.deep.astype(int) - deep).max() <= (32 if kind == np.float16 else 1)
+
+
+def test_floats_are_scaled_in_little_memory():
+    floats = np.linspace(-1, 3, 3000 * 400, dtype=np.float32).reshape(3000, 400)
+    tracemalloc.start()
+    found = modes.scaled(floats, 0, 1, 65535)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * floats.nbytes
+    assert np.array_equal(found, np.rint(floats.astype(float).clip(0, 1) * 65535))
 
 
 @pytest.mark.parametrize("kind", ["f4", "i2", "i4", "u4"])
