@@ -21,6 +21,7 @@ PREMULTIPLIED, CLEAR = 1, 2  # kinds of an extra sample: opacity that the colour
 SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES, EXTRA = 254, 258, 262, 277, 330, 338  # tags
 LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
+MOST_SAMPLES = 6  # a pixel, as Pillow has it: thousands of them would make gigabytes of a small file
 SMALL = 1
 SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
@@ -95,7 +96,7 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
         page = tiff.pages[0]
         check((page.imagewidth, page.imagelength))
         colours = {GREY: 1, RGB: 3}.get(page.photometric)
-        if colours is None:
+        if colours is None or page.samplesperpixel * page.imagedepth > MOST_SAMPLES:
             raise ValueError("TIFF of a rare kind of colour")
         samples = page.asarray()
         profile = page.tags.valueof(34675)

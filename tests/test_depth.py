@@ -248,6 +248,15 @@ def test_a_tiff_for_more_than_4_gb_is_read_in_any_depth(order):
     assert np.array_equal(eight, deep >> 8)
 
 
+def test_a_tiff_of_very_many_samples_a_pixel_is_refused_before_they_are_unpacked():
+    """Pillow refuses one, and it went on to tifffile: 12 MB became 12 GB."""
+    tifffile.imwrite(
+        file := io.BytesIO(), np.zeros((40, 40, 1000), np.uint8), bigtiff=True, photometric="minisblack", planarconfig="contig", metadata=None
+    )
+    with pytest.raises(ImageError, match="a rare kind of colour"):
+        read_picture(file.getvalue())
+
+
 def test_arrays_of_sixteen_bits_are_kept_and_left_alone():
     deep = samples()
     before = deep.copy()
