@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +24,7 @@ SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES, EXTRA = 254, 258, 262, 277
 LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
 MOST_SAMPLES = 6  # a pixel, as Pillow has it: thousands of them would make gigabytes of a small file
+DEFLATE, LZMA = (8, 32946), 34925  # kinds of compression
 SMALL = 1
 SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
@@ -95,9 +98,11 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages[0]
         check((page.imagewidth, page.imagelength))
+        check((page.tilewidth or 1, page.tilelength or 1))
         colours = {GREY: 1, RGB: 3}.get(page.photometric)
         if colours is None or page.samplesperpixel * page.imagedepth > MOST_SAMPLES:
             raise ValueError("TIFF of a rare kind of colour")
+        _check_pieces(page)
         samples = page.asarray()
         profile = page.tags.valueof(34675)
         extra = page.extrasamples[:1]
@@ -117,6 +122,24 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     exif = pack_exif({tag: tree[tag] for tag in KEPT_TAGS & tree.keys()}, order)  # Pillow's Exif class reads no BigTIFF
     image.info = {"exif": exif} | ({"icc_profile": profile} if profile else {})
     return image, deep
+
+
+def _check_pieces(page) -> None:
+    """Raises ValueError where a strip or a tile of tifffile's page holds more than belongs there.
+
+    It is unpacked whole before anybody looks at its size, so that some megabytes could become gigabytes.
+    """
+    if page.compression in DEFLATE:
+        unpacker = zlib.decompressobj
+    elif page.compression == LZMA:
+        from lzma import LZMADecompressor as unpacker  # not every Python was built with it
+    else:
+        return
+    most = 2 * math.prod(page.chunks) * page.dtype.itemsize  # some programs fill up
+    for place, size in zip(page.dataoffsets[: math.prod(page.chunked)], page.databytecounts):
+        page.parent.filehandle.seek(place)
+        if len(unpacker().decompress(page.parent.filehandle.read(size), most + 1)) > most:
+            raise ValueError("a strip or a tile holds too much")
 
 
 def page_count(source: Path | bytes) -> int:

@@ -257,6 +257,20 @@ def test_a_tiff_of_very_many_samples_a_pixel_is_refused_before_they_are_unpacked
         read_picture(file.getvalue())
 
 
+@pytest.mark.parametrize("compression", ["zlib", "lzma"])
+def test_a_strip_that_unpacks_to_much_more_than_it_holds_is_refused(compression):
+    floats = np.zeros((3000, 100, 3), np.float32)
+    tiff = as_tiff(floats, compression=compression, rowsperstrip=3000)
+    assert len(tiff) < 9_000 and not read_picture(tiff).deep.any()
+    for tag in (257, 278):  # of the height and of the rows in a strip
+        said = [struct.pack("<HHII", tag, kind, 1, 3000) for kind in (3, 4)]
+        assert sum(map(tiff.count, said)) == 1
+        for entry in said:
+            tiff = tiff.replace(entry, entry[:8] + struct.pack("<I", 1))
+    with pytest.raises(ImageError, match="holds too much"):
+        read_picture(tiff)
+
+
 def test_arrays_of_sixteen_bits_are_kept_and_left_alone():
     deep = samples()
     before = deep.copy()
