@@ -18,7 +18,7 @@ from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.drafts import replace
 from stylenorm.errors import ImageError
 from stylenorm.formats import LONGEST_SIDE
-from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi
+from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note
 from stylenorm.tensors import need_rgb
 from stylenorm.xmp import clean_iptc, clean_xmp, iptc_segment, tiff_tags
 
@@ -93,7 +93,7 @@ def write_picture(image: Image.Image, target, *, format: str | None = None, qual
 
     PNG and TIFF get the 16 bits in `.info["deep"]`, as long as the pixels are theirs; all else gets
     the image's 8. JPEG has no transparency: the image is laid on white. EXIF, XMP or IPTC too long for a JPEG is left out,
-    and IPTC where there is no place for it, in all but JPEG and TIFF. A path is never half-written: the file appears
+    of EXIF the maker's note first, and IPTC where there is no place for it, in all but JPEG and TIFF. A path is never half-written: the file appears
     whole, under the mode a new file gets, or not at all. Raises ImageError, and leaves nothing behind.
     """
     name = printable(name_of(target))
@@ -205,6 +205,8 @@ def _options(info: dict, format: str, quality: int) -> dict:
     if format in ("webp", "avif", "heic") and options["dpi"] and exif != b"":  # no field for dpi but that in EXIF
         exif = exif_with_dpi(exif, options["dpi"])
     tree, _ = parse_exif(exif)
+    if tree and format == "jpeg" and len(exif) > LONGEST_EXIF_IN_JPEG:
+        exif = without_makers_note(exif)
     if tree and not (format == "jpeg" and len(exif) > LONGEST_EXIF_IN_JPEG):
         options["exif"] = exif
     if format in LOSSY:

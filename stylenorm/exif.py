@@ -171,6 +171,13 @@ def exif_with_dpi(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
     return pack_exif(tree, order)
 
 
+def without_makers_note(exif: bytes) -> bytes:
+    """The same EXIF without what may be long in it, and what hardly a program but the maker's understands."""
+    tree, order = parse_exif(exif)
+    tree.get(PHOTO, {}).pop(ExifTags.Base.MakerNote, None)
+    return pack_exif(tree, order)
+
+
 def hang_on(exif: bytes | None, tiff: bytes, more: dict) -> bytes:
     """The TIFF with the tags of EXIF and ``more`` of bytes, which Pillow cannot put into a compressed one.
 

@@ -1155,11 +1155,17 @@ def test_a_side_too_long_for_the_format(tmp_path, format, side):
     assert os.listdir(tmp_path) == []
 
 
-def test_exif_too_long_for_a_jpeg_is_left_out():
+def test_of_exif_too_long_for_a_jpeg_the_makers_note_is_left_out_first():
     picture = read_picture(saved(smooth(), exif=photo_exif(note=bytes(70_000))))
     assert len(picture.exif) > 70_000
-    assert exif_block(written(rewrap(picture, picture.rgb), "jpeg"), "jpeg") is None
+    exif = opened(written(rewrap(picture, picture.rgb), "jpeg")).getexif()
+    photo = exif.get_ifd(EXIF)
+    assert 0x927C not in photo and photo[0x9286] == b"ASCII\0\0\0a comment" and exif.get_ifd(GPS)
     assert len(exif_block(written(rewrap(picture, picture.rgb), "png"), "png")) > 70_000
+    exif = Image.Exif()
+    exif[0x010E] = "long" * 17_500
+    picture = read_picture(saved(smooth(), exif=exif))
+    assert exif_block(written(rewrap(picture, picture.rgb), "jpeg"), "jpeg") is None
 
 
 def test_the_format_argument_counts_more_than_the_suffix(tmp_path):
