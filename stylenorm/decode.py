@@ -101,6 +101,7 @@ def read_picture(source, *, name: str | None = None, max_pixels: int | None = No
     with _blaming(name):
         deep = None
         if isinstance(source, np.ndarray):
+            source = source.astype(source.dtype.newbyteorder("="), copy=False)  # such as a big-endian file's samples
             source, deep = from_array(source, name), coloured(source) if source.dtype == np.uint16 else None
         if isinstance(source, Image.Image):
             _check_pixels(source.size, name, max_pixels)

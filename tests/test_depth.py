@@ -279,6 +279,7 @@ def test_arrays_of_sixteen_bits_are_kept_and_left_alone():
     rewrap(picture, picture.deep)
     assert np.array_equal(deep, before) and np.array_equal(picture.deep, before)
     assert read_picture(samples(3).astype(np.uint8)).deep is None
+    assert np.array_equal(read_picture(deep.astype(">u2")).deep, deep) and np.array_equal(read_picture(deep.astype("<u2")).deep, deep)
 
 
 def test_what_is_hidden_is_filled_in_both_depths():
