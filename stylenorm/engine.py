@@ -256,7 +256,7 @@ class Stylizer:
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
         strength = check_options(strength, size=size)
-        steady = Steady(smoothing, self._network.generator.config.stride, fixed)
+        steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
         wanted = self._resolved(style)
 
         def check(frame: Image.Image) -> None:

@@ -229,7 +229,7 @@ class PlainStylizer:
         from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
 
         strength = check_options(strength, size=size)
-        smoothing = SMOOTHING if smoothing is None else smoothing
+        smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0
         steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle)
         try:
             if usual:

@@ -168,6 +168,22 @@ def test_a_first_frame_and_a_stream_without_smoothing_are_painted_as_by_themselv
         assert np.abs(np.asarray(stylizer.stream("red-hill", **options)(frames[0]), int) - np.asarray(alone[0])).max() <= 1
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_at_strength_0_a_film_is_what_it_was(weights, photo, backend, tmp_path):
+    from stylenorm.animation import paint_animation
+
+    frames = pan(photo, 0, 3, 4, noise=3)
+    made = Stylizer(weights, device="cpu", backend=backend)
+    stream = made.stream("red-hill", strength=0)
+    assert all(np.array_equal(stream(frame), frame) for frame in frames)
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames[1:], duration=100)
+    paint_animation(tmp_path / "in.png", tmp_path / "out.png", lambda fixed: made.stream("red-hill", strength=0, fixed=fixed))
+    with Image.open(tmp_path / "out.png") as painted:
+        for number, frame in enumerate(frames):
+            painted.seek(number)
+            assert np.array_equal(painted.convert("RGB"), frame)
+
+
 def test_a_frame_may_be_an_array_or_of_another_mode(stylizer, photo):
     frame = Image.fromarray(photo)
     wanted = np.asarray(stylizer.stream("red-hill")(frame))
