@@ -13,6 +13,7 @@ from pathlib import Path
 from stylenorm.errors import StylenormError
 from stylenorm.formats import is_hidden, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
+from stylenorm.manifest import NAME as MANIFEST
 from stylenorm.places import UrlFile, UrlFolder, file_id
 
 # What no file's name holds on Windows. Of some it would make a drive or another folder: C:/a.jpg, x\..\..\a.jpg
@@ -45,8 +46,8 @@ class Tree:
 def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = True) -> Tree:
     """Every photograph below ``top`` but those in ``out``, where the paintings go.
 
-    Hidden files and folders are passed over, and those of systems. A link to a folder is followed after all real folders have been
-    seen, and no folder is entered twice, so that a link that leads in a circle ends there.
+    Hidden files and folders are passed over, those of systems, and those that another batch has painted into. A link to a folder
+    is followed after all real folders have been seen, and no folder is entered twice, so that a link that leads in a circle ends there.
     """
     if isinstance(top, UrlFolder):
         return _told(_find_at_url(top, out, recursive))
@@ -77,10 +78,15 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
     if at_url and out.holds(top.path, top.files):
         same = top.holds(out.path, out.files)
         raise _same_folder(out) if same else StylenormError(f"{top} lies in {out}; give another folder for the paintings")
-    tree = Tree()
-    for file, size, changed in top.listed(recursive):
+    tree, listed = Tree(), list(top.listed(recursive))
+    others = {folder for file, *_ in listed if (folder := posixpath.dirname(file.name)) and posixpath.basename(file.name) == MANIFEST}
+    others = [folder for folder in sorted(others) if not (at_url and out.holds(f"{top.path}/{folder}", top.files))]
+    tree.left_out += [_painted_into(f"{top}/{folder}") for folder in others]
+    for file, size, changed in listed:
         name = file.name
         if any(map(is_hidden, name.split("/"))) or at_url and out.holds(file.where, top.files):
+            continue
+        if any(name.startswith(f"{folder}/") for folder in others):
             continue
         if posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
             tree.others.append(name)
@@ -90,6 +96,10 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
             tree.photos.append(Photo(file, name, size, changed))
     tree.photos.sort(key=lambda photo: photo.name.split("/"))
     return tree
+
+
+def _painted_into(folder: str) -> str:
+    return f"the folder {folder} was left out, for another batch has painted into it"
 
 
 class _Walk:
@@ -121,6 +131,9 @@ class _Walk:
                 trouble = f"the folder {path} cannot be read ({error.strerror or error}); its photographs were left out"
                 first = first or (trouble if name == "" else None)
                 self.tree.unread.append(trouble)
+                continue
+            if name and any(entry.name == MANIFEST for entry in found):
+                self.tree.left_out.append(_painted_into(path))
                 continue
             for entry in found:
                 if not is_hidden(entry.name):

@@ -117,6 +117,16 @@ def test_links_are_followed_once_and_circles_end(top, tmp_path):
     assert "trip/day 1/c.jpeg" in result and len(result) == 6
 
 
+def test_paintings_of_another_batch_are_left_out_and_named(tmp_path):
+    for name in ("a.jpg", "kiss/a.jpg", "kiss/stylenorm-manifest.jsonl", "kiss/trip/b.jpg", "scream/stylenorm-manifest.jsonl", "kisses/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    tree = find_tree(tmp_path, tmp_path / "scream")
+    assert [photo.name for photo in tree.photos] == ["a.jpg", "kisses/c.jpg"]
+    assert tree.left_out == [f"the folder {tmp_path / 'kiss'} was left out, for another batch has painted into it"]
+    assert found(tmp_path / "kiss", tmp_path / "out") == ["a.jpg", "trip/b.jpg"], "unless it is what was asked for"
+
+
 def test_raw_files_and_films_are_left_out_and_counted(tmp_path):
     for name in ("a.jpg", "b.NEF", "trip/c.nef", "trip/d.dng", "e.mp4", "notes.txt", ".hidden.nef"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

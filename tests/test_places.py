@@ -109,6 +109,11 @@ def test_paintings_among_the_photographs_are_none(memory, batch, tmp_path):
     assert len(found(memory, "/in/painted")) == 4
     code, _, told = batch("memory://in", "memory://in")
     assert code == 2 and "where the photographs are" in told
+    for name in ("kiss/stylenorm-manifest.jsonl", "kiss/a.jpg", "kisses/a.jpg"):
+        memory.pipe_file(f"/in/{name}", b"x")
+    tree = find_tree(place("memory://in"), place("memory://in/painted"))
+    assert [p.name for p in tree.photos if "kiss" in p.name] == ["kisses/a.jpg"]
+    assert tree.left_out == ["the folder memory://in/kiss was left out, for another batch has painted into it"]
 
 
 @pytest.mark.parametrize("source, out", [("memory://in", "memory:///in"), ("memory://in/trip", "memory:///in")])
