@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image
 
 from stylenorm.errors import ImageError
+
+MOST = 100_000_000  # pixels that a picture is enlarged to
+
 
 def need_rgb(*images: Image.Image) -> None:
     for image in images:
@@ -54,14 +59,19 @@ def fit_even(rgb: Image.Image, size: int) -> Image.Image:
 
 
 def short_side(rgb: Image.Image, size: int) -> Image.Image:
-    """Resize (Lanczos) so that the shorter side has `size` pixels; the same image if it has."""
+    """Resize (Lanczos) so that the shorter side has `size` pixels; the same image if it has. Raises as `short_side_shape`."""
+    if size > 0:
+        short_side_shape(rgb.height, rgb.width, size)
     return _scaled(rgb, size, min(rgb.size))
 
 
 def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) with the shorter one ``size``."""
+    """(height, width) with the shorter one ``size``. Raises `ImageError` where that is vast, as of a strip of a few pixels' height."""
     scale = size / min(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    if math.prod(shape) > max(MOST, height * width):
+        raise ImageError(f"a picture of {width} x {height} px cannot be enlarged to a shorter side of {size} px; cut a piece out of it")
+    return shape
 
 
 def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:

@@ -16,7 +16,7 @@ from stylenorm.checkpoint import load_network, load_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images, style_name
 from stylenorm.device import memory_format
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
 from stylenorm.images import read_picture, to_tensor
@@ -102,8 +102,12 @@ def load_vgg(source: str | None, device: torch.device) -> VGGFeatures:
 
 
 def painting_tensor(path: str | Path, size: int) -> Tensor:
-    """A painting as (1, 3, H, W) in [0, 1], its short side ``size`` px."""
-    return resized_short_side(to_tensor(read_picture(path).rgb), size)
+    """A painting as (1, 3, H, W) in [0, 1], its short side ``size`` px. Raises `ImageError`."""
+    rgb = to_tensor(read_picture(path).rgb)
+    try:
+        return resized_short_side(rgb, size)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
 
 
 @torch.no_grad()

@@ -1308,6 +1308,9 @@ def test_sizes(call, size, given, expected):
 def test_a_picture_that_fits_is_left_as_it_is():
     image = Image.fromarray(noise())
     assert fit(image, 64) is image and short_side(image, 48) is image
+    assert short_side(Image.new("RGB", (9, 2000)), 8).size == (8, 1778)
+    with pytest.raises(ImageError, match="2000 x 3 px cannot be enlarged to a shorter side of 512 px"):
+        short_side(Image.new("RGB", (2000, 3)), 512)  # to 175 megapixels
     for call in (fit, short_side):
         assert "use 1 or more" in complaint(call, image, 0)
 
