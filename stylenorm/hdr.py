@@ -1,20 +1,23 @@
 """Films of high dynamic range, as phones make them, in the range and the colours that paintings and most screens have.
 
-The network knows sRGB, and what it paints is that. So frames in HLG or PQ (BT.2100) are brought to BT.709 before, with their lights made
-fainter instead of cut off: by tables that are FFmpeg's own (swscale's "perceptual" intent, a white of 203 cd/m2), which it takes seconds
-to compute.
+The network knows sRGB, and what it paints is that. So frames in HLG or PQ (ITU-R BT.2100) are brought to BT.709 before: white of 203 cd/m2
+(BT.2408) is white there, what is darker than half of it stays as bright as it is, and lights above it are made fainter and not cut off (BT.2390).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 TRANSFERS = {16: "pq", 18: "hlg"}  # by FFmpeg's numbers
-SIDE = 33  # colours along each side of a table
+SIDE = 65  # colours along each side of a table: between two, greys are up to twice as far from grey with 33
+WHITE, PEAK = 203.0, 1000.0  # cd/m2: of paper, and the brightest light that is told from others
+LUMINANCE = np.array([0.2627, 0.6780, 0.0593])  # of BT.2020's primaries
+TO_BT709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])  # ITU-R BT.2087
+M1, M2, C1, C2, C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128  # of PQ
+A, B, C = 0.17883277, 0.28466892, 0.55991073  # of HLG
 
 
 def is_hdr(transfer: int) -> bool:
@@ -28,5 +31,46 @@ def in_standard_range(image: Image.Image, transfer: int) -> Image.Image:
 
 @lru_cache
 def _table(name: str) -> ImageFilter.Color3DLUT:
-    with np.load(Path(__file__).with_suffix(".npz")) as tables:
-        return ImageFilter.Color3DLUT(SIDE, (tables[name] / np.float32(255)).ravel())
+    steps = np.linspace(0, 1, SIDE)
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
+    made = standard(np.stack([red, green, blue], -1), name)
+    return ImageFilter.Color3DLUT(SIDE, made.astype(np.float32).ravel())
+
+
+def standard(signal: np.ndarray, name: str) -> np.ndarray:
+    """Codes (..., 3) of BT.2020's primaries, "hlg" or "pq", 0 to 1, as codes of BT.709, 0 to 1."""
+    light = from_hlg(signal) if name == "hlg" else from_pq(signal)  # cd/m2
+    luminance = np.clip(light @ LUMINANCE, 1e-6, None)[..., None]  # not the strongest of the three, which has an edge along all greys
+    linear = light * (_fainter(luminance) / luminance) / WHITE @ TO_BT709.T
+    # Colours that BT.709 does not have become greyer, and keep hue and luminance.
+    grey = np.clip(linear @ (LUMINANCE @ np.linalg.inv(TO_BT709)), 0, 1)[..., None]
+    away = linear - grey
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(away > 0, (1 - grey) / away, np.where(away < 0, -grey / away, np.inf))
+    return (grey + away * np.minimum(1, room.min(-1, keepdims=True))).clip(0, 1) ** (1 / 2.4)  # as BT.1886 shows it
+
+
+def from_hlg(signal: np.ndarray) -> np.ndarray:
+    """cd/m2 on a screen of 1,000 (BT.2100: inverse OETF, then an OOTF of 1.2)."""
+    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - C) / A) + B) / 12)
+    return PEAK * scene * np.clip(scene @ LUMINANCE, 0, None)[..., None] ** 0.2
+
+
+def from_pq(signal: np.ndarray) -> np.ndarray:
+    """cd/m2 (BT.2100, SMPTE ST 2084)."""
+    root = signal ** (1 / M2)
+    return 10_000 * (np.clip(root - C1, 0, None) / (C2 - C3 * root)) ** (1 / M1)
+
+
+def to_pq(light: np.ndarray) -> np.ndarray:
+    root = (np.asarray(light) / 10_000) ** M1
+    return ((C1 + C2 * root) / (1 + C3 * root)) ** M2
+
+
+def _fainter(light: np.ndarray) -> np.ndarray:
+    """Lights up to `PEAK`, in cd/m2, brought to `WHITE` at most: BT.2390's EETF, a spline in PQ above the knee."""
+    top, white = to_pq(PEAK), to_pq(WHITE) / to_pq(PEAK)
+    knee, code = 1.5 * white - 0.5, np.clip(to_pq(light) / top, 0, 1)
+    t = np.clip((code - knee) / (1 - knee), 0, 1)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * white
+    return from_pq(np.where(code < knee, code, spline) * top)
