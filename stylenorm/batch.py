@@ -35,12 +35,12 @@ from stylenorm.batch_steps import (
     since,
     stage,
 )
-from stylenorm.drafts import DAY, remove_drafts
+from stylenorm.drafts import DAY, file_id, remove_drafts
 from stylenorm.errors import StylenormError
 from stylenorm.formats import ANIMATED, FORMAT
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
-from stylenorm.places import UrlFile, UrlFolder, exists, file_id
+from stylenorm.places import UrlFile, UrlFolder, exists
 from stylenorm.tree import Photo, check_targets, output_names
 
 __all__ = ["Look", "NoRoom", "Plan", "Task", "default_workers", "differences", "make_plan", "now", "paint_all"]

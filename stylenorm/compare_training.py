@@ -18,11 +18,10 @@ from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig, check_types
 from stylenorm.data import find_images, style_name
-from stylenorm.drafts import write_whole
+from stylenorm.drafts import file_id, write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import read_picture, to_tensor
-from stylenorm.places import file_id
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
 from stylenorm.training import Progress, train

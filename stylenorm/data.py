@@ -20,10 +20,10 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stylenorm.drafts import file_id
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.formats import PHOTOGRAPHS, is_hidden
 from stylenorm.images import short_side, read_picture
-from stylenorm.places import file_id
 from stylenorm.tensors import to_bytes
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written under a draft's name in the same folder, then renamed."""
+"""Files that appear whole or not at all: written under a draft's name in the same folder, then renamed. And which paths are one file."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def replace(draft: str | Path, path: str | Path) -> None:
             if time.monotonic() >= end:
                 raise
         time.sleep(0.02)
+
+
+def file_id(path: str | Path) -> tuple[int, int | str]:
+    """Equal for two paths of one file or folder. Raises OSError where there is none.
+
+    Some file systems number no files for Windows, which then says 0 of each (https://github.com/python/cpython/issues/78116).
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino or os.path.normcase(os.path.realpath(path))
 
 
 def remove_drafts(folder: str | Path, age: float = 0, growing: bool = True) -> int:

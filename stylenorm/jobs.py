@@ -14,7 +14,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
-from stylenorm.drafts import DAY, remove_drafts
+from stylenorm.drafts import DAY, file_id, remove_drafts
 from stylenorm.errors import StyleError, StylenormError, counted
 from stylenorm.formats import ANIMATABLE, ANIMATED, FILMS, FORMAT, PHOTOGRAPHS, told_of_others
 
@@ -173,8 +173,7 @@ def identity(path: Path) -> str:
     """
     folder, name = os.path.split(os.path.realpath(path))
     with suppress(OSError):
-        found = os.stat(folder)
-        folder = f"{found.st_dev}:{found.st_ino}"
+        folder = ":".join(map(str, file_id(folder)))
     return folded(os.path.normcase(os.path.join(folder, name)))
 
 

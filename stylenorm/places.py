@@ -46,15 +46,6 @@ def place(text: str) -> Path | UrlFolder:
     return Path(folder.path) if kind == "local" else folder  # fsspec's other name for files here
 
 
-def file_id(path: str | Path) -> tuple[int, int | str]:
-    """Equal for two paths of one file or folder. Raises OSError where there is none.
-
-    Some file systems number no files for Windows, which then says 0 of each (https://github.com/python/cpython/issues/78116).
-    """
-    status = os.stat(path)
-    return status.st_dev, status.st_ino or os.path.normcase(os.path.realpath(path))
-
-
 def exists(text: str) -> bool:
     """Whether there is something at a path or a URL."""
     with _reached(text):

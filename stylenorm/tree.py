@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
+from stylenorm.drafts import file_id
 from stylenorm.errors import StylenormError
 from stylenorm.formats import is_hidden, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
 from stylenorm.manifest import NAME as MANIFEST
-from stylenorm.places import UrlFile, UrlFolder, file_id
+from stylenorm.places import UrlFile, UrlFolder
 
 # What no file's name holds on Windows. Of some it would make a drive or another folder: C:/a.jpg, x\..\..\a.jpg
 UNWRITABLE = frozenset('\\:*?"<>|' if os.name == "nt" else "")
