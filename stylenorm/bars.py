@@ -11,7 +11,7 @@ from PIL import Image
 Box = tuple[int, int, int, int]  # left, top, right, bottom, px
 
 BLACK = 24  # levels of 255: what is no brighter is black, but for what an encoder makes of it
-STRAY, SEEN = 0.01, 0.25  # share of a line that is brighter: at most in a bar, and at least, in some frame, just inside of it
+STRAY, SEEN = 0.01, 0.5  # share of a line that is brighter: at most in a bar, and at least, in some frame, just inside of it
 LEAST, MOST = 0.01, 0.4  # of a side, that a bar takes
 UNEVEN = 0.01  # of a side, by which two bars that face each other differ
 PICTURE = 0.5  # share of the bars that is brighter in a frame which fills them

@@ -55,6 +55,13 @@ def test_black_is_what_an_encoder_makes_of_it_and_subtitles_may_stand_in_a_bar()
     assert picture_in(made) is None
 
 
+def test_a_long_line_of_a_subtitle_is_not_taken_for_the_picture():
+    made = list(frames((0, 12, 160, 78)))
+    for frame in made:
+        frame[82:86, 20:140:2] = frame[83:85, 20:26] = 255  # as letters do, over 3/4 of the width
+    assert picture_in(made) == (0, 12, 160, 78)
+
+
 def test_a_frame_that_fills_the_bars_is_told_from_one_with_subtitles():
     box, (first, _) = (0, 12, 160, 78), frames((0, 12, 160, 78), 2)
     assert is_outside_black(Image.fromarray(first), box)
