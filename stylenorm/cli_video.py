@@ -158,9 +158,9 @@ def films_of(folder: Path, target: Path) -> list[tuple[Path, Path]]:
     written = {identity(target / p.name) for p in files if p.suffix.lower() in CONTAINERS}
     names = []
     for path in files:
-        name = path.name if path.suffix.lower() in CONTAINERS else f"{path.stem}.mp4"
-        if name != path.name and identity(target / name) in written:
-            name = f"{path.name}.mp4"
+        name, longer = path.name if path.suffix.lower() in CONTAINERS else f"{path.stem}.mp4", path.name
+        while name != path.name and identity(target / name) in written:
+            name = longer = f"{longer}.mp4"
         written.add(identity(target / name))
         names.append(name)
     try:

@@ -23,6 +23,7 @@ from av.stream import Disposition  # noqa: E402
 
 from stylenorm import Stylizer, paint_film, video, video_files  # noqa: E402
 from stylenorm.cli import main  # noqa: E402
+from stylenorm.cli_video import films_of  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
 from stylenorm.hdr import in_standard_range  # noqa: E402
 from stylenorm.video_files import Film, frames, probe  # noqa: E402
@@ -699,6 +700,13 @@ def test_a_folder_of_films(cli, tmp_path):
                            ((out.parent, tmp_path / "o"), "holds no video"), ((clips, clips / "a.mp4"), "do not fit")]:  # fmt: skip
         code, told = cli(*words)
         assert code == 2 and message in told.err and told.err.count("\n") == 1
+
+
+def test_no_two_films_of_a_folder_have_one_painting(tmp_path):
+    for name in ("a.avi", "a.mp4", "a.avi.mp4", "a.mpg"):
+        (tmp_path / name).touch()
+    names = {film.name: out.name for film, out in films_of(tmp_path, tmp_path / "out")}
+    assert names == {"a.avi": "a.avi.mp4.mp4", "a.mp4": "a.mp4", "a.avi.mp4": "a.avi.mp4", "a.mpg": "a.mpg.mp4"}
 
 
 def test_the_help_says_what_to_install(capsys):
