@@ -186,6 +186,8 @@ def check_files(source: Path, target: Path, overwrite: bool) -> None:
         raise StylenormError(f"{target} is the input and would be overwritten; give another name")
     if not target.absolute().parent.is_dir():
         raise StylenormError(f"there is no folder {target.parent}; make it first")
+    if target.is_dir():  # which takes no file's place, whatever was painted
+        raise StylenormError(f"{target} is a folder; give another name")
     if target.exists() and not overwrite:
         raise StylenormError(f"{target} is there already; give another name, or --overwrite")
 

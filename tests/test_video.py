@@ -659,6 +659,7 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
     source = film(tmp_path / "in.mp4", 2, sound=None)
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "there.mp4").write_bytes(b"mine")
+    (tmp_path / "folder.mp4").mkdir()
     cut = tmp_path / "no-index.mp4"
     cut.write_bytes(film(tmp_path / "behind.mov", 4, sound=None).read_bytes()[:900])  # its index is at its end
     for words, message in [
@@ -667,6 +668,7 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
         ((source, source), "is the input"),
         ((source, tmp_path / "there.mp4"), "--overwrite"),
         ((source, tmp_path / "no" / "out.mp4"), "no folder"),
+        ((source, tmp_path / "folder.mp4", "--overwrite"), "folder.mp4 is a folder"),
         ((tmp_path / "text.mp4", tmp_path / "out.mp4"), "is no video"),
         ((cut, tmp_path / "out.mp4"), "cut short before its index"),
     ]:
