@@ -49,6 +49,7 @@ KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "g
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
 GLIMPSES, IN_TURN = 48, 240  # frames that a film is judged by, and up to so many are rather read one after another than sought
+FEW = 8  # frames that are sought tell too little of a film
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short, and by which time may go back within one recording
 
 
@@ -216,20 +217,26 @@ def _stamped(film: Film) -> Iterator[tuple[int, int, object]]:
 
 
 def glimpses(film: Film, count: int = GLIMPSES) -> Iterator[Image.Image]:
-    """About ``count`` frames from all over the film, upright in RGB, or as many as can be read. Short films are read from end to end."""
-    av = pyav()
-    if film.length is None or not film.frames or film.frames <= IN_TURN:
-        every = max(1, (film.frames or IN_TURN) // count)
+    """About ``count`` frames from all over the film, upright in RGB, or as many as can be read. Short films are read from end to end.
+
+    And where there is hardly a key frame to begin at, as where a browser recorded, the beginning is read, too.
+    """
+    av, seen = pyav(), set()
+    if film.length is not None and film.frames and film.frames > IN_TURN:
+        with reading(film.path) as container:
+            stream, start = pictures_of(container), container.start_time or 0
+            for number in range(count):
+                with suppress(av.FFmpegError, StopIteration):
+                    container.seek(start + int(film.length * 1_000_000 * number / count))  # to the key frame before
+                    frame = next(container.decode(stream))
+                    if frame.pts is None or frame.pts not in seen:
+                        seen.add(number if frame.pts is None else frame.pts)
+                        yield _at_size(upright(frame), film.size)
+    if len(seen) < FEW:
+        every = max(1, min(film.frames or IN_TURN, IN_TURN) // count)
         with reading(film.path) as container:
             for frame in islice(_decoded(container, None), 0, IN_TURN, every):
                 yield _at_size(upright(frame), film.size)
-        return
-    with reading(film.path) as container:
-        stream, start = pictures_of(container), container.start_time or 0
-        for number in range(count):
-            with suppress(av.FFmpegError, StopIteration):
-                container.seek(start + int(film.length * 1_000_000 * number / count))  # to the key frame before
-                yield _at_size(upright(next(container.decode(stream))), film.size)
 
 
 def picture_box(film: Film) -> Box | None:

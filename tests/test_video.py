@@ -26,7 +26,7 @@ from stylenorm.cli import main  # noqa: E402
 from stylenorm.cli_video import films_of  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
 from stylenorm.hdr import in_standard_range  # noqa: E402
-from stylenorm.video_files import Film, frames, probe  # noqa: E402
+from stylenorm.video_files import Film, frames, picture_box, probe  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 RATE = 44100
@@ -116,6 +116,15 @@ def test_bars_of_a_film_stay_black_and_the_rest_is_painted_as_if_there_were_none
     light = [p @ (0.3, 0.6, 0.1) for p in (pixels[:, 12:60], alone, shown(source)[1][:, 12:60])]  # colours are halved by the encoder
     assert np.abs(light[0] - light[1]).mean() < 3 < 20 < np.abs(light[2] - light[1]).mean()
     assert "black bars" not in cli(film(tmp_path / "other.mp4", 2), tmp_path / "o.mp4")[1].out
+
+
+def test_bars_are_found_where_the_only_key_frame_is_black(tmp_path, monkeypatch):
+    source = film(tmp_path / "in.mp4", 12, (64, 72), bar=12, sound=None)
+    assert picture_box(probe(source)) == (0, 12, 64, 60)
+    usual = scene
+    monkeypatch.setitem(globals(), "scene", lambda t, *more: usual(t, *more) * bool(t))
+    monkeypatch.setattr(video_files, "IN_TURN", 10)
+    assert picture_box(probe(film(source, 12, (64, 72), bar=12, sound=None))) == (0, 12, 64, 60)
 
 
 def test_a_frame_that_fills_the_bars_is_painted_whole_and_so_are_regions(stylizer, tmp_path):
