@@ -112,6 +112,8 @@ def reading(path: Path):
         if not container.streams.video:
             raise StylenormError(f"{path} holds no pictures; give a video")
         stream = pictures_of(container)
+        if stream.codec_context is None:
+            raise StylenormError(f"{path} is in a format that FFmpeg cannot decode; convert it, to H.264 for instance")
         stream.thread_type = "AUTO"
         try:
             yield container

@@ -669,6 +669,8 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "there.mp4").write_bytes(b"mine")
     (tmp_path / "folder.mp4").mkdir()
+    unknown = tmp_path / "unknown.mp4"  # as ProRes RAW is, for instance
+    unknown.write_bytes(source.read_bytes().replace(b"avc1\0", b"none\0"))
     cut = tmp_path / "no-index.mp4"
     cut.write_bytes(film(tmp_path / "behind.mov", 4, sound=None).read_bytes()[:900])  # its index is at its end
     for words, message in [
@@ -680,6 +682,7 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
         ((source, tmp_path / "folder.mp4", "--overwrite"), "folder.mp4 is a folder"),
         ((tmp_path / "text.mp4", tmp_path / "out.mp4"), "is no video"),
         ((cut, tmp_path / "out.mp4"), "cut short before its index"),
+        ((unknown, tmp_path / "out.mp4"), "FFmpeg cannot decode"),
     ]:
         code, told = cli(*words)
         assert code == 2 and message in told.err and told.err.count("\n") == 1, told
