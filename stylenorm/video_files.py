@@ -386,15 +386,23 @@ def pixel_format(codec: str, size: tuple[int, int]) -> str:
 def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int, until: float = math.inf) -> list[str]:
     """Write the parts and the film's sound to ``path``, in ``target``'s container. Returns what was not copied as it is.
 
-    until: s of the film's clock at which sound and chapters end, for parts that do not reach the film's end.
+    until: s of the film's clock at which sound and chapters end, for parts that do not reach the film's end. Raises where the container
+    takes not even the pictures.
     """
+    av, format = pyav(), container_of(target)[0]
     try:
         return _joined(parts, film, path, target, last_duration, until)
-    except pyav().FFmpegError as error:  # what was painted in hours is worth more than what a container will not take
+    except av.FFmpegError as error:  # what was painted in hours is worth more than what a container will not take
         if isinstance(error, OSError):  # a full disk
             raise
-        note = f"sound and subtitles were left out, because {container_of(target)[0]} does not take them ({error.strerror})"
+        note = f"sound and subtitles were left out, because {format} does not take them ({error.strerror})"
+    try:
         return [note, *_joined(parts, film, path, target, last_duration, until, {"video"})]
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        told = f"the times of the frames of {film.path} do not fit into {format} ({error.strerror})"  # they leap by days, where a file is damaged
+        raise StylenormError(f"{told}; give a name in .mkv") from None
 
 
 def _joined(parts, film, path, target, last_duration, until: float, kinds: Container[str] = ("video", "audio", "subtitle")) -> list[str]:

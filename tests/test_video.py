@@ -447,6 +447,15 @@ def test_sound_of_any_layout_and_rate_is_encoded(cli, tmp_path, source, codec, l
         assert sound.layout.nb_channels == channels and abs(heard / sound.rate - 0.5) < 0.2
 
 
+def test_times_that_leap_by_days_are_told_of_where_a_container_cannot_hold_them(stylizer, tmp_path):
+    source = film(tmp_path / "in.mkv", 3, stamps=[0, 100, 3_000_000_000], sound=None)
+    with pytest.raises(StylenormError, match="do not fit into mp4 .*give a name in .mkv"):
+        paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"))
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mkv"]
+    assert paint_film(source, tmp_path / "out.mkv", stylizer.stream("red-hill")).finished
+    assert shown(tmp_path / "out.mkv")[0] == shown(source)[0]
+
+
 def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, tmp_path, monkeypatch):
     """Whatever a container or an encoder may have against it, hours of painting do not end in a traceback."""
 
