@@ -50,6 +50,7 @@ PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
 GLIMPSES, IN_TURN = 48, 240  # frames that a film is judged by, and up to so many are rather read one after another than sought
 FEW = 8  # frames that are sought tell too little of a film
+FILTERED = 16  # px: bwdif takes no frame of much less, by how its colours are stored
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short, and by which time may go back within one recording
 
 
@@ -184,13 +185,16 @@ def _of_one_moment(stamped: Iterator, clock: Fraction) -> Iterator:
             yield round(frame.pts * of_clock), round((frame.duration or 0) * of_clock), frame
 
     for stamp, lasts, frame in stamped:
-        if source is None and not frame.interlaced_frame:  # as nearly all films
+        now = frame.width, frame.height, frame.format.name
+        if source is not None and now != kind:
+            source.push(None)
+            yield from ready()
+            source = None
+        if source is None and not (frame.interlaced_frame and min(now[:2]) >= FILTERED):  # as nearly all films
             yield stamp, lasts, frame
             continue
-        if kind != (kind := (frame.width, frame.height, frame.format.name)):
-            if source is not None:
-                source.push(None)
-                yield from ready()
+        if source is None:
+            kind = now
             graph = av.filter.Graph()
             source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=clock)
             graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), sink := graph.add("buffersink")).configure()

@@ -792,13 +792,13 @@ def test_without_torch_it_is_the_same_film(weights, tmp_path, monkeypatch, more)
 # ---- interlaced ---------------------------------------------------------------------------------
 
 
-def interlaced(path, codec, options, count=12) -> Path:
+def interlaced(path, codec, options, count=12, height=64) -> Path:
     """A light bar that moves by 2 px from one half of the lines to the other."""
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 96, height, "yuv420p"
         for number in range(count):
-            pixels = np.full((64, 96, 3), 40, np.uint8)
+            pixels = np.full((height, 96, 3), 40, np.uint8)
             for line in (0, 1):
                 pixels[line::2, 8 + 4 * number + 2 * line : 24 + 4 * number + 2 * line] = 220
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
@@ -822,6 +822,7 @@ def test_interlaced_frames_are_painted_as_of_one_moment(tmp_path, name, codec, o
         assert apart[0] > 5 and apart[1] < 0.5
 
 
-def test_a_film_that_is_not_interlaced_comes_as_it_is_decoded(tmp_path):
-    source = film(tmp_path / "in.mp4", 4)
-    assert np.array_equal(np.stack([frame() for _, _, frame in frames(probe(source))]), shown(source)[1])
+def test_a_film_that_is_not_interlaced_comes_as_it_is_decoded_and_so_does_one_of_a_few_lines(tmp_path):
+    few = interlaced(tmp_path / "few.mp4", "libx264", {"x264-params": "tff=1"}, 3, height=4)
+    for source in (film(tmp_path / "in.mp4", 4), few):
+        assert np.array_equal(np.stack([frame() for _, _, frame in frames(probe(source))]), shown(source)[1])
