@@ -24,24 +24,27 @@ def is_hdr(transfer: int) -> bool:
     return transfer in TRANSFERS
 
 
-def in_standard_range(image: Image.Image, transfer: int) -> Image.Image:
-    """An "RGB" frame of BT.2020's primaries and that transfer, as FFmpeg numbers it, in BT.709; any other one as it is."""
-    return image.filter(_table(TRANSFERS[transfer])) if is_hdr(transfer) else image
+def in_standard_range(image: Image.Image, transfer: int, primaries: int = 9) -> Image.Image:
+    """An "RGB" frame of that transfer and those primaries, as FFmpeg numbers them, in BT.709; one of another transfer as it is.
+
+    primaries: 1 for BT.709's, which some cameras have with HLG; all others stand for BT.2020's.
+    """
+    return image.filter(_table(TRANSFERS[transfer], primaries == 1)) if is_hdr(transfer) else image
 
 
 @lru_cache
-def _table(name: str) -> ImageFilter.Color3DLUT:
+def _table(name: str, narrow: bool) -> ImageFilter.Color3DLUT:
     steps = np.linspace(0, 1, SIDE)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
-    made = standard(np.stack([red, green, blue], -1), name)
+    made = standard(np.stack([red, green, blue], -1), name, narrow)
     return ImageFilter.Color3DLUT(SIDE, made.astype(np.float32).ravel())
 
 
-def standard(signal: np.ndarray, name: str) -> np.ndarray:
-    """Codes (..., 3) of BT.2020's primaries, "hlg" or "pq", 0 to 1, as codes of BT.709, 0 to 1."""
+def standard(signal: np.ndarray, name: str, narrow: bool = False) -> np.ndarray:
+    """Codes (..., 3) of BT.2020's primaries, or if ``narrow`` of BT.709's, "hlg" or "pq", 0 to 1, as codes of BT.709, 0 to 1."""
     light = from_hlg(signal) if name == "hlg" else from_pq(signal)  # cd/m2
     luminance = np.clip(light @ LUMINANCE, 1e-6, None)[..., None]  # not the strongest of the three, which has an edge along all greys
-    linear = light * (_fainter(luminance) / luminance) / WHITE @ TO_BT709.T
+    linear = light * (_fainter(luminance) / luminance) / WHITE @ (np.eye(3) if narrow else TO_BT709.T)
     # Colours that BT.709 does not have become greyer, and keep hue and luminance.
     grey = np.clip(linear @ (LUMINANCE @ np.linalg.inv(TO_BT709)), 0, 1)[..., None]
     away = linear - grey

@@ -312,7 +312,7 @@ def upright(frame) -> Image.Image:
     else:
         right, down = a, d
     image = Image.fromarray(np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]))
-    return in_standard_range(image, int(getattr(frame, "color_trc", 2)))
+    return in_standard_range(image, int(getattr(frame, "color_trc", 2)), int(getattr(frame, "color_primaries", 2)))
 
 
 def _matrix(frame) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -55,6 +55,14 @@ def test_the_table_is_near_to_what_it_stands_for(transfer):
     assert apart.mean() < 1
 
 
+def test_of_bt_709s_own_primaries_the_colours_stay():
+    color = np.array([0.5, 0.4, 0.3])
+    light = from_hlg(color)
+    assert standard(color, "hlg", narrow=True) ** 2.4 == pytest.approx(light / 203, rel=1e-3)
+    made = [in_standard_range(Image.new("RGB", (1, 1), (128, 102, 76)), HLG, p).getpixel((0, 0)) for p in (1, 9, 2)]
+    assert made[0][0] - made[0][2] < made[1][0] - made[1][2] and made[1] == made[2]
+
+
 def test_any_other_film_is_left_alone():
     assert in_standard_range(GREYS, 1) is GREYS and not is_hdr(2) and is_hdr(HLG)
 
