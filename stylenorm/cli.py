@@ -58,7 +58,7 @@ from stylenorm.cli_parts import (
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
-from stylenorm.jobs import Job, is_moving, make_folder, plan, weighted_file, weighted_names
+from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -251,6 +251,8 @@ def stylize(
         raise StylenormError(f"--paint-at is for pictures that do not move; {moving[0]} does, or becomes a GIF")
     make_folder(jobs)
     say = (lambda line: None) if quiet or as_json or to_stdout else print
+    for line in () if quiet else left_out(photos):
+        complain(line)
 
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints

@@ -115,6 +115,11 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
     return sources, len(photos) > 1 or Path(photos[0]).is_dir()
 
 
+def left_out(photos: Sequence[str]) -> list[str]:
+    """A sentence for raw files and one for films that lie among the photographs of the folders which are meant."""
+    return told_of_others(p.name for path in map(Path, photos) if path.is_dir() for p in path.iterdir() if p.name[0] != "." and p.is_file())
+
+
 def check_stdout() -> None:
     """Refuse to send a picture to where none can go."""
     if sys.stdout is None:

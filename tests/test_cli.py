@@ -707,6 +707,17 @@ def test_a_folder_means_the_pictures_right_in_it(cli, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.png"]
 
 
+def test_films_and_raw_files_of_a_folder_are_told_to_be_left_out(cli, tmp_path):
+    make_photo(tmp_path / "photos" / "a.jpg")
+    for name in ("clip.mp4", "b.NEF", "notes.txt"):
+        (tmp_path / "photos" / name).write_bytes(b"")
+    words = "stylize", tmp_path / "photos", "--style", "red-hill", "-o", tmp_path / "out"
+    result = cli(*words)
+    raw, film = result.err.splitlines()
+    assert result.code == 0 and "1 raw file (.nef) left out" in raw and "1 film (.mp4) left out; stylenorm video" in film
+    assert cli(*words, "--quiet").err == ""
+
+
 def test_a_folder_holds_every_kind_of_photograph_that_is_read(cli, tmp_path):
     folder, skipped = tmp_path / "photos", {".heic", ".heif", ".hif", ".psd"}  # Pillow writes none of them
     for suffix in sorted(PHOTOGRAPHS - skipped):
