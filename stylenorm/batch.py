@@ -37,7 +37,7 @@ from stylenorm.batch_steps import (
 )
 from stylenorm.drafts import DAY, file_id, remove_drafts
 from stylenorm.errors import StylenormError
-from stylenorm.formats import ANIMATED, FORMAT
+from stylenorm.formats import ANIMATED, FORMAT, FULL
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
 from stylenorm.places import UrlFile, UrlFolder, exists
@@ -166,6 +166,7 @@ def _hash_of(path: Path) -> str | None:
 
 def differences(old: Mapping, new: Mapping) -> list[str]:
     """What two settings differ in, in words."""
+    old, new = ({"paint_at": FULL} | dict(settings) for settings in (old, new))  # which goes without saying
     return [
         f"another {key}" if key == "network" else f"{key.replace('_', ' ')} {_said(old.get(key))} instead of {_said(new.get(key))}"
         for key in sorted({*old, *new})

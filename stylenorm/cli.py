@@ -58,6 +58,7 @@ from stylenorm.cli_parts import (
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
+from stylenorm.formats import FULL
 from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
@@ -184,7 +185,7 @@ Examples:
   stylenorm stylize photo.jpg --style-image my-painting.jpg -o painted.jpg
   stylenorm stylize photo.jpg --style-image my-painting.jpg --refine 20 -o painted.jpg
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
-  stylenorm stylize panorama.jpg --style kiss --paint-at 2048 -o painted.jpg
+  stylenorm stylize panorama.jpg --style kiss --paint-at full -o painted.jpg
   stylenorm stylize - --style kiss -o - < photo.jpg > painted.png
 """
 )
@@ -247,7 +248,7 @@ def stylize(
     to_stdout = jobs[0].target is None
     if to_stdout and as_json:
         raise StylenormError("the picture and --json cannot both go to standard output; give -o FILE")
-    if paint_at is not None and (moving := [job.source for job in jobs if is_moving(job)]):
+    if paint_at not in (None, FULL) and (moving := [job.source for job in jobs if is_moving(job)]):
         raise StylenormError(f"--paint-at is for pictures that do not move; {moving[0]} does, or becomes a GIF")
     make_folder(jobs)
     say = (lambda line: None) if quiet or as_json or to_stdout else print

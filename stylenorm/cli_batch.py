@@ -44,6 +44,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError
+from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.jobs import check_limit, check_writable, folded, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
@@ -155,8 +156,9 @@ def batch(
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {} if grain else {"grain": False}  # the same
-    options |= {"paint_at": paint_at} if paint_at else {}  # so that batches from before there was one go on
-    settings = settings_of(wanted, weights, style_size, options | {"format": format, "quality": quality})
+    side = {} if paint_at == FULL else {"paint_at": paint_at or f"at most {USUAL_SIDE}"}  # so that batches from before there was one go on
+    settings = settings_of(wanted, weights, style_size, options | side | {"format": format, "quality": quality})
+    options |= {"paint_at": paint_at} if paint_at else {}
     source, target = place(photos), place(output)
     if ray is not None:
         check_ray(photos, output)

@@ -21,6 +21,7 @@ import typer
 
 from stylenorm.catalog import style_entries
 from stylenorm.errors import ImageError, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
+from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.jobs import Job
 
 ON_WINDOWS = os.name == "nt"
@@ -69,6 +70,15 @@ Memory = Annotated[
 ]
 
 
+def _side_or_full(text: str | int) -> int | str:
+    """The parser of --paint-at."""
+    if text == FULL:
+        return FULL
+    if not str(text).isdecimal() or not 16 <= int(text) <= 30000:
+        raise typer.BadParameter(f"{text!r} is neither {FULL} nor a number of pixels from 16 to 30000.")
+    return int(text)
+
+
 # How photographs are painted, by every verb that paints them.
 Strength = Annotated[float, typer.Option(min=0, max=1, callback=_is_number("strength"), help="0 is the photograph, 1 the painting.")]
 PreserveColor = Annotated[bool, typer.Option("--preserve-color", help="Keep the photograph's colours.")]
@@ -79,8 +89,11 @@ Size = Annotated[
     int | None, typer.Option(min=16, max=30000, metavar="PX", help="Longer side of the result, else the photograph's.")
 ]
 PaintAt = Annotated[
-    int | None,
-    typer.Option(min=16, max=30000, metavar="PX", help="Longer side to paint at, whatever the result's: less is larger strokes."),
+    str | None,
+    typer.Option(
+        parser=_side_or_full, metavar="PX|full",
+        help=f"Longer side to paint at: less is larger strokes. Else the result's, at most {USUAL_SIDE}; full: every pixel of it.",
+    ),
 ]
 StyleSize = Annotated[
     int | None,

@@ -22,6 +22,7 @@ from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
+from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
@@ -175,7 +176,7 @@ class Stylizer:
         preserve_color: bool = False,
         size: int | None = None,
         strip: bool = False,
-        paint_at: int | None = None,
+        paint_at: int | str | None = None,
         notice: Callable[[str], None] | None = None,
         grain: bool = True,
     ) -> Image.Image:
@@ -187,7 +188,8 @@ class Stylizer:
         photograph's colours and takes the painting's light and dark. size: longer side of the result in px;
         without it the result has the photograph's size. paint_at: longer side in px at which the network paints,
         whatever the result's: strokes are as large against the picture as in one of that size, and the
-        photograph's finer detail is brought back (`stylenorm.detail`). notice: called with a sentence if the
+        photograph's finer detail is brought back (`stylenorm.detail`). Without it a larger picture is painted at
+        1280 px, so that a style looks alike at all sizes; "full" paints every pixel of it. notice: called with a sentence if the
         picture is painted in strips, before that starts. strip: without the photograph's EXIF, so that nobody learns
         from it when and where it was taken. A picture of next to one colour comes out in one (`stylenorm.flat`).
 
@@ -202,8 +204,11 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
-        paint_at = paint_at if wanted.has_regions else painted_at(paint_at, photo, self._network.generator.config.norm)
-        small = photo if paint_at is None else fit(photo, paint_at)
+        if wanted.has_regions:  # which were made for a size
+            side = None if paint_at == FULL else paint_at
+        else:
+            side = painted_at(paint_at, photo, self._network.generator.config.norm)
+        small = photo if side is None else fit(photo, side)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
         way = self._way(ground, picture.name, notice, wanted, strength)
@@ -216,8 +221,9 @@ class Stylizer:
 
     def together(self, picture: Picture, **options) -> int:
         """How many pictures like this one `stylize_alike` had better be given at once."""
-        plain = options.get("strength", 1.0) == 1 and options.get("paint_at") is None and picture.deep is None
         photo = picture.size if options.get("size") is None else fit(picture.rgb, options["size"]).size
+        whole = FULL if max(photo) > USUAL_SIDE else None  # not brought to another size
+        plain = options.get("strength", 1.0) == 1 and options.get("paint_at") in (whole, FULL) and picture.deep is None
         if not plain or self._memory is not None:  # `stylize` keeps to that
             return 1
         return max(1, self._backend.pixels_together // math.prod(photo))

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import photos_folder
+from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.images import read_picture
 
 if TYPE_CHECKING:  # which would import torch
@@ -44,10 +45,15 @@ def has_colours(photo: Pixels, norm: str) -> bool:
     return norm == "batch" or own_share(photo) == 1
 
 
-def painted_at(paint_at: int | None, photo: Pixels, norm: str) -> int | None:
-    """Longer side in px at which to paint what was to be painted at ``paint_at``, or as it is."""
-    too_large = (paint_at or max(size_of(photo))) > LARGEST and not has_colours(photo, norm)
-    return LARGEST if too_large else paint_at
+def painted_at(paint_at: int | str | None, photo: Pixels, norm: str) -> int | None:
+    """Longer side in px at which to paint what was to be painted at ``paint_at``, see `Stylizer.stylize`; None: as it is."""
+    longest = max(size_of(photo))
+    if paint_at is None:
+        side = USUAL_SIDE if longest > USUAL_SIDE else None
+    else:
+        side = None if paint_at == FULL else paint_at
+    too_large = (side or longest) > LARGEST and not has_colours(photo, norm)
+    return LARGEST if too_large else side
 
 
 def never_in_strips(photo: Pixels, norm: str) -> bool:

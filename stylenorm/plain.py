@@ -21,6 +21,7 @@ from stylenorm.architecture import GeneratorConfig, shares
 from stylenorm.catalog import cache_folder, network_file, style_entries, vgg_file
 from stylenorm.compat import openvino
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError, counted
+from stylenorm.formats import FULL
 from stylenorm.graph import FLOAT32_BYTES, PRECISIONS, CompiledGraph, GraphBackend
 from stylenorm.kept import Kept, release_of, state_of
 from stylenorm.machine import free_main_memory, may_have_gpu
@@ -185,7 +186,7 @@ class PlainStylizer:
         preserve_color: bool = False,
         size: int | None = None,
         strip: bool = False,
-        paint_at: int | None = None,
+        paint_at: int | str | None = None,
         grain: bool = True,
         **others,
     ):
@@ -431,7 +432,7 @@ def with_missing(photo: Pixels, painted: Pixels, again: Pixels, strength: float)
     return in_bands(faded, painted, photo, again)
 
 
-def check_options(strength: float, **sides: int | None) -> float:
+def check_options(strength: float, **sides: int | str | None) -> float:
     """``strength``, which may be numpy's or torch's, as a plain number, or a `StyleError`, also for one of ``sides``."""
     try:
         strength = float(strength)
@@ -440,7 +441,10 @@ def check_options(strength: float, **sides: int | None) -> float:
     if not 0 <= strength <= 1:
         raise StyleError(f"strength must lie between 0 and 1, not {strength}")
     for what, side in sides.items():
-        if side is not None and not 16 <= side <= 30000:
+        if what == "paint_at" and isinstance(side, str):
+            if side != FULL:
+                raise StyleError(f'paint_at is a number of px or "{FULL}", not {side!r}')
+        elif side is not None and not 16 <= side <= 30000:
             raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
     return strength
 

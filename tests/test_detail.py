@@ -53,6 +53,16 @@ def test_a_painting_that_does_not_follow_it_stays_as_it_is(photo):
     assert np.abs(painted - values(against.resize(photo.size, Image.Resampling.BICUBIC))).mean() < 2
 
 
+def test_lines_of_colour_that_the_network_draws_are_not_enlarged(photo):
+    """Every two and four pixels; in light they may be strokes, and stay."""
+    small, rows = small_of(photo), np.arange(44)[:, None, None]
+    lines = 12 * np.cos(np.pi * rows / 2) + 6 * (-1.0) ** rows
+    for colour, kept in (([1, -0.299 / 0.587, 0], False), (np.ones(3), True)):  # the first of no light
+        painted = Image.fromarray(np.broadcast_to(128 + lines * np.array(colour), (44, 60, 3)).round().astype(np.uint8))
+        found = values(enlarge(painted, small, photo))[20:-20]
+        assert (found.std(axis=0).max() > 5) if kept else np.ptp(found, axis=0).max() <= 3, found.std(axis=0).max()
+
+
 def test_strokes_are_where_they_were(photo):
     """The painting at its own size again is the painting."""
     small = small_of(photo)

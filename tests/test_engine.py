@@ -705,8 +705,24 @@ def test_painting_at_the_photographs_own_size_is_plain_painting(stylizer, image)
     assert finer.size == image.size and distance(finer, stylizer.stylize(image, "red-hill")) > 1
     coarse = stylizer.stylize(image, "red-hill", paint_at=30, strength=0.5, preserve_color=True, size=90)
     assert coarse.size == (90, 66)
-    for side in (15, 30001):
+    for side in (15, 30001, "all"):
         refused(lambda: stylizer.stylize(image, "red-hill", paint_at=side), "paint_at", kind=StyleError)
+
+
+def test_a_large_picture_is_painted_as_one_of_usual_size_is(stylizer, tmp_path):
+    large = Image.open(make_photo(tmp_path / "large.png", (1600, 120))).convert("RGB")
+    usual, tied, full = (pixels(stylizer.stylize(large, "red-hill", paint_at=side)) for side in (None, 1280, "full"))
+    assert np.array_equal(usual, tied) and not np.array_equal(usual, full)
+    assert np.array_equal(full, pixels(stylizer._whole(large, stylizer.resolve("red-hill"))))
+    small = large.crop((0, 0, 1280, 120))
+    assert np.array_equal(pixels(stylizer.stylize(small, "red-hill")), pixels(stylizer.stylize(small, "red-hill", paint_at="full")))
+    read = read_picture(tmp_path / "large.png")
+    assert stylizer.together(read) == 1 < stylizer.together(read, paint_at="full")
+    left = np.zeros((120, 1600))
+    left[:, :800] = 1
+    regions = stylizer.region_style([("red-hill", left), ("blue-tree", 1 - left)], large.size)  # a place's style is of its size
+    found = pixels(stylizer.stylize(large, regions))
+    assert np.array_equal(found, pixels(stylizer.stylize(large, regions, paint_at="full"))) and found.shape == (120, 1600, 3)
 
 
 STYLIZE = """
