@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, picture_box, probe_film, read_frames
-from .studio import PREVIEW, Studio, Wish, by_name, plainly
+from .studio import PREVIEW, SCREEN, Studio, Wish, by_name, plainly
 from .training import watch
 
 EVERY = 2.0  # seconds between two looks at a film that is being painted
@@ -131,7 +131,7 @@ class Cinema:
         yield Look(made.frames, moving.frames, 0.0, None, target, made.whole, notes)
 
     def _pair(self, visitor: str, stem: str, *images: Image.Image) -> tuple[Path, Path]:
-        pair = tuple(self.studio.save(fit(image, PREVIEW) if max(image.size) > PREVIEW else image, stem, "frame") for image in images)
+        pair = tuple(self.studio.save(fit(image, SCREEN) if max(image.size) > SCREEN else image, stem, "frame") for image in images)
         self.studio.shelf.hold(visitor, "film frames", pair)
         return pair
 

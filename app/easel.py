@@ -10,7 +10,7 @@ from PIL import Image
 
 from .archive import SUFFIXES
 from .library import MOST_PIXELS, ImageError, Layout, NoisePainter, StylenormError, color_of, generation_file
-from .studio import PREVIEW, Studio, Wish, check_format, write
+from .studio import SCREEN, Studio, Wish, check_format, write
 
 COLORS = {"gold": "#e0c020", "red": "#c03030", "green": "#208050"}  # that a layout is painted in; the ground is white
 GROUND = (255, 255, 255)
@@ -118,7 +118,7 @@ class Easel:
 
 def smaller(image: Image.Image) -> Image.Image:
     """For the screen."""
-    scale = PREVIEW / max(image.size)
+    scale = SCREEN / max(image.size)
     size = [max(1, round(n * scale)) for n in image.size]
     return image if scale >= 1 else image.resize(size, Image.Resampling.LANCZOS)
 

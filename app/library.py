@@ -9,7 +9,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.encode import LONGEST_SIDE
 from stylenorm.engine import Stream, Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted
-from stylenorm.formats import ANIMATABLE, FILMS, PHOTOGRAPHS
+from stylenorm.formats import ANIMATABLE, FILMS, PHOTOGRAPHS, USUAL_SIDE
 from stylenorm.generating import MOST_PIXELS, NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
 from stylenorm.layouts import Layout
@@ -23,7 +23,7 @@ from stylenorm.video_files import probe as probe_film
 
 __all__ = [
     "ANIMATABLE", "CHANGES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout",
-    "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
+    "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "USUAL_SIDE", "changed",
     "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "frame_count", "generation_file",
     "load_style", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",
     "style_entries", "told_of_left_behind", "train", "train_style", "weights_folder", "write_picture",

@@ -20,6 +20,7 @@ from .studio import PAINTING, STYLE_FILE, Studio, Wish
 QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
 AS_PHOTOGRAPH = 0
 SIZES = (512, 768, 1024, 1536, 2048, 3072, 4096)  # px
+STROKES = [("Large", 1.6), ("Usual", 1), ("Fine", 0.625)]
 NONE = ("none", "")
 BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
 FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
@@ -149,6 +150,10 @@ def size_choice(as_it_is: str = "As the photograph") -> Choice:
     return Choice(sizes, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=BESIDE)
 
 
+def strokes_choice() -> gr.Radio:
+    return gr.Radio(STROKES, value=1, label="Brush strokes", min_width=BESIDE)
+
+
 def format_choice() -> gr.Radio:
     return gr.Radio(FORMATS, value="jpeg", label="Kind of file", min_width=BESIDE)
 
@@ -225,8 +230,8 @@ def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     file.upload(lambda: STYLE_FILE, None, list_, api_visibility="private", show_progress="hidden", queue=False)
 
 
-def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False) -> Wish:
-    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer))
+def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1) -> Wish:
+    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes))
 
 
 def whole(size) -> int | None:

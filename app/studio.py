@@ -23,6 +23,7 @@ from .library import (
     StyleError,
     StylenormError,
     Stylizer,
+    USUAL_SIDE,
     changed,
     compared_networks,
     drawn_mask,
@@ -38,10 +39,10 @@ from .library import (
 from .newest import Newest
 from .stops import Stops
 
-PREVIEW = 768  # px, longer side
+PREVIEW = USUAL_SIDE  # px, longer side: so a preview is what the file will be
+SCREEN = 768  # px, longer side of what is only looked at
 THUMBNAIL = 160
 LARGEST = 8192  # px, longer side that can be asked for
-REGIONS = 2048  # px, longer side at which regions are painted at most: their maps take 1 kB of memory a pixel
 PAINTING, STYLE_FILE = ":painting", ":file"  # where a style's name is expected; no style can be called that
 UNCHANGED = "as it is"
 COMPARED = {
@@ -89,7 +90,7 @@ class Limits:
 class Wish:
     """How a photograph is to be painted. styles: (name, weight), up to four. size: longer side in px, or None.
 
-    closer: the uploaded painting's style is refined on the photograph.
+    closer: the uploaded painting's style is refined on the photograph. strokes: times as large as usual.
     """
 
     styles: Sequence[tuple[str | None, float]]
@@ -99,6 +100,7 @@ class Wish:
     keep_colors: bool = False
     size: int | None = None
     closer: bool = False
+    strokes: float = 1.0
 
 
 @dataclass
@@ -354,6 +356,7 @@ class Studio:
             strength=wish.strength,
             preserve_color=wish.keep_colors,
             size=size,
+            paint_at=painted_at(wish.strokes, size or max(picture.size)),
             notice=self._in_strips,
         )
 
@@ -394,7 +397,7 @@ class Studio:
         drawn = [self.read(layer, "the mask") for layer in layers]
         mask, rest = drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge)
         other = self.style(Wish([(outside, 1)], inside.painting, inside.style_file))
-        paint_at = REGIONS if max(picture.size) > REGIONS else None
+        paint_at = PREVIEW if max(picture.size) > PREVIEW else None  # their maps take 1 kB of memory a pixel
         size = fit(picture.rgb, paint_at).size if paint_at else picture.size
         style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], size)
         wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}
@@ -432,7 +435,8 @@ class Studio:
                 try:
                     picture = self.read(source := item.read(), item.name)
                     self.check_size(picture, wish.size)
-                    image = self.stylizer.stylize(picture, style, **wish_of)
+                    paint_at = painted_at(wish.strokes, wish.size or max(picture.size))
+                    image = self.stylizer.stylize(picture, style, paint_at=paint_at, **wish_of)
                     write_picture(image, buffer := BytesIO(), format=format, quality=int(quality))
                     name = results.add(item.name, buffer.getvalue())
                     alone = ", its first frame alone" if frame_count(source) > 1 else ""
@@ -466,6 +470,8 @@ class Studio:
     def compare(self, visitor: str, photo: str | None, style: str, change: str = UNCHANGED) -> list[tuple[Path, str]]:
         """The photograph, perhaps changed, then its painting by each network, with a sentence for each."""
         before = self._start(visitor, photo, Wish([]), "compare")
+        if max((picture := self.read(before)).size) > SCREEN:
+            before = self.save(fit(picture.rgb, SCREEN), Path(photo).stem, "compared")
         if change != UNCHANGED:
             before = self.save(changed(before, change), Path(photo).stem, change)
         shown = [(before, "The photograph")]
@@ -477,6 +483,11 @@ class Studio:
     @cached_property
     def _comparison(self) -> Comparison:
         return Comparison(self.weights / "compare")
+
+
+def painted_at(strokes: float, side: int) -> int | None:
+    """Longer side in px at which a picture of ``side`` px is painted, so that strokes are so many times as large as usual."""
+    return None if strokes == 1 else max(16, round(min(side, USUAL_SIDE) / strokes))
 
 
 def write(image, target: Path, **options) -> None:

@@ -26,8 +26,9 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             strength = page.strength_slider()
             keep_colors = page.colors_box()
             with gr.Row():
+                strokes = page.strokes_choice()
                 size = page.size_choice()
-                format = page.format_choice()
+            format = page.format_choice()
             quality = page.quality_slider()
             with gr.Row():
                 run = gr.Button("Paint them all", variant="primary", elem_id="folder-run")
@@ -49,8 +50,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     @page.plain
     def folder(
-        files, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, format="jpeg", quality=95,
-        request: gr.Request = None,
+        files, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, format="jpeg",
+        quality=95, request: gr.Request = None,
     ):  # fmt: skip
         """Paint many photographs in one style.
 
@@ -60,7 +61,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         if not files:
             raise StylenormError("add photographs, or a zip of them, first")
         who = page.visitor(request)
-        wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
+        wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes)
         with studio.stops.work(who, "folder") as stop, studio.turn(stop) as over:
             for done, count, left, rows, path in studio.folder(who, files, wish, format, quality, stop.is_set):
                 broken = sum(row[1] == "left out" for row in rows)
@@ -75,7 +76,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     page.expect(run, studio, "folder")
     running = run.click(
-        folder, [files, style, painting, style_file, strength, keep_colors, size, format, quality], [status, table, zipped],
+        folder, [files, style, painting, style_file, strength, keep_colors, size, strokes, format, quality], [status, table, zipped],
         api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,
     )  # fmt: skip
     page.expect_no_more(running, studio, "folder")

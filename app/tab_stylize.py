@@ -64,9 +64,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
                 strength = page.strength_slider()
                 keep_colors = page.colors_box()
             with gr.Row():
+                strokes = page.strokes_choice()
                 size = page.size_choice()
+            with gr.Row():
                 format = page.format_choice()
-            with gr.Accordion("More about the file", open=False):
                 quality = page.quality_slider()
             finish = gr.Button("Download the painting", variant="primary", elem_id="finish", size="lg")
             file = gr.DownloadButton("Save the file", visible=False, elem_id="file")
@@ -74,9 +75,9 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     @page.plain
     def preview(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
-        painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, request: gr.Request = None,
+        painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, strokes=1, request: gr.Request = None,
     ):  # fmt: skip
-        """Paint a photograph at preview size (longer side at most 768 px).
+        """Paint a photograph at preview size (longer side at most 1280 px).
 
         Returns the photograph and the painting at that size, and a line about them. Without a photograph, an example.
         """
@@ -84,7 +85,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         if not (photo or style):
             return studio.example(), EXAMPLE, hidden
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer, strokes)
         who, started = page.visitor(request), time.perf_counter()
         if studio.newest.replaced(who, "photo", photo) or not studio.newest.ask(who, (photo, wish)):
             return AS_IT_IS
@@ -105,24 +106,25 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     @page.plain
     def stylize(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
-        painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, format="jpeg", quality=95,
-        request: gr.Request = None,
+        painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, strokes=1, format="jpeg",
+        quality=95, request: gr.Request = None,
     ):  # fmt: skip
         """Paint a photograph at full size and return the file, with the photograph's EXIF, XMP and colour profile.
 
         photo: the photograph. style, style_2...4: names from /styles, or ":painting" or ":file" for what is uploaded
         as painting or style_file; the shares say how much of each. strength: 0 is the photograph, 1 the painting.
-        size: longer side in pixels, 0 for the photograph's. closer: refine the painting's style on the photograph. format: "jpeg" or "png".
+        size: longer side in pixels, 0 for the photograph's. closer: refine the painting's style on the photograph.
+        strokes: 1.6, 1 or 0.625 times as large as usual. format: "jpeg" or "png".
         """
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer, strokes)
         started = time.perf_counter()
         path = studio.finish(page.visitor(request), photo, wish, format, quality)
         seconds = time.perf_counter() - started
         ready = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
         return gr.DownloadButton(f"Save {ready}", value=str(path), visible=True), f"Painted in {seconds:.1f} s: {page.as_text(ready)}"
 
-    wish = [style, share, *more, painting, style_file, strength, keep_colors, size, closer]
+    wish = [style, share, *more, painting, style_file, strength, keep_colors, size, closer, strokes]
     replaced = gr.State(0)  # how many times an upload that a chosen style stands for became another one; told through the queue alone
     names = [style, *more[::2]]
     for upload, name in ((painting, PAINTING), (style_file, STYLE_FILE)):
@@ -132,7 +134,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         studio.newest.tell(page.visitor(request), "photo", photo)
 
     photo.change(tell, photo, None, api_visibility="private", show_progress="hidden", concurrency_limit=1)  # one after another
-    changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strength.release, share.release]
+    changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strokes.change, strength.release, share.release]
     changes += [part.release if isinstance(part, gr.Slider) else part.change for part in more] + [replaced.change]
     gr.on(
         changes, preview, [photo, *wish], [slider, status, file],

@@ -499,7 +499,7 @@ def test_a_folder_that_is_stopped_leaves_the_zip_of_what_is_done(weights, tmp_pa
 
 @pytest.mark.parametrize("largest", [32, 2048])
 def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weights, tmp_path, monkeypatch, largest):
-    monkeypatch.setattr("app.studio.REGIONS", largest)
+    monkeypatch.setattr("app.studio.PREVIEW", largest)
     asked, shelf = [], Shelf(tmp_path / "shelf")
     studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
     style_of = studio.stylizer.region_style
