@@ -213,7 +213,13 @@ def make_folder(jobs: Sequence[Job]) -> None:
     except OSError as error:
         raise StylenormError(f"the folder {target.parent} cannot be made ({error.strerror or error}); give another") from None
     for job in jobs:
-        if not may_be_written(job.target):
+        try:
+            allowed = may_be_written(job.target)
+        except OSError as error:  # its name is too long, as it may be with the suffix of --format
+            if len(jobs) == 1:
+                raise StylenormError(f"{job.target} cannot be written ({error.strerror or error}); give another name with -o") from None
+            continue  # it is told when its turn comes, and the rest goes on
+        if not allowed:
             raise StylenormError(f"{job.target} may not be written; change the permissions or the place")
     remove_drafts(target.parent, age=DAY)
 

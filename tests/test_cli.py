@@ -1434,6 +1434,16 @@ def test_what_may_not_be_written_is_told_before_the_work(cli, photo, tmp_path, m
         refused(result, "may not be written; change the permissions or the place")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names are counted otherwise there")
+def test_a_name_that_is_too_long_with_the_suffix_of_a_format_is_told_and_the_rest_goes_on(cli, tmp_path):
+    long, _ = (make_photo(tmp_path / "in" / name) for name in (f"{'a' * 251}.jpg", "b.jpg"))
+    paint = ("--style", "red-hill", "--format", "webp", "-o", f"{tmp_path}/out/")
+    result = cli("stylize", tmp_path / "in", *paint)
+    assert result.code == 1 and "File name too long" in result.err and result.err.count("\n") == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b.webp"]
+    refused(cli("stylize", long, *paint), "File name too long", "another name")
+
+
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="there are no such devices")
 def test_a_device_is_written_where_its_folder_may_not_be(monkeypatch):
     access = os.access
