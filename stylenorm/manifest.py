@@ -15,6 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from stylenorm.errors import StylenormError
@@ -25,7 +26,7 @@ VERSION = 1
 
 
 class Manifest:
-    """The manifest in a folder, which is made if need be, held so that no second run works there at once.
+    """The manifest in a folder, which is made if need be, held so that no second run works there at once. Where nothing is begun, it leaves neither.
 
     settings: of the batch so far, or None. replacing: whether that batch was told to paint over what was there.
     done: its paintings, {(style's label, photograph's name): the line}. failed: what could not be painted when it was tried last.
@@ -34,9 +35,11 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._lock = threading.Lock()
+        self._lock, self._made, self._held = threading.Lock(), not folder.exists(), False
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and not self.path.is_file():
+                raise StylenormError(f"{self.path} is no file but something else; remove it, or give another folder for the paintings")
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         except FileExistsError:
             raise StylenormError(f"{folder} is a file; give a folder for the paintings") from None
@@ -56,9 +59,22 @@ class Manifest:
         self.close()
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._file is None:
+            return
+        unused = self._held and not os.fstat(self._file).st_size  # of a batch that was refused
+        if unused and os.name != "nt":  # while it keeps others out
+            self._remove()
+        os.close(self._file)
+        self._file = None
+        if unused and os.name == "nt":  # which lets nobody remove what is open
+            self._remove()
+
+    def _remove(self) -> None:
+        """So that photographs beside it are as they were: those beside a manifest are taken for paintings."""
+        with suppress(OSError):
+            self.path.unlink()
+            if self._made:
+                self.path.parent.rmdir()
 
     def begin(self, settings: Mapping, replacing: bool, **about) -> None:
         """Begin a batch. What was noted before stays in the file and counts no more."""
@@ -78,9 +94,12 @@ class Manifest:
     def _hold(self, folder: Path) -> None:
         try:
             _lock_file(self._file)
+            self._held = True
         except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
-                raise StylenormError(f"another stylenorm batch is painting into {folder}; wait for it, or stop it") from None
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+                return
+        if not self._held or not self.path.exists():  # one that was refused has just removed it
+            raise StylenormError(f"another stylenorm batch is painting into {folder}; wait for it, or stop it") from None
 
     def _read(self) -> None:
         self._take_all(self.path.read_bytes())

@@ -381,6 +381,27 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     Manifest(tmp_path).close()
 
 
+def test_a_batch_that_is_refused_late_leaves_nothing(tmp_path):
+    """A manifest keeps what is beside it from being painted by the batch of a folder above."""
+    make_photo(tmp_path / "lib" / "a.jpg")
+    for out in (tmp_path / "lib", tmp_path / "new"):
+        with pytest.raises(ValueError, match="a painting that is none"), Manifest(out):
+            raise ValueError("a painting that is none")
+    assert os.listdir(tmp_path) == ["lib"] and os.listdir(tmp_path / "lib") == ["a.jpg"]
+    with Manifest(tmp_path / "new"):
+        with pytest.raises(StylenormError, match="another stylenorm batch"):
+            Manifest(tmp_path / "new")
+        assert (tmp_path / "new" / NAME).exists(), "whom it belongs to is still there"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders")
+def test_a_pipe_in_the_manifest_s_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(StylenormError, match=f"{NAME} is no file"):
+        Manifest(tmp_path)
+    assert (tmp_path / NAME).exists()
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StylenormError, match="is a file"):
