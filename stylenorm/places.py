@@ -1,6 +1,6 @@
 """Folders of photographs and of paintings that may lie at a URL: s3://, gs://, memory:// ... through fsspec. No torch.
 
-A plain path, or a file:// URL, is a `pathlib.Path`. Anything else with :// in it is a `UrlFolder`, whose files offer
+A plain path, or a URL of files here, is a `pathlib.Path`. Anything else with :// in it is a `UrlFolder`, whose files offer
 what a batch asks of a path: ``read_bytes``, ``write_bytes``, ``stat().st_size``, and a name to show.
 """
 
@@ -43,7 +43,7 @@ def place(text: str) -> Path | UrlFolder:
 
         return Path(url2pathname(f"//{host}" * bool(host) + urlsplit(text).path))  # on Windows /C:/photos is C:\\photos, and //host/photos \\\\host\\photos
     folder = UrlFolder(text.rstrip("/"))
-    return Path(folder.path) if kind == "local" else folder  # fsspec's other name for files here
+    return Path(folder.path) if folder.is_here else folder  # under fsspec's other name for it, local://, or behind a cache
 
 
 def exists(text: str) -> bool:
@@ -63,8 +63,11 @@ class UrlFolder:
         self._sizes: dict[str, int] | None = None
         with _reached(url):
             import fsspec
+            from fsspec.implementations.local import LocalFileSystem
 
             self.files, self.path = fsspec.core.url_to_fs(url)
+            self.below = _behind_caches(self.files)
+            self.is_here = isinstance(self.below, LocalFileSystem)
         # FTP has one connection, of which threads would take each other's answers. The asynchronous ones sort them.
         self.turn = nullcontext() if self.files.async_impl else turns.setdefault(self.files, threading.Lock())
 
@@ -82,7 +85,7 @@ class UrlFolder:
 
     def holds(self, path: str, files) -> bool:
         """Whether a path in the file system ``files`` is this folder's or lies in it, whatever URLs the two were given by."""
-        return self.files == files and f"{path}/".startswith(f"{self.path.rstrip('/')}/")
+        return self.below == _behind_caches(files) and f"{path}/".startswith(f"{self.path.rstrip('/')}/")
 
     def listed(self, recursive: bool = True) -> Iterator[tuple[UrlFile, int, int]]:
         """Every file below, its size in bytes, and when it changed, in ns, or 0."""
@@ -138,6 +141,15 @@ class UrlFile:
         if self.name not in self.folder.sizes():
             raise FileNotFoundError(str(self))
         return SimpleNamespace(st_size=self.folder.sizes()[self.name])
+
+
+def _behind_caches(files):
+    """The file system that simplecache:: and the like keep copies of: their paths are its paths."""
+    from fsspec.implementations.cached import CachingFileSystem
+
+    while isinstance(files, CachingFileSystem):
+        files = files.fs
+    return files
 
 
 @contextmanager

@@ -116,7 +116,11 @@ def test_paintings_among_the_photographs_are_none(memory, batch, tmp_path):
     assert tree.left_out == ["the folder memory://in/kiss was left out, for another batch has painted into it"]
 
 
-@pytest.mark.parametrize("source, out", [("memory://in", "memory:///in"), ("memory://in/trip", "memory:///in")])
+@pytest.mark.parametrize(
+    "source, out",
+    [("memory://in", "memory:///in"), ("memory://in/trip", "memory:///in"), ("simplecache::memory://in", "memory://in")]
+    + [("memory://in/trip", "filecache::simplecache::memory://in")],
+)
 def test_photographs_are_not_painted_over_by_whichever_url(memory, batch, tmp_path, source, out):
     fill(memory, tmp_path)
     before = found(memory, "/in")
@@ -128,7 +132,8 @@ def test_photographs_are_not_painted_over_by_whichever_url(memory, batch, tmp_pa
 
 def test_a_local_url_is_a_path(tmp_path):
     """So that it is known for the folder that a path names, and no photograph there is painted over."""
-    assert place(f"local://{tmp_path.as_posix()}/in/") == tmp_path / "in"
+    for kind in ("local", "simplecache::file", "filecache::blockcache::local"):
+        assert place(f"{kind}://{tmp_path.as_posix()}/in/") == tmp_path / "in"
 
 
 @pytest.mark.parametrize(
