@@ -30,6 +30,7 @@ from stylenorm.cli_parts import (
     Device,
     Grain,
     Memory,
+    Out,
     PaintAt,
     PreserveColor,
     Quality,
@@ -45,7 +46,6 @@ from stylenorm.cli_parts import (
     complain,
     do,
     do_moving,
-    has_gone,
     lean_stylizer,
     need_a_style,
     path,
@@ -53,10 +53,9 @@ from stylenorm.cli_parts import (
     style_names,
     stylizer_of,
     told,
-    unwritten,
 )
 from stylenorm.completing import VARIABLE, understood
-from stylenorm.errors import OutputError, StyleError, StylenormError, out_of_memory, reason_of
+from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
 from stylenorm.formats import FULL
 from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, weighted_file, weighted_names
@@ -83,13 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if bare or words[0] not in (verb.name or verb.callback.__name__ for verb in app.registered_commands):
             add_the_others()
         app._add_completion = bare or words[0].startswith("-")  # bare is a shell that asks, too; a verb starts quicker without
-        with understood() if bare and VARIABLE in os.environ else nullcontext():
-            code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        with redirect_stdout(Out(sys.stdout)) if sys.stdout else nullcontext():
+            with understood() if bare and VARIABLE in os.environ else nullcontext():
+                code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()
         if code == 130:  # as which typer returns it
             raise KeyboardInterrupt
         return 2 if bare else int(code or 0)
+    except NobodyReads:
+        return 1
     except StylenormError as error:
         complain(error)
         return 1 if isinstance(error, OutputError) else 2
@@ -105,10 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"this needs {error.name}, which is not installed: pip install -c constraints.txt -e . installs all that is needed")
         return 2
     except OSError as error:
-        if gave_up_stdout():
-            if not has_gone(error):
-                complain(unwritten(error))
-            return 1
         complain(f"{error.filename}: {error.strerror}" if error.filename else reason_of(error))
         return 2
     except (KeyboardInterrupt, typer.Abort):
@@ -121,20 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("this needs more memory than there is; give a smaller size, or close other programs")
         return 2
     finally:
-        gave_up_stdout()
+        give_up_stdout()
         if arguments is None:  # the process ends here, and looking for rings in all that OpenVINO or torch made takes a tenth of it
             gc.freeze()
 
 
-def gave_up_stdout() -> bool:
-    """Whether standard output takes no more. What waits for it is dropped, or Python would try again at the end, and tell of it."""
+def give_up_stdout() -> None:
+    """If standard output takes no more, drop what waits for it, or Python would try again at the end, and tell of it."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def stopped(words: Sequence[str], at_the_end: bool) -> int:

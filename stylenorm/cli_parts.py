@@ -8,8 +8,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import style_entries
-from stylenorm.errors import ImageError, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
+from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.jobs import Job
 
@@ -155,23 +155,46 @@ def complain(message: object) -> None:
 
 
 def write_out(data: bytes) -> None:
-    """Send a file to standard output, all of it. Raises `OutputError`, or BrokenPipeError where who read it has gone."""
+    """Send a file to standard output, all of it. Raises as `of_stdout`."""
     rest = memoryview(data)
-    try:
+    with of_stdout():
         while rest:  # where Python does not buffer it, a full disk takes a part and says nothing
             rest = rest[sys.__stdout__.buffer.write(rest) :]
         sys.__stdout__.buffer.flush()
+
+
+class Out:
+    """Standard output, but that it raises as `of_stdout`: a full disk behind it is known from one that a file is written to."""
+
+    def __init__(self, stream) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with of_stdout():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with of_stdout():
+            self._stream.flush()
+
+
+@contextmanager
+def of_stdout() -> Iterator[None]:
+    """What is written inside goes to standard output. Raises `OutputError`."""
+    try:
+        yield
     except OSError as error:
-        raise BrokenPipeError if has_gone(error) else unwritten(error) from None
+        if has_gone(error):
+            raise NobodyReads("nobody reads standard output any more") from None
+        raise OutputError(f"standard output cannot be written ({reason_of(error)}); send it to another place") from None
 
 
 def has_gone(error: OSError) -> bool:
     """Whether who read standard output has gone; Windows calls it an invalid argument (https://github.com/python/cpython/issues/79935)."""
     return isinstance(error, BrokenPipeError) or (ON_WINDOWS and error.errno == errno.EINVAL)
-
-
-def unwritten(error: OSError) -> OutputError:
-    return OutputError(f"standard output cannot be written ({reason_of(error)}); send it to another place")
 
 
 def check_fits(
@@ -248,7 +271,7 @@ def row_of(job: Job, work: Callable) -> dict[str, Any]:
     row = {"input": str(job.source or "-"), "output": None, "width": None, "height": None, "seconds": None}
     try:
         image = work()
-    except (BrokenPipeError, OutputError):
+    except OutputError:
         raise
     except (ImageError, OSError) as error:
         return row | {"error": str(error)}

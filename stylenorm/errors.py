@@ -26,6 +26,10 @@ class OutputError(StylenormError):
     """Standard output that takes no more. The CLI exits with code 1."""
 
 
+class NobodyReads(OutputError):
+    """Standard output whose reader has gone. The CLI exits with code 1 and without a word."""
+
+
 def counted(number: int, thing: str, things: str | None = None) -> str:
     """``1 photograph``, ``2 photographs``. things: where an s does not make it several."""
     return f"{number} {thing if number == 1 else things or thing + 's'}"

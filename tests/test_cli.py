@@ -904,7 +904,7 @@ def test_standard_input_can_be_given_once(cli, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing is full there")
 @pytest.mark.parametrize(
-    "unbuffered, words", [("", ["styles"]), ("", PAINT), ("1", PAINT), ("", ["sheet", "PHOTO", "-o", "-"])]
+    "unbuffered, words", [("", ["styles"]), ("1", ["styles"]), ("", PAINT), ("1", PAINT), ("", ["sheet", "PHOTO", "-o", "-"])]
 )
 def test_a_full_disk_behind_standard_output_is_one_sentence(weights, photo, unbuffered, words):
     command = [str(photo) if word == "PHOTO" else word for word in words]
