@@ -7,8 +7,9 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +21,7 @@ from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
 from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
-from stylenorm.errors import StyleError, StylenormError, counted
+from stylenorm.errors import OutputError, StyleError, StylenormError, counted
 from stylenorm.formats import FILMS, is_hidden
 from stylenorm.jobs import identity
 from stylenorm.manifest import Manifest
@@ -95,34 +96,63 @@ def video(
         raise StylenormError('video takes the package av; pip install "stylenorm[video]"')
     options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
-    troubles = 0
+    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load)
+    failed = 0
     for film, out in films:
         if several and out.exists() and not overwrite:
             complain(f"{out} is there already and stays as it is; --overwrite paints it anew")
             continue
-        with told_of_stops(out):
-            try:
-                check_files(film, out, overwrite)
-                about = film.stat()
-                more = {"crf": crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
-                settings = settings_of([wanted], weights, style_size, options | more)
-                show = Reel(quiet=quiet or as_json, as_lines=False)
-                with redirect_stdout(sys.stderr):  # whatever a library prints
-                    row = paint(film, out, wanted, settings, options, style_size, crf, overwrite, show, load)
-            except StylenormError as error:
-                if not several:
-                    raise
-                row = {"input": str(film), "output": str(out), "finished": True, "trouble": str(error)}
-        if as_json:
-            print(json.dumps(row))
-        if not row["finished"]:
-            complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there")
-            raise typer.Exit(130)
-        if row["trouble"]:
-            complain(row["trouble"])
-            troubles += 1
-    if troubles:
+        row = painted(film, out, asked, several)
+        tell(row, as_json)
+        failed += bool(row["trouble"])
+    if failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, of every film. options: of `Stylizer.stream`. load: gives the stylizer, which is loaded once."""
+
+    wanted: Wanted
+    options: dict
+    style_size: int | None
+    crf: int
+    overwrite: bool
+    weights: Path | None
+    quiet: bool
+    load: Callable
+
+    def settings(self, film: Path) -> dict:
+        """What sets the pixels of the painting: an interrupted run goes on under the same ones alone."""
+        about = film.stat()
+        more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
+        return settings_of([self.wanted], self.weights, self.style_size, self.options | more)
+
+
+def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:
+    """Paint a film, and give its row of --json. One of several that cannot be painted is told there, and the others go on."""
+    with told_of_stops(out):
+        try:
+            check_files(film, out, asked.overwrite)
+            settings = asked.settings(film)
+            show = Reel(asked.quiet, as_lines=False)
+            with redirect_stdout(sys.stderr):  # whatever a library prints
+                return paint(film, out, asked, settings, show)
+        except StylenormError as error:
+            if not several or isinstance(error, OutputError):
+                raise
+            return {"input": str(film), "output": str(out), "finished": True, "trouble": str(error)}
+
+
+def tell(row: dict, as_json: bool) -> None:
+    """Tell what came of a film; one that was stopped ends it all."""
+    if as_json:
+        print(json.dumps(row))
+    if not row["finished"]:
+        complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there")
+        raise typer.Exit(130)
+    if row["trouble"]:
+        complain(row["trouble"])
 
 
 @contextmanager
@@ -210,40 +240,48 @@ class Reel(Show):
             self._told = time.monotonic()
             self.say(f"{self.done}/{self.total or '?'}  {self.pace()}")
 
+    def end_of(self, report, source: Path, target: Path, stream, seconds: float) -> None:
+        if report.kept:
+            self.say(f"{counted(report.kept, 'frame was', 'frames were')} painted by an earlier run")
+        for note in report.notes:
+            complain(note)
+        if report.finished:
+            self.painting(report, source, target, stream, seconds)
 
-def paint(source, target, wanted, settings, options, style_size, crf, overwrite, show: Reel, load) -> dict:
-    """Open everything, paint, and say what came of it, as the row of --json."""
-    from stylenorm.batch import now
-    from stylenorm.video import paint_video, parts_folder
-    from stylenorm.video_files import container_of, pixel_format, probe
+    def painting(self, report, source: Path, target: Path, stream, seconds: float) -> None:
+        from stylenorm.video_files import container_of, pixel_format, probe
 
-    film, folder, started = probe(source), parts_folder(target), time.monotonic()
-    stop = threading.Event()
-    with Manifest(folder) as manifest:
-        if overwrite:  # only now, when no other run is painting into it
-            manifest.settings, manifest.done = None, {}
-        check_begun(manifest, settings, folder)
-        stylizer = load()
-        stream = stylizer.stream(resolved(stylizer, wanted, style_size), **options)
-        if manifest.settings is None:
-            manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
-        show.begin(film, stylizer.describe())
-        with stopping(stop), show.bar():
-            report = paint_video(film, target, stream, manifest, crf, stop, show.frame)
-    if report.kept:
-        show.say(f"{counted(report.kept, 'frame was', 'frames were')} painted by an earlier run")
-    for note in report.notes:
-        complain(note)
-    seconds = round(time.monotonic() - started, 1)
-    if report.finished:
         width, height = size = stream.size or probe(target).size  # where an earlier run had painted all of it
         if pixel_format(container_of(target)[1], size) == "yuv444p":
             complain(f"{target} has an odd side and was written in 4:4:4, which few players show; --size can avoid it")
         if stream.box:
             left, top, right, bottom = stream.box
-            show.say(f"black bars stay as they are; {right - left} x {bottom - top} px of each frame are painted")
+            self.say(f"black bars stay as they are; {right - left} x {bottom - top} px of each frame are painted")
         made = f"{width} x {height}, {counted(report.frames, 'frame')}, {counted(report.cuts, 'scene cut')}, {duration(seconds)}"
-        show.say(f"{source} -> {target} ({made})")
+        self.say(f"{source} -> {target} ({made})")
+
+
+def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) -> dict:
+    """Open everything, paint, and say what came of it, as the row of --json."""
+    from stylenorm.batch import now
+    from stylenorm.video import paint_video, parts_folder
+    from stylenorm.video_files import probe
+
+    film, folder, started = probe(source), parts_folder(target), time.monotonic()
+    stop = threading.Event()
+    with Manifest(folder) as manifest:
+        if asked.overwrite:  # only now, when no other run is painting into it
+            manifest.settings, manifest.done = None, {}
+        check_begun(manifest, settings, folder)
+        stylizer = asked.load()
+        stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), **asked.options)
+        if manifest.settings is None:
+            manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
+        show.begin(film, stylizer.describe())
+        with stopping(stop), show.bar():
+            report = paint_video(film, target, stream, manifest, asked.crf, stop, show.frame)
+    seconds = round(time.monotonic() - started, 1)
+    show.end_of(report, source, target, stream, seconds)
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}
     return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble}
 
