@@ -119,7 +119,9 @@ class Stylizer:
 
     def _named(self, name: str) -> Style:
         """The same, kept for the next call, so that nobody may write into it."""
-        known = self.styles if name in self.styles else {e.name: e for e in style_entries(self._file)}  # it may be new
+        known = self.styles
+        if name not in known or not known[name].file.is_file():  # it may be new, or removed
+            known = {e.name: e for e in style_entries(self._file)}
         if name not in known:
             raise StyleError(unknown_style(name, known))
         file = known[name].file
@@ -127,7 +129,7 @@ class Stylizer:
         with torch.inference_mode(False):
             if state not in self._loaded:
                 self._loaded[state] = load_style(file, self._network.hash)
-        if name not in self.styles:
+        if known is not self.styles:
             self.styles = {**self.styles, name: known[name]}
         return self._loaded[state]
 

@@ -385,6 +385,15 @@ def test_a_style_that_was_trained_anew_by_the_same_name_is_shown_anew(weights, t
     assert {label for label in after if after[label] != before[label]} == {"Blue Tree"} and studio.example() != example
 
 
+def test_a_style_that_was_removed_is_told_by_its_name_and_not_by_the_servers_folder(weights, tmp_path):
+    weights = shutil.copytree(weights, tmp_path / "weights", symlinks=True)
+    studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights)
+    studio.style(Wish([("blue-tree", 1)]))
+    (weights / "styles" / "blue-tree.safetensors").unlink()
+    with pytest.raises(StylenormError, match="^no style is named 'blue-tree'"):
+        studio.style(Wish([("blue-tree", 1)]))
+
+
 def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, monkeypatch):
     monkeypatch.setattr(Stylizer, "refine", lambda self, style, *_: style)
     monkeypatch.setattr("stylenorm.engine.STYLE_SIZE", 64)
