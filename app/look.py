@@ -133,12 +133,15 @@ HEAD = """
     const whole = line.parentElement.getBoundingClientRect();
     line.ariaValueNow = String(Math.round((100 * (clientX + step - whole.x)) / whole.width));
   });
-  const typed = (files) => {  // some browsers do not know IMG_1.HEIC for a picture, and Gradio refuses it; the server looks into it
+  // Some browsers do not know IMG_1.HEIC for a picture, and Gradio refuses what is none, or empties the field without a word.
+  // The server looks into it, and says what it is.
+  const isPicture = (f) => f.type.startsWith("image/");
+  const typed = (files) => {
     const all = new DataTransfer();
-    for (const f of files) all.items.add(f.type ? f : new File([f], f.name, { type: "image/unknown" }));
+    for (const f of files) all.items.add(isPicture(f) ? f : new File([f], f.name, { type: "image/unknown" }));
     return all;
   };
-  const untyped = (files) => files && [...files].some((f) => !f.type);
+  const untyped = (files) => files && ![...files].every(isPicture);
   document.addEventListener("change", ({ target }) => {
     if (target.type === "file" && target.accept.includes("image/") && untyped(target.files)) target.files = typed(target.files).files;
   }, true);

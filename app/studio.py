@@ -292,7 +292,8 @@ class Studio:
         try:
             return read_picture(path, name=name, max_pixels=self.limits.pixels)
         except ImageError as error:
-            raise ImageError(str(error).replace("resize it or raise the limit", "make it smaller")) from None
+            text = str(error).replace("resize it or raise the limit", "make it smaller")
+            raise ImageError(text.replace("stylenorm video paints films", "the tab “Film” paints it")) from None
 
     def moves(self, photo: str) -> bool:
         """Whether the upload is an animation, of which the first frame is painted here."""

@@ -399,6 +399,9 @@ def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tm
     over = make.replace("IMG_0002", "IMG_0003")
     page.locator("#photo img").dispatch_event("drop", {"dataTransfer": page.evaluate_handle(over, list(photo.read_bytes()))})
     page.wait_for_function(shown, arg="IMG_0003")
+    film = make.replace("'IMG_0002.HEIC'", "'clip.mp4', { type: 'video/mp4' }")
+    page.locator("#photo img").dispatch_event("drop", {"dataTransfer": page.evaluate_handle(film, list(b"a film"))})
+    page.get_by_text("clip.mp4 is a film and not a picture; the tab “Film” paints it.").first.wait_for()  # the field was emptied without a word
 
 
 def test_a_page_of_before_a_restart_is_loaded_anew(visit):
