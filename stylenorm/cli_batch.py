@@ -43,7 +43,7 @@ from stylenorm.cli_parts import (
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError, how_to_install
 from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.jobs import check_limit, check_writable, folded, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
@@ -212,7 +212,7 @@ class Batch:
 
 def check_ray(*places: str) -> None:
     if not find_spec("ray"):
-        raise StylenormError('painting on a cluster takes the package ray; pip install "stylenorm[ray]"')
+        raise StylenormError(f"painting on a cluster takes the package ray: {how_to_install('ray')}")
     for text in places:
         if text.startswith("memory:"):
             raise StylenormError(f"{text} lies in one process; with --ray give a path or a URL that all machines see")

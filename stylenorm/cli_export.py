@@ -14,7 +14,7 @@ import typer
 from stylenorm import __version__
 from stylenorm.catalog import network_file
 from stylenorm.cli_parts import AsJson, Grain, Weights, verbs
-from stylenorm.errors import StylenormError, counted
+from stylenorm.errors import StylenormError, counted, how_to_install
 
 app = verbs()
 
@@ -65,7 +65,7 @@ def export(
         raise StylenormError(f"there is no folder {output.parent}; make it first")
     network_file(weights)
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
-        raise StylenormError('writing ONNX takes the packages onnx and onnxscript; pip install "stylenorm[export]"')
+        raise StylenormError(f"writing ONNX takes the packages onnx and onnxscript: {how_to_install('export')}")
     with redirect_stdout(sys.stderr):
         from stylenorm.export import export_files
 

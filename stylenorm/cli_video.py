@@ -21,7 +21,7 @@ from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
 from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
-from stylenorm.errors import OutputError, StyleError, StylenormError, counted
+from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS, is_hidden
 from stylenorm.jobs import identity
 from stylenorm.manifest import Manifest
@@ -93,7 +93,7 @@ def video(
     if not several:
         check_files(source, target, overwrite)
     if not find_spec("av"):
-        raise StylenormError('video takes the package av; pip install "stylenorm[video]"')
+        raise StylenormError(f"video takes the package av: {how_to_install('video')}")
     options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
     asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load)

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from stylenorm.colour import to_srgb
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
-from stylenorm.errors import ImageError
+from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
@@ -292,7 +292,7 @@ def _heic(stream, name: str) -> Image.Image:
         plugin = import_module("pillow_heif")
     except ImportError:
         raise ImageError(
-            f'{name} is a HEIC picture; pip install "stylenorm[heic]" to read it, or save it as JPEG or PNG first'
+            f"{name} is a HEIC picture, which takes another library: {how_to_install('heic')}; or save it as JPEG or PNG first"
         ) from None
     stream.seek(0)
     return plugin.HeifImageFile(stream)

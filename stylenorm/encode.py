@@ -16,7 +16,7 @@ from stylenorm import depth, tiffs
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.drafts import replace
-from stylenorm.errors import ImageError
+from stylenorm.errors import ImageError, how_to_install
 from stylenorm.formats import LONGEST_SIDE
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note
 from stylenorm.tensors import need_rgb
@@ -181,7 +181,7 @@ def _heif_plugin():
     try:
         return import_module("pillow_heif")
     except ImportError:
-        raise ImageError('writing HEIC takes another library: pip install "stylenorm[heic]"; or use JPEG or PNG') from None
+        raise ImageError(f"writing HEIC takes another library: {how_to_install('heic')}; or use JPEG or PNG") from None
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from unicodedata import category
+
+EXTRAS = {"export": "onnx onnxscript onnxruntime", "heic": "pillow-heif", "ray": "ray", "video": "av opencv-python-headless"}
 
 
 class StylenormError(ValueError):
@@ -38,6 +42,21 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 def one_line(text: str) -> str:
     """``text`` for a terminal: a file's name may hold line ends, and what moves the cursor or colours what follows."""
     return "".join("?" if category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+
+
+def how_to_install(extra: str) -> str:
+    """The command that adds an extra to the environment that this runs in, whose pip may not be the shell's.
+
+    Where PyTorch was left out, it names the packages: the extra's own name would bring PyTorch as well.
+    """
+    from importlib.util import find_spec
+    from shutil import which
+
+    what = f'"stylenorm[{extra}]"' if find_spec("torch") else EXTRAS[extra]
+    python, pip = sys.executable or "python", which("pip")
+    if pip and os.path.dirname(pip) == os.path.dirname(python):
+        return f"pip install {what}"
+    return f'"{python}" -m pip install {what}' if " " in python else f"{python} -m pip install {what}"
 
 
 def reason_of(error: OSError) -> str:

@@ -15,7 +15,7 @@ from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, file_id, remove_drafts
-from stylenorm.errors import StyleError, StylenormError, counted
+from stylenorm.errors import StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import ANIMATABLE, ANIMATED, FILMS, FORMAT, PHOTOGRAPHS, told_of_others
 
 # What is written, by the name that --format takes.
@@ -156,7 +156,7 @@ def check_limit() -> None:
 def check_writable(format: str | None) -> None:
     """Refuse a format that takes a package which is not there: before the work, and not after it."""
     if format == "heic" and find_spec("pillow_heif") is None:
-        raise StylenormError('writing HEIC takes another library: pip install "stylenorm[heic]"; or use JPEG or PNG')
+        raise StylenormError(f"writing HEIC takes another library: {how_to_install('heic')}; or use JPEG or PNG")
     if format == "avif":
         from PIL import features  # not before it is needed: wrong use is to be told at once
 

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from stylenorm.bars import Box, picture_in
-from stylenorm.errors import StylenormError, counted
+from stylenorm.errors import StylenormError, counted, how_to_install
 from stylenorm.hdr import in_standard_range, is_hdr
 
 # suffix of the output -> FFmpeg's name of the container, and of the encoders of pictures and of sound
@@ -88,7 +88,7 @@ def pyav():
     try:
         import av
     except ImportError:
-        raise StylenormError('video takes the package av; pip install "stylenorm[video]"') from None
+        raise StylenormError(f"video takes the package av: {how_to_install('video')}") from None
     return av
 
 

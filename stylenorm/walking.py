@@ -14,7 +14,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from stylenorm.drafts import draft_of
-from stylenorm.errors import ImageError, StylenormError
+from stylenorm.errors import ImageError, StylenormError, how_to_install
 
 LONGEST_SIDE = {".gif": 65535, ".webp": 16383, ".mp4": 16384}  # px, that the format or its encoder takes
 MOVING = tuple(LONGEST_SIDE)
@@ -27,7 +27,7 @@ def check_walk(path: Path, size: tuple[int, int]) -> None:
     if suffix not in MOVING:
         raise StylenormError(f"{path} does not end in a format for walks ({', '.join(MOVING)}); add one")
     if suffix == ".mp4" and find_spec("av") is None:
-        raise StylenormError('MP4 takes PyAV; pip install "stylenorm[video]", or write a .webp or .gif')
+        raise StylenormError(f"MP4 takes PyAV: {how_to_install('video')}; or write a .webp or .gif")
     if max(size) > LONGEST_SIDE[suffix]:
         raise ImageError(f"a walk in {suffix} holds at most {LONGEST_SIDE[suffix]} pixels a side; give a smaller --size")
     if suffix == ".mp4" and (size[0] % 2 or size[1] % 2):

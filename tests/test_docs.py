@@ -1,0 +1,80 @@
+"""What users are told: commands, files and options that the documents name are there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from stylenorm import cli
+from stylenorm.errors import EXTRAS, how_to_install
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = "README.md", "BENCHMARKS.md", "docs/normalization.md", "weights/README.md", "examples/README.md"
+COMMAND = re.compile(r"^(?:\w+=\S+ )?(?:/usr/bin/time -v |time )?stylenorm (.+)")
+
+
+def commands(text: str) -> list[str]:
+    """The arguments of every whole command: lines of blocks, and what stands between backticks."""
+    text = re.sub(r"\\\n\s*", " ", text)
+    if start := re.search(r'^train="(.*)"$', text, re.M):
+        text = text.replace("$train", start[1])
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    lines = [line for block in blocks for line in block.splitlines()] + [" ".join(span.split()) for span in spans]
+    found = [match[1] for line in lines if (match := COMMAND.match(line))]
+    return [words for words in found if " " in words and "..." not in words and "--help" not in words]
+
+
+def problem(line: str) -> str | None:
+    """What the command line would refuse of a command before it starts."""
+    cli.add_the_others()
+    command, words, name = typer.main.get_command(cli.app), shlex.split(line, comments=True), "stylenorm"
+    if words[0].startswith("-"):
+        return None
+    while words and words[0] in getattr(command, "commands", ()):
+        name = words.pop(0)
+        command = command.commands[name]
+    try:
+        command.make_context(name, words)
+    except typer.BadParameter.__base__ as error:
+        return error.format_message()
+    return None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_of_the_documents_is_understood(document):
+    told = {line: problem(line) for line in commands((ROOT / document).read_text(encoding="utf-8"))}
+    assert not {line: wrong for line, wrong in told.items() if wrong}
+    assert len(told) > 20 or document != "README.md"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_of_the_documents_leads_somewhere(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("https:")]
+    assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+
+
+def test_what_extras_bring_is_told_as_pyproject_has_it():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra, packages in EXTRAS.items():
+        listed = re.search(rf"^{extra} = \[(.*)\]", text, re.M)[1]
+        assert re.findall(r'"([\w-]+)', listed) == packages.split()
+
+
+def test_an_extra_is_installed_where_stylenorm_is_and_without_torch_if_that_was_left_out(monkeypatch):
+    """`pip install "stylenorm[video]"` would bring PyTorch, gigabytes of it, and another environment's pip knows no stylenorm."""
+    beside = str(Path(sys.executable).parent / "pip")
+    monkeypatch.setattr(shutil, "which", lambda name: beside)
+    assert how_to_install("video") == 'pip install "stylenorm[video]"'
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert how_to_install("video") == "pip install av opencv-python-headless"
+    monkeypatch.setattr(shutil, "which", lambda name: "/elsewhere/pip")
+    assert how_to_install("heic").endswith("-m pip install pillow-heif") and sys.executable in how_to_install("heic")
