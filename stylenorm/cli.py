@@ -186,7 +186,7 @@ Examples:
 """
 )
 def stylize(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Photographs, or folders of them; - is standard input.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photographs, or folders of them; - is standard input.")],
     output: Annotated[
         str,
         typer.Option(

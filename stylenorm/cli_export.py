@@ -29,14 +29,14 @@ Examples:
   stylenorm export --format torch-export -o stylenorm.pt2 --weights mine/
 
 \b
-Using it elsewhere; photo is (1, 3, H, W), float32 from 0 to 1:
+Using it elsewhere; photo is a numpy array (1, 3, H, W), float32 from 0 to 1:
   styles = numpy.load("stylenorm.styles.npz")
   style = 0.7 * styles["kiss"] + 0.3 * styles["scream"]
   session = onnxruntime.InferenceSession("stylenorm.onnx")
   (painting,) = session.run(None, {"content": photo, "style": style})
-  painting = torch.jit.load("stylenorm.pt")(photo, torch.tensor(style))
+  program = torch.jit.load("stylenorm.pt")
   program = torch.export.load("stylenorm.pt2").module()
-  painting = program(photo, torch.tensor(style))
+  painting = program(torch.tensor(photo), torch.tensor(style))
 """
 )
 def export(

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs, write_out
+from stylenorm.cli_parts import AsJson, Device, StyleSize, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs, write_out
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
@@ -84,13 +84,11 @@ def generate(
     frames: Annotated[int, typer.Option(min=2, max=10_000, help="Pictures of a walk.")] = 60,
     fps: Annotated[float, typer.Option(min=1, max=100, help="Of them, each second.")] = 20,
     back: Annotated[bool, typer.Option("--back", help="Walk back again, so that it can go round for ever.")] = False,
-    style_size: Annotated[
-        int | None, typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at: less is coarser strokes.")
-    ] = None,
+    style_size: StyleSize = None,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff"] | None, typer.Option(help="What to write, else what the name says.")
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP and MP4.")] = 95,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF, HEIC and MP4.")] = 95,
     device: Device = "auto",
     weights: Weights = None,
     network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise, else the one beside the other.")] = None,
@@ -359,7 +357,7 @@ TEXTS = SETTINGS | {
     "styles": (FILES, "Folder of paintings called as the network's named styles are."),
     "paintings": (FILES, "Folder of paintings that keep the network able to take any painting."),
     "init": (FILES, "Stylizing network to start from, whose styles the result takes; else the shipped one."),
-    "names": (FILES, "Which of --styles to train, else all that the network has."),
+    "names": (FILES, "Which of --styles to train, with commas between; else all that the network has."),
     "batch": (RUN, "Pictures a step, in pairs of one style."),
     "diversity_weight": (LEARNING, "Weight of what keeps two pictures of one style apart."),
     "size": (PICTURES, "Side of the pictures, px."),

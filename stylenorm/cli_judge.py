@@ -43,7 +43,7 @@ Examples:
 def score(
     content: Annotated[Path, typer.Argument(metavar="CONTENT", help="The photograph.")],
     style: Annotated[Path, typer.Argument(metavar="STYLE", help="A picture of the painting.")],
-    outputs: Annotated[list[Path], typer.Argument(metavar="OUTPUT", help="What was made of them, by whatever program.")],
+    outputs: Annotated[list[Path], typer.Argument(metavar="OUTPUT...", help="What was made of them, by whatever program.")],
     size: Annotated[
         int, typer.Option(min=64, max=4096, metavar="PX", help="Longer side of the pictures, shorter side of the painting.")
     ] = 512,
@@ -248,7 +248,7 @@ Examples:
 )
 def renew(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="A style of your own, else all that were left behind.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="A style of your own, else all that were left behind.")] = None,
     weights: Weights = None,
 ) -> None:
     """Bring styles of your own that were made for another network, such as before an update, to this one.

@@ -26,7 +26,7 @@ Examples:
 """
 )
 def lab(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Experiments, else all of them.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Experiments, else all of them.")] = None,
     out: Annotated[Path, typer.Option("--out", parser=path, metavar="DIR", help="Folder for index.html and the plots.")] = Path("lab"),
     quick: Annotated[bool, typer.Option("--quick", help="Smaller samples: some 20 s of CPU time instead of 2 to 3 min.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,

@@ -97,7 +97,7 @@ PaintAt = Annotated[
 ]
 StyleSize = Annotated[
     int | None,
-    typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at: less is coarser strokes."),
+    typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at, else 384: less is coarser strokes."),
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF and HEIC.")]
 Strip = Annotated[

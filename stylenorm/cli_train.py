@@ -41,7 +41,7 @@ SETTINGS = {
     "paintings": (FILES, "Folder of paintings that teach the network to take any painting."),
     "init": (FILES, "Network file to start from."),
     "vgg": (FILES, "VGG-16 features: a safetensors file, or torchvision; else the shipped ones."),
-    "names": (FILES, "Which of --styles to train, else all of them."),
+    "names": (FILES, "Which of --styles to train, with commas between; else all of them."),
     "steps": (RUN, "Steps to train."),
     "minutes": (RUN, "Train for so long instead; the learning rate follows the clock."),
     "batch": (RUN, "Photographs a step, of all GPUs together."),
@@ -270,7 +270,7 @@ Examples:
 )
 def train_style(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the style.")],
-    paintings: Annotated[list[Path], typer.Argument(metavar="PAINTING", help="A picture of the painting, or several of one style.")],
+    paintings: Annotated[list[Path], typer.Argument(metavar="PAINTING...", help="A picture of the painting, or several of one style.")],
     photos: Annotated[Path | None, typer.Option(parser=path, help="Folder of photographs to cut 32 squares from, to learn on; else the few that come along.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps to train; without --minutes either, 250, or as many as 4.5 minutes allow.")

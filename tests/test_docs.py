@@ -13,7 +13,9 @@ import pytest
 import typer
 
 from stylenorm import cli
+from stylenorm.cli_parts import StyleSize
 from stylenorm.errors import EXTRAS, how_to_install
+from stylenorm.predicting import STYLE_SIZE
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = "README.md", "BENCHMARKS.md", "docs/normalization.md", "weights/README.md", "examples/README.md"
@@ -78,3 +80,29 @@ def test_an_extra_is_installed_where_stylenorm_is_and_without_torch_if_that_was_
     assert how_to_install("video") == "pip install av opencv-python-headless"
     monkeypatch.setattr(shutil, "which", lambda name: "/elsewhere/pip")
     assert how_to_install("heic").endswith("-m pip install pillow-heif") and sys.executable in how_to_install("heic")
+
+
+def verbs(group, path: str = "") -> dict:
+    """{path: command} of all that can be called."""
+    found = {}
+    for name, command in group.commands.items():
+        found[f"{path} {name}".strip()] = command
+        if hasattr(command, "commands"):
+            found |= verbs(command, f"{path} {name}".strip())
+    return found
+
+
+def test_the_usage_shows_which_arguments_may_be_several():
+    """A typer.Argument that has a metavar shows that alone."""
+    cli.add_the_others()
+    several = {}
+    for path, command in verbs(typer.main.get_command(cli.app)).items():
+        for argument in command.params:
+            if argument.param_type_name == "argument":
+                assert argument.metavar.endswith("...") == (argument.nargs == -1), path
+                several |= {path: argument.metavar} if argument.nargs == -1 else {}
+    assert {"stylize", "score", "lab", "train-style", "styles renew"} <= set(several)
+
+
+def test_the_default_of_style_size_is_told():
+    assert f"else {STYLE_SIZE}:" in StyleSize.__metadata__[0].help
