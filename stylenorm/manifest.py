@@ -23,6 +23,7 @@ from stylenorm.places import UrlFolder
 
 NAME = "stylenorm-manifest.jsonl"
 VERSION = 1
+TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)  # what a file that another holds is refused with
 
 
 class Manifest:
@@ -93,10 +94,10 @@ class Manifest:
 
     def _hold(self, folder: Path) -> None:
         try:
-            _lock_file(self._file)
+            lock_file(self._file)
             self._held = True
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            if error.errno not in TAKEN:
                 return
         if not self._held or not self.path.exists():  # one that was refused has just removed it
             raise StylenormError(f"another stylenorm batch is painting into {folder}; wait for it, or stop it") from None
@@ -170,8 +171,8 @@ def manifest_in(folder: Path | UrlFolder) -> Manifest:
     return UrlManifest(folder) if isinstance(folder, UrlFolder) else Manifest(folder)
 
 
-def _lock_file(file: int) -> None:
-    """Hold the file until it is closed or this process ends, however it does."""
+def lock_file(file: int) -> None:
+    """Hold the file until it is closed or this process ends, however it does. Raises OSError, one of `TAKEN` if another holds it."""
     try:
         import fcntl
     except ImportError:  # Windows, whose locks keep others from reading: a byte far behind the end

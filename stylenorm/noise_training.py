@@ -19,7 +19,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.metadata import read_metadata
 from stylenorm.noise import Noise
 from stylenorm.perceptual import diversity_loss, grams, style_loss
-from stylenorm.training import Progress, StyledModel, Trainer, no_empty
+from stylenorm.training import Progress, StyledModel, Trainer, undisturbed
 from stylenorm.training_model import rows_from_files, smaller_grams
 
 SEEDS = 2  # pictures of one style in a batch, each of a seed of its own
@@ -138,6 +138,7 @@ def train_generate(
     with joined(config.device) as group:
         if config.batch // group.size % SEEDS:
             raise StylenormError(f"{group.size} processes cannot share a batch of {config.batch} in pairs; give a larger --batch")
-        with telling_memory("give a smaller --style-size"), no_empty(Path(config.out)):
-            trainer = NoiseTrainer(config, resume, group)
-        return trainer.run(progress)
+        with undisturbed(Path(config.out), group):
+            with telling_memory("give a smaller --style-size"):
+                trainer = NoiseTrainer(config, resume, group)
+            return trainer.run(progress)

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -49,7 +49,7 @@ from stylenorm.stored import ranges_file
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
 from stylenorm.training_model import NamedStyles, StyledModel, describe, load_named, load_vgg, new_model, painting_tensor
-from stylenorm.training_state import load_state, mark_of, save_state
+from stylenorm.training_state import alone_in, load_state, mark_of, save_state
 
 __all__ = [
     "Clock", "Logs", "NamedStyles", "Progress", "StyledModel", "TrainConfig", "Trainer", "describe", "load_named", "load_vgg",
@@ -532,6 +532,13 @@ def no_empty(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def undisturbed(folder: Path, group: Group) -> Iterator[None]:
+    """No other run at work in ``folder``, see `alone_in`, and `no_empty`."""
+    with no_empty(folder), alone_in(folder) if group.first else nullcontext():
+        yield
+
+
+@contextmanager
 def loading() -> Iterator[None]:
     """That a process which loads pictures has died, of whatever, told in one sentence."""
     try:
@@ -573,6 +580,7 @@ def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progres
     Started by torchrun, it trains together with the other processes; ``progress`` is then called in the first alone.
     """
     with joined(config.device) as group:
-        with telling_memory("give a smaller --style-size"), no_empty(Path(config.out)), turn(choose_device(config.device)):
-            trainer = Trainer(config, resume, group)
-        return trainer.run(progress)
+        with undisturbed(Path(config.out), group):
+            with telling_memory("give a smaller --style-size"), turn(choose_device(config.device)):
+                trainer = Trainer(config, resume, group)
+            return trainer.run(progress)

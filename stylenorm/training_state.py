@@ -1,9 +1,11 @@
-"""The checkpoint that a run goes on from: every weight, its moving average and Adam's, in one atomic file."""
+"""The checkpoint that a run goes on from: every weight, its moving average and Adam's, in one atomic file. And one run a folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from torch.optim import Optimizer
 
 from stylenorm.checkpoint import read_tensors, write_tensors
 from stylenorm.config import TrainConfig
+from stylenorm.drafts import remove
 from stylenorm.errors import StylenormError, WeightsError
+from stylenorm.manifest import TAKEN, lock_file
 from stylenorm.metadata import pack, read_metadata
 
 # Settings that make another run of it if they change.
@@ -99,3 +103,62 @@ def load_state(
             state.setdefault(int(index), {})[name] = kept.copy_(value)  # `value` is the file, mapped, which Windows then lets nobody replace
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return values
+
+
+# ---- one run a folder --------------------------------------------------------------------------
+
+LOCK = ".stylenorm-training.lock"
+_held: set[int] = set()  # files that this process holds
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """For as long as the block lasts, nobody else trains into ``folder``, which is made if need be.
+
+    A process that is killed holds it no longer. Where nothing can be written or held, nobody is kept out. Raises
+    `StylenormError` where another training is at work.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _held_file(folder)
+    except OSError:  # which the run tells as soon as it writes
+        yield
+        return
+    _held.add(file)
+    try:
+        yield
+    finally:
+        _held.discard(file)
+        if os.name == "nt":  # nobody removes an open file there
+            os.close(file)
+            remove(folder / LOCK)
+        else:  # and here nobody else's
+            remove(folder / LOCK)
+            os.close(file)
+
+
+def _held_file(folder: Path, tries: int = 9) -> int:
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        lock_file(file)
+    except OSError as error:
+        os.close(file)
+        if error.errno not in TAKEN:
+            raise
+        raise StylenormError(f"another training is writing into {folder}; wait for it, or stop it, or give another --out") from None
+    if tries and not os.fstat(file).st_nlink:  # whoever held it has removed it meanwhile
+        os.close(file)
+        return _held_file(folder, tries - 1)
+    return file
+
+
+def _let_go() -> None:
+    """What a process inherits it would hold as long as it lives: one that loads pictures outlives a killed training by seconds."""
+    for file in _held:
+        with suppress(OSError):
+            os.close(file)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import socket
@@ -36,7 +37,7 @@ from stylenorm.metadata import read_metadata
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
 from stylenorm.training_model import _provenance
-from stylenorm.training_state import load_state, save_state
+from stylenorm.training_state import LOCK, alone_in, load_state, save_state
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -319,6 +320,42 @@ def test_killed_and_resumed_is_as_if_never_interrupted(finished, pictures, tmp_p
     assert [{k: v for k, v in r.items() if k not in drop} for r in log(tmp_path / "run")] == [
         {k: v for k, v in r.items() if k not in drop} for r in log(trainer.out)
     ]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_in_a_folder_is_refused_as_long_as_the_first_is_at_work(resume, finished, config):
+    if resume:
+        shutil.copytree(finished[0].out, config.out)
+        (Path(config.out) / LOCK).touch()  # as of a run that was killed
+    told = "another training is writing into", config.out, "another --out"
+
+    def meanwhile(record):
+        refused(lambda: train(config, resume=True), *told)
+        refused(lambda: train(replace(config, out=config.out + "/../run")), *told[:1])
+        raise KeyboardInterrupt
+
+    config = replace(config, steps=9)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, resume, meanwhile)
+    assert not (Path(config.out) / LOCK).exists() and log(Path(config.out))[-1]["step"] == ("9" if resume else "1")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked off")
+def test_what_a_killed_run_has_started_holds_its_folder_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.training_state.remove", lambda path: None)  # as if killed
+    processes = multiprocessing.get_context("fork")
+    begun = processes.Event()
+    loading = processes.Process(target=lambda: begun.set() or time.sleep(60))
+    with alone_in(tmp_path):
+        loading.start()
+        begun.wait(60)
+        refused(lambda: alone_in(tmp_path).__enter__(), "another training")
+    try:
+        with alone_in(tmp_path):
+            assert loading.is_alive()
+    finally:
+        loading.kill()
+        loading.join()
 
 
 def test_a_run_beside_its_pictures_does_not_learn_from_its_own_sheets(pictures, tmp_path):
