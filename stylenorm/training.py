@@ -336,15 +336,16 @@ class Trainer:
         return self.out / self.FILE
 
     def _finished(self) -> bool:
-        """Whether the run was at its end before, and its network was written whole, with the ranges, which come last."""
+        """Whether the run was at its end before, and its network was written whole, with the ranges, and then the pictures drawn."""
         network = self.out / self.FILE
         if self.done(self.step) < 1:
             return False
         try:
             told = read_metadata(network, "network")
             whole = not self.MEASURED or read_metadata(ranges_file(network), "ranges")["network"] == told["hash"]
-            return whole and told["about"]["training"]["step"] == self.step
-        except (WeightsError, KeyError, TypeError):  # written anew then
+            drawn = all((self.out / name).stat().st_mtime >= network.stat().st_mtime for name in ("samples.png", "loss.png"))
+            return whole and drawn and told["about"]["training"]["step"] == self.step
+        except (OSError, WeightsError, KeyError, TypeError):  # written anew then
             return False
 
     def _record(self, batch: Batch, content: float, style: float, clock: Clock) -> Progress:

@@ -396,6 +396,15 @@ def test_a_run_that_was_killed_before_its_last_file_writes_them_all(lost, finish
     assert (tmp_path / "run" / "samples.png").read_bytes() == (trainer.out / "samples.png").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["samples.png", "loss.png"])
+def test_a_run_that_was_killed_before_its_last_pictures_draws_them(name, finished, tmp_path):
+    out = Path(shutil.copytree(finished[0].out, tmp_path / "run"))
+    (out / name).write_bytes(b"as it was before")
+    os.utime(out / name, (0, (out / "network.safetensors").stat().st_mtime - 60))
+    train(replace(finished[0].config, out=str(out)), resume=True)
+    assert (out / name).read_bytes() != b"as it was before"
+
+
 @pytest.mark.parametrize(
     "settings, told",
     [
