@@ -6,7 +6,8 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,14 +19,15 @@ from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig, check_types
 from stylenorm.data import find_images, style_name
-from stylenorm.drafts import file_id, write_whole
+from stylenorm.drafts import file_id, remove, write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import read_picture, to_tensor
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
-from stylenorm.training import Progress, train
+from stylenorm.training import Progress, no_empty, train
 from stylenorm.training_model import load_vgg
+from stylenorm.training_state import alone_in
 
 JUDGED_SIZE = 256  # px
 REPORT = "compare.json"
@@ -84,12 +86,12 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     if found < 3:
         raise StylenormError(f"networks are judged on at least 3 photographs, and {config.training.photos} has {found}; give more")
     _require_whole(config)
-    _keep_alike(out / SETTINGS, config)
-    runs = [
-        _run(config, kind, seed, tell)
-        for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
-        for kind in TITLES
-    ]
+    with no_empty(out), alone_in(out), _kept_alike(out, config):
+        runs = [
+            _run(config, kind, seed, tell)
+            for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
+            for kind in TITLES
+        ]
     for kind in TITLES:
         _without_encoder(out / "runs" / f"{kind}-{config.seeds[0]}", out / kind)
     report = {"runs": runs, "training": _settings(config.training)}
@@ -98,8 +100,25 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     return report
 
 
+@contextmanager
+def _kept_alike(out: Path, config: CompareConfig) -> Iterator[None]:
+    """Write down what all runs are trained on, and refuse to go on with anything else: kinds were compared that differ in more.
+
+    What ends before the first checkpoint leaves nothing behind.
+    """
+    _keep_alike(out / SETTINGS, config)
+    try:
+        yield
+    finally:
+        if not _is_begun(out):
+            remove(out / SETTINGS)
+
+
+def _is_begun(out: Path) -> bool:
+    return any(file for name in ("judged.json", "resume.safetensors") for file in (out / "runs").glob(f"*/{name}"))
+
+
 def _keep_alike(path: Path, config: CompareConfig) -> None:
-    """Write down what all runs are trained on, and refuse to go on with anything else: kinds were compared that differ in more."""
     training = config.training
     wanted = {key: value for key, value in asdict(training).items() if key not in FREE}
     wanted |= {
@@ -109,9 +128,7 @@ def _keep_alike(path: Path, config: CompareConfig) -> None:
         "vgg": training.vgg if training.vgg == "torchvision" else hashlib.sha256(Path(training.vgg or vgg_file()).read_bytes()).hexdigest(),
     }
     wanted = json.loads(json.dumps(wanted))
-    runs = path.parent / "runs"
-    begun = any(runs.glob("*/judged.json")) or any(runs.glob("*/resume.safetensors"))
-    if not begun or not path.is_file():
+    if not _is_begun(path.parent) or not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return write_whole(path, json.dumps(wanted, indent=2).encode())

@@ -145,7 +145,7 @@ def _held_file(folder: Path, tries: int = 9) -> int:
         os.close(file)
         if error.errno not in TAKEN:
             raise
-        raise StylenormError(f"another training is writing into {folder}; wait for it, or stop it, or give another --out") from None
+        raise StylenormError(f"another training is writing into {folder}; wait for it, or stop it, or give another folder") from None
     if tries and not os.fstat(file).st_nlink:  # whoever held it has removed it meanwhile
         os.close(file)
         return _held_file(folder, tries - 1)

@@ -296,6 +296,25 @@ def test_a_comparison_goes_on_with_the_same_pictures_and_settings_alone(pictures
     assert goes_on(ema=0.5), "nothing has been trained yet"
 
 
+def test_a_comparison_that_is_refused_leaves_nothing(pictures, tmp_path):
+    config = tiny(pictures, tmp_path / "new" / "out")
+    with pytest.raises(StylenormError, match="no painting named 'kis'"):
+        compare_kinds(replace(config, training=replace(config.training, names=("kis",))))
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_comparisons_at_once_do_not_share_a_folder(pictures, tmp_path):
+    def again(kind: str, seed: int, record) -> None:
+        with pytest.raises(StylenormError, match="another training is writing into .*; wait for it"):
+            compare_kinds(config)
+        assert (tmp_path / "settings.json").exists()
+        raise KeyboardInterrupt
+
+    config = tiny(pictures, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        compare_kinds(config, again)
+
+
 def test_where_few_photographs_are_unseen_others_are_the_neighbours(networks, pictures, tmp_path, monkeypatch):
     seen = find_images(pictures / "photos")
     monkeypatch.setattr(compare_training, "JUDGED_SIZE", 64)

@@ -327,7 +327,7 @@ def test_a_second_run_in_a_folder_is_refused_as_long_as_the_first_is_at_work(res
     if resume:
         shutil.copytree(finished[0].out, config.out)
         (Path(config.out) / LOCK).touch()  # as of a run that was killed
-    told = "another training is writing into", config.out, "another --out"
+    told = "another training is writing into", config.out, "another folder"
 
     def meanwhile(record):
         refused(lambda: train(config, resume=True), *told)
