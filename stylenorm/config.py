@@ -114,6 +114,9 @@ class TrainConfig:
         for name in ("size", "painting_size", "style_size"):
             if getattr(self, name) < 64:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
+        for name in ("photo_scales", "painting_scales"):
+            if min(getattr(self, name)) < 1:  # less than the square's side is as much as that
+                raise StylenormError(f"{name} must be at least 1 px, not {min(getattr(self, name))}")
         for name in ("minutes", "clip"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise StylenormError(f"{name} must be above 0, not {getattr(self, name)}")
@@ -148,8 +151,10 @@ def check_types(config) -> None:
         wanted, told = TYPES[kind]
         if not isinstance(value, wanted):
             raise StylenormError(f"{declared.name} must be {told}, not {value!r}")
-        if declared.type == "tuple[int, int]" and len(value) != 2:
-            raise StylenormError(f"{declared.name} must be two whole numbers, not {value!r}")
+        whole = not declared.type.startswith("tuple[int") or all(isinstance(v, Integral) for v in value)
+        if not whole or (declared.type == "tuple[int, int]" and len(value) != 2):
+            count = "two " if declared.type == "tuple[int, int]" else ""
+            raise StylenormError(f"{declared.name} must be {count}whole numbers, not {value!r}")
 
 
 def _written(value):
