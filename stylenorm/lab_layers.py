@@ -47,9 +47,13 @@ def group_moments(x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each group, in float64, for ``x`` and ``numbers`` (N, C, H, W); two of (groups,)."""
     flat, index = x.detach().double().flatten(), numbers.flatten()
     count = torch.bincount(index).double()
-    mean = torch.bincount(index, flat) / count
-    mean += torch.bincount(index, flat - mean[index]) / count  # what the long sum has lost to rounding
-    return mean, torch.bincount(index, (flat - mean[index]).square()) / count
+
+    def mean_of(values: Tensor) -> Tensor:
+        mean = torch.bincount(index, values) / count
+        return mean + torch.bincount(index, values - mean[index]) / count  # what the long sum has lost to rounding
+
+    mean = mean_of(flat)
+    return mean, mean_of((flat - mean[index]).square())
 
 
 def randn(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
