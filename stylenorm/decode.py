@@ -17,8 +17,9 @@ from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
+from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
-from stylenorm.profiles import png_profile
+from stylenorm.profiles import numbered_profile, png_profile
 from stylenorm.resources import add_info, has_selection, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
@@ -57,7 +58,8 @@ class Picture:
     exif: bytes with orientation 1 and no thumbnail, or None.
     xmp: the packet, with what stays true of another picture of this size, or None.
     iptc: data sets (IIM) without previews, or None.
-    icc: the file's RGB profile, or that of a PNG's gAMA and cHRM; None if there is none, or one of another colour space.
+    icc: the file's RGB profile, or that of what it tells of its colours in numbers; None if there is none, or one of another
+        colour space, and of high dynamic range, which is brought to sRGB for good.
     dpi: (x, y), or None.
     deep: what has more than 8 bits: uint16 (H,W,3), or (H,W,4) with alpha, upright, sRGB. rgb and alpha
         are the same, rounded. None for all others.
@@ -121,6 +123,7 @@ def opened(source, name: str | None = None, max_pixels: int | None = None):
         if image is None:
             raise ImageError(f"{name} has no frames; it is painted as a still")
         _check_pixels(image.size, name, max_pixels)
+        add_info(image, stream)
         yield image
 
 
@@ -328,8 +331,7 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     exif = read_exif(image)
     turn = TURNS.get(exif.get(ExifTags.Base.Orientation))
     base, alpha = split(image)
-    told = image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None)
-    rgb, icc, deep = to_srgb(base, told, deep_grey(image) if deep is None else deep)
+    rgb, icc, deep = _coloured(image, base, deep_grey(image) if deep is None else deep)
     if deep is not None:
         whole = rounded(deep)
         rgb, alpha = whole.convert("RGB"), whole.getchannel("A") if whole.mode == "RGBA" else None
@@ -356,6 +358,19 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
         xmp=clean_xmp(stored_xmp(image, exif_bytes), same_place),
         iptc=stored_iptc(image, exif_bytes),
     )
+
+
+def _coloured(image: Image.Image, base: Image.Image, deep: np.ndarray | None) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
+    """What `to_srgb` makes of the image's base and its samples of 16 bits, by whatever the image tells of its colours."""
+    numbers = image.info.get("cicp")
+    if not isinstance(numbers, tuple):  # there may be a text of that name
+        return to_srgb(base, image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None), deep)
+    primaries, transfer = numbers
+    if not is_hdr(transfer):
+        return to_srgb(base, numbered_profile(primaries, transfer), deep)
+    if deep is not None:
+        deep_in_standard_range(deep, transfer, primaries)
+    return in_standard_range(base.convert("RGB"), transfer, primaries, still=True), None, deep
 
 
 def _was_turned(image: Image.Image, exif_bytes: bytes | None, turn: Image.Transpose | None) -> bool:

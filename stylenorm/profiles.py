@@ -1,13 +1,14 @@
 """Colour profiles in 16 bits, which Pillow's LittleCMS does in 8 only: those made of curves and a matrix.
 
 That is what the spaces of photographs are: sRGB, Display P3, Adobe RGB, ProPhoto, Rec. 2020. The arithmetic is
-that of ICC.1:2022, F.3: curve, matrix to XYZ under D50, and back; out of range is clipped. A PNG that tells its
+that of ICC.1:2022, F.3: curve, matrix to XYZ under D50, and back; out of range is clipped. A file that tells its
 colours in numbers gets such a profile.
 """
 
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,14 @@ D50 = np.array([0.9642, 1, 0.8249])
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 SRGB_POINTS = 0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06  # x and y of white, red, green and blue
 SRGB_GAMMA = 1 / 2.2  # what is within 5 % of it counts as sRGB, as in libpng
+SRGB_CURVE = 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045
+# ITU-T H.273: primaries other than sRGB's that pictures have, and transfers that are no HDR and for which browsers do not take sRGB's curve.
+PRIMARIES = {
+    9: ("BT.2020", (0.3127, 0.329, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046)),
+    11: ("DCI-P3", (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)),
+    12: ("Display P3", (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)),
+}
+GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 TABLES = {b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"D2B0", b"D2B1", b"B2D0", b"B2D1"}
 
 
@@ -121,19 +130,31 @@ def png_profile(info: dict) -> bytes | None:
     gamma, points = info.get("gamma"), info.get("chromaticity", SRGB_POINTS)
     if gamma is None or "srgb" in info or not 0.1 <= gamma <= 10:
         return None
-    try:
-        if abs(gamma / SRGB_GAMMA - 1) < 0.05 and np.abs(np.subtract(points, SRGB_POINTS)).max() < 0.002:
-            return None
-        white, *primaries = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in zip(points[::2], points[1::2])]
-        matrix = np.stack(primaries, 1)
-        matrix = matrix * np.linalg.solve(matrix, white)
-        adapted = np.linalg.solve(BRADFORD, np.diag(BRADFORD @ D50 / (BRADFORD @ white)) @ BRADFORD)
-        columns = [b"XYZ " + bytes(4) + _packed(column) for column in (adapted @ matrix).T]
-        adaptation = b"sf32" + bytes(4) + _packed(adapted.ravel())
-    except (ArithmeticError, np.linalg.LinAlgError, struct.error, ValueError):
+    with suppress(ArithmeticError, np.linalg.LinAlgError, struct.error, ValueError):
+        if abs(gamma / SRGB_GAMMA - 1) >= 0.05 or np.abs(np.subtract(points, SRGB_POINTS)).max() >= 0.002:
+            return _of_points(points, [1 / gamma], "gAMA, cHRM")
+    return None
+
+
+def numbered_profile(primaries: int, transfer: int) -> bytes | None:
+    """The profile of colours that are told by ITU-T H.273's numbers, and not as HDR; None for sRGB and what counts as it."""
+    name, points = PRIMARIES.get(primaries, ("sRGB", SRGB_POINTS))
+    if points == SRGB_POINTS and transfer not in GAMMAS:
         return None
-    curve = b"para" + bytes(8) + _packed([1 / gamma])
-    text = "gAMA, cHRM".encode("utf-16-be")
+    curve = [GAMMAS[transfer]] if transfer in GAMMAS else SRGB_CURVE
+    return _of_points(points, curve, f"{name}, gamma {curve[0]}" if len(curve) == 1 else name)
+
+
+def _of_points(points, curve, name: str) -> bytes:
+    """The profile of x and y of white, red, green and blue, and of the numbers of a parametric curve, one or five."""
+    white, *primaries = [np.array([x / y, 1, (1 - x - y) / y]) for x, y in zip(points[::2], points[1::2])]
+    matrix = np.stack(primaries, 1)
+    matrix = matrix * np.linalg.solve(matrix, white)
+    adapted = np.linalg.solve(BRADFORD, np.diag(BRADFORD @ D50 / (BRADFORD @ white)) @ BRADFORD)
+    columns = [b"XYZ " + bytes(4) + _packed(column) for column in (adapted @ matrix).T]
+    adaptation = b"sf32" + bytes(4) + _packed(adapted.ravel())
+    curve = b"para" + struct.pack(">4xH2x", 0 if len(curve) == 1 else 3) + _packed(curve)
+    text = name.encode("utf-16-be")
     text = b"mluc" + bytes(4) + struct.pack(">II4sII", 1, 12, b"enUS", len(text), 28) + text
     tags = dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns)) | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
     tags |= {b"desc": text, b"cprt": text, b"wtpt": b"XYZ " + bytes(4) + _packed(D50), b"chad": adaptation}

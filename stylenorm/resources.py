@@ -1,6 +1,8 @@
-"""What Photoshop's and JPEG 2000's files hold in places where Pillow does not look: EXIF, XMP, IPTC, resolution, profile.
+"""What files hold in places where Pillow does not look.
 
-Adobe Photoshop File Formats Specification, 2019, image resources; ISO/IEC 15444-1, annex I, boxes.
+Photoshop's and JPEG 2000's: EXIF, XMP, IPTC, resolution, profile (Adobe Photoshop File Formats Specification, 2019, image
+resources; ISO/IEC 15444-1, annex I, boxes). PNG, AVIF and HEIC: colours told by the numbers of ITU-T H.273 (PNG, third edition, 11.3.2.6;
+ISO/IEC 14496-12, 12.1.5, and 23008-12, 9.3).
 """
 
 from __future__ import annotations
@@ -24,16 +26,23 @@ OF_JPEG_2000 = {  # uuid of the box
 HEADER, COLOUR, OWN, PIXELS = b"jp2h", b"colr", b"uuid", b"jp2c"
 BY_PROFILE = (2, 3)  # methods of telling colours
 LONGEST = 16_000_000  # bytes, of a box that is read
+UNTOLD = 2  # of colours by number
 
 
 def add_info(image: Image.Image, stream: BinaryIO) -> None:
-    """Put it into the opened image's ``info``, under the names that other formats' readers give it."""
+    """Put it into the opened image's ``info``, under the names that other formats' readers give it.
+
+    Colours by number are "cicp", (primaries, transfer), where they count: before a PNG's profile, and after that of all others.
+    """
     found: dict = {}
     if image.format == "PSD":
         found = _of_photoshop(image.resources)
     elif image.format == "JPEG2000":
         with suppress(struct.error):
             found = _of_jpeg_2000(stream)
+    elif image.format == "PNG" or image.format in ("AVIF", "HEIF") and not image.info.get("icc_profile"):
+        with suppress(KeyError, IndexError, struct.error):
+            found["cicp"] = _by_number(image, stream)
     if "exif" in found:  # hardly a viewer turns these files by it
         found["exif"] = clean_exif(found["exif"], image.size, same_place=True)
     image.info.update({name: value for name, value in found.items() if value})
@@ -79,6 +88,65 @@ def _of_jpeg_2000(stream: BinaryIO) -> dict:
         elif kind == OWN and (told := _read(stream, at, size))[:16] in OF_JPEG_2000:
             found[OF_JPEG_2000[told[:16]]] = told[16:]
     return found
+
+
+def _by_number(image: Image.Image, stream: BinaryIO) -> tuple[int, int] | None:
+    """(primaries, transfer), or None where the file tells neither."""
+    if image.format == "HEIF":
+        told = image.info["nclx_profile"]
+        pair = int(told["color_primaries"]), int(told["transfer_characteristics"])
+    else:
+        at = stream.tell()
+        pair = _of_png(stream) if image.format == "PNG" else _of_avif(stream)
+        stream.seek(at)
+    return None if pair is None or set(pair) <= {0, UNTOLD} else pair
+
+
+def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
+    stream.seek(8)
+    while True:
+        size, kind = struct.unpack(">I4s", stream.read(8))
+        if kind == b"cICP":
+            return struct.unpack("BB", stream.read(2))
+        if kind in (b"IDAT", b"IEND"):
+            return None
+        stream.seek(size + 4, 1)
+
+
+def _of_avif(stream: BinaryIO) -> tuple[int, int] | None:
+    """By the "nclx" among the properties of the primary item; others, such as a map of gains, have their own."""
+    found = dict(_within(stream, 0, stream.seek(0, 2)))
+    at, size = found[b"meta"]
+    found = dict(_within(stream, at + 4, at + size))
+    head = _read(stream, *found[b"pitm"])
+    primary = int.from_bytes(head[4 : 6 if head[0] == 0 else 8], "big")
+    found = dict(_within(stream, found[b"iprp"][0], sum(found[b"iprp"])))
+    properties = list(_within(stream, found[b"ipco"][0], sum(found[b"ipco"])))
+    for number in _properties_of(primary, _read(stream, *found[b"ipma"])):
+        kind, place = properties[number - 1] if number else (b"", (0, 0))
+        told = _read(stream, *place) if kind == COLOUR else b""
+        if told[:4] == b"nclx":
+            return struct.unpack_from(">HH", told, 4)
+    return None
+
+
+def _properties_of(item: int, told: bytes) -> list[int]:
+    """The numbers of an item's properties, from 1, by the box that associates them."""
+    wide, kind, size = told[0] > 0, ">I" if told[0] else ">H", 2 if told[3] & 1 else 1
+    (entries,) = struct.unpack_from(">I", told, 4)
+    at = 8
+    for _ in range(entries):
+        (number,) = struct.unpack_from(kind, told, at)
+        at += 4 if wide else 2
+        count = told[at]
+        if number == item:
+            return [int.from_bytes(told[i : i + size], "big") & (0x7FFF if size == 2 else 0x7F) for i in range(at + 1, at + 1 + count * size, size)]
+        at += 1 + count * size
+    return []
+
+
+def _within(stream: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    return ((kind, (at, size)) for kind, at, size in _boxes(stream, at, end))
 
 
 def makes_white_black(image: Image.Image, stream: BinaryIO) -> bool:

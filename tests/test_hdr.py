@@ -1,12 +1,21 @@
-"""Films of high dynamic range, against the figures of the recommendations and FFmpeg's own conversion."""
+"""Films and photographs of high dynamic range, against the figures of the recommendations and FFmpeg's own conversion."""
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
+from contextlib import suppress
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, features
+from test_images import DISPLAY_P3, SRGB, chunk, distance, opened, raw_png, saved, smooth, written
 
-from stylenorm.hdr import TRANSFERS, from_hlg, from_pq, in_standard_range, is_hdr, standard, to_pq
+from stylenorm.animation import frames
+from stylenorm.errors import ImageError
+from stylenorm.hdr import TO_BT709, TRANSFERS, WHITE, from_hlg, from_pq, in_standard_range, is_hdr, standard, to_pq
+from stylenorm.images import read_picture, rewrap
 
 HLG, PQ = 18, 16
 GREYS = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2))
@@ -58,13 +67,111 @@ def test_the_table_is_near_to_what_it_stands_for(transfer):
 def test_of_bt_709s_own_primaries_the_colours_stay():
     color = np.array([0.5, 0.4, 0.3])
     light = from_hlg(color)
-    assert standard(color, "hlg", narrow=True) ** 2.4 == pytest.approx(light / 203, rel=1e-3)
+    assert standard(color, "hlg", 1) ** 2.4 == pytest.approx(light / 203, rel=1e-3)
     made = [in_standard_range(Image.new("RGB", (1, 1), (128, 102, 76)), HLG, p).getpixel((0, 0)) for p in (1, 9, 2)]
     assert made[0][0] - made[0][2] < made[1][0] - made[1][2] and made[1] == made[2]
 
 
 def test_any_other_film_is_left_alone():
     assert in_standard_range(GREYS, 1) is GREYS and not is_hdr(2) and is_hdr(HLG)
+
+
+# ---- stills ------------------------------------------------------------------------------------
+
+DULL = np.asarray(smooth()) // 3 + 40  # nothing brighter than half of white
+
+
+def in_pq(rgb: np.ndarray) -> np.ndarray:
+    """sRGB to PQ in BT.2020's primaries, 0 to 1, with white at 203 cd/m2."""
+    code = rgb / 255
+    linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    return to_pq((linear @ np.linalg.inv(TO_BT709).T * WHITE).clip(0))
+
+
+def png(codes: np.ndarray, numbers: tuple[int, int], bits: int = 8, more: bytes = b"") -> bytes:
+    height, width = codes.shape[:2]
+    samples = np.rint(codes * (2**bits - 1)).astype(">u2" if bits == 16 else np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    return raw_png(width, height, bits, 2, rows, more + chunk(b"cICP", bytes([*numbers, 0, 1])))
+
+
+def avif(codes: np.ndarray, numbers: tuple[int, int], icc: bytes | None = None) -> bytes:
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    image = Image.fromarray(np.rint(codes * 255).astype(np.uint8))
+    return saved(image, "AVIF", quality=100, subsampling="4:4:4", icc_profile=icc).replace(
+        b"nclx" + struct.pack(">HH", *((2, 2) if icc else (1, 13))), b"nclx" + struct.pack(">HH", *numbers)
+    )
+
+
+def heic(codes: np.ndarray, numbers: tuple[int, int]) -> bytes:
+    plugin = pytest.importorskip("pillow_heif")
+    image = Image.fromarray(np.rint(codes * 255).astype(np.uint8))
+    told = {"color_primaries": numbers[0], "transfer_characteristics": numbers[1], "matrix_coefficients": 9, "full_range_flag": 1}
+    plugin.from_pillow(image).save(buffer := io.BytesIO(), quality=-1, chroma=444, **told)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("make", [png, lambda *given: png(*given, 16), avif, heic], ids=["png", "deep", "avif", "heic"])
+def test_a_photograph_of_high_dynamic_range_is_read_as_it_looks_and_written_without_saying_so(make):
+    data = make(in_pq(DULL), (9, 16))
+    picture = read_picture(data)
+    assert distance(picture.rgb, DULL) <= 12 and np.abs(np.asarray(picture.rgb, int) - DULL).mean() < 2.5  # 8 bits of PQ are coarse
+    assert picture.icc is None
+    for format, left in (("png", b"cICP"), ("avif", struct.pack(">4sHH", b"nclx", 9, 16))):
+        if format == "png" or features.check("avif"):
+            result = written(rewrap(picture, picture.rgb if picture.deep is None else picture.deep), format)
+            assert left not in result and "icc_profile" not in opened(result).info
+
+
+def test_sixteen_bits_of_it_stay_and_have_its_alpha():
+    rgba = np.dstack([in_pq(DULL), np.linspace(0.2, 1, 64)[None].repeat(48, 0)])
+    rows = b"".join(b"\0" + row.tobytes() for row in np.rint(rgba * 65535).astype(">u2"))
+    deep = read_picture(raw_png(64, 48, 16, 6, rows, chunk(b"cICP", bytes([9, 16, 0, 1])))).deep
+    assert np.abs(deep[..., :3] / 257 - DULL).max() < 0.5
+    assert np.array_equal(deep[..., 3], np.rint(rgba[..., 3] * 65535))
+
+
+def test_numbers_of_wide_colours_are_a_profile():
+    wide = np.asarray(ImageCms.profileToProfile(smooth(), io.BytesIO(SRGB), io.BytesIO(DISPLAY_P3), 1))
+    for data in (png(wide / 255, (12, 13)), png(wide / 255, (12, 13), 16), avif(wide / 255, (12, 13)), avif(wide / 255, (12, 1))):
+        picture = read_picture(data)
+        assert distance(picture.rgb, smooth()) <= 7  # of AVIF's loss
+        assert np.abs(np.asarray(rewrap(picture, picture.rgb), int) - wide).mean() < 1
+        again = opened(written(rewrap(picture, picture.rgb), "png"))
+        assert distance(ImageCms.profileToProfile(again, io.BytesIO(again.info["icc_profile"]), io.BytesIO(SRGB), 1), smooth()) <= 8
+
+
+def test_a_pngs_numbers_count_more_than_its_profile_and_an_avifs_less():
+    plain = np.asarray(smooth()) / 255
+    named = chunk(b"iCCP", b"p\0\0" + zlib.compress(DISPLAY_P3))
+    for more in (named, chunk(b"gAMA", struct.pack(">I", 100_000))):
+        picture = read_picture(png(plain, (1, 13), more=more))
+        assert picture.icc is None and distance(picture.rgb, smooth()) == 0
+        assert read_picture(png(plain, (2, 2), more=more)).icc is not None, "2 is untold"
+    assert read_picture(avif(plain, (9, 16), DISPLAY_P3)).icc == DISPLAY_P3
+
+
+@pytest.mark.parametrize("damage", [lambda data: data.replace(b"ipma", b"ipmb"), lambda data: data.replace(b"pitm", b"pitn")])
+def test_what_an_avif_tells_of_its_colours_may_be_damaged(damage):
+    with suppress(ImageError):  # the decoder's own verdict
+        read_picture(damage(avif(DULL / 255, (9, 16))))
+
+
+def test_each_frame_of_an_animation_is_in_standard_range():
+    images = [Image.fromarray(np.rint(in_pq(DULL // part) * 255).astype(np.uint8)) for part in (1, 2)]
+    data = saved(images[0], "PNG", save_all=True, append_images=images[1:])
+    data = data[:33] + chunk(b"cICP", bytes([9, 16, 0, 1])) + data[33:]
+    for part, (picture, *_) in zip((1, 2), frames(data, "it")):
+        assert np.abs(np.asarray(picture.rgb, int) - DULL // part).mean() < 2
+
+
+def test_a_text_in_a_png_that_is_called_cicp_tells_nothing():
+    picture = read_picture(raw_png(1, 1, 8, 2, b"\0\x10\x20\x30", chunk(b"tEXt", b"cicp\0words")))
+    assert picture.rgb.getpixel((0, 0)) == (16, 32, 48)
+
+
+# ---- against FFmpeg ----------------------------------------------------------------------------
 
 
 @pytest.mark.slow  # FFmpeg takes seconds for each
