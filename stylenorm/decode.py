@@ -20,7 +20,7 @@ from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
 from stylenorm.profiles import numbered_profile, png_profile
-from stylenorm.resources import add_info, has_selection, makes_white_black
+from stylenorm.resources import add_info, has_selection, lean_png, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
@@ -32,6 +32,7 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
+PNG = b"\x89PNG\r\n\x1a\n"
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
@@ -240,10 +241,12 @@ def _identify(stream, name: str) -> Image.Image | None:
     head = stream.read(16)
     if not head:
         raise ImageError(f"{name} is empty; get a whole copy of it")
+    stream, profile = lean_png(stream) if head.startswith(PNG) else (stream, None)
     for load_readers in (Image.preinit, Image.init):  # the usual ones; importing all takes as long as reading a small photograph
         load_readers()
         image, trouble = _by_a_reader(stream, head, name)
         if image is not None:
+            image.info.update({"icc_profile": profile} if profile else {})
             return image
     if _is_heic(stream):
         return _heic(stream, name)

@@ -7,12 +7,15 @@ ISO/IEC 14496-12, 12.1.5, and 23008-12, 9.3).
 
 from __future__ import annotations
 
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from stylenorm.exif import clean_exif
 
@@ -27,6 +30,9 @@ HEADER, COLOUR, OWN, PIXELS = b"jp2h", b"colr", b"uuid", b"jp2c"
 BY_PROFILE = (2, 3)  # methods of telling colours
 LONGEST = 16_000_000  # bytes, of a box that is read
 UNTOLD = 2  # of colours by number
+# What stands before the packed part of a PNG's chunk: names, and that it is packed, in the one way that there is.
+PACKED_AFTER = {b"iCCP": re.compile(rb"[^\0]*\0\0"), b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0")}
+PACKED_AFTER[b"zTXt"] = PACKED_AFTER[b"iCCP"]
 
 
 def add_info(image: Image.Image, stream: BinaryIO) -> None:
@@ -103,14 +109,47 @@ def _by_number(image: Image.Image, stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
-    stream.seek(8)
-    while True:
-        size, kind = struct.unpack(">I4s", stream.read(8))
+    for kind, at, _ in _chunks(stream):
         if kind == b"cICP":
-            return struct.unpack("BB", stream.read(2))
-        if kind in (b"IDAT", b"IEND"):
+            return struct.unpack("BB", _read(stream, at, 2))
+        if kind == b"IDAT":
             return None
-        stream.seek(size + 4, 1)
+    return None
+
+
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, where its contents begin, their bytes) of each chunk of a PNG that is there as a whole."""
+    at, end = 8, stream.seek(0, 2)
+    while at + 12 <= end:
+        stream.seek(at)
+        size, kind = struct.unpack(">I4s", stream.read(8))
+        if at + 12 + size > end:
+            return
+        yield kind, at + 8, size
+        at += 12 + size
+
+
+def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
+    """The PNG without those profiles and texts for which Pillow would refuse it, since they unpack to over 1 MB; and that profile."""
+    profile, left_out = None, []
+    for kind, at, size in _chunks(stream):
+        if kind in PACKED_AFTER and (start := PACKED_AFTER[kind].match(data := _read(stream, at, size))) is not None:
+            unpacker = zlib.decompressobj()
+            with suppress(zlib.error):  # Pillow passes over those
+                unpacked = unpacker.decompress(data[start.end() :], PngImagePlugin.MAX_TEXT_CHUNK)
+                if unpacker.unconsumed_tail:
+                    left_out.append((at - 8, at + size + 4))
+                    if kind == b"iCCP":
+                        unpacked += unpacker.decompress(unpacker.unconsumed_tail, LONGEST)
+                        profile = None if unpacker.unconsumed_tail else unpacked
+    if not left_out:
+        return stream, None
+    stream.seek(0)
+    whole, lean, first = stream.read(), BytesIO(), 0
+    for start, end in [*left_out, (len(whole), 0)]:
+        lean.write(whole[first:start])
+        first = end
+    return lean, profile
 
 
 def _of_avif(stream: BinaryIO) -> tuple[int, int] | None:

@@ -778,6 +778,29 @@ def test_numbers_of_srgb_or_of_no_colours_change_no_pixel(gamma, points, more):
     assert picture.icc is None and distance(picture.rgb, noise()) == 0
 
 
+def test_a_png_with_a_profile_of_more_than_a_megabyte_is_read():
+    """Printers and scanners have such ones; Pillow writes it, and refuses to read what it wrote."""
+    large = ADOBE_RGB + noise(2000, 300).tobytes()
+    large = struct.pack(">I", len(large)) + large[4:]
+    wide = ImageCms.profileToProfile(smooth(), io.BytesIO(SRGB), io.BytesIO(ADOBE_RGB), 1)
+    with pytest.raises(ValueError, match="MAX_TEXT_CHUNK"):
+        opened(saved(wide, icc_profile=large))
+    picture = read_picture(saved(wide, icc_profile=large))
+    assert distance(picture.rgb, smooth()) <= 3 and picture.icc == large
+    again = read_picture(written(rewrap(picture, picture.rgb), "png"))
+    assert distance(again.rgb, picture.rgb) <= 2 and again.icc == large
+
+
+@pytest.mark.parametrize("kind, head", [(b"iCCP", b"a\0\0"), (b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0")])
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_unpacks_to_very_much_in_a_png_is_left_out_and_its_pixels_read(kind, head, behind):
+    bomb = chunk(kind, head + zlib.compress(bytes(60_000_000)))
+    plain = raw_png(1, 1, 8, 2, b"\0\x10\x20\x30")
+    at = len(plain) - 12 if behind else 33
+    picture = read_picture(plain[:at] + bomb + plain[at:])
+    assert picture.rgb.getpixel((0, 0)) == (16, 32, 48) and picture.icc is None
+
+
 def test_an_srgb_profile_changes_no_pixel():
     image = Image.fromarray(noise())
     picture = read_picture(saved(image, icc_profile=SRGB))
