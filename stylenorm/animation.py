@@ -18,6 +18,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageChops
 
+from stylenorm.composing import composed, parts_of
+from stylenorm.decode import rgba_of
 from stylenorm.drafts import draft_of
 from stylenorm.encode import save_options
 from stylenorm.errors import ImageError
@@ -25,6 +27,7 @@ from stylenorm.formats import ANIMATABLE
 from stylenorm.images import Picture, opened, read_picture, rewrap
 
 MOVING = {"GIF", "WEBP", "PNG", "AVIF"}  # in which several pictures are frames, and not pages, previews or views
+PUT_TOGETHER = {"GIF", "PNG"}  # here, and not by Pillow
 CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
 LONGEST_SIDE = {"gif": 65535, "webp": 16383}  # px
 LONGEST_FRAME = 655_350  # ms, of a GIF
@@ -62,10 +65,20 @@ def frames(source, name: str | None = None) -> Iterator[tuple[Picture, int, int]
         yield read_picture(source, name=name), 0, 1
         return
     with opened(source, name) as image:
+        if image.format in PUT_TOGETHER and image.is_animated:
+            yield from _composed(image, name)
+            return
         for index in _shown(image):
             image.seek(index)
             image.load()
             yield read_picture(image, name=name), round(image.info.get("duration", 0)), _plays(image)
+
+
+def _composed(image: Image.Image, name: str) -> Iterator[tuple[Picture, int, int]]:
+    told = {key: value for key, value in image.info.items() if key != "transparency"}  # that of a part
+    for frame, duration in composed(parts_of(image.format, image.fp), image.size, lambda still: rgba_of(still, name)):
+        frame.info, frame.format = told, image.format
+        yield read_picture(frame, name=name), round(duration), _plays(image)
 
 
 def _can_move(source) -> bool:

@@ -128,6 +128,14 @@ def opened(source, name: str | None = None, max_pixels: int | None = None):
         yield image
 
 
+def rgba_of(data: bytes, name: str) -> Image.Image:
+    """A file's picture as "RGBA", in the colours that it has there. Raises whatever its decoder does."""
+    base, alpha = split(_decode(BytesIO(data), name, None)[0])
+    rgba = base.convert("RGB")
+    rgba.putalpha(255 if alpha is None else alpha)
+    return rgba
+
+
 def name_of(source) -> str:
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(source) or "the empty file name"

@@ -154,9 +154,9 @@ def deep_png(deep: np.ndarray, frame: bytes) -> bytes:
         length, kind = struct.unpack_from(">I4s", frame, at)
         if kind == b"IHDR":
             colour = {3: 2, 4: 6}[channels]
-            parts.append(_chunk(kind, struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)))
+            parts.append(chunk(kind, struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)))
         elif kind == b"IDAT":
-            parts += [_chunk(kind, data) for data in _packed_rows(deep)]
+            parts += [chunk(kind, data) for data in _packed_rows(deep)]
         else:
             parts.append(frame[at : at + 12 + length])
         at += 12 + length
@@ -176,5 +176,5 @@ def _packed_rows(deep: np.ndarray):
     yield squeeze.flush()
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

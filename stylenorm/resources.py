@@ -109,7 +109,7 @@ def _by_number(image: Image.Image, stream: BinaryIO) -> tuple[int, int] | None:
 
 
 def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
-    for kind, at, _ in _chunks(stream):
+    for kind, at, _ in chunks(stream):
         if kind == b"cICP":
             return struct.unpack("BB", _read(stream, at, 2))
         if kind == b"IDAT":
@@ -117,7 +117,7 @@ def _of_png(stream: BinaryIO) -> tuple[int, int] | None:
     return None
 
 
-def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """(kind, where its contents begin, their bytes) of each chunk of a PNG that is there as a whole."""
     at, end = 8, stream.seek(0, 2)
     while at + 12 <= end:
@@ -132,7 +132,7 @@ def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
     """The PNG without those profiles and texts for which Pillow would refuse it, since they unpack to over 1 MB; and that profile."""
     profile, left_out = None, []
-    for kind, at, size in _chunks(stream):
+    for kind, at, size in chunks(stream):
         if kind in PACKED_AFTER and (start := PACKED_AFTER[kind].match(data := _read(stream, at, size))) is not None:
             unpacker = zlib.decompressobj()
             with suppress(zlib.error):  # Pillow passes over those

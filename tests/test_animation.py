@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
+from PIL import GifImagePlugin, Image
+from test_images import chunk
 
 from stylenorm import ImageError, Stylizer
 from stylenorm.animation import changed, frame_count, frames, hundredths, indexed, paint_animation, shared_palette
@@ -108,6 +110,65 @@ def test_what_is_clear_stays_clear_and_nothing_is_left_standing(stylizer, tmp_pa
     paint_animation(path, out := tmp_path / f"out.{target}", begin(stylizer))
     for shown, image in zip(read(out)[0], pictures("RGBA"), strict=True):
         np.testing.assert_array_equal(shown[..., 3] > 127, np.asarray(image.getchannel("A")) > 127)
+
+
+def parts_of_gif(*parts: tuple[int, tuple[int, int], tuple[int, int], int]) -> bytes:
+    """6 x 4 px. Of each part: its colour, (width, height), where it lies, and what becomes of it."""
+    file = io.BytesIO()
+    for i, (color, size, at, after) in enumerate(parts):
+        part = Image.new("P", size, color)
+        part.putpalette([0, 0, 0, 250, 0, 0, 0, 250, 0, 0, 0, 250])
+        if not i:
+            header = b"".join(GifImagePlugin.getheader(part.copy(), info={"optimize": False})[0])
+            file.write(header[:6] + struct.pack("<HH", 6, 4) + header[10:])
+        file.writelines(GifImagePlugin.getdata(part, at, duration=10, disposal=after))
+    return file.getvalue() + b";"
+
+
+def test_a_gif_is_put_together_as_browsers_do():
+    """Nothing lies beside the first part, nor where one was cleared; the one that does not say what becomes of it stays."""
+    data = parts_of_gif((1, (4, 2), (1, 1), 2), (2, (2, 2), (0, 0), 0), (3, (6, 1), (0, 3), 3), (3, (1, 1), (5, 0), 1))
+    shown = [
+        ["......", ".1111.", ".1111.", "......"],
+        ["22....", "22....", "......", "......"],
+        ["22....", "22....", "......", "333333"],
+        ["22...3", "22....", "......", "......"],
+    ]
+    for (picture, *_), rows in zip(frames(data, "it"), shown, strict=True):
+        index = np.array([[".123".index(c) for c in row] for row in rows])
+        np.testing.assert_array_equal(np.asarray(picture.alpha) == 255, index > 0)
+        np.testing.assert_array_equal(np.asarray(picture.rgb)[index > 0], (np.eye(3, dtype=np.uint8) * 250)[index[index > 0] - 1])
+
+
+def parts_of_png(*parts: tuple[tuple[int, ...], tuple[int, int], tuple[int, int], int, int]) -> bytes:
+    """4 x 2 px with a picture of its own that is no frame. Of each part: RGBA, (width, height), where it lies, what becomes of it, "over"."""
+
+    def packed(color, size) -> bytes:
+        return zlib.compress((b"\0" + bytes(color) * size[0]) * size[1])
+
+    body = chunk(b"acTL", struct.pack(">II", len(parts), 0)) + chunk(b"IDAT", packed((0, 0, 250, 255), (4, 2)))
+    for i, (color, size, at, after, over) in enumerate(parts):
+        body += chunk(b"fcTL", struct.pack(">5I2H2B", 2 * i, *size, *at, 1, 10, after, over))
+        body += chunk(b"fdAT", struct.pack(">I", 2 * i + 1) + packed(color, size))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 8, 6, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
+
+
+def test_a_png_is_put_together_as_browsers_do():
+    """What is translucent lies over what is translucent, and never over the picture that is no frame."""
+    red, green = (200, 0, 0, 102), (0, 200, 0, 153)
+    data = parts_of_png((red, (4, 2), (0, 0), 0, 1), (green, (2, 2), (0, 0), 2, 1), (green, (1, 1), (3, 1), 1, 0), (red, (1, 1), (0, 0), 0, 0))
+    first, second, third, fourth = (np.dstack([picture.rgb, picture.alpha]).astype(int) for picture, *_ in frames(data, "it"))
+    assert (first == red).all()
+    both = 255 * (1 - (1 - 0.4) * (1 - 0.6))
+    assert np.abs(second[:, :2] - (200 * 0.4 * 0.4 / 0.76, 200 * 0.6 / 0.76, 0, both)).max() <= 1 and (second[:, 2:] == red).all()
+    assert (third[:, :3] == red).all() and (third[1, 3] == green).all()
+    assert fourth[1, 3, 3] == 0 and (fourth[:, :3] == red).all()
+
+
+def test_an_animated_png_with_fewer_frames_than_it_tells_is_cut_short():
+    with pytest.raises(ImageError, match="cut short"):
+        list(frames(parts_of_png(*[((1, 2, 3, 255), (4, 2), (0, 0), 0, 0)] * 3)[:-60], "it"))
 
 
 def test_frames_are_composed_before_they_are_painted(tmp_path):
