@@ -18,7 +18,7 @@ from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.drafts import replace
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.formats import LONGEST_SIDE
-from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note
+from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note, without_orientation
 from stylenorm.tensors import need_rgb
 from stylenorm.xmp import clean_iptc, clean_xmp, iptc_segment, tiff_tags
 
@@ -207,6 +207,8 @@ def _options(info: dict, format: str, quality: int) -> dict:
     tree, _ = parse_exif(exif)
     if tree and format == "jpeg" and len(exif) > LONGEST_EXIF_IN_JPEG:
         exif = without_makers_note(exif)
+    if tree and format == "avif":
+        exif = without_orientation(exif)
     if tree and not (format == "jpeg" and len(exif) > LONGEST_EXIF_IN_JPEG):
         options["exif"] = exif
     if format in LOSSY:

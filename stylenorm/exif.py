@@ -51,6 +51,9 @@ def stored_exif(image: Image.Image, stream=None) -> bytes | None:
     if image.format == "TIFF" and stream:  # it has no EXIF, it is EXIF
         stream.seek(0)
         return stream.read()
+    if image.format == "AVIF" and stream:  # Pillow writes it anew where the file turns the picture by itself
+        with suppress(Exception):  # of another version
+            return image._decoder.get_info()[4] or None
     if image.info.get("exif"):
         return image.info["exif"]
     with suppress(Exception):  # a TIFF opened elsewhere, or a PNG that has it as text
@@ -175,6 +178,13 @@ def without_makers_note(exif: bytes) -> bytes:
     """The same EXIF without what may be long in it, and what hardly a program but the maker's understands."""
     tree, order = parse_exif(exif)
     tree.get(PHOTO, {}).pop(ExifTags.Base.MakerNote, None)
+    return pack_exif(tree, order)
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """The same EXIF for Pillow's writer of AVIF, which writes one with an orientation anew, and not byte for byte."""
+    tree, order = parse_exif(exif)
+    tree.pop(ExifTags.Base.Orientation, None)
     return pack_exif(tree, order)
 
 

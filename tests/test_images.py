@@ -430,6 +430,25 @@ def test_exif_keeps_its_types_in_either_byte_order(format, order):
         assert struct.unpack(found_order + layout, found[EXIF][tag][2]) == struct.unpack(order + layout, photo[tag][2])
 
 
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+@pytest.mark.parametrize("turned_by_its_file", [False, True])
+def test_an_avif_keeps_exif_byte_for_byte_too(turned_by_its_file):
+    """Pillow writes EXIF anew that has an orientation, and reads it so where the file has another: letters beyond ASCII became "?"."""
+    tree = {0x010E: (2, 5, "Zoë\0".encode()), EXIF: {0x9000: (7, 4, b"0232"), 0x9204: (10, 1, struct.pack("<ii", -1, 3))}}
+    if turned_by_its_file:
+        data = saved(smooth(), "AVIF", exif=exif_module.pack_exif(tree, "<"))
+        colours = data.index(b"colrnclx") - 4  # in their place a quarter turn, which is essential, and nothing in what is left
+        data = data[:colours] + struct.pack(">I4sBI4s2x", 9, b"irot", 3, 10, b"free") + data[colours + 19 :]
+        data = data.replace(b"\0\1\0\1\4\1\2\x83\4", b"\0\1\0\1\4\1\2\x83\x84")
+        picture = read_picture(data)
+        assert picture.size == (48, 64)
+    else:
+        image = smooth()
+        image.info["exif"] = exif_module.pack_exif(tree | {0x0112: (3, 1, struct.pack("<H", 1))}, "<")
+        picture = read_picture(written(rewrap(read_picture(image), image), "avif"))
+    assert exif_module.parse_exif(picture.exif)[0] == tree
+
+
 def test_an_odd_exif_value_costs_only_itself():
     tree = {0x010F: (2, 6, b"Maker\0"), 0x0110: (99, 1, b"Cam\0"), 0x0131: (2, 1 << 30, b"Pro\0")}
     image = smooth()
