@@ -329,5 +329,8 @@ class _Renormalize(torch.autograd.Function):
         shift, tilt = -r * mean_h, r * r * mean_hz
         if factor is not None:
             slope, shift, tilt = slope * factor, shift * factor, tilt * factor
-        dx = torch.addcmul(shift, h, slope, out=None if again or vmapped(dy) else product).addcmul_(centred, tilt, value=-1)
+        if again or vmapped(dy):  # inside of which writing into a tensor is slow, and warned of
+            dx = torch.addcmul(torch.addcmul(shift, h, slope), centred, tilt, value=-1)
+        else:
+            dx = torch.addcmul(shift, h, slope, out=product).addcmul_(centred, tilt, value=-1)
         return dx.to(x.dtype), dgamma, dbeta, None, None

@@ -269,6 +269,20 @@ def test_many_gradients_at_once(kind, layout):
     torch.testing.assert_close(many, torch.stack(one_by_one), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("error:There is a performance drop")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gradient_for_each_sample(kind, dtype):
+    torch.manual_seed(12)
+    x, pair = torch.randn(3, 1, 4, 3, 2).to(dtype), torch.randn(2, 4)
+
+    def loss(pair, x):
+        return renormalize(x, *pair, kind, 2)[0].float().sin().sum()
+
+    gradients = torch.func.grad(loss, (0, 1))
+    torch.testing.assert_close(torch.func.vmap(gradients, (None, 0))(pair, x), tuple(map(torch.stack, zip(*(gradients(pair, one) for one in x)))))
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", KINDS)
 def test_forward_mode_derivatives(kind, layout):
