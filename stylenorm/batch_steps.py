@@ -20,7 +20,7 @@ from stylenorm.animation import frame_count, write_animation
 from stylenorm.drafts import remove, replace, write_draft
 from stylenorm.encode import check_sides
 from stylenorm.errors import StylenormError, out_of_memory, reason_of
-from stylenorm.formats import ANIMATABLE, ANIMATED, FULL
+from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
 from stylenorm.places import UrlFolder
@@ -106,9 +106,7 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
     """What `encoded` takes. options: of `Stylizer.stylize`. quality: of an animation, which is encoded as it is painted."""
     if not isinstance(picture, Moving):
         return stylizer.stylize(picture, style, **options)
-    if options.get("paint_at", FULL) != FULL:
-        raise StylenormError(f"{picture.name} moves, and --paint-at is for pictures that do not; paint it without")
-    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain") if key in options}
+    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at") if key in options}
 
     def begin(fixed):
         return stylizer.stream(style, fixed=fixed, **streamed)

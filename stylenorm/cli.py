@@ -57,7 +57,6 @@ from stylenorm.cli_parts import (
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
-from stylenorm.formats import FULL
 from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, weighted_file, weighted_names
 
 app = typer.Typer(
@@ -244,8 +243,6 @@ def stylize(
     to_stdout = jobs[0].target is None
     if to_stdout and as_json:
         raise StylenormError("the picture and --json cannot both go to standard output; give -o FILE")
-    if paint_at not in (None, FULL) and (moving := [job.source for job in jobs if is_moving(job)]):
-        raise StylenormError(f"--paint-at is for pictures that do not move; {moving[0]} does, or becomes a GIF")
     make_folder(jobs)
     say = (lambda line: None) if quiet or as_json or to_stdout else print
     for line in () if quiet else left_out(photos):
@@ -261,8 +258,8 @@ def stylize(
             shown = refined_on(jobs)
             predicted = [(painting, stylizer.refine(found, painting, shown, refine, style_size), w) for painting, found, w in predicted]
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
-        options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain}
-        still = {"strip": strip, "paint_at": paint_at, "notice": say}
+        options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain, "paint_at": paint_at}
+        still = {"strip": strip, "notice": say}
         for number, job in enumerate(jobs, 1):
             if is_moving(job):
                 row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality, strip)

@@ -156,8 +156,7 @@ def batch(
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {} if grain else {"grain": False}  # the same
-    side = {} if paint_at == FULL else {"paint_at": paint_at or f"at most {USUAL_SIDE}"}  # so that batches from before there was one go on
-    settings = settings_of(wanted, weights, style_size, options | side | {"format": format, "quality": quality})
+    settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | {"format": format, "quality": quality})
     options |= {"paint_at": paint_at} if paint_at else {}
     source, target = place(photos), place(output)
     if ray is not None:
@@ -279,6 +278,11 @@ def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int 
         styles.append({"label": w.label, "folder": folder_of(w, wanted), "parts": parts, "image": image})
     digest = read_metadata(network_file(weights), "network").get("hash")
     return json.loads(json.dumps(options | {"network": digest, "style": styles}))
+
+
+def told_side(paint_at: int | str | None) -> dict:
+    """The settings' part about it. What was begun before there was one was painted as it was, and goes on so."""
+    return {} if paint_at == FULL else {"paint_at": paint_at or f"at most {USUAL_SIDE}"}
 
 
 def folder_of(w: Wanted, wanted: Sequence[Wanted]) -> str:

@@ -18,8 +18,8 @@ from typing import Annotated
 import typer
 
 from stylenorm import __version__
-from stylenorm.cli_batch import Wanted, resolved, settings_of, wanted_styles
-from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
+from stylenorm.cli_batch import Wanted, resolved, settings_of, told_side, wanted_styles
+from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PaintAt, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS, is_hidden
@@ -55,6 +55,7 @@ def video(
     size: Annotated[
         int | None, typer.Option(min=16, max=8192, metavar="PX", help="Longer side of the result, else the film's.")
     ] = None,
+    paint_at: PaintAt = None,
     style_size: StyleSize = None,
     smoothing: Annotated[
         float, typer.Option(min=0, max=0.98, help="Share of the past, so that strokes hold still where they are; 0: each frame by itself.")
@@ -94,7 +95,7 @@ def video(
         check_files(source, target, overwrite)
     if not find_spec("av"):
         raise StylenormError(f"video takes the package av: {how_to_install('video')}")
-    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain}
+    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain, "paint_at": paint_at}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
     asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load)
     failed = 0
@@ -126,7 +127,8 @@ class Asked:
         """What sets the pixels of the painting: an interrupted run goes on under the same ones alone."""
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
-        return settings_of([self.wanted], self.weights, self.style_size, self.options | more)
+        options = {name: value for name, value in self.options.items() if name != "paint_at"} | told_side(self.options["paint_at"])
+        return settings_of([self.wanted], self.weights, self.style_size, options | more)
 
 
 def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:

@@ -257,13 +257,14 @@ class Stylizer:
         smoothing: float = SMOOTHING,
         fixed=None,
         grain: bool = True,
+        paint_at: int | str | None = None,
     ) -> Stream:
         """Paints the frames of one film, one after another, so that strokes stay on what they are painted on.
 
         The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
-        strength = check_options(strength, size=size)
+        strength = check_options(strength, size=size, paint_at=paint_at)
         steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
         wanted = self._resolved(style)
 
@@ -275,7 +276,9 @@ class Stylizer:
             return self._frame(frame, wanted, strength, grain, memory)
 
         norm = self._network.generator.config.norm
-        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size)
+        if strength == 0 or (wanted.has_regions and paint_at is None):  # whose frames stay as they are; which was made for their size
+            paint_at = FULL
+        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at)
         stream.of_regions = wanted.has_regions
         return stream
 

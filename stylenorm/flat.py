@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import photos_folder
-from stylenorm.formats import FULL, USUAL_SIDE
 from stylenorm.images import read_picture
+from stylenorm.tensors import side_to_paint
 
 if TYPE_CHECKING:  # which would import torch
     from stylenorm.backends import Backend
@@ -47,11 +47,7 @@ def has_colours(photo: Pixels, norm: str) -> bool:
 
 def painted_at(paint_at: int | str | None, photo: Pixels, norm: str) -> int | None:
     """Longer side in px at which to paint what was to be painted at ``paint_at``, see `Stylizer.stylize`; None: as it is."""
-    longest = max(size_of(photo))
-    if paint_at is None:
-        side = USUAL_SIDE if longest > USUAL_SIDE else None
-    else:
-        side = None if paint_at == FULL else paint_at
+    side = side_to_paint(longest := max(size_of(photo)), paint_at)
     too_large = (side or longest) > LARGEST and not has_colours(photo, norm)
     return LARGEST if too_large else side
 

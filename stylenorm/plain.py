@@ -224,12 +224,13 @@ class PlainStylizer:
         smoothing: float | None = None,
         fixed=None,
         grain: bool = True,
+        paint_at: int | str | None = None,
     ):
         """As `Stylizer.stream`."""
         from stylenorm.flat import pooled
         from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
 
-        strength = check_options(strength, size=size)
+        strength = check_options(strength, size=size, paint_at=paint_at)
         smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0
         steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle)
         try:
@@ -239,7 +240,7 @@ class PlainStylizer:
             self._full(error)
             usual = False
         if not usual:
-            return self._full().stream(self._style_for_full(style), strength, preserve_color, size, smoothing, fixed, grain)
+            return self._full().stream(self._style_for_full(style), strength, preserve_color, size, smoothing, fixed, grain, paint_at)
 
         def check(frame: Image.Image) -> None:
             check_frame(frame.size, self._memory_needed(frame), free_main_memory())
@@ -247,7 +248,8 @@ class PlainStylizer:
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
             return self._painted(frame, frame, style, strength, grain, memory)
 
-        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size)
+        paint_at = paint_at if strength else FULL  # whose frames stay as they are
+        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at)
 
     def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""

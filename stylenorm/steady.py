@@ -26,10 +26,11 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import bars, denoising, flow
+from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError
 from stylenorm.grain import PERIOD
 from stylenorm.images import fit, read_picture, recolored
-from stylenorm.tensors import fit_even
+from stylenorm.tensors import fit_even, side_to_paint
 
 if TYPE_CHECKING:  # which would import torch
     from stylenorm.style import Style
@@ -364,6 +365,7 @@ class Stream:
 
     paint: paints a frame by a `Steady` or a `Pool`, whose ``run`` and ``settle`` it calls. together: what a `Pool` takes. check: called with
     the first frame, and with each that is of another size than the one before. size: longer side of the paintings in px, else the frame's.
+    paint_at: see `Stylizer.stylize`; all that is kept from frame to frame is then of that size.
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
@@ -379,8 +381,9 @@ class Stream:
         steady: Steady,
         preserve_color: bool = False,
         size: int | None = None,
+        paint_at: int | str | None = None,
     ) -> None:
-        self._paint, self._check, self._preserve_color, self._size = paint, check, preserve_color, size
+        self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
         self._pool = Pool(together)
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
@@ -396,17 +399,18 @@ class Stream:
         return painted
 
     def _next(self, frame: Image.Image) -> Image.Image:
-        pixels = np.array(frame)
+        pixels = np.array(small := self._small(frame))
         shown = self.steady.again(pixels)
         if shown is None:
             self.steady.begin(pixels)
-            shown = self.steady.end(np.asarray(self._colored(frame, self._paint(frame, self.steady))))
-        return Image.fromarray(shown)
+            shown = self.steady.end(np.asarray(self._colored(small, self._paint(small, self.steady))))
+        return self._whole(Image.fromarray(shown), small, frame)
 
     def survey(self, frame) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
-        return self._colored(frame := self._sized(_read(frame)), self._paint(frame, self._pool))
+        small = self._small(frame := self._sized(_read(frame)))
+        return self._whole(self._colored(small, self._paint(small, self._pool)), small, frame)
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
@@ -419,9 +423,16 @@ class Stream:
         if self._size is not None:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
-            self._check(frame)
+            self._check(self._small(frame))
             self.size = frame.size
         return frame
+
+    def _small(self, frame: Image.Image) -> Image.Image:
+        side = side_to_paint(max(frame.size), self._paint_at)
+        return frame if side is None else fit(frame, side)
+
+    def _whole(self, painted: Image.Image, small: Image.Image, frame: Image.Image) -> Image.Image:
+        return painted if small.size == frame.size else enlarge(painted, small, frame)
 
 
 def _read(frame) -> Image.Image:

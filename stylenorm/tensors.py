@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.errors import ImageError
+from stylenorm.formats import FULL, USUAL_SIDE
 
 MOST = 100_000_000  # pixels that a picture is enlarged to
 
@@ -85,6 +86,13 @@ def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:
 def fitted(size: tuple[int, int], longer: int | None) -> tuple[int, int]:
     """The width and height that `fit` gives a picture of ``size`` px; its own where ``longer`` is None."""
     return size if longer is None else _scaled_size(size, longer, max(size))
+
+
+def side_to_paint(longest: int, paint_at: int | str | None) -> int | None:
+    """Longer side in px at which a picture is painted whose own is ``longest``, see `Stylizer.stylize`; None: as it is."""
+    if paint_at is None:
+        return USUAL_SIDE if longest > USUAL_SIDE else None
+    return None if paint_at == FULL else paint_at
 
 
 def _scaled_size(size: tuple[int, int], wanted: int, side: int) -> tuple[int, int]:

@@ -461,9 +461,11 @@ def test_paintings_come_through_pipes_as_well(cli, photo, tmp_path):
         np.testing.assert_array_equal(*results)
 
 
-def test_the_size_to_paint_at_is_not_for_animations(cli, photo, tmp_path):
-    result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.gif", "--paint-at", "30")
-    assert result.code == 2 and "--paint-at" in result.err and not (tmp_path / "out.gif").exists()
+def test_the_size_to_paint_at_is_for_animations_as_well(cli, photo, tmp_path):
+    for name, *more in (("plain.gif",), ("coarse.gif", "--paint-at", "30")):
+        assert cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / name, *more).code == 0
+    assert Image.open(tmp_path / "coarse.gif").size == Image.open(photo).size
+    assert not np.array_equal(pixels(tmp_path / "coarse.gif"), pixels(tmp_path / "plain.gif"))
 
 
 def test_the_size_to_paint_at_reaches_the_stylizer(cli, stylizer, photo, tmp_path):

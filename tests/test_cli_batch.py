@@ -754,7 +754,8 @@ def test_several_animations_in_memory_at_once(moving, tmp_path):
     assert taken == {"gif.gif": 1, "png.png": 3, "still.jpg": None, "webp.webp": 1}
 
 
-def test_what_moves_is_not_painted_at_another_size(cli, moving, tmp_path):
-    result = cli("--paint-at", "32")
-    assert result.code == 1 and result.err.count("--paint-at is for pictures that do not") == 3
-    assert files(tmp_path / "out") == ["one.png", "still.jpg"]
+def test_what_moves_is_painted_at_another_size_as_well(cli, moving, tmp_path):
+    assert cli().code == cli("--paint-at", "20", out="coarse").code == 0
+    plain, coarse = (Image.open(tmp_path / out / "png.png") for out in ("out", "coarse"))
+    assert plain.size == coarse.size and plain.n_frames == coarse.n_frames > 1
+    assert not np.array_equal(np.asarray(plain.convert("RGB")), np.asarray(coarse.convert("RGB")))

@@ -153,7 +153,7 @@ def test_in_sixteen_bits_a_picture_takes_more_memory(weights, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(120, 100), (60, 44)])  # the small ones are painted by moments of their own
-@pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"strength": 0, "size": 40}, {"size": 110, "smoothing": 0}])
+@pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"strength": 0, "size": 40}, {"size": 110, "smoothing": 0}, {"paint_at": 30}])
 @pytest.mark.parametrize("kind", ["pan", "fade to black"])
 def test_it_paints_a_film_as_the_stylizer_does(pair, tmp_path, size, options, kind):
     """Whose frames are pooled together where they are not alike, as in a fade, and are of one colour in black."""
