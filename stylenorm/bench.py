@@ -15,6 +15,7 @@ from torch import nn
 from stylenorm.catalog import vgg_file
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError, counted
+from stylenorm.formats import FULL
 from stylenorm.layers import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm2d
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.scoring import Score, mean, run_peer, score_named, score_pairs
@@ -119,7 +120,7 @@ def stylize_rows(sizes, repeats, weights, device, peer, progress) -> list[dict]:
         times = {}
         for name, stylizer in backends.items():
             style = next(iter(named))
-            times[f"a named style, {name}"] = median_ms(lambda: stylizer.stylize(picture, style), repeats)
+            times[f"a named style, {name}"] = median_ms(lambda: stylizer.stylize(picture, style, paint_at=FULL), repeats)
             if progress:
                 progress(f"{name}, {size} px")
         if peer:

@@ -12,6 +12,7 @@ from torch import Tensor
 from stylenorm.catalog import require_compared_networks
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StyleError, StylenormError
+from stylenorm.formats import FULL
 from stylenorm.generator import Generator
 from stylenorm.images import Picture, fit, read_picture, to_image, to_tensor
 from stylenorm.plots import sheet
@@ -66,7 +67,7 @@ class Comparison:
         if style not in self.styles:
             raise StyleError(f"the compared networks have no style {style!r}; choose one of {', '.join(self.styles)}")
         picture = image if isinstance(image, Picture) else read_picture(image)
-        return {kind: stylizer.stylize(picture, style, grain=False) for kind, stylizer in self.stylizers.items()}
+        return {kind: stylizer.stylize(picture, style, grain=False, paint_at=FULL) for kind, stylizer in self.stylizers.items()}
 
     def sheet(self, image, style: str, changes: Sequence[str] = (), tile: int = 512) -> Image.Image:
         """The photograph and its painting by each kind, labelled; below, the same of the photograph changed.
