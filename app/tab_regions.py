@@ -70,8 +70,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     def start(photo, request: gr.Request):
         """A new photograph to draw on."""
         if not studio.newest.tell(page.visitor(request), "regions photo", photo):
-            return gr.skip(), gr.skip()
-        return (ground(photo, request) if photo else None), None
+            return gr.skip(), gr.skip(), gr.skip()
+        return (ground(photo, request) if photo else None), None, gr.DownloadButton(visible=False)
 
     def ground(photo, request: gr.Request) -> dict:
         """What is drawn on, without strokes."""
@@ -113,7 +113,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         return ground(photo, request) if photo else gr.skip()
 
     inputs = [photo, drawing, inside, outside, edge, painting, style_file, strength, keep_colors]
-    photo.change(start, photo, [drawing, slider], api_visibility="private", show_progress="hidden", **page.QUEUE)
+    photo.change(start, photo, [drawing, slider, file], api_visibility="private", show_progress="hidden", **page.QUEUE)
     drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
     show.click(regions, inputs, [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
     done = finish.click(regions_file, [*inputs, format, quality], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)

@@ -217,6 +217,8 @@ def test_a_mask(visit, large, shots, tmp_path):
         page.locator("#drawing").get_by_label("Clear canvas").click()
     sync_api.expect(page.get_by_text("select the draw tool to start").locator("visible=true")).to_have_count(0, timeout=SLOW)
     assert visit.result("#regions-result") == same
+    page.locator("#regions-photo").get_by_label("Remove Image").click()
+    page.locator("#regions-file").wait_for(state="hidden")  # it is a painting of another photograph from now on
 
 
 def test_pictures_from_noise(visit, shots, tmp_path):
