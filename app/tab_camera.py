@@ -8,7 +8,7 @@ import gradio as gr
 
 from . import page
 from .camera import SIDES, Camera
-from .library import StylenormError
+from .library import StylenormError, counted
 from .parts import Frame, Lens, Slide
 from .studio import Studio
 
@@ -63,7 +63,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             image, pace = camera.paint(page.visitor(request), picture, wish, bool(steady))
         except StylenormError as error:  # raised, it would end the stream
             return gr.skip(), html.escape(page.sentence(error), quote=False)
-        return image, f"{image.width} x {image.height} px" + (f", {pace:.0f} pictures a second" if pace else "")
+        return image, told(image.size, pace)
 
     lens.stream(
         paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors], [shown, status],
@@ -77,6 +77,11 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         camera.leave(page.visitor(request))
 
     gr.context.Context.root_block.unload(leave)
+
+
+def told(size: tuple[int, int], pace: float | None) -> str:
+    """A line about what is shown. pace: pictures a second, where that is known."""
+    return "{} x {} px".format(*size) + (f", {counted(max(1, round(pace)), 'picture')} a second" if pace else "")
 
 
 def check(share: float | None, strength: float | None) -> None:

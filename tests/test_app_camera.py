@@ -21,6 +21,7 @@ from app.camera import Camera  # noqa: E402
 from app.files import Shelf  # noqa: E402
 from app.parts import Frame, Lens  # noqa: E402
 from app.studio import PAINTING, Studio, Wish  # noqa: E402
+from app.tab_camera import told  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
 from stylenorm.errors import ImageError, StyleError, StylenormError  # noqa: E402
 
@@ -140,6 +141,11 @@ def test_the_pace_is_that_of_the_latest_pictures(studio, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: next(now))
     shown = module.Shown(last=-10.0)
     assert [module._pace(shown) for _ in range(5)] == [None, 2.0, 2.0, None, pytest.approx(10)]
+
+
+@pytest.mark.parametrize("pace, line", [(None, ""), (0.5, ", 1 picture a second"), (1.4, ", 1 picture a second"), (9.6, ", 10 pictures a second")])
+def test_the_pace_is_told_in_words(pace, line):
+    assert told((384, 288), pace) == f"384 x 288 px{line}"
 
 
 def test_several_visitors_at_once_get_their_own_paintings(studio):
