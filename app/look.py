@@ -114,8 +114,10 @@ HEAD = """
     document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
     document.querySelectorAll(".styles .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };
-  document.addEventListener("keydown", (event) => {  // at which Gradio opens the list that is left, over whatever is below it
-    if (event.key === "Tab" && event.target.role === "combobox") event.stopPropagation();
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Tab" || event.target.role !== "combobox") return;
+    event.stopPropagation();  // at which Gradio opens the list that is left, over whatever is below it
+    document.querySelectorAll("[role=listbox]").forEach((list) => { list.tabIndex = -1; });  // a long one is where Chrome goes next, and it closes
   }, true);
   document.addEventListener("keyup", ({ target, key }) => {
     const done = { range: /^(Arrow|Page|Home|End)/, number: /^Enter$/ }[target.type];

@@ -619,6 +619,7 @@ def keys_do_what_the_mouse_does(page) -> None:
     with page.expect_request(lambda request: "queue/join" in request.url and ",0.95," in request.post_data):
         page.keyboard.press("ArrowLeft")
     seen = "(e => [e, e.closest('label')].some(e => e && getComputedStyle(e).outlineStyle == 'solid'))(document.activeElement)"
+    page.add_style_tag(content="[role=listbox] { max-height: 30px !important }")  # as long as that of thirty styles: it scrolls
     for kind in ("range", "checkbox", "text", "radio"):  # where the keys are is seen; a list opens
         assert page.evaluate("document.activeElement.type") == kind and (kind == "text" or page.evaluate(seen)), kind
         page.keyboard.press("Tab")
