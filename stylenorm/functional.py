@@ -147,6 +147,8 @@ def adain(content: Tensor, style: Tensor, eps: float = EPSILON) -> Tensor:
     Raises:
         ValueError: channels or samples of ``style`` do not fit ``content``, or ``content`` is not of floating point.
     """
+    if content.dim() == 4 and (style.dim() != 4 or style.shape[1] != content.shape[1] or style.shape[0] not in (1, content.shape[0])):
+        raise ValueError(f"a style of shape {tuple(style.shape)} does not fit a content of {tuple(content.shape)}")
     _, mean, var, factor = _centre(style, SPATIAL)
     sigma = torch.sqrt(var + _scaled(eps, factor))
     if factor is not None:

@@ -391,6 +391,13 @@ def test_adain_gives_the_content_the_moments_of_the_style():
     torch.testing.assert_close(adain(content, content), content, rtol=1e-5, atol=1e-5)
 
 
+def test_adain_tells_of_the_style_that_does_not_fit():
+    """It told of a gamma and a beta, which who calls it has not given."""
+    for shape in ((3, 4, 3, 3), (1, 5, 3, 3), (4, 3, 3)):
+        with pytest.raises(ValueError, match="a style of shape .* does not fit a content of"):
+            adain(torch.rand(2, 4, 6, 6), torch.rand(shape))
+
+
 def test_adain_gradients_and_largest_values():
     content, style = (
         torch.randn(1, 2, *s, dtype=torch.float64, requires_grad=True) for s in ((3, 2), (2, 4))
