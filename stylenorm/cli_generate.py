@@ -81,8 +81,8 @@ def generate(
     soft: Annotated[float, typer.Option(min=0, max=30, help="Width of the layout's borders, % of the shorter side.")] = 4.0,
     start: Annotated[str | None, typer.Option("--from", metavar="A", help="A walk's first style; with --style, its first seed.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="B", help="Its last style, or seed.")] = None,
-    frames: Annotated[int, typer.Option(min=2, max=10_000, help="Pictures of a walk.")] = 60,
-    fps: Annotated[float, typer.Option(min=1, max=100, help="Of them, each second.")] = 20,
+    frames: Annotated[int, typer.Option(min=2, max=10_000, help="Frames of a walk.")] = 60,
+    fps: Annotated[float, typer.Option(min=1, max=100, help="Frames a second.")] = 20,
     back: Annotated[bool, typer.Option("--back", help="Walk back again, so that it can go round for ever.")] = False,
     style_size: StyleSize = None,
     format: Annotated[
@@ -91,7 +91,7 @@ def generate(
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF, HEIC and MP4.")] = 95,
     device: Device = "auto",
     weights: Weights = None,
-    network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise, else the one beside the other.")] = None,
+    network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise, else generate.safetensors beside the network of --weights.")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:

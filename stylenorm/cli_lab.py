@@ -30,7 +30,7 @@ def lab(
     out: Annotated[Path, typer.Option("--out", parser=path, metavar="DIR", help="Folder for index.html and the plots.")] = Path("lab"),
     quick: Annotated[bool, typer.Option("--quick", help="Smaller samples: some 20 s of CPU time instead of 2 to 3 min.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=10**6, help="Seed of all random numbers.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """The theory of normalization by numbers: predicted, measured, verdict.

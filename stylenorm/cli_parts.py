@@ -38,7 +38,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Wha
 Backend = Annotated[
     Literal["auto", "torch", "openvino", "openvino-int8"],
     typer.Option(
-        help="auto: OpenVINO on a CPU where it is installed, in 8 bits if it has no bfloat16, else torch. "
+        help="auto: OpenVINO on a CPU where it is installed, in 8 bits if the CPU has no bfloat16; else torch. "
         "8 bits are quickest and a little less faithful."
     ),
 ]
@@ -65,7 +65,7 @@ Memory = Annotated[
         min=0,
         metavar="GB",
         callback=_is_number("memory"),
-        help="Most memory to paint a picture in, else half of what is free; larger ones are painted in strips.",
+        help="Most memory that painting a picture may take, else half of what is free. What would take more is painted in strips.",
     ),
 ]
 

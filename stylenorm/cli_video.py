@@ -60,7 +60,7 @@ def video(
     smoothing: Annotated[
         float, typer.Option(min=0, max=0.98, help="Share of the past, so that strokes hold still where they are; 0: each frame by itself.")
     ] = 0.8,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="Of the encoder: less is better and larger.")] = 18,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Of the encoder: less is better, and a larger file.")] = 18,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, and begin anew whatever was begun.")] = False,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -75,7 +75,7 @@ def video(
     until OUT is written. Of a film that is cut short, what is readable is
     painted, and the exit code is 1.
 
-    Of a folder, each film right in it is painted, a broken one is named, and
+    Of a folder, each film directly in it is painted, a broken one is named, and
     one that is painted already stays.
 
     Black bars above and below, or beside the picture, stay as they are. HDR is
