@@ -43,7 +43,10 @@ def network_hash(generator: Generator) -> str:
 
 
 def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder | None, **about) -> str:
-    """Write a network file, float16 but for batch norm's running statistics, and return the generator's hash."""
+    """Write a network file, float16 but for batch norm's running statistics, and return the generator's hash.
+
+    about: what else it is to tell, as JSON holds it. Raises `WeightsError` for weights that are not finite in float16.
+    """
     tensors = {f"generator.{k}": _stored(k, v) for k, v in _weights(generator).items()}
     settings = None
     if encoder is not None:
@@ -97,7 +100,7 @@ def load_ranges(path: str | Path, network: Network) -> dict[str, np.ndarray] | N
 
 
 def save_style(path: str | Path, style: Style) -> None:
-    """Write one style, float16, with its name, provenance and network's hash."""
+    """Write one style, float16, with its name, provenance and network's hash. Raises `StyleError` for one that lacks these or has regions."""
     if not style.name or style.network is None:
         raise StyleError("a style needs a name and its network's hash before it can be saved")
     flat = style.flat().detach().half().cpu()
@@ -134,7 +137,10 @@ def statistics_told(style: Style) -> Tensor | None:
 
 
 def load_style(path: str | Path, network: str | None = None) -> Style:
-    """Read a style file; with ``network`` (a hash), refuse a style of another network."""
+    """Read a style file; with ``network`` (a hash), refuse a style of another network.
+
+    Raises `StyleError` for that, and `WeightsError` for a file that is damaged or no style.
+    """
     values = read_metadata(path, "style")
     if network is not None and values.get("network") != network:
         raise StyleError(f"the style in {path} was trained for another network; train it again for this one")

@@ -37,7 +37,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def changed(image, change: str) -> Image.Image:
-    """A photograph, as `Stylizer.stylize` takes it, after one of `CHANGES`, in 8 bits."""
+    """A photograph, as `Stylizer.stylize` takes it, after one of `CHANGES`, in 8 bits. Raises `StylenormError` for any other change."""
     if change not in CHANGES:
         raise StylenormError(f"there is no change {change!r}; choose from {', '.join(CHANGES)}")
     picture = image if isinstance(image, Picture) else read_picture(image)
@@ -63,6 +63,7 @@ class Comparison:
         """A photograph, as `Stylizer.stylize` takes it, by the network of each kind: ``{kind: picture}``.
 
         Without grain, which would be the same in a photograph of half the contrast: what is compared is what the norms see.
+        Raises `StyleError` for a style that not all of the networks know.
         """
         if style not in self.styles:
             raise StyleError(f"the compared networks have no style {style!r}; choose one of {', '.join(self.styles)}")

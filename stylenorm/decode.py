@@ -54,7 +54,7 @@ class Picture:
     """A decoded picture: what the network sees, and what `rewrap` puts back afterwards.
 
     rgb: "RGB", upright, sRGB. Under transparent pixels it holds the colours around them, never
-        the file's hidden ones (see `_fill_hidden`).
+        the file's hidden ones (see `stylenorm.modes.fill_hidden`).
     alpha: "L", upright, or None.
     exif: bytes with orientation 1 and no thumbnail, or None.
     xmp: the packet, with what stays true of another picture of this size, or None.

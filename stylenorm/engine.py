@@ -146,7 +146,8 @@ class Stylizer:
 
     @torch.inference_mode(False)  # it learns whatever the caller has switched off
     def refine(self, style, painting, photos, steps: int = 20, size: int | None = None) -> Style:
-        """What `style_from` predicted for a painting, or any other style, moved nearer to it in some seconds (`stylenorm.refining`).
+        """What `style_from` predicted for a painting, or any other style, moved nearer to that painting in some seconds
+        (`stylenorm.refining`).
 
         photos: one of the photographs that the style is for, or a list of several, each a path, a PIL image, an array or a
         `Picture`; their middles are painted at 512 px, or as they are where they are smaller, in turn, ``steps`` times in all. painting and
@@ -184,19 +185,20 @@ class Stylizer:
     ) -> Image.Image:
         """Paint a photograph.
 
-        image: a path, a PIL image or an array. style: a name, ``{name: weight}``, a `Style`, what `style_from`
-        returned, or a sequence of (name or `Style`, weight). strength: from 0, the photograph itself, to 1; γ
+        image: a path, a PIL image, an array or a `Picture`. style: a name, ``{name: weight}``, a `Style`, which is what
+        `style_from` and `region_style` return, or a sequence of (name or `Style`, weight). strength: from 0, the photograph itself, to 1; γ
         and β move from the photograph's own predicted style to the wanted one. preserve_color keeps the
         photograph's colours and takes the painting's light and dark. size: longer side of the result in px;
         without it the result has the photograph's size. paint_at: longer side in px at which the network paints,
         whatever the result's: strokes are as large against the picture as in one of that size, and the
         photograph's finer detail is brought back (`stylenorm.detail`). Without it a larger picture is painted at
-        1280 px, so that a style looks alike at all sizes; "full" paints every pixel of it. notice: called with a sentence if the
-        picture is painted in strips, before that starts. strip: without the photograph's EXIF, so that nobody learns
-        from it when and where it was taken. A picture of next to one colour comes out in one (`stylenorm.flat`).
+        1280 px, so that a style looks alike at all sizes; "full" paints every pixel of it. notice: called with a sentence
+        if the picture is painted in strips, before that starts. strip: without the photograph's EXIF, XMP and IPTC, so that
+        nobody learns from them by whom, when and where it was taken. grain: plain ground, such as a cloudless sky, is painted
+        like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
 
-        Returns a PIL image, upright, with the photograph's transparency, colour profile and EXIF in its
-        ``info``; `stylenorm.images.write_picture` writes them into the file. A photograph of 16 bits is painted
+        Returns a PIL image, "RGB" or "RGBA", upright, with the photograph's transparency, and with its colour profile, EXIF,
+        XMP and IPTC in ``info``; `write_picture` writes them into the file. A photograph of 16 bits is painted
         in 16 bits, which are there as well, for PNG and TIFF.
         """
         strength = check_options(strength, size=size, paint_at=paint_at)

@@ -334,7 +334,7 @@ class ConditionalNorm(_Norm):
 
     Raises:
         ValueError: unknown ``kind``, ``num_groups`` that does not divide C; x, gamma or beta of another shape; x
-            not of floating point, or with one value per channel (see `_Norm._require_values`) when its moments are wanted.
+            not of floating point, or with too few values to have moments when its own are wanted.
     """
 
     def __init__(

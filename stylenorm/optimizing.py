@@ -61,8 +61,11 @@ def optimize(
 ) -> Image.Image:
     """The picture, as large as ``content``, whose content and style losses together are least (Gatys et al. 2016).
 
-    vgg: from `stylenorm.perceptual`, on the device to compute on. content, painting: PIL images, used as large as they are.
-    ``progress`` receives the step and the total loss. On a CPU with bfloat16 the features are computed in it.
+    vgg: ``VGGFeatures.from_file(vgg_file())``, of `stylenorm.perceptual` and `stylenorm.catalog`, on the device to compute on.
+    content, painting: PIL images, "RGB", used as large as they are. ``progress`` receives the step, from 1, and the total loss. On a CPU
+    with bfloat16 the features are computed in it. `optimize_file` takes files.
+
+    Raises `ImageError` for a picture that is too small or not "RGB", `StylenormError` where the loss is not finite.
     """
     _check_side("photograph", content, (config.content_layer, *config.style_layers))
     _check_side("painting", painting, config.style_layers)

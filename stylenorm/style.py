@@ -88,7 +88,8 @@ class Style(Sequence):
 def blend(styles: Sequence[tuple[Style, float]]) -> Style:
     """The weighted mean of styles of one network: Σ w γ / Σ w, and the same for β (Dumoulin et al. 2017).
 
-    Weights may be any finite numbers from 0 up whose sum is positive; they are divided by their sum.
+    Weights may be any finite numbers from 0 up whose sum is positive; they are divided by their sum. Raises `StyleError`
+    for others, for no style at all, and where the networks or the sizes of regions differ.
     """
     styles = list(styles)
     if not styles:
@@ -109,7 +110,7 @@ def blend(styles: Sequence[tuple[Style, float]]) -> Style:
 
 
 def interpolate(a: Style, b: Style, t: float) -> Style:
-    """(1 - t) a + t b. ``t`` outside 0 to 1 extrapolates: more than all of ``b``."""
+    """(1 - t) a + t b. ``t`` outside 0 to 1 extrapolates: more than all of ``b``. Raises `StyleError` as `blend` does."""
     if not math.isfinite(t):
         raise StyleError(f"styles are interpolated by a finite number, not {t}")
     network = _check_alike([a, b])
@@ -128,7 +129,9 @@ def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, i
     divided by their sum at each pixel, and must not all be zero anywhere. sizes: the (h, w) of each
     normalization's map, from `Generator.region_sizes`. A soft edge in the masks is a soft edge between styles.
     Masks as large as the picture lie on it pixel by pixel; others are stretched over it and the margin that
-    the generator adds at its right and lower edges.
+    the generator adds at its right and lower edges. `Stylizer.region_style` does all this for a picture's size.
+
+    Raises `StyleError` where styles, masks and sizes do not fit one another.
     """
     styles = list(styles)
     network = _check_alike(styles) if styles else None

@@ -22,9 +22,9 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
 
         resnet = swap_norms(torchvision.models.resnet18(), "group")
 
-    What is swapped: `torch.nn`'s BatchNorm2d, SyncBatchNorm, InstanceNorm2d and GroupNorm, and this package's layers.
-    Everything else stays, `torch.nn.LayerNorm`, BatchNorm1d and BatchNorm3d among it. A `Generator` says its kind in
-    its `GeneratorConfig` and is refused.
+    What is swapped: `torch.nn`'s BatchNorm2d, SyncBatchNorm, InstanceNorm2d and GroupNorm, and this package's four that
+    own a weight and a bias. Everything else stays, `torch.nn.LayerNorm`, BatchNorm1d, BatchNorm3d and `ConditionalNorm` among it;
+    a `Generator`, which has nothing but the last, takes its kind from its `GeneratorConfig` and is refused.
 
     γ and β stay: weight and bias are the same parameters as before, so that an optimizer made earlier still holds them,
     and a layer that had none gets none. So do eps, momentum, device, dtype and training or eval mode; forward hooks of
