@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from safetensors import safe_open
 
 from stylenorm import cli
 from stylenorm.cli_parts import StyleSize
@@ -106,3 +108,18 @@ def test_the_usage_shows_which_arguments_may_be_several():
 
 def test_the_default_of_style_size_is_told():
     assert f"else {STYLE_SIZE}:" in StyleSize.__metadata__[0].help
+
+
+@pytest.mark.parametrize("file", ["network.safetensors", "generate.safetensors", "compare/KIND/", "vgg16.safetensors"])
+def test_the_model_card_tells_how_large_its_networks_are(file):
+    row = next(line for line in (ROOT / "weights/README.md").read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{file}`"))
+    path = ROOT / "weights" / (f"{file}network.safetensors".replace("KIND", "group") if file.endswith("/") else file)
+    size = re.search(r"([\d.]+) MB", row)[1]
+    assert float(size) == pytest.approx(path.stat().st_size / 1e6, abs=0.05 if "." in size else 0.5)
+    counts = [float(number) for number in re.findall(r"([\d.]+) M\b", row)]
+    with safe_open(path, "np") as tensors:
+        held = {}
+        for key in tensors.keys():
+            part = key.partition(".")[0]
+            held[part] = held.get(part, 0) + math.prod(tensors.get_slice(key).get_shape()) / 1e6
+    assert counts in ([], pytest.approx([held[part] for part in ("generator", "encoder") if part in held], abs=0.051))
