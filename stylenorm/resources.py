@@ -33,6 +33,8 @@ UNTOLD = 2  # of colours by number
 # What stands before the packed part of a PNG's chunk: names, and that it is packed, in the one way that there is.
 PACKED_AFTER = {b"iCCP": re.compile(rb"[^\0]*\0\0"), b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0")}
 PACKED_AFTER[b"zTXt"] = PACKED_AFTER[b"iCCP"]
+# Names of texts that Pillow would put in the place of what it has found out itself.
+OF_PILLOW = {b"bbox", b"chromaticity", b"default_image", b"duration", b"gamma", b"interlace", b"loop", b"srgb", b"transparency"}
 
 
 def add_info(image: Image.Image, stream: BinaryIO) -> None:
@@ -130,10 +132,16 @@ def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
-    """The PNG without those profiles and texts for which Pillow would refuse it, since they unpack to over 1 MB; and that profile."""
+    """The PNG without what Pillow would stumble over, and the profile if that is among it.
+
+    That is profiles and texts that unpack to over 1 MB, and texts with names that it uses itself.
+    """
     profile, left_out = None, []
     for kind, at, size in chunks(stream):
-        if kind in PACKED_AFTER and (start := PACKED_AFTER[kind].match(data := _read(stream, at, size))) is not None:
+        data = _read(stream, at, size) if kind in (b"iCCP", b"iTXt", b"tEXt", b"zTXt") else b""
+        if kind != b"iCCP" and data.partition(b"\0")[0] in OF_PILLOW:
+            left_out.append((at - 8, at + size + 4))
+        elif start := kind in PACKED_AFTER and PACKED_AFTER[kind].match(data):
             unpacker = zlib.decompressobj()
             with suppress(zlib.error):  # Pillow passes over those
                 unpacked = unpacker.decompress(data[start.end() :], PngImagePlugin.MAX_TEXT_CHUNK)

@@ -820,6 +820,14 @@ def test_what_unpacks_to_very_much_in_a_png_is_left_out_and_its_pixels_read(kind
     assert picture.rgb.getpixel((0, 0)) == (16, 32, 48) and picture.icc is None
 
 
+@pytest.mark.parametrize("name", [b"gamma", b"transparency", b"duration", b"interlace", b"bbox", b"default_image"])
+def test_a_text_in_a_png_may_have_any_name(name):
+    """Pillow keeps texts beside what it finds out, under their names."""
+    text = chunk(b"tEXt", name + b"\0words")
+    data = raw_png(1, 1, 8, 2, b"\0\x10\x20\x30", text)
+    assert read_picture(data[:-12] + text + data[-12:]).rgb.getpixel((0, 0)) == (16, 32, 48)
+
+
 def test_an_srgb_profile_changes_no_pixel():
     image = Image.fromarray(noise())
     picture = read_picture(saved(image, icc_profile=SRGB))
