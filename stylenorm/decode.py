@@ -19,7 +19,7 @@ from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_
 from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
-from stylenorm.profiles import numbered_profile, png_profile
+from stylenorm.profiles import numbered_profile, numbers_of, png_profile
 from stylenorm.resources import add_info, has_selection, lean_png, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
@@ -373,9 +373,11 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
 
 def _coloured(image: Image.Image, base: Image.Image, deep: np.ndarray | None) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
     """What `to_srgb` makes of the image's base and its samples of 16 bits, by whatever the image tells of its colours."""
-    numbers = image.info.get("cicp")
+    numbers, profile = image.info.get("cicp"), image.info.get("icc_profile")
     if not isinstance(numbers, tuple):  # there may be a text of that name
-        return to_srgb(base, image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None), deep)
+        numbers = numbers_of(profile)
+    if numbers is None:
+        return to_srgb(base, profile or (png_profile(image.info) if image.format == "PNG" else None), deep)
     primaries, transfer = numbers
     if not is_hdr(transfer):
         return to_srgb(base, numbered_profile(primaries, transfer), deep)

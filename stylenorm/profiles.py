@@ -16,6 +16,7 @@ import numpy as np
 from PIL import ImageCms
 
 from stylenorm.bands import BAND
+from stylenorm.hdr import is_hdr
 
 LEVELS = np.arange(65536) / 65535
 D50 = np.array([0.9642, 1, 0.8249])
@@ -143,6 +144,18 @@ def numbered_profile(primaries: int, transfer: int) -> bytes | None:
         return None
     curve = [GAMMAS[transfer]] if transfer in GAMMAS else SRGB_CURVE
     return _of_points(points, curve, f"{name}, gamma {curve[0]}" if len(curve) == 1 else name)
+
+
+def numbers_of(icc: bytes | None) -> tuple[int, int] | None:
+    """H.273's (primaries, transfer) of a profile of high dynamic range that tells them (ICC.1:2022, 9.2.17); else None.
+
+    Its curves or tables are a makeshift then, for programs that do not look at the numbers.
+    """
+    with suppress(TypeError, struct.error):
+        told = _tags(icc).get(b"cicp", b"")
+        if icc[16:20] == b"RGB " and len(told) >= 10 and is_hdr(told[9]):
+            return told[8], told[9]
+    return None
 
 
 def _of_points(points, curve, name: str) -> bytes:

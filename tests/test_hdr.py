@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
-from test_images import DISPLAY_P3, SRGB, chunk, distance, opened, raw_png, saved, smooth, written
+from test_images import DISPLAY_P3, SRGB, chunk, distance, fixed, gamma_curve, icc, opened, raw_png, saved, smooth, written
 
 from stylenorm.animation import frames
 from stylenorm.errors import ImageError
@@ -122,6 +122,16 @@ def test_a_photograph_of_high_dynamic_range_is_read_as_it_looks_and_written_with
         if format == "png" or features.check("avif"):
             result = written(rewrap(picture, picture.rgb if picture.deep is None else picture.deep), format)
             assert left not in result and "icc_profile" not in opened(result).info
+
+
+def test_a_profile_may_tell_the_numbers_of_high_dynamic_range():
+    codes = np.rint(in_pq(DULL) * 255).astype(np.uint8)
+    tags = {b"cicp": b"cicp\0\0\0\0" + bytes([9, 16, 0, 1])} | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma_curve(6))
+    tags |= {name: b"XYZ \0\0\0\0" + fixed(*point) for name, point in zip((b"rXYZ", b"gXYZ", b"bXYZ"), np.eye(3))}
+    for format in ("PNG", "JPEG"):
+        picture = read_picture(saved(Image.fromarray(codes), format, icc_profile=icc(b"RGB ", tags)))
+        assert picture.icc is None and np.abs(np.asarray(picture.rgb, int) - DULL).mean() < 4
+        assert read_picture(saved(smooth(), format, icc_profile=icc(b"RGB ", tags | {b"cicp": b"cicp"}))).icc is not None
 
 
 def test_sixteen_bits_of_it_stay_and_have_its_alpha():
