@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from stylenorm.colour import to_srgb
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError, how_to_install
-from stylenorm.exif import clean_exif, orientation, read_dpi, read_exif, stored_exif
+from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif
 from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
@@ -342,7 +342,10 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     exif = read_exif(image)
     turn = TURNS.get(exif.get(ExifTags.Base.Orientation))
     base, alpha = split(image)
-    rgb, icc, deep = _coloured(image, base, deep_grey(image) if deep is None else deep)
+    numbers = image.info.get("cicp")
+    if not isinstance(numbers, tuple):  # there may be a text of that name
+        numbers = numbers_of(image.info.get("icc_profile"))
+    rgb, icc, deep = _coloured(image, base, numbers, deep_grey(image) if deep is None else deep)
     if deep is not None:
         whole = rounded(deep)
         rgb, alpha = whole.convert("RGB"), whole.getchannel("A") if whole.mode == "RGBA" else None
@@ -357,10 +360,11 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
             hidden = np.asarray(alpha) < TRUSTED_ALPHA
             deep[hidden, :3] = np.asarray(rgb)[hidden].astype(np.uint16) * 257
     same_place = not _was_turned(image, exif_bytes, turn)
+    kept = clean_exif(exif_bytes, rgb.size, same_place)
     return Picture(
         rgb=rgb,
         alpha=alpha,
-        exif=clean_exif(exif_bytes, rgb.size, same_place),
+        exif=as_srgb(kept) if numbers and is_hdr(numbers[1]) else kept,
         icc=icc,
         dpi=read_dpi(image.info.get("dpi"), exif),
         deep=deep,
@@ -371,13 +375,12 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     )
 
 
-def _coloured(image: Image.Image, base: Image.Image, deep: np.ndarray | None) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
-    """What `to_srgb` makes of the image's base and its samples of 16 bits, by whatever the image tells of its colours."""
-    numbers, profile = image.info.get("cicp"), image.info.get("icc_profile")
-    if not isinstance(numbers, tuple):  # there may be a text of that name
-        numbers = numbers_of(profile)
+def _coloured(
+    image: Image.Image, base: Image.Image, numbers: tuple[int, int] | None, deep: np.ndarray | None
+) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
+    """What `to_srgb` makes of the image's base and its samples of 16 bits, by H.273's numbers or whatever else the image tells."""
     if numbers is None:
-        return to_srgb(base, profile or (png_profile(image.info) if image.format == "PNG" else None), deep)
+        return to_srgb(base, image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None), deep)
     primaries, transfer = numbers
     if not is_hdr(transfer):
         return to_srgb(base, numbered_profile(primaries, transfer), deep)

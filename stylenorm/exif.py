@@ -82,6 +82,17 @@ def clean_exif(exif: bytes | None, size: tuple[int, int], same_place: bool) -> b
     return pack_exif(tree, order) if tree else None
 
 
+def as_srgb(exif: bytes | None) -> bytes | None:
+    """The same EXIF for a picture that has been brought to sRGB: cameras tell of HDR "uncalibrated", which may stand for Adobe RGB."""
+    tree, order = parse_exif(exif)
+    photo = tree.get(PHOTO, {})
+    if ExifTags.Base.ColorSpace not in photo:
+        return exif
+    photo[ExifTags.Base.ColorSpace] = SHORT, 1, struct.pack(order + "H", 1)
+    photo.pop(INTEROP, None)
+    return pack_exif(tree, order)
+
+
 def orientation(exif: bytes | None) -> int | None:
     """How the picture lies in its file, 1 to 8, by EXIF or a whole TIFF; None if it does not say."""
     tree, order = parse_exif(exif)

@@ -14,6 +14,7 @@ from test_images import DISPLAY_P3, SRGB, chunk, distance, fixed, gamma_curve, i
 
 from stylenorm.animation import frames
 from stylenorm.errors import ImageError
+from stylenorm.exif import INTEROP, PHOTO, pack_exif, parse_exif
 from stylenorm.hdr import TO_BT709, TRANSFERS, WHITE, from_hlg, from_pq, in_standard_range, is_hdr, standard, to_pq
 from stylenorm.images import read_picture, rewrap
 
@@ -132,6 +133,13 @@ def test_a_profile_may_tell_the_numbers_of_high_dynamic_range():
         picture = read_picture(saved(Image.fromarray(codes), format, icc_profile=icc(b"RGB ", tags)))
         assert picture.icc is None and np.abs(np.asarray(picture.rgb, int) - DULL).mean() < 4
         assert read_picture(saved(smooth(), format, icc_profile=icc(b"RGB ", tags | {b"cicp": b"cicp"}))).icc is not None
+
+
+@pytest.mark.parametrize("numbers, space", [((9, 18), 1), ((12, 13), 65535)])
+def test_exif_does_not_say_that_it_is_still_of_high_dynamic_range(numbers, space):
+    tree = {PHOTO: {0xA001: (3, 1, b"\xff\xff"), INTEROP: {1: (2, 4, b"R03\0")}}}
+    exif = parse_exif(read_picture(png(DULL / 255, numbers, more=chunk(b"eXIf", pack_exif(tree, "<")[6:]))).exif)[0][PHOTO]
+    assert exif[0xA001][2] == struct.pack("<H", space) and (INTEROP in exif) == (space > 1)
 
 
 def test_sixteen_bits_of_it_stay_and_have_its_alpha():
