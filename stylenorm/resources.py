@@ -136,12 +136,13 @@ def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
 
     That is profiles and texts that unpack to over 1 MB, and texts with names that it uses itself.
     """
-    profile, left_out = None, []
+    profile, left_out, room = None, [], PngImagePlugin.MAX_TEXT_MEMORY
     for kind, at, size in chunks(stream):
         data = _read(stream, at, size) if kind in (b"iCCP", b"iTXt", b"tEXt", b"zTXt") else b""
-        if kind != b"iCCP" and data.partition(b"\0")[0] in OF_PILLOW:
+        start = PACKED_AFTER[kind].match(data) if kind in PACKED_AFTER else None
+        if kind != b"iCCP" and data.partition(b"\0")[0] in OF_PILLOW or start and room < PngImagePlugin.MAX_TEXT_CHUNK:
             left_out.append((at - 8, at + size + 4))
-        elif start := kind in PACKED_AFTER and PACKED_AFTER[kind].match(data):
+        elif start:
             unpacker = zlib.decompressobj()
             with suppress(zlib.error):  # Pillow passes over those
                 unpacked = unpacker.decompress(data[start.end() :], PngImagePlugin.MAX_TEXT_CHUNK)
@@ -150,6 +151,7 @@ def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
                     if kind == b"iCCP":
                         unpacked += unpacker.decompress(unpacker.unconsumed_tail, LONGEST)
                         profile = None if unpacker.unconsumed_tail else unpacked
+                room -= len(unpacked)
     if not left_out:
         return stream, None
     stream.seek(0)

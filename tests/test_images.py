@@ -22,6 +22,7 @@ from stylenorm import colour, images
 from stylenorm import exif as exif_module
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import fit, keep_color, read_picture, rewrap, short_side, to_image, to_tensor, write_picture
+from stylenorm.resources import lean_png
 
 WRITTEN = ("jpeg", "png", "webp", "tiff")
 EXIF, GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
@@ -818,6 +819,27 @@ def test_what_unpacks_to_very_much_in_a_png_is_left_out_and_its_pixels_read(kind
     at = len(plain) - 12 if behind else 33
     picture = read_picture(plain[:at] + bomb + plain[at:])
     assert picture.rgb.getpixel((0, 0)) == (16, 32, 48) and picture.icc is None
+
+
+def test_of_very_many_packed_texts_no_more_is_unpacked_than_pillow_would(monkeypatch):
+    unpacked = []
+
+    class Counting:
+        def __init__(self) -> None:
+            self.made, self.unconsumed_tail = zlib_decompressobj(), b""
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            unpacked.append(part := self.made.decompress(data, most))
+            return part
+
+    zlib_decompressobj = zlib.decompressobj
+    monkeypatch.setattr("stylenorm.resources.zlib.decompressobj", Counting)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_MEMORY", 5500)
+    monkeypatch.setattr(PngImagePlugin, "MAX_TEXT_CHUNK", 1100)
+    texts = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1000))) * 100
+    plain = raw_png(1, 1, 8, 2, b"\0\x10\x20\x30")
+    lean, _ = lean_png(io.BytesIO(plain[:33] + texts + plain[33:]))
+    assert len(unpacked) == 5 and lean.getvalue().count(b"zTXt") == 5
 
 
 @pytest.mark.parametrize("name", [b"gamma", b"transparency", b"duration", b"interlace", b"bbox", b"default_image"])
