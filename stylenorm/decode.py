@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from stylenorm.colour import to_srgb
+from stylenorm.composing import composed, parts_of
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif
@@ -220,6 +221,10 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     if makes_white_black(image, stream):
         raise ImageError(f"{name} is a JPEG 2000 of more than 8 bits in colour, whose white Pillow takes for black; save it as PNG or TIFF first")
     _check_pixels(image.size, name, max_pixels)
+    if image.format == "GIF" and image.tile and image.tile[0].extents != (0, 0, *image.size):  # Pillow colours what is beside it
+        frame, _ = next(composed(parts_of("GIF", stream), image.size, lambda still: rgba_of(still, name)))
+        frame.info, frame.format = {key: value for key, value in image.info.items() if key != "transparency"}, "GIF"
+        return frame, None
     mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)
     correct_order(image)

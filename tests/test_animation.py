@@ -19,6 +19,7 @@ from stylenorm import ImageError, Stylizer
 from stylenorm.animation import changed, frame_count, frames, hundredths, indexed, paint_animation, shared_palette
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
+from stylenorm.images import read_picture
 from stylenorm.jobs import Job, is_moving, plan
 
 torch.set_num_threads(1)
@@ -138,6 +139,11 @@ def test_a_gif_is_put_together_as_browsers_do():
         index = np.array([[".123".index(c) for c in row] for row in rows])
         np.testing.assert_array_equal(np.asarray(picture.alpha) == 255, index > 0)
         np.testing.assert_array_equal(np.asarray(picture.rgb)[index > 0], (np.eye(3, dtype=np.uint8) * 250)[index[index > 0] - 1])
+
+
+def test_beside_a_still_that_does_not_fill_its_gif_nothing_lies():
+    picture = read_picture(parts_of_gif((1, (4, 2), (1, 1), 0)))
+    assert picture.size == (6, 4) and picture.format == "gif" and np.asarray(picture.alpha).sum() == 8 * 255
 
 
 def parts_of_png(*parts: tuple[tuple[int, ...], tuple[int, int], tuple[int, int], int, int]) -> bytes:
