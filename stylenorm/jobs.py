@@ -129,19 +129,21 @@ def check_stdout() -> None:
 
 
 def free_name(
-    folder: Path, source: Path | None, format: str | None, inputs: set[str], taken: set[str], stills: bool = False
+    folder: Path, source: Path | None, format: str | None, inputs: Container[str], taken: set[str], stills: bool = False
 ) -> Path:
     """The photograph's name in ``folder``, numbered if it is taken: a.jpg, a-2.jpg. From now on it is taken."""
     stem, suffix = (source.stem, source.suffix) if source else ("stdin", ".png")
     moving = not stills and source is not None and suffix.lower() in ANIMATED and _frame_count(source) > 1
     suffix = SUFFIX[format] if format else suffix if suffix.lower() in FORMAT or moving else ".png"
     target = folder / f"{stem}{suffix}"
-    if identity(target) in inputs:
+    name = identity(target)
+    if name in inputs:
         raise StylenormError(f"{target} is an input and would be overwritten; give another folder with -o")
     numbered = (folder / f"{stem}-{n}{suffix}" for n in count(2))
-    while identity(target) in inputs | taken:
+    while name in inputs or name in taken:
         target = next(numbered)
-    taken.add(identity(target))
+        name = identity(target)
+    taken.add(name)
     return target
 
 
