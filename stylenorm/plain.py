@@ -412,8 +412,8 @@ def content_of(painting) -> bytes | None:
 
 
 def checked_style_size(size: int) -> int:
-    if not 32 <= size <= 2048:
-        raise StyleError(f"a style size must lie between 32 and 2048 px, not {size}")
+    if not _between(32, size, 2048):
+        raise StyleError(f"a style size must lie between 32 and 2048 px, not {size!r}")
     return size
 
 
@@ -443,12 +443,17 @@ def check_options(strength: float, **sides: int | str | None) -> float:
     if not 0 <= strength <= 1:
         raise StyleError(f"strength must lie between 0 and 1, not {strength}")
     for what, side in sides.items():
-        if what == "paint_at" and isinstance(side, str):
-            if side != FULL:
-                raise StyleError(f'paint_at is a number of px or "{FULL}", not {side!r}')
-        elif side is not None and not 16 <= side <= 30000:
-            raise StyleError(f"{what} must lie between 16 and 30000 px, not {side}")
+        full = f', or "{FULL}"' if what == "paint_at" else ""
+        if side is not None and not (full and side == FULL) and not _between(16, side, 30000):
+            raise StyleError(f"{what} must lie between 16 and 30000 px{full}, not {side!r}")
     return strength
+
+
+def _between(least: int, side: float, most: int) -> bool:
+    try:
+        return bool(least <= side <= most)
+    except (TypeError, ValueError):  # a text, as from a form, or several numbers
+        return False
 
 
 def check_frame(size: tuple[int, int], need: float, free: float | None) -> None:
