@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, picture_box, probe_film, read_frames
-from .studio import PREVIEW, SCREEN, Studio, Wish, by_name, plainly
+from .studio import SCREEN, Studio, Wish, by_name, plainly, small_enough
 from .training import watch
 
 EVERY = 2.0  # seconds between two looks at a film that is being painted
@@ -145,7 +145,7 @@ class Cinema:
             with plainly(Path(file)):
                 image = telling(moving.film)
                 image = image.crop(picture_box(moving.film))  # None is all of it
-            path = self.studio.save(fit(image, PREVIEW) if max(image.size) > PREVIEW else image, Path(file).stem, "still")
+            path = self.studio.save(small_enough(image), Path(file).stem, "still")
             with self._lock:
                 self._stills[file] = path
                 while len(self._stills) > 64:

@@ -9,12 +9,13 @@ from stylenorm.config import TrainConfig
 from stylenorm.encode import LONGEST_SIDE
 from stylenorm.engine import Stream, Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted
-from stylenorm.formats import ANIMATABLE, FILMS, PHOTOGRAPHS, USUAL_SIDE
+from stylenorm.formats import ANIMATABLE, FILMS, PHOTOGRAPHS
 from stylenorm.generating import MOST_PIXELS, NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
 from stylenorm.layouts import Layout
 from stylenorm.masks import drawn_mask
 from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
+from stylenorm.tensors import fitted, usual_side
 from stylenorm.training import train
 from stylenorm.video import paint_film
 from stylenorm.video_files import frames as read_frames
@@ -23,8 +24,8 @@ from stylenorm.video_files import probe as probe_film
 
 __all__ = [
     "ANIMATABLE", "CHANGES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout",
-    "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "USUAL_SIDE", "changed",
-    "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "frame_count", "generation_file",
+    "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
+    "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "fitted", "frame_count", "generation_file",
     "load_style", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",
-    "style_entries", "told_of_left_behind", "train", "train_style", "weights_folder", "write_picture",
+    "style_entries", "told_of_left_behind", "train", "train_style", "usual_side", "weights_folder", "write_picture",
 ]  # fmt: skip

@@ -23,23 +23,23 @@ from .library import (
     StyleError,
     StylenormError,
     Stylizer,
-    USUAL_SIDE,
     changed,
     compared_networks,
     drawn_mask,
     fit,
+    fitted,
     frame_count,
     load_style,
     photos_folder,
     read_picture,
     style_entries,
+    usual_side,
     weights_folder,
     write_picture,
 )
 from .newest import Newest
 from .stops import Stops
 
-PREVIEW = USUAL_SIDE  # px, longer side: so a preview is what the file will be
 SCREEN = 768  # px, longer side of what is only looked at
 THUMBNAIL = 160
 LARGEST = 8192  # px, longer side that can be asked for
@@ -314,13 +314,13 @@ class Studio:
 
     def _small_image(self, picture):
         any_style = next(iter(self.stylizer.styles), None) or self.stylizer.style_from(picture)
-        size = PREVIEW if max(picture.size) > PREVIEW else None
+        size = usual_side(picture.size)  # so that a preview is what the file will be
         return self.stylizer.stylize(picture, any_style, strength=0, size=size)  # at strength 0 it is the photograph
 
     def preview(self, visitor: str, photo: str | None, wish: Wish, page: str = "stylize") -> tuple[Path, Path]:
         """(the photograph, its painting), at preview size."""
         before = self._start(visitor, photo, wish, page)
-        after = self._paint(before, wish, wish.size and min(wish.size, PREVIEW), before)
+        after = self._paint(before, wish, wish.size and min(wish.size, max(self.read(before).size)), before)
         after = self.save(after, Path(photo).stem, "painted")
         self.shelf.hold(visitor, f"{page} after", [after])
         return before, after
@@ -357,7 +357,7 @@ class Studio:
             strength=wish.strength,
             preserve_color=wish.keep_colors,
             size=size,
-            paint_at=painted_at(wish.strokes, size or max(picture.size)),
+            paint_at=painted_at(wish.strokes, fitted(picture.size, size)),
             notice=self._in_strips,
         )
 
@@ -398,7 +398,7 @@ class Studio:
         drawn = [self.read(layer, "the mask") for layer in layers]
         mask, rest = drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge)
         other = self.style(Wish([(outside, 1)], inside.painting, inside.style_file))
-        paint_at = PREVIEW if max(picture.size) > PREVIEW else None  # their maps take 1 kB of memory a pixel
+        paint_at = usual_side(picture.size)  # their maps take 1 kB of memory a pixel
         size = fit(picture.rgb, paint_at).size if paint_at else picture.size
         style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], size)
         wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}
@@ -436,7 +436,7 @@ class Studio:
                 try:
                     picture = self.read(source := item.read(), item.name)
                     self.check_size(picture, wish.size)
-                    paint_at = painted_at(wish.strokes, wish.size or max(picture.size))
+                    paint_at = painted_at(wish.strokes, fitted(picture.size, wish.size))
                     image = self.stylizer.stylize(picture, style, paint_at=paint_at, **wish_of)
                     write_picture(image, buffer := BytesIO(), format=format, quality=int(quality))
                     name = results.add(item.name, buffer.getvalue())
@@ -486,9 +486,15 @@ class Studio:
         return Comparison(self.weights / "compare")
 
 
-def painted_at(strokes: float, side: int) -> int | None:
-    """Longer side in px at which a picture of ``side`` px is painted, so that strokes are so many times as large as usual."""
-    return None if strokes == 1 else max(16, round(min(side, USUAL_SIDE) / strokes))
+def painted_at(strokes: float, size: tuple[int, int]) -> int | None:
+    """Longer side in px at which a picture of ``size`` is painted, so that strokes are so many times as large as usual."""
+    return None if strokes == 1 else max(16, round((usual_side(size) or max(size)) / strokes))
+
+
+def small_enough(image):
+    """A PIL image as a preview of it is painted."""
+    side = usual_side(image.size)
+    return image if side is None else fit(image, side)
 
 
 def write(image, target: Path, **options) -> None:

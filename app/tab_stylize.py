@@ -7,7 +7,7 @@ import time
 import gradio as gr
 
 from . import page
-from .studio import PAINTING, PREVIEW, STYLE_FILE, Studio, example_photo, example_photos
+from .studio import PAINTING, STYLE_FILE, Studio, example_photo, example_photos
 
 EXAMPLE = "This is an example. Add a photograph of your own to begin."
 AS_IT_IS = gr.skip(), gr.skip(), gr.skip()
@@ -77,7 +77,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
         painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, strokes=1, request: gr.Request = None,
     ):  # fmt: skip
-        """Paint a photograph at preview size (longer side at most 1280 px).
+        """Paint a photograph at preview size (1.2 megapixels at most).
 
         Returns the photograph and the painting at that size, and a line about them. Without a photograph, an example.
         """
@@ -101,7 +101,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
             return pair, EXAMPLE, hidden
         seconds = time.perf_counter() - started
         moving = " It moves, and this is its first frame; the tab “Film” paints them all." if studio.moves(photo) else ""
-        return pair, f"A preview of {PREVIEW} px at most, painted in {seconds:.1f} s. The download has full size.{moving}", hidden
+        return pair, f"A preview, painted in {seconds:.1f} s. The download has full size.{moving}", hidden
 
     @page.plain
     def stylize(

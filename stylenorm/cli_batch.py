@@ -44,7 +44,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError, how_to_install
-from stylenorm.formats import FULL, USUAL_SIDE
+from stylenorm.formats import FULL
 from stylenorm.jobs import check_limit, check_writable, folded, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
@@ -282,7 +282,7 @@ def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int 
 
 def told_side(paint_at: int | str | None) -> dict:
     """The settings' part about it. What was begun before there was one was painted as it was, and goes on so."""
-    return {} if paint_at == FULL else {"paint_at": paint_at or f"at most {USUAL_SIDE}"}
+    return {} if paint_at == FULL else {"paint_at": paint_at or "at most 1.2 megapixels"}
 
 
 def folder_of(w: Wanted, wanted: Sequence[Wanted]) -> str:

@@ -21,7 +21,7 @@ import typer
 
 from stylenorm.catalog import style_entries
 from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
-from stylenorm.formats import FULL, USUAL_SIDE
+from stylenorm.formats import FULL
 from stylenorm.jobs import Job
 
 ON_WINDOWS = os.name == "nt"
@@ -92,7 +92,7 @@ PaintAt = Annotated[
     str | None,
     typer.Option(
         parser=_side_or_full, metavar="PX|full",
-        help=f"Longer side to paint at: less is larger strokes. Else the result's, at most {USUAL_SIDE}; full: every pixel of it.",
+        help="Longer side to paint at: less is larger strokes. Else the result's, of 1.2 megapixels at most; full: every pixel of it.",
     ),
 ]
 StyleSize = Annotated[

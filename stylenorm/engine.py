@@ -22,7 +22,7 @@ from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
-from stylenorm.formats import FULL, USUAL_SIDE
+from stylenorm.formats import FULL
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
@@ -48,6 +48,7 @@ from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
 from stylenorm.spill import free_disk, spill_folder
 from stylenorm.style import Style, blend, interpolate
 from stylenorm.style import regions as blend_regions
+from stylenorm.tensors import side_to_paint
 from stylenorm.tiling import disk_needed, paint_strips
 
 REFINE_SIZES = 64, 512  # px, smallest and largest side of the photographs' middles that a style is refined on
@@ -192,7 +193,7 @@ class Stylizer:
         without it the result has the photograph's size. paint_at: longer side in px at which the network paints,
         whatever the result's: strokes are as large against the picture as in one of that size, and the
         photograph's finer detail is brought back (`stylenorm.detail`). Without it a larger picture is painted at
-        1280 px, so that a style looks alike at all sizes; "full" paints every pixel of it. notice: called with a sentence
+        1.2 megapixels, so that a style looks alike at all sizes; "full" paints every pixel of it. notice: called with a sentence
         if the picture is painted in strips, before that starts. strip: without the photograph's EXIF, XMP and IPTC, so that
         nobody learns from them by whom, when and where it was taken. grain: plain ground, such as a cloudless sky, is painted
         like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
@@ -226,8 +227,7 @@ class Stylizer:
     def together(self, picture: Picture, **options) -> int:
         """How many pictures like this one `stylize_alike` had better be given at once."""
         photo = picture.size if options.get("size") is None else fit(picture.rgb, options["size"]).size
-        whole = FULL if max(photo) > USUAL_SIDE else None  # not brought to another size
-        plain = options.get("strength", 1.0) == 1 and options.get("paint_at") in (whole, FULL) and picture.deep is None
+        plain = options.get("strength", 1.0) == 1 and side_to_paint(photo, options.get("paint_at")) is None and picture.deep is None
         if not plain or self._memory is not None:  # `stylize` keeps to that
             return 1
         return max(1, self._backend.pixels_together // math.prod(photo))

@@ -47,8 +47,8 @@ def has_colours(photo: Pixels, norm: str) -> bool:
 
 def painted_at(paint_at: int | str | None, photo: Pixels, norm: str) -> int | None:
     """Longer side in px at which to paint what was to be painted at ``paint_at``, see `Stylizer.stylize`; None: as it is."""
-    side = side_to_paint(longest := max(size_of(photo)), paint_at)
-    too_large = (side or longest) > LARGEST and not has_colours(photo, norm)
+    side = side_to_paint(size_of(photo), paint_at)
+    too_large = (side or max(size_of(photo))) > LARGEST and not has_colours(photo, norm)
     return LARGEST if too_large else side
 
 

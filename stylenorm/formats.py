@@ -10,7 +10,7 @@ PHOTOGRAPHS = frozenset(FORMAT) | set(  # icons and textures can be read as well
 )
 RAW = frozenset(".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f".split())
 FILMS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv".split())
-USUAL_SIDE = 1280  # px, longer side at which larger pictures are painted: strokes are some pixels wide, and mere grain in a larger one
+USUAL_PIXELS = 1280 * 960  # of which larger pictures are painted: strokes are some pixels wide, and mere grain in a larger one
 FULL = "full"  # instead of a side: at the picture's own
 LONGEST_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65536}  # px; Pillow's own messages for it are riddles
 ANIMATED = {".gif": "gif"}  # what only `stylenorm.animation` writes; WebP and PNG are stills' formats, too

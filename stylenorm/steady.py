@@ -428,7 +428,7 @@ class Stream:
         return frame
 
     def _small(self, frame: Image.Image) -> Image.Image:
-        side = side_to_paint(max(frame.size), self._paint_at)
+        side = side_to_paint(frame.size, self._paint_at)
         return frame if side is None else fit(frame, side)
 
     def _whole(self, painted: Image.Image, small: Image.Image, frame: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.errors import ImageError
-from stylenorm.formats import FULL, USUAL_SIDE
+from stylenorm.formats import FULL, USUAL_PIXELS
 
 MOST = 100_000_000  # pixels that a picture is enlarged to
 
@@ -88,11 +88,15 @@ def fitted(size: tuple[int, int], longer: int | None) -> tuple[int, int]:
     return size if longer is None else _scaled_size(size, longer, max(size))
 
 
-def side_to_paint(longest: int, paint_at: int | str | None) -> int | None:
-    """Longer side in px at which a picture is painted whose own is ``longest``, see `Stylizer.stylize`; None: as it is."""
-    if paint_at is None:
-        return USUAL_SIDE if longest > USUAL_SIDE else None
-    return None if paint_at == FULL else paint_at
+def usual_side(size: tuple[int, int]) -> int | None:
+    """Longer side in px at which a picture of ``size`` = (width, height) px is painted if nothing is said; None: as it is."""
+    pixels = math.prod(size)
+    return max(1, round(max(size) * (USUAL_PIXELS / pixels) ** 0.5)) if pixels > USUAL_PIXELS else None
+
+
+def side_to_paint(size: tuple[int, int], paint_at: int | str | None) -> int | None:
+    """The same for what `Stylizer.stylize` takes as ``paint_at``."""
+    return usual_side(size) if paint_at is None else None if paint_at == FULL else paint_at
 
 
 def _scaled_size(size: tuple[int, int], wanted: int, side: int) -> tuple[int, int]:

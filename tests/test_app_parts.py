@@ -506,9 +506,9 @@ def test_a_folder_that_is_stopped_leaves_the_zip_of_what_is_done(weights, tmp_pa
     assert last[:2] == (2, 3) and zipfile.ZipFile(last[4]).namelist() == ["a.jpg", "b.jpg"]
 
 
-@pytest.mark.parametrize("largest", [32, 2048])
-def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weights, tmp_path, monkeypatch, largest):
-    monkeypatch.setattr("app.studio.PREVIEW", largest)
+@pytest.mark.parametrize("most", [32 * 23, 10**6])
+def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weights, tmp_path, monkeypatch, most):
+    monkeypatch.setattr("stylenorm.tensors.USUAL_PIXELS", most)
     asked, shelf = [], Shelf(tmp_path / "shelf")
     studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
     style_of = studio.stylizer.region_style
@@ -517,7 +517,7 @@ def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weigh
     mask.save(tmp_path / "mask.png")
     photo = str(make_photo(shelf.new("photo.jpg")))
     file = studio.finish_regions("ada", photo, [tmp_path / "mask.png"], Wish([("red-hill", 1)]), "blue-tree", 0, "png", 90)
-    assert Image.open(file).size == (60, 44) and asked == [(32, 23) if largest == 32 else (60, 44)]
+    assert Image.open(file).size == (60, 44) and asked == [(60, 44) if most == 10**6 else (32, 23)]
 
 
 @pytest.mark.parametrize("memory, lines", [(0, 1), (4, 0)])

@@ -301,7 +301,7 @@ def test_large_pictures_are_painted_in_strips(cli, photos, stylizer):
     refused(cli("--paint-at", "30", "--format", "png"), "paint at 40 instead of 30")
     cli("--paint-at", "full", out="plain")
     assert "paint_at" not in manifest(photos.parent / "plain")[0]["settings"]  # batches of before go on
-    refused(cli(out="plain"), "paint at full instead of at most 1280")
+    refused(cli(out="plain"), "paint at full instead of at most 1.2 megapixels")
     *lines, end = [json.loads(line) for line in cli("--memory", "0", "--json-lines", out="lines").out.splitlines()]
     assert end["done"] == len(lines) == 4
 

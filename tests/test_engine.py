@@ -709,20 +709,32 @@ def test_painting_at_the_photographs_own_size_is_plain_painting(stylizer, image)
         refused(lambda: stylizer.stylize(image, "red-hill", paint_at=side), "paint_at", kind=StyleError)
 
 
-def test_a_large_picture_is_painted_as_one_of_usual_size_is(stylizer, tmp_path):
-    large = Image.open(make_photo(tmp_path / "large.png", (1600, 120))).convert("RGB")
-    usual, tied, full = (pixels(stylizer.stylize(large, "red-hill", paint_at=side)) for side in (None, 1280, "full"))
-    assert np.array_equal(usual, tied) and not np.array_equal(usual, full)
-    assert np.array_equal(full, pixels(stylizer._whole(large, stylizer.resolve("red-hill"))))
-    small = large.crop((0, 0, 1280, 120))
-    assert np.array_equal(pixels(stylizer.stylize(small, "red-hill")), pixels(stylizer.stylize(small, "red-hill", paint_at="full")))
-    read = read_picture(tmp_path / "large.png")
-    assert stylizer.together(read) == 1 < stylizer.together(read, paint_at="full")
-    left = np.zeros((120, 1600))
-    left[:, :800] = 1
-    regions = stylizer.region_style([("red-hill", left), ("blue-tree", 1 - left)], large.size)  # a place's style is of its size
+@pytest.fixture
+def usually_small(monkeypatch):
+    monkeypatch.setattr("stylenorm.tensors.USUAL_PIXELS", 60 * 44)
+
+
+@pytest.mark.parametrize("size, side", [((120, 88), 60), ((44, 240), 120), ((60, 44), None), ((2, 1000), None), ((600, 440), 60)])
+def test_a_large_picture_is_painted_as_one_of_usual_size_is(stylizer, tmp_path, usually_small, size, side):
+    """Of so many pixels: a panorama of a longer side alone would be a strip of a few pixels' height."""
+    path = make_photo(tmp_path / "large.png", size)
+    usual, tied, full = (pixels(stylizer.stylize(path, "red-hill", paint_at=at)) for at in (None, side, "full"))
+    assert np.array_equal(usual, tied) and usual.shape[:2] == size[::-1]
+    assert np.array_equal(usual, full) == (side is None)
+    assert np.array_equal(full, pixels(stylizer._whole(Image.open(path).convert("RGB"), stylizer.resolve("red-hill"))))
+    read = read_picture(path)
+    assert (stylizer.together(read) > 1) == (side is None) and stylizer.together(read, paint_at="full") > 1
+    assert stylizer.together(read, size=max(size)) == stylizer.together(read)
+
+
+def test_a_style_of_regions_is_painted_at_the_size_that_it_was_made_for(stylizer, tmp_path, usually_small):
+    large = Image.open(make_photo(tmp_path / "large.png", (160, 120))).convert("RGB")
+    left = np.zeros((120, 160))
+    left[:, :80] = 1
+    regions = stylizer.region_style([("red-hill", left), ("blue-tree", 1 - left)], large.size)
     found = pixels(stylizer.stylize(large, regions))
-    assert np.array_equal(found, pixels(stylizer.stylize(large, regions, paint_at="full"))) and found.shape == (120, 1600, 3)
+    assert np.array_equal(found, pixels(stylizer.stylize(large, regions, paint_at="full"))) and found.shape == (120, 160, 3)
+    assert stylizer.stream(regions)(large).size == (160, 120)
 
 
 STYLIZE = """
