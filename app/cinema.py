@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, frame_count, paint_animation, paint_film, picture_box, probe_film, read_frames
-from .studio import SCREEN, Studio, Wish, by_name, plainly, small_enough
+from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, fitted, frame_count, paint_animation, paint_film, picture_box, probe_film, read_frames
+from .studio import SCREEN, Studio, Wish, by_name, painted_at, plainly, small_enough
 from .training import watch
 
 EVERY = 2.0  # seconds between two looks at a film that is being painted
@@ -104,7 +104,8 @@ class Cinema:
         moving = self.opened(file)
         self.studio.check_size(moving, wish.size)
         self.studio.shelf.hold_all(visitor, {"film": [file], "film style": [wish.painting, wish.style_file]})
-        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size}
+        paint_at = painted_at(wish.strokes, fitted(moving.size, wish.size))
+        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "paint_at": paint_at}
         begin = partial(self.studio.stylizer.stream, self.studio.style(wish), **options)
         suffix = ".mp4" if moving.film else Path(file).suffix.lower()
         target = self.studio.shelf.new(f"{Path(file).stem}-painted{suffix if moving.film or suffix in ANIMATABLE else '.webp'}")

@@ -42,39 +42,41 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             with gr.Row():
                 strength = page.strength_slider(info="0 is the film, 1 is all painting")
                 keep_colors = gr.Checkbox(False, label="Keep the film's colours")
-            size = page.size_choice("As the film")
+            with gr.Row():
+                strokes = page.strokes_choice()
+                size = page.size_choice("As the film")
             with gr.Row():
                 run = gr.Button("Paint the film", variant="primary", elem_id="film-run", size="lg")
                 stop = gr.Button("Stop here", elem_id="film-stop", size="lg")
             file = gr.DownloadButton("Save the file", elem_id="film-save", **HIDDEN)
 
-    def wish(style, painting, style_file, strength, keep_colors, size):
-        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size)
+    def wish(style, painting, style_file, strength, keep_colors, size, strokes):
+        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes)
 
     @page.plain
-    def one_frame(film, style, painting, style_file, strength, keep_colors, size, request: gr.Request):
+    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, request: gr.Request):
         nothing = gr.update(**HIDDEN)
         if not film:
             return gr.update(value=None, visible=True), BEGIN, nothing, nothing, nothing
-        wanted = wish(style, painting, style_file, strength, keep_colors, size)
+        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes)
         found, pair = cinema.preview(page.visitor(request), film, wanted)
         return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing, nothing
 
     @page.plain
     def paint_film(
-        film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, request: gr.Request = None
+        film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, request: gr.Request = None
     ):
         """Paint a film, with its sound, or an animated GIF, WebP or PNG, frame by frame.
 
-        film: the file. size: longer side in pixels, 0 for the film's. Returns again and again a line about the progress and the
-        latest frame with its painting, and at the end the file: an .mp4, or an animation. Stop it with /stop_film: a film ends
-        there then, of an animation nothing is kept.
+        film: the file. size: longer side in pixels, 0 for the film's. strokes: 1.6, 1 or 0.625 times as large as usual.
+        Returns again and again a line about the progress and the latest frame with its painting, and at the end the file: an
+        .mp4, or an animation. Stop it with /stop_film: a film ends there then, of an animation nothing is kept.
         """
         who, started = page.visitor(request), time.perf_counter()
         nothing, shown = gr.update(**HIDDEN), gr.update(visible=True)
         with studio.stops.work(who, "film") as event, studio.turn(event) as over:
             try:
-                for look in cinema.paint(who, film, wish(style, painting, style_file, strength, keep_colors, size), event):
+                for look in cinema.paint(who, film, wish(style, painting, style_file, strength, keep_colors, size, strokes), event):
                     if look.path is None:
                         pair = gr.update(value=look.pair, visible=True) if look.pair else shown
                         yield progress(look), pair, nothing, nothing, nothing
@@ -97,9 +99,9 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """Stop the film that this visitor is having painted."""
         return "Stopping." if studio.stops.ask(page.visitor(request), "film") else "Nothing is being painted."
 
-    inputs = [film, style, painting, style_file, strength, keep_colors, size]
+    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes]
     gr.on(
-        [film.change, style.change, keep_colors.change, size.change, strength.release, painting.change, style_file.change],
+        [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, painting.change, style_file.change],
         one_frame, inputs, [slider, status, player, moving, file],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip

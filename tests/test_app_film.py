@@ -144,6 +144,16 @@ def test_one_frame_is_shown_that_shows_something(cinema, tmp_path):
     assert [Image.open(p).size for p in cinema.preview("ada", barred, Wish([("red-hill", 1)]))[1]] == [(64, 48)] * 2, "without black bars"
 
 
+@pytest.mark.parametrize("wish, side", [({}, None), ({"strokes": 1.6}, 40), ({"strokes": 0.625, "size": 40}, 64)])
+def test_strokes_are_as_large_as_is_wished(cinema, tmp_path, monkeypatch, wish, side):
+    asked, begin = [], cinema.studio.stylizer.stream
+    monkeypatch.setattr(cinema.studio.stylizer, "stream", lambda style, **options: asked.append(options["paint_at"]) or begin(style, **options))
+    for source in (film(tmp_path / "in.mp4", 2), animation(tmp_path / "a.webp")):
+        *_, last = cinema.paint("ada", str(source), Wish([("red-hill", 1)], **wish), threading.Event())
+        assert last.path.exists()
+    assert asked[0] == side, asked
+
+
 def test_while_a_film_is_painted_something_else_may_be_looked_at(cinema, tmp_path, monkeypatch):
     monkeypatch.setattr("app.cinema.EVERY", 0.05)
     source, stop, red, blue = str(film(tmp_path / "in.mp4", 400)), threading.Event(), Wish([("red-hill", 1)]), Wish([("blue-tree", 1)])
