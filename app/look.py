@@ -36,6 +36,7 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; white-space: normal; overflow: hidden;
 }
 .block:has(> .checkbox-container) { min-width: min(240px, 100%) !important; }  /* Gradio has no min_width for a box to tick */
+.icon-button-wrapper:not(:has(*)) { display: none; }  /* of no buttons, its border and shadow are a speck */
 button.label-wrap > span:first-child { text-align: left; }
 .styles.styles .thumbnail-item.selected, .styles.styles .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
 input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:focus-visible) {  /* so that it can be seen where the keys are */

@@ -436,6 +436,7 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
     with Visit(browser, server, viewport={"width": width, "height": 844}, color_scheme=scheme, locale="de-DE") as visit:
         assert "Click to Upload" in visit.page.locator("#photo").inner_text(), "Gradio's words are in the browser's language, ours in English"
         assert visit.page.evaluate("document.documentElement.lang") == "en"
+        assert not visit.page.locator("#photo .icon-button-wrapper").is_visible(), "it is a speck in the corner"
         visit.upload("#photo", large)
         visit.new_result(visit.result())
         visit.page.wait_for_timeout(500)
