@@ -117,4 +117,4 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
     show.click(regions, inputs, [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
     done = finish.click(regions_file, [*inputs, format, quality], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
-    done.success(None, None, None, js=SAVE % "#regions-file", api_visibility="private")
+    done.success(None, file, None, js=SAVE, api_visibility="private")

@@ -12,15 +12,13 @@ from .studio import PAINTING, STYLE_FILE, Studio, example_photo, example_photos
 EXAMPLE = "This is an example. Add a photograph of your own to begin."
 AS_IT_IS = gr.skip(), gr.skip(), gr.skip()
 
-# Clicks the button that saves the file once it is on the page.
-SAVE = """() => {
-  let tries = 50;
-  const save = () => {
-    const button = document.querySelector('%s');
-    if (button) (button.querySelector('a, button') || button).click();
-    else if (tries--) setTimeout(save, 100);
-  };
-  setTimeout(save, 150);
+# Saves the file of a button, which is hidden where another style was painted in the meantime.
+SAVE = """(file) => {
+  const link = document.createElement("a");
+  Object.assign(link, { href: file.url, download: file.path.split(/[\\\\/]/).pop() });
+  document.body.append(link);
+  link.click();
+  link.remove();
 }"""
 
 
@@ -143,7 +141,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     done = finish.click(
         stylize, [photo, *wish, format, quality], [file, status], api_name="stylize", show_progress_on=status, **page.QUEUE
     )
-    done.success(None, None, None, js=SAVE % "#file", api_visibility="private")
+    done.success(None, file, None, js=SAVE, api_visibility="private")
     page.join(choosers, studio, gallery, style)
     page.use_own(style, painting, style_file)
     return slider
