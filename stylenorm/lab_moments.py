@@ -52,7 +52,7 @@ def standardizing(quick: bool = False, seed: int = 0) -> Result:
     line = Series("σ²/(σ²+ε)", ratio, [standardized_variance(r, 1.0) for r in ratio], "line")
     return Result(
         "standardizing",
-        "After a norm each of its groups of elements has the mean 0 and the variance σ²/(σ²+ε), just below 1.",
+        "After a norm each of its groups of elements has the mean 0 and the variance σ²/(σ²+ε): 1 where σ² is far above ε, 0 where far below.",
         "mean(y) = 0,  var(y) = σ²/(σ²+ε)",
         tuple(rows),
         (Panel("Variance of each group after the norm", "σ²/ε of the group before it", "variance after it",
