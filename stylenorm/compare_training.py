@@ -18,7 +18,7 @@ from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig, check_types
-from stylenorm.data import find_images, style_name
+from stylenorm.data import find_images, held_out, style_name
 from stylenorm.drafts import file_id, remove, write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError
@@ -32,6 +32,7 @@ from stylenorm.training_state import alone_in
 JUDGED_SIZE = 256  # px
 REPORT = "compare.json"
 SETTINGS = "settings.json"
+UNSEEN, SEEN = "unseen photographs", "photographs learned on"
 
 # Settings that may change from one call to the next, or do from run to run, or are told by what lies there.
 FREE = {
@@ -69,7 +70,8 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
 
     runs/KIND-SEED/ holds each run, KIND/ the first seed's network and styles without its encoder. compare.json is
     the report: ``{"runs": [...], "training": {...}}``, a run being kind, seed, content, style, total (means
-    over styles and unseen photographs), moved and neighbours (see `moved`, `moved_by_neighbours`). losses.png,
+    over styles and unseen photographs), moved and neighbours (see `moved`, `moved_by_neighbours`); "judged_on" says whether
+    the photographs are unseen, which of fewer than 100 none are (`held_out`). losses.png,
     scores.png and changes.png draw it, tables.md writes it down. Stopped at any time, the same call goes on.
 
     tell: called with kind, seed and `Progress` after each step.
@@ -94,7 +96,8 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
         ]
     for kind in TITLES:
         _without_encoder(out / "runs" / f"{kind}-{config.seeds[0]}", out / kind)
-    report = {"runs": runs, "training": _settings(config.training)}
+    unseen = bool(held_out(find_images(config.training.photos))[1])
+    report = {"runs": runs, "training": _settings(config.training), "judged_on": UNSEEN if unseen else SEEN}
     write_whole(out / REPORT, json.dumps(report, indent=2).encode())
     draw(report, out)
     return report
@@ -231,6 +234,10 @@ def spread(report: Mapping, value: Callable[[dict], float]) -> dict[str, tuple[f
     return {kind: (mean(v), stdev(v) if len(v) > 1 else 0.0) for kind, v in values.items()}
 
 
+def judged_on(report: Mapping) -> str:
+    return report.get("judged_on", UNSEEN)  # which early reports do not tell
+
+
 def draw(report: Mapping, out: Path) -> None:
     """losses.png, scores.png, changes.png and tables.md from a report and the runs' loss.csv files."""
     curves = []
@@ -240,7 +247,7 @@ def draw(report: Mapping, out: Path) -> None:
     kind_curves(curves, out / "losses.png")
     titles = list(TITLES.values())
     parts = {part: list(spread(report, lambda r, part=part: r[part]).values()) for part in ("content", "style", "total")}
-    kind_bars(titles, parts, out / "scores.png", "loss on unseen photographs")
+    kind_bars(titles, parts, out / "scores.png", f"loss on {judged_on(report)}")
     changes = {change: list(spread(report, lambda r, c=change: r["moved"][c]).values()) for change in CHANGES}
     kind_bars(titles, changes, out / "changes.png", "painting's change over the photograph's")
     write_whole(out / "tables.md", tables(report).encode())
@@ -257,7 +264,7 @@ def tables(report: Mapping) -> str:
     changes = {change: spread(report, lambda r, c=change: r["moved"][c]) for change in CHANGES}
     beside = {key: spread(report, lambda r, k=key: r["neighbours"][k]) for key in ("training", "inference")}
     return "\n".join(
-        [_table("unseen photographs", parts), _table("a change to the photograph", changes), _table("other neighbours", beside)]
+        [_table(judged_on(report), parts), _table("a change to the photograph", changes), _table("other neighbours", beside)]
     )
 
 

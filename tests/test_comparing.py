@@ -390,6 +390,18 @@ def test_the_tables_hold_mean_and_spread():
     mean, deviation = spread({"runs": runs}, lambda run: run["content"])["layer"]
     assert mean == 1.5 and deviation == pytest.approx(0.5**0.5)
     assert "| layer norm | 1.5 ± 0.71 | 0.5 ± 0 | 6.5 ± 0.71 |" in tables({"runs": runs})
+    assert tables({"runs": runs}).startswith("| unseen photographs |")
+
+
+@pytest.mark.parametrize("count, told", [(5, "photographs learned on"), (100, "unseen photographs")])
+def test_photographs_that_were_learned_on_are_not_called_unseen(count, told, tmp_path, monkeypatch):
+    for i in range(count):
+        make_photo(tmp_path / "photos" / f"{i}.jpg", (64, 64), i)
+    make_photo(tmp_path / "styles" / "kiss.jpg", (80, 80), 9)
+    monkeypatch.setattr(compare_training, "_run", lambda *_: {})
+    monkeypatch.setattr(compare_training, "_without_encoder", lambda *_: None)
+    monkeypatch.setattr(compare_training, "draw", lambda *_: None)
+    assert compare_kinds(tiny(tmp_path, tmp_path / "out"))["judged_on"] == told
 
 
 def test_seeds_are_checked(pictures, tmp_path):
