@@ -118,23 +118,15 @@ def alone_in(folder: Path) -> Iterator[None]:
     A process that is killed holds it no longer. Where nothing can be written or held, nobody is kept out. Raises
     `StylenormError` where another training is at work.
     """
-    try:
+    file = None
+    with suppress(OSError):  # which the run tells as soon as it writes
         folder.mkdir(parents=True, exist_ok=True)
         file = _held_file(folder)
-    except OSError:  # which the run tells as soon as it writes
-        yield
-        return
-    _held.add(file)
     try:
         yield
     finally:
-        _held.discard(file)
-        if os.name == "nt":  # nobody removes an open file there
-            os.close(file)
-            remove(folder / LOCK)
-        else:  # and here nobody else's
-            remove(folder / LOCK)
-            os.close(file)
+        if file is not None:
+            _give_up(file, folder)
 
 
 def _held_file(folder: Path, tries: int = 9) -> int:
@@ -142,14 +134,26 @@ def _held_file(folder: Path, tries: int = 9) -> int:
     try:
         lock_file(file)
     except OSError as error:
-        os.close(file)
-        if error.errno not in TAKEN:
+        if error.errno not in TAKEN:  # nothing can be held there
+            _give_up(file, folder)
             raise
+        os.close(file)
         raise StylenormError(f"another training is writing into {folder}; wait for it, or stop it, or give another folder") from None
     if tries and not os.fstat(file).st_nlink:  # whoever held it has removed it meanwhile
         os.close(file)
         return _held_file(folder, tries - 1)
+    _held.add(file)
     return file
+
+
+def _give_up(file: int, folder: Path) -> None:
+    _held.discard(file)
+    if os.name == "nt":  # nobody removes an open file there
+        os.close(file)
+        remove(folder / LOCK)
+    else:  # and here nobody else's
+        remove(folder / LOCK)
+        os.close(file)
 
 
 def _let_go() -> None:

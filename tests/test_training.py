@@ -358,6 +358,12 @@ def test_what_a_killed_run_has_started_holds_its_folder_no_longer(tmp_path, monk
         loading.join()
 
 
+def test_where_nothing_can_be_held_a_run_goes_on_and_leaves_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.training_state.lock_file", lambda file: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available")))
+    with alone_in(tmp_path), alone_in(tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_run_beside_its_pictures_does_not_learn_from_its_own_sheets(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "all")
     config = tiny(tmp_path / "all", tmp_path / "all" / "styles" / "run", photos=str(tmp_path / "all"), steps=2)
