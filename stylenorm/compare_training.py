@@ -107,7 +107,7 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
 def _kept_alike(out: Path, config: CompareConfig) -> Iterator[None]:
     """Write down what all runs are trained on, and refuse to go on with anything else: kinds were compared that differ in more.
 
-    What ends before the first checkpoint leaves nothing behind.
+    Where it ends before the first checkpoint, that is forgotten.
     """
     _keep_alike(out / SETTINGS, config)
     try:

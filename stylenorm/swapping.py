@@ -59,7 +59,8 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
                 raise ValueError(f"{path or type(old).__name__}: {error}") from None
         places.append((path, new[id(old)]))
     if not places:
-        raise ValueError(f"there is no normalization of feature maps to swap in {type(model).__name__}")
+        stays = next((f"; its {type(m).__name__} is a torch.nn.LayerNorm, which stays" for m in model.modules() if isinstance(m, nn.LayerNorm)), "")
+        raise ValueError(f"there is no normalization of feature maps to swap in {type(model).__name__}{stays}")
     for path, norm in places:
         if not path:
             return norm

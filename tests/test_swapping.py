@@ -148,6 +148,10 @@ class Activated(nn.BatchNorm2d):
         return super().forward(x).relu()
 
 
+class PerPixel(nn.LayerNorm):
+    """As the LayerNorm2d of torchvision's ConvNeXt, which has the name of a layer that is swapped."""
+
+
 def positive():
     norm = nn.BatchNorm2d(8)
     nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus())
@@ -166,6 +170,7 @@ def positive():
         (lambda: nn.Sequential(nn.BatchNorm2d(8), Activated(8)), "layer", None, "1: Activated has a forward of its own, which would be lost"),
         (lambda: nn.Sequential(nn.BatchNorm2d(8), positive()), "layer", None, "1: its weight or bias is computed, and no parameter to keep"),
         (lambda: nn.Sequential(nn.Linear(3, 3)), "batch", None, "there is no normalization of feature maps to swap in Sequential"),
+        (lambda: nn.Sequential(PerPixel(8)), "batch", None, "to swap in Sequential; its PerPixel is a torch.nn.LayerNorm, which stays"),
         (lambda: Generator(GeneratorConfig()), "batch", None, "no normalization of feature maps to swap in Generator"),
     ],
 )
