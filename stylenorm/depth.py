@@ -92,10 +92,10 @@ def with_key(deep: np.ndarray, key) -> np.ndarray:
 
 
 def coloured(array: np.ndarray) -> np.ndarray:
-    """uint16 (H,W) or (H,W,1|2|3|4) to (H,W,3|4), always a copy."""
+    """uint16 (H,W) or (H,W,1|2|3|4) to (H,W,3|4), always a copy, in this machine's byte order."""
     array = array.reshape(*array.shape[:2], -1)
-    grey = array.shape[2] < 3
-    return array[..., [0, 0, 0, 1][: 3 + (array.shape[2] == 2)]] if grey else array.astype(np.uint16)
+    channels = [0, 0, 0, 1][: 3 + (array.shape[2] == 2)] if array.shape[2] < 3 else slice(None)
+    return array.astype(np.uint16)[..., channels]
 
 
 # ---- pixels ------------------------------------------------------------------------------------

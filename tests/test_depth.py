@@ -87,6 +87,7 @@ def levels(deep: np.ndarray) -> int:
 def test_a_png_is_read_sample_by_sample(channels, interlace):
     deep = samples(channels)
     picture = read_picture(as_png(deep, interlace=interlace))
+    assert picture.deep.dtype == np.uint16, "and not in the byte order of the file"
     assert np.array_equal(picture.deep[..., :3], deep[..., :3] if channels > 2 else np.repeat(deep[..., :1], 3, 2))
     assert (picture.alpha is None) == (channels in (1, 3))
     if channels in (2, 4):
