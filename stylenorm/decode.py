@@ -16,11 +16,11 @@ from stylenorm.colour import to_srgb
 from stylenorm.composing import composed, parts_of
 from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError, how_to_install
-from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif
+from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif, tells_adobe_rgb
 from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
-from stylenorm.profiles import numbered_profile, numbers_of, png_profile
+from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_profile
 from stylenorm.resources import add_info, has_selection, lean_png, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
@@ -350,7 +350,10 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     numbers = image.info.get("cicp")
     if not isinstance(numbers, tuple):  # there may be a text of that name
         numbers = numbers_of(image.info.get("icc_profile"))
-    rgb, icc, deep = _coloured(image, base, numbers, deep_grey(image) if deep is None else deep)
+    told = image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None)
+    if not told and tells_adobe_rgb(exif_bytes):
+        told = adobe_rgb()
+    rgb, icc, deep = _coloured(base, told, numbers, deep_grey(image) if deep is None else deep)
     if deep is not None:
         whole = rounded(deep)
         rgb, alpha = whole.convert("RGB"), whole.getchannel("A") if whole.mode == "RGBA" else None
@@ -381,11 +384,11 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
 
 
 def _coloured(
-    image: Image.Image, base: Image.Image, numbers: tuple[int, int] | None, deep: np.ndarray | None
+    base: Image.Image, icc: bytes | None, numbers: tuple[int, int] | None, deep: np.ndarray | None
 ) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
-    """What `to_srgb` makes of the image's base and its samples of 16 bits, by H.273's numbers or whatever else the image tells."""
+    """What `to_srgb` makes of an image's base and its samples of 16 bits, by H.273's numbers or else by the profile."""
     if numbers is None:
-        return to_srgb(base, image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None), deep)
+        return to_srgb(base, icc, deep)
     primaries, transfer = numbers
     if not is_hdr(transfer):
         return to_srgb(base, numbered_profile(primaries, transfer), deep)

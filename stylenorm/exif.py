@@ -25,6 +25,7 @@ KEPT_TAGS = {
     *DIRECTORIES,
 }
 
+UNCALIBRATED = 0xFFFF  # a colour space
 SUBJECT = (0x9214, 0xA214)  # its area and its location, px in the file's picture
 
 # First bytes of a TIFF: its byte order, and whether it is a BigTIFF, whose offsets have 8 bytes.
@@ -91,6 +92,16 @@ def as_srgb(exif: bytes | None) -> bytes | None:
     photo[ExifTags.Base.ColorSpace] = SHORT, 1, struct.pack(order + "H", 1)
     photo.pop(INTEROP, None)
     return pack_exif(tree, order)
+
+
+def tells_adobe_rgb(exif: bytes | None) -> bool:
+    """Whether EXIF says that the colours are Adobe RGB, as cameras do instead of a profile (DCF 2.0: R03; some have 2 for it)."""
+    tree, order = parse_exif(exif)
+    photo = tree.get(PHOTO, {})
+    space = photo.get(ExifTags.Base.ColorSpace, (None, 0, b""))
+    mark = photo.get(INTEROP, {}).get(1, (None, 0, b""))[2][:3]
+    told = struct.unpack_from(order + "H", space[2])[0] if space[0] == SHORT else None
+    return told == 2 or told == UNCALIBRATED and mark == b"R03"
 
 
 def orientation(exif: bytes | None) -> int | None:

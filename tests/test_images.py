@@ -758,6 +758,17 @@ def test_the_conversion_is_the_one_of_the_primaries():
     assert distance(read_picture(image).rgb, expected.round()) <= 1
 
 
+@pytest.mark.parametrize("space, mark, counts", [(65535, b"R03", True), (2, b"R98", True), (65535, b"R98", False), (1, b"R03", False)])
+def test_a_camera_may_tell_in_exif_alone_that_its_colours_are_adobe_rgb(space, mark, counts):
+    wide = ImageCms.profileToProfile(smooth(), io.BytesIO(SRGB), io.BytesIO(ADOBE_RGB), 1)
+    tree = {EXIF: {0xA001: (3, 1, struct.pack("<H", space)), exif_module.INTEROP: {1: (2, 4, mark + b"\0")}}}
+    data = saved(wide, "JPEG", exif=exif_module.pack_exif(tree, "<"), quality=100, subsampling=0)
+    picture = read_picture(data)
+    assert distance(picture.rgb, smooth() if counts else opened(data)) <= (9 if counts else 0)
+    assert distance(opened(written(rewrap(picture, picture.rgb), "png")), opened(data)) <= 2
+    assert (picture.icc is not None) == counts and read_picture(saved(wide, "JPEG", icc_profile=SRGB, exif=exif_module.pack_exif(tree, "<"))).icc == SRGB
+
+
 def told_in_numbers(gamma: int, points: tuple[int, ...] = (), rows: np.ndarray = noise(), more: bytes = b"") -> bytes:
     """A PNG with gAMA and, of points, cHRM, both times 100 000."""
     extra = chunk(b"gAMA", struct.pack(">I", gamma)) + (chunk(b"cHRM", struct.pack(f">{len(points)}I", *points)) if points else b"") + more
