@@ -41,8 +41,8 @@ def names_of_all(context: typer.Context, incomplete: str) -> list[str]:
     epilog="""\b
 Examples:
   stylenorm compare photo.jpg --style starry-night -o compare.png
-  stylenorm compare photo.jpg --style udnie --change "half contrast" --change "warm cast" -o compare.png
-  stylenorm compare --train --photos photos/ --styles paintings/ --names starry-night,udnie -o mine/
+  stylenorm compare photo.jpg --style udnie --change "warm cast" -o both.png
+  stylenorm compare --train --photos photos/ --styles art/ -o mine/
   stylenorm compare photo.jpg --networks mine/ --style udnie -o compare.png
 """
 )

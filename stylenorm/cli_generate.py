@@ -50,7 +50,8 @@ Examples:
   stylenorm generate --style kiss --size 3840x2160 --seed 7 -o wallpaper.png
   stylenorm generate --style-image my-painting.jpg --count 8 -o many/
   stylenorm generate --style great-wave --size 512 --seamless -o tile.png
-  stylenorm generate --layout map.png --bind "#2040c0=water-lilies,#e0c020=kiss" -o o.png
+  stylenorm generate --layout map.png \\
+    --bind "#2040c0=water-lilies,#e0c020=kiss" -o o.png
   stylenorm generate --from kiss --to scream --frames 60 -o walk.webp
   stylenorm generate --style kiss --from 1 --to 2 --frames 60 -o seeds.gif
 """
@@ -371,9 +372,9 @@ TEXTS = SETTINGS | {
     name="train-generate",
     epilog="""\b
 Examples:
-  stylenorm train-generate --styles paintings/ --paintings museum/ --out gen/
-  stylenorm train-generate --styles paintings/ --paintings museum/ --out gen/ --resume
-  stylenorm generate --network gen/generate.safetensors --style kiss -o kiss.png
+  stylenorm train-generate --styles art/ --paintings all/ --out gen/
+  stylenorm train-generate --styles art/ --paintings all/ --out gen/ --resume
+  stylenorm generate --network gen/generate.safetensors --style kiss -o o.png
 """,
 )
 @with_settings(GenerateConfig, TEXTS, HIDDEN)

@@ -37,7 +37,7 @@ app = verbs()
     epilog="""\b
 Examples:
   stylenorm score photo.jpg painting.jpg painted.jpg
-  stylenorm score photo.jpg painting.jpg mine.jpg theirs.jpg --no-optimize --json
+  stylenorm score photo.jpg painting.jpg a.jpg b.jpg --no-optimize --json
 """
 )
 def score(

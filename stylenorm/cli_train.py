@@ -264,7 +264,7 @@ def check_shape(config: TrainConfig, names: Sequence[str]) -> None:
     epilog="""\b
 Examples:
   stylenorm train-style my-style painting.jpg
-  stylenorm train-style my-style one.jpg two.jpg --minutes 5 --artist "Ada Painter" --year 1901
+  stylenorm train-style mine a.jpg b.jpg --artist "Ada Painter" --year 1901
   stylenorm stylize photo.jpg --style my-style -o painted.jpg
 """,
 )
@@ -347,8 +347,8 @@ def check_writable(folder: Path) -> None:
     epilog="""\b
 Examples:
   stylenorm optimize photo.jpg painting.jpg -o painted.jpg
-  stylenorm optimize photo.jpg painting.jpg --size 768 --steps 500 --method lbfgs -o painted.png
-  stylenorm optimize photo.jpg painting.jpg --layers relu1_1,relu2_1,relu3_1 --content-layer relu4_2 -o o.png
+  stylenorm optimize photo.jpg art.jpg --steps 500 --method lbfgs -o best.png
+  stylenorm optimize photo.jpg art.jpg --layers relu1_1,relu3_1 -o o.png
 """
 )
 def optimize(

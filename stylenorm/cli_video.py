@@ -35,7 +35,7 @@ app = verbs()
 Examples:
   stylenorm video holiday.mp4 painted.mp4 --style starry-night
   stylenorm video holiday.mp4 painted.mp4 --style kiss:2,scream:1 --size 960
-  stylenorm video holiday.mov painted.webm --style-image painting.jpg --smoothing 0.9
+  stylenorm video clip.mov painted.webm --style-image art.jpg --smoothing 0.9
   stylenorm video clips/ painted/ --style kiss
 """
 )

@@ -29,11 +29,12 @@ import torch
 import tifffile
 from conftest import add_generation, make_photo
 from PIL import Image
+from typer.main import get_command
 
 from stylenorm import Stylizer, __version__, engine, formats, jobs
 from stylenorm.__main__ import run
 from stylenorm.checkpoint import load_style, save_network, save_style
-from stylenorm.cli import main
+from stylenorm.cli import add_the_others, app, main
 from stylenorm.cli_parts import show_table, write_out
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
@@ -97,6 +98,16 @@ def test_help_shows_examples(cli, verb):
     result = cli(verb, "--help") if verb not in ("stylize", "styles", "sheet") else cli(verb, "--help", "--weights", "x")
     assert result.code == 0
     assert "Examples:" in result.out and f"stylenorm {verb} " in result.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_are_not_broken_by_a_terminal_of_80_columns(cli, verb, monkeypatch):
+    """Else what is copied from there is two commands."""
+    monkeypatch.setenv("COLUMNS", "80")
+    add_the_others()
+    examples = get_command(app).commands[verb].epilog.replace("\b", "").splitlines()
+    shown = (cli(verb, "--help") if verb not in ("stylize", "styles", "sheet") else cli(verb, "--help", "--weights", "x")).out
+    assert set(filter(None, map(str.strip, examples))) <= set(map(str.strip, shown.splitlines()))
 
 
 def test_help_lists_every_verb(cli):
@@ -253,7 +264,7 @@ def imports(*commands: list[str], code: int, absent: tuple[str, ...]) -> None:
     program = textwrap.dedent(
         """
         import json, sys
-        from stylenorm.cli import main
+        from stylenorm.cli import add_the_others, app, main
         commands, code, absent = json.loads(sys.argv[1])
         for words in commands:
             got = main(words)
@@ -1480,7 +1491,7 @@ def test_too_little_memory_anywhere_is_one_sentence(cli, photo, tmp_path, monkey
 def test_a_verb_of_this_module_reads_no_other():
     code = """
 import sys
-from stylenorm.cli import main
+from stylenorm.cli import add_the_others, app, main
 words = sys.argv[1:]
 main(words)
 found = [name for name in sys.modules if name.startswith("stylenorm.cli_") and name != "stylenorm.cli_parts"]
@@ -1509,7 +1520,7 @@ import json, sys
 sys.modules["torch"] = None
 from stylenorm import predicting
 predicting.STYLE_SIZE = 64  # px, at which a photograph is read as a painting is, which at 384 takes far longer than to paint it
-from stylenorm.cli import main
+from stylenorm.cli import add_the_others, app, main
 *before, sys.argv[1:] = json.loads(sys.argv[1])
 for words in before:
     assert main(words) == 0, words
