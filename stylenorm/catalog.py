@@ -40,7 +40,7 @@ class StyleEntry:
 def weights_folder() -> Path:
     """$STYLENORM_WEIGHTS, else the folder inside the installed package, else the one beside it in a checkout."""
     if os.environ.get("STYLENORM_WEIGHTS"):
-        return Path(os.environ["STYLENORM_WEIGHTS"]).expanduser()
+        return _folder_in("STYLENORM_WEIGHTS")
     package = Path(__file__).resolve().parent
     inside = package / "weights"
     return inside if inside.is_dir() else package.parent / "weights"
@@ -91,7 +91,7 @@ def require_compared_networks(folder: str | Path | None = None) -> dict[str, Pat
 def user_folder() -> Path:
     """Where a user's own styles are kept: $STYLENORM_HOME, else the place that the system has for such data."""
     if os.environ.get("STYLENORM_HOME"):
-        return Path(os.environ["STYLENORM_HOME"]).expanduser()  # where no shell has done that
+        return _folder_in("STYLENORM_HOME")
     return _of_the_system("user_data_path")
 
 
@@ -100,6 +100,14 @@ def cache_folder() -> Path:
     if os.environ.get("STYLENORM_HOME"):
         return user_folder() / "cache"
     return _of_the_system("user_cache_path")
+
+
+def _folder_in(variable: str) -> Path:
+    """The folder that a variable names; ~ in it may not have come by a shell."""
+    try:
+        return Path(os.environ[variable]).expanduser()
+    except RuntimeError:
+        raise StylenormError(f"{variable} is {os.environ[variable]}, and no such home folder is known; give the whole path") from None
 
 
 def _of_the_system(kind: str) -> Path:

@@ -207,6 +207,15 @@ def test_a_style_that_was_made_anew_by_its_name_is_the_new_one(weights, tmp_path
     assert torch.equal(stylizer.style("red-hill").flat(), other.flat()) and not torch.equal(other.flat(), before)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="homes are guessed there")
+@pytest.mark.parametrize("variable, folder", [("STYLENORM_HOME", user_folder), ("STYLENORM_WEIGHTS", weights_folder)])
+def test_a_home_folder_of_nobody_in_a_variable_is_told(monkeypatch, variable, folder):
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    with pytest.raises(StylenormError, match=f"{variable} is ~nobody-of-this-name/x, and no such home folder"):
+        folder()
+
+
+
 @pytest.mark.parametrize("kind, folder", [("user_data_path", catalog.user_folder), ("user_cache_path", catalog.cache_folder)])
 def test_who_has_no_home_folder_is_told_what_to_do(monkeypatch, kind, folder):
     def homeless(*_, **__):  # as where a container is run by a user that nobody knows
