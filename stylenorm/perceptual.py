@@ -162,7 +162,7 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(features):
         c, h, w = features.shape[1:]
-        pixels = _pixels(features)  # N, H*W, C
+        pixels = _pixels(features.float() if features.dtype == torch.float16 else features)  # N, H*W, C; sums of squares leave float16
         return torch.bmm(pixels.transpose(1, 2), pixels).float() / (c * h * w)
 
     @staticmethod

@@ -297,6 +297,14 @@ def test_a_gram_matrix_does_not_depend_on_place_or_memory_format():
     torch.testing.assert_close(gram(x.repeat(1, 1, 2, 3)), gram(x))
 
 
+def test_a_gram_matrix_of_float16_is_finite():
+    features = (100 * torch.rand(1, 4, 64, 64)).half().requires_grad_()
+    found = gram(features)
+    torch.testing.assert_close(found, gram(features.detach().float()))
+    found.sum().backward()
+    assert features.grad.dtype == torch.float16 and torch.isfinite(features.grad).all()
+
+
 def test_the_losses_are_zero_for_the_target_itself():
     torch.manual_seed(0)
     features = {layer: torch.rand(2, 4, 5, 5) for layer in STYLE_LAYERS}
