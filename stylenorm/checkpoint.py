@@ -101,8 +101,8 @@ def load_ranges(path: str | Path, network: Network) -> dict[str, np.ndarray] | N
 
 def save_style(path: str | Path, style: Style) -> None:
     """Write one style, float16, with its name, provenance and network's hash. Raises `StyleError` for one that lacks these or has regions."""
-    if not style.name or style.network is None:
-        raise StyleError("a style needs a name and its network's hash before it can be saved")
+    if not style.name or not isinstance(style.name, str) or style.network is None:
+        raise StyleError("a style needs a name, which is a text, and its network's hash before it can be saved")
     flat = style.flat().detach().half().cpu()
     if flat.shape[0] != 1 or not torch.isfinite(flat).all():
         raise StyleError(f"the style {style.name!r} is not one row of numbers that are finite in float16")

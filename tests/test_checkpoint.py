@@ -475,7 +475,7 @@ def test_numbers_that_float16_does_not_hold_are_not_written(value, folder):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("lack", [{"name": ""}, {"network": None}])
+@pytest.mark.parametrize("lack", [{"name": ""}, {"name": 7}, {"network": None}])
 def test_a_style_without_name_or_network_is_not_written(lack, tmp_path):
     flat = torch.ones(1, 2, sum(CONFIG.channels))
     made = Style.from_flat(flat, CONFIG.channels, **{"name": "a", "network": "n"} | lack)
