@@ -485,7 +485,8 @@ class Stylizer:
     def _features(self) -> VGGFeatures:
         with self._lock:
             if self._vgg is None:
-                with torch.inference_mode(False):  # gradients are to pass through it as well
+                # Gradients are to pass through it as well; and a new layer draws at random, which moves on a program's own numbers.
+                with torch.inference_mode(False), torch.random.fork_rng(()):
                     vgg = VGGFeatures.from_file(vgg_file(self._file))
                     self._vgg = vgg.to(self._device, memory_format=memory_format(self._device))
             return self._vgg

@@ -279,6 +279,15 @@ def test_a_predicted_style_may_be_learned_with(stylizer, image):
     assert all(p.grad is not None for p in generator.parameters()) and not style.flat().requires_grad
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_programs_own_random_numbers_are_not_moved_on(weights, image, device):
+    stylizer = Stylizer(weights, "cpu", "torch")
+    before = torch.get_rng_state()
+    with torch.device(device):
+        stylizer.stylize(image, stylizer.style_from(image), 0.5)  # the first to need VGG
+    assert torch.equal(before, torch.get_rng_state())
+
+
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_style_that_is_being_learned_or_of_another_type_paints_as_any(weights, image, backend):
     stylizer = Stylizer(weights, "cpu", backend)
