@@ -97,6 +97,8 @@ def write_picture(image: Image.Image, target, *, format: str | None = None, qual
     whole, under the mode a new file gets, or not at all. Raises ImageError, and leaves nothing behind.
     """
     name = printable(name_of(target))
+    if not isinstance(image, Image.Image):
+        raise ImageError(f"{name}: a picture of type {type(image).__name__} cannot be written; give a PIL image, as Image.fromarray makes of an array")
     format = _format_of(target, format, name)
     if quality not in range(1, 101):
         raise ImageError(f"{name} cannot be written with quality {quality}; use 1 to 100")

@@ -1220,6 +1220,8 @@ def test_formats_and_targets_that_cannot_be_written(tmp_path):
     assert "name the format" in complaint(write_picture, smooth(), io.BytesIO())
     assert "xcf" in complaint(write_picture, smooth(), io.BytesIO(), format="xcf")
     assert "int" in complaint(write_picture, smooth(), 7, format="png")
+    for no_image in (np.zeros((4, 4, 3), np.uint8), read_picture(smooth()), None):
+        assert "give a PIL image" in complaint(write_picture, no_image, tmp_path / "a.png")
     for quality in (0, 101, -1, "high", None):
         assert "use 1 to 100" in complaint(write_picture, smooth(), tmp_path / "a.jpg", quality=quality)
     assert "there is no folder" in complaint(write_picture, smooth(), tmp_path / "no" / "a.png")
