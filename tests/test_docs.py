@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import math
 import re
 import shlex
@@ -14,6 +16,7 @@ import pytest
 import typer
 from safetensors import safe_open
 
+import stylenorm
 from stylenorm import cli
 from stylenorm.cli_parts import StyleSize
 from stylenorm.errors import EXTRAS, how_to_install
@@ -123,3 +126,14 @@ def test_the_model_card_tells_how_large_its_networks_are(file):
             part = key.partition(".")[0]
             held[part] = held.get(part, 0) + math.prod(tensors.get_slice(key).get_shape()) / 1e6
     assert counts in ([], pytest.approx([held[part] for part in ("generator", "encoder") if part in held], abs=0.051))
+
+
+def test_the_examples_in_python_call_what_there_is():
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert blocks
+    for node in ast.walk(ast.parse("".join(blocks))):
+        if isinstance(node, ast.ImportFrom) and node.module == "stylenorm":
+            assert {alias.name for alias in node.names} <= set(stylenorm.__all__)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "stylizer":
+            signature = inspect.signature(getattr(stylenorm.Stylizer, node.func.attr))
+            signature.bind(None, *node.args, **{keyword.arg: keyword.value for keyword in node.keywords})
