@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import inspect
 import math
+import operator
 import re
 import shlex
 import shutil
@@ -137,3 +139,11 @@ def test_the_examples_in_python_call_what_there_is():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "stylizer":
             signature = inspect.signature(getattr(stylenorm.Stylizer, node.func.attr))
             signature.bind(None, *node.args, **{keyword.arg: keyword.value for keyword in node.keywords})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_name_of_the_package_in_the_documents_is_there(document):
+    for name in set(re.findall(r"`stylenorm\.([a-z_]+(?:\.\w+)*)", (ROOT / document).read_text(encoding="utf-8"))):
+        module, _, rest = name.partition(".")
+        if name != "styles.npz":
+            operator.attrgetter(rest or "__name__")(importlib.import_module(f"stylenorm.{module}"))
