@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from stylenorm.errors import StyleError, StylenormError
 
@@ -74,11 +75,11 @@ class GeneratorConfig:
             names += [f"up.{level}"] + [f"wide.{level}.{i}.{half}" for i in range(blocks) for half in ("first", "second")]
         return tuple(names)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"widths": list(self.widths), "blocks": list(self.blocks)}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "GeneratorConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> "GeneratorConfig":
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise StylenormError(f"unknown generator settings: {', '.join(sorted(unknown))}")

@@ -7,6 +7,7 @@ import difflib
 import logging
 import os
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -315,7 +316,7 @@ def _told_by(path: Path) -> dict:
         return {}
 
 
-def unknown_style(name: str, known) -> str:
+def unknown_style(name: str, known: Collection[str]) -> str:
     """The sentence for a style name that does not exist, or that is another network's."""
     if any(_told_by(path).get("name") == name for path in _style_files(user_styles_folder())):
         return f"the style {name!r} was made for another network; bring it to this one with: stylenorm styles renew"

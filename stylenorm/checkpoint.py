@@ -42,7 +42,7 @@ def network_hash(generator: Generator) -> str:
     return generator_hash(generator.config.to_dict(), {k: _stored(k, v).numpy() for k, v in _weights(generator).items()})
 
 
-def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder | None, **about) -> str:
+def save_network(path: str | Path, generator: Generator, encoder: StyleEncoder | None, **about: object) -> str:
     """Write a network file, float16 but for batch norm's running statistics, and return the generator's hash.
 
     about: what else it is to tell, as JSON holds it. Raises `WeightsError` for weights that are not finite in float16.

@@ -14,7 +14,7 @@ from stylenorm.engine import Stylizer
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.formats import FULL
 from stylenorm.generator import Generator
-from stylenorm.images import Picture, fit, read_picture, to_image, to_tensor
+from stylenorm.images import Picture, Source, fit, read_picture, to_image, to_tensor
 from stylenorm.plots import sheet
 from stylenorm.style import Style
 
@@ -36,7 +36,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def changed(image, change: str) -> Image.Image:
+def changed(image: Source, change: str) -> Image.Image:
     """A photograph, as `Stylizer.stylize` takes it, after one of `CHANGES`, in 8 bits. Raises `StylenormError` for any other change."""
     if change not in CHANGES:
         raise StylenormError(f"there is no change {change!r}; choose from {', '.join(CHANGES)}")
@@ -59,7 +59,7 @@ class Comparison:
         """The names that all of the networks know."""
         return sorted(set.intersection(*(set(s.styles) for s in self.stylizers.values())))
 
-    def paint(self, image, style: str) -> dict[str, Image.Image]:
+    def paint(self, image: Source, style: str) -> dict[str, Image.Image]:
         """A photograph, as `Stylizer.stylize` takes it, by the network of each kind: ``{kind: picture}``.
 
         Without grain, which would be the same in a photograph of half the contrast: what is compared is what the norms see.
@@ -70,7 +70,7 @@ class Comparison:
         picture = image if isinstance(image, Picture) else read_picture(image)
         return {kind: stylizer.stylize(picture, style, grain=False, paint_at=FULL) for kind, stylizer in self.stylizers.items()}
 
-    def sheet(self, image, style: str, changes: Sequence[str] = (), tile: int = 512) -> Image.Image:
+    def sheet(self, image: Source, style: str, changes: Sequence[str] = (), tile: int = 512) -> Image.Image:
         """The photograph and its painting by each kind, labelled; below, the same of the photograph changed.
 
         changes: names from `CHANGES`, a row each. tile: longer side of each picture in px.

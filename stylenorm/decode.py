@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from io import BytesIO
+from typing import BinaryIO
 from unicodedata import category
 
 import numpy as np
@@ -86,7 +87,10 @@ class Picture:
         return self.rgb.size
 
 
-def read_picture(source, *, name: str | None = None, max_pixels: int | None = None) -> Picture:
+Source = str | bytes | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray | Picture  # what holds a picture
+
+
+def read_picture(source: Source, *, name: str | None = None, max_pixels: int | None = None) -> Picture:
     """Decode a picture to upright 8-bit sRGB, and keep what `rewrap` puts back.
 
     source: a path, bytes, a binary file object (read from where it stands), a PIL image (its

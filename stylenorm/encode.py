@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from importlib import import_module
 from io import BytesIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -83,7 +84,7 @@ def _deep_result(picture: Picture, rgb: np.ndarray) -> tuple[Image.Image, np.nda
     return depth.rounded(deep), deep
 
 
-def write_picture(image: Image.Image, target, *, format: str | None = None, quality: int = 95) -> None:
+def write_picture(image: Image.Image, target: str | os.PathLike[str] | BinaryIO, *, format: str | None = None, quality: int = 95) -> None:
     """Write an image with its profile, EXIF, XMP, IPTC and dpi (from `.info`) to a path or a binary file.
 
     target: a path, whose suffix tells the format (see FORMATS), or a file object.

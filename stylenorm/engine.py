@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, 
 from stylenorm.formats import FULL
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
-from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap, to_tensor
+from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_tensor
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
@@ -46,7 +47,7 @@ from stylenorm.predicting import MOST, STYLE_SIZE, Predictor, small_array
 from stylenorm.refining import refined
 from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
 from stylenorm.spill import free_disk, spill_folder
-from stylenorm.style import Style, blend, interpolate
+from stylenorm.style import Style, StyleLike, blend, interpolate
 from stylenorm.style import regions as blend_regions
 from stylenorm.tensors import side_to_paint
 from stylenorm.tiling import disk_needed, paint_strips
@@ -135,7 +136,7 @@ class Stylizer:
         return self._loaded[state]
 
     @torch.no_grad()  # and not inference_mode, whose tensors no gradient may ever pass: a style may be learned with
-    def style_from(self, painting, size: int | None = None) -> Style:
+    def style_from(self, painting: Source, size: int | None = None) -> Style:
         """The style of any painting: a path, a PIL image, an array, or a `Picture`.
 
         size: the painting's short side in px as the network sees it (default 384). Smaller gives coarser
@@ -146,7 +147,9 @@ class Stylizer:
         return self._predicted(picture.rgb, size, Path(picture.name).stem)
 
     @torch.inference_mode(False)  # it learns whatever the caller has switched off
-    def refine(self, style, painting, photos, steps: int = 20, size: int | None = None) -> Style:
+    def refine(
+        self, style: StyleLike, painting: Source, photos: Source | Sequence[Source], steps: int = 20, size: int | None = None
+    ) -> Style:
         """What `style_from` predicted for a painting, or any other style, moved nearer to that painting in some seconds
         (`stylenorm.refining`).
 
@@ -174,8 +177,8 @@ class Stylizer:
 
     def stylize(
         self,
-        image,
-        style,
+        image: Source,
+        style: StyleLike,
         strength: float = 1.0,
         preserve_color: bool = False,
         size: int | None = None,
@@ -224,7 +227,7 @@ class Stylizer:
             painted = recolored(painted, pixels)
         return rewrap(picture, painted, strip=strip)
 
-    def together(self, picture: Picture, **options) -> int:
+    def together(self, picture: Picture, **options: Any) -> int:
         """How many pictures like this one `stylize_alike` had better be given at once."""
         photo = picture.size if options.get("size") is None else fit(picture.rgb, options["size"]).size
         plain = options.get("strength", 1.0) == 1 and side_to_paint(photo, options.get("paint_at")) is None and picture.deep is None
@@ -232,7 +235,7 @@ class Stylizer:
             return 1
         return max(1, self._backend.pixels_together // math.prod(photo))
 
-    def stylize_alike(self, pictures: Sequence[Picture], style, **options) -> list[Image.Image]:
+    def stylize_alike(self, pictures: Sequence[Picture], style: StyleLike, **options: Any) -> list[Image.Image]:
         """The same as `stylize` of each of ``pictures``, which are as large as one another, in one pass of the network.
 
         A level of 255 may differ here and there, since sums are taken in another order.
@@ -252,12 +255,12 @@ class Stylizer:
 
     def stream(
         self,
-        style,
+        style: StyleLike,
         strength: float = 1.0,
         preserve_color: bool = False,
         size: int | None = None,
         smoothing: float = SMOOTHING,
-        fixed=None,
+        fixed: Mapping[str, np.ndarray] | None = None,
         grain: bool = True,
         paint_at: int | str | None = None,
     ) -> Stream:
@@ -306,7 +309,7 @@ class Stylizer:
         padded = pad_to(torch.stack(masks)[None], generator.config.stride)[0]
         return blend_regions([self.resolve(s) for s, _ in regions], padded, generator.region_sizes(height, width))
 
-    def sheet(self, image, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
+    def sheet(self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
         """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side."""
         if columns < 1:
             raise StylenormError(f"a sheet has at least one column, not {columns}")
@@ -316,7 +319,7 @@ class Stylizer:
         styles = [self._named(n) for n in names]
         return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns)
 
-    def resolve(self, style) -> Style:
+    def resolve(self, style: StyleLike) -> Style:
         """A `Style` from whatever `stylize` takes for one. One of a name is the caller's own, as from `style`."""
         return self._resolved(style, self.style)
 

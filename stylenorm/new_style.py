@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, memory_format, telling_memory, turn
 from stylenorm.engine import ONE
 from stylenorm.errors import StyleError, StylenormError
-from stylenorm.images import fit, read_picture, to_tensor
+from stylenorm.images import Source, fit, read_picture, to_tensor
 from stylenorm.perceptual import (
     CONTENT_LAYER,
     STYLE_LAYERS,
@@ -105,12 +105,12 @@ class Cancelled(StylenormError):
 @telling_memory("read the paintings at a smaller style size, or train on smaller batches")
 def train_style(
     name: str,
-    paintings,
+    paintings: Source | Sequence[Source],
     photos: str | Path | None = None,
     weights: str | Path | None = None,
     folder: str | Path | None = None,
     config: NewStyleConfig = NewStyleConfig(),
-    about: dict | None = None,
+    about: Mapping[str, object] | None = None,
     progress: Callable[[StyleProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:

@@ -29,7 +29,7 @@ from stylenorm import bars, denoising, flow
 from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError
 from stylenorm.grain import PERIOD
-from stylenorm.images import fit, read_picture, recolored
+from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.tensors import fit_even, side_to_paint
 
 if TYPE_CHECKING:  # which would import torch
@@ -388,7 +388,7 @@ class Stream:
         self._pool = Pool(together)
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
-    def __call__(self, frame) -> Image.Image:
+    def __call__(self, frame: Source) -> Image.Image:
         given = _read(frame)
         frame = self._sized(given)
         if self.box is None or not bars.is_outside_black(given, self.box):
@@ -406,7 +406,7 @@ class Stream:
             shown = self.steady.end(np.asarray(self._colored(small, self._paint(small, self.steady))))
         return self._whole(Image.fromarray(shown), small, frame)
 
-    def survey(self, frame) -> Image.Image:
+    def survey(self, frame: Source) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
         small = self._small(frame := self._sized(_read(frame)))

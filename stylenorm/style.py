@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,23 +67,26 @@ class Style(Sequence):
         return Style.from_flat(torch.tensor(row, device="cpu", dtype=torch.float32), self.channels, name=self.name, provenance=self.provenance, network=self.network)
 
     @classmethod
-    def from_flat(cls, flat: Tensor, channels: Sequence[int], **about) -> "Style":
+    def from_flat(cls, flat: Tensor, channels: Sequence[int], **about: Any) -> "Style":
         """The opposite of `flat`: (N, 2, T), T the sum of ``channels``."""
         if flat.dim() != 3 or flat.shape[1] != 2 or flat.shape[2] != sum(channels):
             raise StyleError(f"a style for this network is (N, 2, {sum(channels)}), this one is {tuple(flat.shape)}")
         gammas, betas = (part.split(list(channels), 1) for part in flat.unbind(1))
         return cls(tuple(gammas), tuple(betas), **about)
 
-    def map(self, function) -> "Style":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Style":
         """``function`` of every γ and β."""
         return self._with(tuple(map(function, self.gammas)), tuple(map(function, self.betas)))
 
-    def to(self, *args, **kwargs) -> "Style":
+    def to(self, *args: Any, **kwargs: Any) -> "Style":
         """Every γ and β through `torch.Tensor.to`."""
         return self.map(lambda t: t.to(*args, **kwargs))
 
     def _with(self, gammas, betas) -> "Style":
         return Style(tuple(gammas), tuple(betas), self.name, self.provenance, self.network)
+
+
+StyleLike = str | Style | Mapping[str, float] | Sequence[tuple[str | Style, float]]  # what `Stylizer.stylize` takes for one
 
 
 def blend(styles: Sequence[tuple[Style, float]]) -> Style:

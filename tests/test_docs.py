@@ -147,3 +147,16 @@ def test_every_name_of_the_package_in_the_documents_is_there(document):
         module, _, rest = name.partition(".")
         if name != "styles.npz":
             operator.attrgetter(rest or "__name__")(importlib.import_module(f"stylenorm.{module}"))
+
+
+def test_the_public_names_say_what_they_take():
+    """The package tells type checkers that it is typed, and a strict one complains of each call of what is not."""
+    for name in stylenorm.__all__:
+        value = getattr(stylenorm, name)
+        members = vars(value).items() if inspect.isclass(value) else [(name, value)]
+        for member, found in members:
+            function = getattr(found, "__func__", found)
+            if not inspect.isfunction(function) or (member.startswith("_") and member not in ("__init__", "__call__")):
+                continue
+            parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
+            assert [p.name for p in parameters if p.annotation is p.empty] == [], f"{name}.{member}"
