@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylenorm.grain import BENT, CELL, MOST, PIECES, PLAIN, SCALE, SIDE, STEP, shares, tables
+from stylenorm.grain import CELL, MOST, PIECES, SCALE, SIDE, STEP, shares, tables
 
 EVERY = CELL // STEP  # pixels that are looked at, along one side of a place
 

@@ -228,7 +228,7 @@ class PlainStylizer:
     ):
         """As `Stylizer.stream`."""
         from stylenorm.flat import pooled
-        from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
+        from stylenorm.steady import SMOOTHING, Steady, Stream
 
         strength = check_options(strength, size=size, paint_at=paint_at)
         smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0

@@ -28,7 +28,6 @@ from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.tiffs import page_count
 
 exifread = pytest.importorskip("exifread")
-tifffile = pytest.importorskip("tifffile")
 torch.set_num_threads(1)
 PLACE, TIME = b"N 48 51", "2024:02:29 23:59:58"
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "avif": "AVIF", "heic": "HEIF"}
