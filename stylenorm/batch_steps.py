@@ -19,7 +19,7 @@ from pathlib import Path
 from stylenorm.animation import frame_count, write_animation
 from stylenorm.drafts import remove, replace, write_draft
 from stylenorm.encode import check_sides
-from stylenorm.errors import StylenormError, out_of_memory, reason_of
+from stylenorm.errors import OutputError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
@@ -117,8 +117,8 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
 
 
 def short_of_memory(error: BaseException) -> bool:
-    """Whether painting failed for the photograph alone; of RuntimeErrors only want of memory is that."""
-    return not isinstance(error, RuntimeError) or out_of_memory(error)
+    """Whether painting failed for the photograph alone; of RuntimeErrors only want of memory is that, and what cannot be told is not."""
+    return not isinstance(error, (RuntimeError, OutputError)) or out_of_memory(error)
 
 
 def encoded(image, target: str, quality: int) -> bytes:

@@ -24,6 +24,7 @@ from stylenorm import Stylizer, animation, cli_batch, cli_show, engine, formats
 from stylenorm.animation import paint_animation
 from stylenorm.batch_steps import Look, Task, read_photo
 from stylenorm.cli import main
+from stylenorm.errors import NobodyReads
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.tree import find_tree
 
@@ -641,6 +642,19 @@ def test_a_reader_of_the_lines_that_goes_away_is_no_trouble(weights, tmp_path):
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == 1 and process.stderr.read() == b""
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_the_photograph(cli, photos, tmp_path, monkeypatch):
+    """What is said while it is painted, that it is done in strips, fails then."""
+
+    def say(self, line: str) -> None:
+        if "in strips" in line:
+            raise NobodyReads("nobody reads standard output any more")
+
+    monkeypatch.setattr("stylenorm.cli_show.Show.say", say)
+    result = cli("--memory", "1e-6")
+    assert (result.code, result.err) == (1, "")
+    assert [line["kind"] for line in manifest(tmp_path / "out")] == ["settings"], "nothing has failed"
 
 
 # ---- animations --------------------------------------------------------------------------------
