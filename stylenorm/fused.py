@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BATCH, INSTANCE, LAYER, GROUP = (0, 2, 3), (2, 3), (1, 2, 3), (2, 3, 4)  # axes of x, which for "group" is N, G, C/G, H, W
 DTYPES = (torch.float32, torch.bfloat16)
@@ -22,6 +22,8 @@ def can_fuse(x: Tensor, gamma: Tensor | None, beta: Tensor | None, dims: tuple[i
         return False
     pair = () if gamma is None else (gamma, beta)
     if any(t.shape[-2:] != (1, 1) or (dims == BATCH and t.shape[0] != 1) for t in pair) or vmapped(x, *pair):
+        return False
+    if any(type(t) not in (Tensor, nn.Parameter) for t in (x, *pair)):  # of another class, as a DTensor: it would be lost, or refused
         return False
     if torch._C._len_torch_dispatch_stack():  # something looks on that knows not these kernels, or there are no numbers at all
         return False

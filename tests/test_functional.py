@@ -303,6 +303,19 @@ def test_forward_mode_derivatives(kind, layout):
     torch.testing.assert_close(torch.func.hessian(loss)(x), torch.autograd.functional.hessian(loss, x))
 
 
+class Tagged(torch.Tensor):
+    """As the tensors of other packages, MONAI's among them."""
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tensor_of_another_class_stays_one(kind, layout):
+    x, pair = torch.randn(2, 4, 3, 2).to(memory_format=layout), torch.randn(2, 1, 4)
+    found = renormalize(x.as_subclass(Tagged), *pair, kind, 2)[0]
+    assert type(found) is Tagged
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), renormalize(x, *pair, kind, 2)[0])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("kind", KINDS)
 def test_channels_last_maps_of_no_numbers_and_watched_ones(kind, dtype):
