@@ -7,6 +7,7 @@ import html
 import inspect
 import logging
 import re
+import sys
 import threading
 from dataclasses import dataclass, field
 
@@ -65,8 +66,8 @@ def told(error: Exception) -> gr.Error:
 
 
 def sentence(error: StylenormError | str) -> str:
-    """With a capital at its begin, unless that is a file's name, and a full stop."""
-    text = str(error)
+    """With a capital at its begin, unless that is a file's name, and a full stop. Where Python lies here is no visitor's business."""
+    text = str(error).replace(sys.executable or "python", "python")
     named = re.match(r"[^,;:]*?\w\.[A-Za-z]\w+ (is|has|cannot|does|holds|unpacks|lists)\b", text)
     return (text if named else text[:1].upper() + text[1:]) + ("" if text.endswith((".", "?", "!")) else ".")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -292,7 +293,7 @@ class Studio:
         try:
             return read_picture(path, name=name, max_pixels=self.limits.pixels)
         except ImageError as error:
-            text = str(error).replace("resize it or raise the limit", "make it smaller")
+            text = str(error).replace("resize it or raise the limit", "make it smaller").replace(sys.executable or "python", "python")
             raise ImageError(text.replace("stylenorm video paints films", "the tab “Film” paints it")) from None
 
     def moves(self, photo: str) -> bool:

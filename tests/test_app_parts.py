@@ -7,6 +7,7 @@ import html
 import os
 import shutil
 import struct
+import sys
 import threading
 import time
 import tracemalloc
@@ -29,7 +30,7 @@ from app.stops import Stops  # noqa: E402
 from app.studio import Limits, Studio, Wish  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
-from stylenorm.errors import ImageError, StylenormError  # noqa: E402
+from stylenorm.errors import ImageError, StylenormError, how_to_install  # noqa: E402
 
 
 def test_gradio_is_told_before_it_is_imported():
@@ -338,6 +339,17 @@ def test_messages_begin_with_a_capital_or_a_files_name():
     told = {"choose a style, with a share above 0": "Choose a style, with a share above 0.", "my photo.jpg is empty": "my photo.jpg is empty.",
             "a.tiff cannot be painted at 7 px; choose 16": "a.tiff cannot be painted at 7 px; choose 16.", "a picture here has 0.5 px": "A picture here has 0.5 px."}  # fmt: skip
     assert {text: sentence(StylenormError(text)) for text in told} == told
+
+
+def test_what_to_install_does_not_tell_visitors_where_python_lies(monkeypatch):
+    from app.page import sentence
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert sys.executable in how_to_install("heic"), "whose pip may be another one"
+    assert sentence(f"writing HEIC takes {how_to_install('heic')}") == 'Writing HEIC takes python -m pip install "stylenorm[heic]".'
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match="library: python -m pip install"):  # as in the table of a folder
+        Studio.read(SimpleNamespace(limits=Limits()), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "a.heic")
 
 
 def test_names_of_files_are_text_in_a_line_of_markdown():
