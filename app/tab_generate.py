@@ -24,7 +24,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
             with gr.Row():
                 width = gr.Number(768, label="Width (px)", precision=0, minimum=64, elem_id="generate-width", min_width=100)
                 height = gr.Number(512, label="Height (px)", precision=0, minimum=64, elem_id="generate-height", min_width=100)
-                seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=190)
+                seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=230)
             seamless = gr.Checkbox(False, label="Seamless: it goes on across its own edges", elem_id="generate-seamless")
             with gr.Row():
                 paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=130)

@@ -227,6 +227,7 @@ def test_a_mask(visit, large, shots, tmp_path):
 def test_pictures_from_noise(visit, shots, tmp_path):
     page = visit.page
     visit.tab("Generate")
+    assert len({page.locator(f"#generate-{n} input").bounding_box()["y"] for n in ("width", "height", "seed")}) == 1, "a label is broken in two"
     for side, length in (("width", "256"), ("height", "192")):
         page.locator(f"#generate-{side} input").click()
         page.keyboard.press("ControlOrMeta+a")
