@@ -52,10 +52,13 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
 #compared .preview .caption { white-space: normal; max-width: 100%; overflow: visible; }
 #compared .preview .media-button { height: auto !important; flex: 1; min-height: 0; }
 #compared .preview .thumbnails { position: static; flex: none; }
+:is(#result, #regions-result, #film-frame) label.float { max-width: calc(100% - 90px); }  /* beside it are buttons */
+@media (max-width: 1024px) {
+  #drawing label.float { margin-top: 28px; }
+}
 @media (max-width: 640px) {
   .styles.styles .grid-wrap { max-height: 290px; }
   #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
-  :is(#result, #regions-result, #film-frame) label.float { max-width: calc(100% - 90px); }
   :is(#stylize, #camera-page, #film-page) { flex-flow: column nowrap; }
   :is(#stylize, #camera-page, #film-page) > .column { display: contents; }  /* so that the result can stand between the photograph and the styles */
   #photo, #examples { order: -3; }
@@ -66,7 +69,7 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
   #camera-painted { height: auto !important; }
   :is(#result, :is(#regions-result, #camera-painted, #film-frame):has(img)):not(.fullscreen) { position: sticky; top: 0; z-index: 50; }  /* in sight while things are changed */
   :is(#result, #regions-result, #camera-painted, #film-frame):not(.fullscreen) img { max-height: 40svh !important; }
-  #drawing label.float, #generate-drawing label.float { margin-top: 28px; }
+  #generate-drawing label.float { margin-top: 28px; }
 }
 """
 

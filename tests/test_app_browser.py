@@ -454,10 +454,25 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
         label.wait_for()
         assert label.bounding_box()["height"] < 40, "a second line would hide the top of a portrait photograph on a phone"
         assert crowded(visit.page) == []
-        for tab, narrow in (("Camera", width), ("Film", width), ("Stylize", width), ("Stylize", 320), ("Camera", 320)):
+        sizes = ("Camera", width), ("Film", width), ("Stylize", width), ("Stylize", 320), ("Camera", 320), ("Regions", 768), ("Stylize", 768)
+        for tab, narrow in sizes:
             visit.page.set_viewport_size({"width": narrow, "height": 844})
             visit.tab(tab)
             assert crowded(visit.page) == [], f"{tab} at {narrow} px"
+            assert hidden(visit.page) == [], f"{tab} at {narrow} px"
+
+
+def hidden(page) -> list[str]:
+    """Labels of pictures that lie behind small buttons."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("label.float")].filter(e => {
+          const box = e.getBoundingClientRect();
+          return e.offsetParent && [...e.closest(".block").querySelectorAll("button")].some(b => {
+            const r = b.getBoundingClientRect();
+            return r.width && r.height < 60 && r.left < box.right && r.right > box.left && r.top < box.bottom && r.bottom > box.top;
+          })
+        }).map(e => e.innerText)"""
+    )
 
 
 def crowded(page) -> list[str]:
