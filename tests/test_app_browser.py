@@ -127,7 +127,7 @@ def test_upload_choose_see_move_the_slider_and_download(visit, large, shots, tmp
     page.get_by_role("button", name="Red Hill").click()
     second = visit.new_result(first)
     assert np.abs(visit.pixels(first) - visit.pixels(second)).mean() > 1
-    assert visit.pixels(second).shape == (512, 768, 3)
+    assert visit.pixels(second).shape == (600, 900, 3)
 
     handle = page.locator("#result [data-testid=slider]")
     handle.scroll_into_view_if_needed()
@@ -640,7 +640,7 @@ def keys_do_what_the_mouse_does(page) -> None:
         page.keyboard.press("ArrowLeft")
     seen = "(e => [e, e.closest('label')].some(e => e && getComputedStyle(e).outlineStyle == 'solid'))(document.activeElement)"
     page.add_style_tag(content="[role=listbox] { max-height: 30px !important }")  # as long as that of thirty styles: it scrolls
-    for kind in ("range", "checkbox", "text", "radio"):  # where the keys are is seen; a list opens
+    for kind in ("range", "checkbox", "radio", "text", "radio"):  # where the keys are is seen; a list opens
         assert page.evaluate("document.activeElement.type") == kind and (kind == "text" or page.evaluate(seen)), kind
         page.keyboard.press("Tab")
     page.wait_for_timeout(300)
