@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.architecture import CLAMP, FARTHEST, shares
-from stylenorm.errors import StyleError, counted
+from stylenorm.errors import StyleError, StylenormError, counted
 from stylenorm.generator import pad_to
 
 
@@ -95,10 +95,15 @@ def blend(styles: Sequence[tuple[Style, float]]) -> Style:
     Weights may be any finite numbers from 0 up whose sum is positive; they are divided by their sum. Raises `StyleError`
     for others, for no style at all, and where the networks or the sizes of regions differ.
     """
-    styles = list(styles)
+    try:
+        styles = [(style, float(weight)) for style, weight in styles]
+    except StylenormError:  # of what gives the pairs one by one
+        raise
+    except (TypeError, ValueError):
+        raise StyleError("a blend is made of (Style, weight) pairs") from None
     if not styles:
         raise StyleError("a blend needs at least one style")
-    counts = shares([float(w) for _, w in styles])
+    counts = shares([w for _, w in styles])
     network = _check_alike([s for s, _ in styles])
     parts = [(s, w) for (s, given), w in zip(styles, counts) if given > 0]
     if len(parts) == 1:
@@ -176,6 +181,9 @@ def _broadcast(*tensors: Tensor) -> Sequence[Tensor]:
 
 def _check_alike(styles: Sequence[Style]) -> str | None:
     """The network that ``styles`` belong to, as far as it is known, or a `StyleError` where they differ."""
+    for style in styles:
+        if not isinstance(style, Style):
+            raise StyleError(f"{style!r} is no Style; Stylizer.style gives that of a name, Stylizer.resolve that of all else")
     first = next((s for s in styles if s.network is not None), styles[0])
     for style in styles:
         if style.channels != first.channels or style.network not in (None, first.network):

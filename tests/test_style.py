@@ -122,6 +122,18 @@ def test_a_blend_of_nothing_is_refused():
     refused(lambda: blend(iter([])), "at least one")
 
 
+def test_names_and_mappings_are_no_styles_here():
+    for call in (
+        lambda: blend([("kiss", 1), (style(1), 1)]),
+        lambda: interpolate(style(1), "kiss", 0.5),
+        lambda: regions([style(1), "kiss"], torch.ones(2, 4, 4), [(2, 2)] * 3),
+    ):
+        refused(call, "'kiss'", "Stylizer.style")
+    for pairs in ({style(1): 1, style(2): 1}, [style(1), style(2)], [(style(1), "much")], None):
+        refused(lambda: blend(pairs), "(Style, weight) pairs")
+    refused(lambda: blend((blend([]), 1) for _ in range(2)), "at least one")
+
+
 @pytest.mark.parametrize("make", [lambda a, b: blend([(a, 1), (b, 1)]), lambda a, b: interpolate(a, b, 0.5)])
 def test_styles_of_two_networks_are_refused_by_name(make):
     refused(lambda: make(style(1, "kiss"), style(2, "wave", network="n2")), "'kiss'", "'wave'", "networks")
