@@ -7,7 +7,7 @@ import operator
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ class Stylizer:
         self._network = load_network(self._file)
         self._device = choose_device(device)
         self._backend = choose_backend(backend, self._network.generator, self._device, load_ranges(self._file, self._network))
+        _fork_to_one_thread()
         self._lock = threading.Lock()
         self._loaded: dict[tuple[Path, int], Style] = {}
         self._vgg: VGGFeatures | None = None
@@ -503,6 +504,13 @@ def _opened_again(kind: type[Stylizer], arguments: tuple, digest: str) -> Styliz
     if stylizer._network.hash != digest:
         raise WeightsError(f"{stylizer._file} is another network than it was when the Stylizer was pickled; make a new Stylizer")
     return stylizer
+
+
+@cache
+def _fork_to_one_thread() -> None:
+    """In a fork of this process torch computes in one thread: the others are missing there, and it would wait for them for ever."""
+    if hasattr(os, "register_at_fork"):  # which Windows has not
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _changed(file: Path) -> int:

@@ -359,6 +359,18 @@ def test_a_pickled_stylizer_does_not_wait_for_threads_that_a_fork_has_not(weight
     assert given == [1]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking where there are threads
+def test_a_stylizer_in_a_fork_does_not_wait_for_them_either(stylizer, image):
+    """As in a server that is started with a Stylizer, and forks its workers after that."""
+    torch.set_num_threads(2)
+    stylizer.stylize(image, "red-hill")
+    if not (child := os.fork()):
+        os._exit(torch.get_num_threads())  # with more than 1 it would paint for ever
+    torch.set_num_threads(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
 def test_a_pickled_stylizer_tells_of_a_network_that_is_gone_or_another(weights, other_weights, tmp_path):
     pickled = pickle.dumps(Stylizer(shutil.copytree(weights, tmp_path / "w"), "cpu", "torch"))
     shutil.copy(other_weights / "network.safetensors", tmp_path / "w")
