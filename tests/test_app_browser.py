@@ -66,11 +66,16 @@ class Visit:
         route.abort()
 
     def tab(self, name: str) -> None:
-        found = self.page.get_by_role("tab", name=name, exact=True)
-        if not found.is_visible():  # where the page is narrow
-            self.page.locator(".overflow-menu > button").click()
-            found = self.page.locator(".overflow-dropdown").get_by_text(name, exact=True)
-        found.click()
+        found, menu = self.page.get_by_role("tab", name=name, exact=True), self.page.locator(".overflow-menu > button")
+        listed = self.page.locator(".overflow-dropdown").get_by_text(name, exact=True)  # where the page is narrow
+        for _ in range(100):  # a page that has just become so puts its tabs there
+            shown = found if found.is_visible() else listed
+            if shown.is_visible():
+                return shown.click()
+            if menu.is_visible():
+                menu.click()
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"there is no tab {name}")
 
     def upload(self, where: str, *files: Path) -> None:
         self.page.set_input_files(f"{where} input[type=file]", [str(f) for f in files])
