@@ -118,7 +118,7 @@ class Studio:
         self._lock = threading.Lock()
         self._thumbnails: dict[tuple, Path] = {}
         self._examples: dict[tuple, tuple[Path, Path]] = {}
-        self._small: OrderedDict[str, Path] = OrderedDict()
+        self._small: OrderedDict[tuple[str, float], Path] = OrderedDict()
         self._own: OrderedDict[str, object] = OrderedDict()
         self.stops, self.newest = Stops(), Newest()
         self._long_job = threading.Semaphore(1)
@@ -300,23 +300,24 @@ class Studio:
         """Whether the upload is an animation, of which the first frame is painted here."""
         return self._remembered(f"frames of {photo}", lambda: frame_count(photo)) > 1
 
-    def small(self, photo: str) -> Path:
-        """The photograph at preview size, on the shelf; made once, for it is read at each change of a setting."""
+    def small(self, photo: str, most: float = math.inf) -> Path:
+        """The photograph at preview size, or ``most`` px, on the shelf; made once, for it is read at each change of a setting."""
         with self._lock:
-            path = self._small.get(photo)
+            path = self._small.get((photo, most))
         if path is None or not path.is_file():
             picture = self.read(photo)
-            path = self.save(self._small_image(picture), Path(photo).stem, "preview")
+            path = self.save(self._small_image(picture, most), Path(photo).stem, "preview")
             with self._lock:
-                self._small[photo] = path
+                self._small[photo, most] = path
                 while len(self._small) > 256:
                     self._small.popitem(last=False)
         return path
 
-    def _small_image(self, picture):
+    def _small_image(self, picture, most: float = math.inf):
         any_style = next(iter(self.stylizer.styles), None) or self.stylizer.style_from(picture)
-        size = usual_side(picture.size)  # so that a preview is what the file will be
-        return self.stylizer.stylize(picture, any_style, strength=0, size=size)  # at strength 0 it is the photograph
+        longest = max(picture.size)
+        size = min(usual_side(picture.size) or longest, most)  # so that a preview is what the file will be
+        return self.stylizer.stylize(picture, any_style, strength=0, size=None if size == longest else size)  # at strength 0 it is the photograph
 
     def preview(self, visitor: str, photo: str | None, wish: Wish, page: str = "stylize") -> tuple[Path, Path]:
         """(the photograph, its painting), at preview size."""

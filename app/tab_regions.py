@@ -6,7 +6,7 @@ import gradio as gr
 
 from . import page
 from .parts import Drawing
-from .studio import Studio, example_photos
+from .studio import SCREEN, Studio, example_photos
 from .tab_stylize import SAVE
 
 
@@ -77,7 +77,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """What is drawn on, without strokes."""
         studio.shelf.hold(page.visitor(request), "regions photo", [photo])
         try:
-            small = str(studio.small(photo))
+            small = str(studio.small(photo, SCREEN))  # a larger one makes browsers slow
         except Exception:
             studio.newest.tell(page.visitor(request), "regions photo", None)  # so that it can be tried again
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import math
 import os
 import shutil
 import struct
@@ -530,6 +531,15 @@ def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weigh
     photo = str(make_photo(shelf.new("photo.jpg")))
     file = studio.finish_regions("ada", photo, [tmp_path / "mask.png"], Wish([("red-hill", 1)]), "blue-tree", 0, "png", 90)
     assert Image.open(file).size == (60, 44) and asked == [(60, 44) if most == 10**6 else (32, 23)]
+
+
+def test_a_preview_has_the_size_that_is_painted_and_what_is_drawn_on_is_smaller(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.tensors.USUAL_PIXELS", 40 * 30)
+    shelf = Shelf(tmp_path / "shelf")
+    studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
+    large, small = (str(make_photo(shelf.new(f"{size[0]}.jpg"), size)) for size in ((60, 45), (30, 20)))
+    for photo, most, size in ((large, 20, (20, 15)), (large, math.inf, (40, 30)), (small, math.inf, (30, 20)), (small, 80, (30, 20))):
+        assert Image.open(studio.small(photo, most)).size == size and studio.small(photo, most) == studio.small(photo, most)
 
 
 @pytest.mark.parametrize("memory, lines", [(0, 1), (4, 0)])
