@@ -22,7 +22,7 @@ QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
 AS_PHOTOGRAPH = 0
 SIZES = (512, 768, 1024, 1536, 2048, 3072, 4096)  # px
 STROKES = [("Large", 1.6), ("Usual", 1), ("Fine", 0.625)]
-NONE = ("none", "")
+NONE = ""  # a style that is none
 BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
 FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
 
@@ -96,11 +96,11 @@ class Choosers:
     """The lists of styles on the page, to be told when a style is added."""
 
     lists: list[Choice] = field(default_factory=list)
-    optional: list[Choice] = field(default_factory=list)
+    optional: list[tuple[Choice, str]] = field(default_factory=list)  # with what is written where no style is chosen
     galleries: list[tuple[gr.Gallery, Choice]] = field(default_factory=list)
 
     def outputs(self) -> list:
-        return [*(gallery for gallery, _ in self.galleries), *self.lists, *self.optional]
+        return [*(gallery for gallery, _ in self.galleries), *self.lists, *(chosen for chosen, _ in self.optional)]
 
     def marked(self) -> list[Choice]:
         """The lists whose style a gallery marks, for `refreshed`."""
@@ -114,12 +114,13 @@ class Choosers:
 
     def _choices(self, studio: Studio) -> list:
         choices = studio.choices()
-        return [choices] * len(self.lists) + [[NONE, *choices]] * len(self.optional)
+        return [choices] * len(self.lists) + [[(none, NONE), *choices] for _, none in self.optional]
 
-    def add(self, studio: Studio, label: str, value: str | None, optional: bool = False, **options) -> Choice:
-        choices = [NONE, *studio.choices()] if optional else studio.choices()
+    def add(self, studio: Studio, label: str, value: str | None, none: str | None = None, **options) -> Choice:
+        """none: what is written where no style is chosen, if that is allowed."""
+        choices = studio.choices() if none is None else [(none, NONE), *studio.choices()]
         chosen = Choice(choices, value=value, label=label, **options)
-        (self.optional if optional else self.lists).append(chosen)
+        self.lists.append(chosen) if none is None else self.optional.append((chosen, none))
         return chosen
 
 

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -375,36 +375,45 @@ class Studio:
     # ---- regions -------------------------------------------------------------------------------
 
     def regions(
-        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float
+        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, follow: bool = False
     ) -> tuple[Path, Path]:
-        """(the photograph, its painting with one style inside the mask and another outside), at preview size."""
+        """(the photograph, its painting with one style inside the mask and another outside), at preview size.
+
+        Without a style the photograph stays as it is there. follow: the mask is brought to the photograph's own edges.
+        """
         before = self._start(visitor, photo, inside, "regions", layers=layers)
-        after = self.save(self._paint_regions(before, layers, inside, outside, edge), Path(photo).stem, "painted")
+        masks = self._masks(photo, layers, edge, follow)
+        after = self.save(self._paint_regions(before, masks, inside, outside), Path(photo).stem, "painted")
         self.shelf.hold(visitor, "regions after", [after])
         return before, after
 
     def finish_regions(
-        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, format: str, quality: int
-    ) -> Path:
+        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, format: str, quality: int,
+        follow: bool = False,
+    ) -> Path:  # fmt: skip
         """The same at full size, as a file."""
         check_format(format, quality)
         self._start(visitor, photo, inside, "regions", small=False, layers=layers)
-        image = self._paint_regions(photo, layers, inside, outside, edge)
+        image = self._paint_regions(photo, self._masks(photo, layers, edge, follow), inside, outside)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
         write(image, target, format=format, quality=int(quality))
         self.shelf.hold(visitor, "regions file", [target])
         return target
 
-    def _paint_regions(self, photo: str | Path, layers: Sequence, inside: Wish, outside: str, edge: float):
-        picture = self.read(photo)
+    def _masks(self, photo: str, layers: Sequence, edge: float, follow: bool):
+        """What is drawn, and the rest."""
         drawn = [self.read(layer, "the mask") for layer in layers]
-        mask, rest = drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge)
-        other = self.style(Wish([(outside, 1)], inside.painting, inside.style_file))
-        paint_at = usual_side(picture.size)  # their maps take 1 kB of memory a pixel
-        size = fit(picture.rgb, paint_at).size if paint_at else picture.size
-        style = self.stylizer.region_style([(other, rest), (self.style(inside), mask)], size)
+        seen = self.read(self.small(photo, SCREEN)).rgb if follow else None  # for a preview and for the file
+        return drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge, seen)
+
+    def _paint_regions(self, photo: str | Path, masks: tuple, inside: Wish, outside: str):
+        (mask, rest), chosen = masks, bool(inside.styles[0][0])
+        if not chosen and not outside:
+            raise StyleError("choose a style for at least one of the two parts")
+        base = self.style(replace(inside, styles=[(outside, 1)]) if outside else inside)
+        where = {"regions": [(self.style(inside), mask)]} if chosen and outside else {"mask": mask if chosen else rest}
         wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}
-        return self.stylizer.stylize(picture, style, paint_at=paint_at, **wish_of)
+        return self.stylizer.stylize(self.read(photo), base, **wish_of, **where)
 
     # ---- folder --------------------------------------------------------------------------------
 

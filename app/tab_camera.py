@@ -42,7 +42,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             status = page.status_line("camera-status", OFF)
             with gr.Row():
                 style = choosers.add(studio, "Style", studio.first(), elem_id="camera-style", min_width=page.BESIDE)
-                other = choosers.add(studio, "Blend with", "", optional=True, elem_id="camera-other", min_width=page.BESIDE)
+                other = choosers.add(studio, "Blend with", "", none="none", elem_id="camera-other", min_width=page.BESIDE)
             with gr.Row():
                 share = Slide(0, 1, 0.5, step=0.05, label="Share of the second", min_width=page.BESIDE, elem_id="camera-share")
                 strength = page.strength_slider(Slide)

@@ -1,20 +1,24 @@
-"""One style where you paint, another one elsewhere."""
+"""One style where you paint, another one elsewhere; or none, and the photograph stays as it is there."""
 
 from __future__ import annotations
 
 import gradio as gr
 
 from . import page
+from .library import opencv
 from .parts import Drawing
 from .studio import SCREEN, Studio, example_photos
 from .tab_stylize import SAVE
+
+AS_IT_IS = "the photograph as it is"
+SOFT, SHARP = 6, 0.5  # % of the picture's width, soft edge between styles, and along an edge in the photograph
 
 
 def tab(studio: Studio, choosers: page.Choosers) -> None:
     names = list(studio.stylizer.styles)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
-            gr.Markdown("Add a photograph, paint over a part of it with the brush, and give that part a style of its own.")
+            gr.Markdown("Add a photograph, paint over a part of it with the brush, and give that part a style of its own. Or choose “the photograph as it is” for one of the two parts.")
             photo = page.photo_input("regions-photo", height=200)
             gr.Examples(
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", elem_id="regions-examples",
@@ -47,13 +51,21 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 max_height=480,
             )
             with gr.Row():
-                inside = choosers.add(studio, "Style where you painted", names[0] if names else None, elem_id="inside", min_width=page.BESIDE)
-                outside = choosers.add(studio, "Style elsewhere", names[1] if names[1:] else None, elem_id="outside", min_width=page.BESIDE)
+                either = {"none": AS_IT_IS, "min_width": page.BESIDE}
+                inside = choosers.add(studio, "Style where you painted", names[0] if names else None, elem_id="inside", **either)
+                outside = choosers.add(studio, "Style elsewhere", names[1] if names[1:] else None, elem_id="outside", **either)
             with gr.Accordion("Use your own painting as one of the styles", open=False):
                 gr.Markdown("Upload it here, then choose “My own painting” in one of the lists.")
                 painting, style_file = page.own_style("regions")
+            follow = gr.Checkbox(
+                False,
+                label="Follow the edges of what I painted over",
+                info="A rough stroke over a person or a thing will do",
+                visible=bool(opencv()),
+                elem_id="follow",
+            )
             with gr.Row():
-                edge = gr.Slider(0, 30, 6, step=1, label="Soft edge", info="in % of the picture's width", min_width=page.BESIDE)
+                edge = gr.Slider(0, 30, SOFT, step=0.5, label="Soft edge", info="in % of the picture's width", min_width=page.BESIDE)
                 strength = page.strength_slider()
             keep_colors = page.colors_box()
             show = gr.Button("Paint it", variant="primary", elem_id="regions-show")
@@ -86,25 +98,26 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     @page.plain
     def regions(
-        photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False,
+        photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, follow=False,
         request: gr.Request = None,
     ):  # fmt: skip
-        """Paint the part under the mask in one style and the rest in another, at preview size.
+        """Paint the part under the mask in one style and the rest in another, at preview size. "" for a style leaves it as it is.
 
         mask: {"background": None, "layers": [pictures], "composite": None}; where a layer is opaque (or, without
-        transparency, bright) is inside. edge: width of the soft edge in % of the picture's width.
+        transparency, bright) is inside. edge: width of the soft edge in % of the picture's width. follow: bring the mask to the
+        edges of what it lies on.
         """
         chosen = wish(inside, painting, style_file, strength, keep_colors)
-        return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge), gr.DownloadButton(visible=False)
+        return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge, bool(follow)), gr.DownloadButton(visible=False)
 
     @page.plain
     def regions_file(
         photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, format="jpeg",
-        quality=95, request: gr.Request = None,
+        quality=95, follow=False, request: gr.Request = None,
     ):  # fmt: skip
         """The same as /regions at full size, as a file of format "jpeg" or "png"."""
         chosen = wish(inside, painting, style_file, strength, keep_colors)
-        path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality)
+        path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality, bool(follow))
         return gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
 
     @page.plain
@@ -113,8 +126,9 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         return ground(photo, request) if photo else gr.skip()
 
     inputs = [photo, drawing, inside, outside, edge, painting, style_file, strength, keep_colors]
+    follow.change(lambda follows: SHARP if follows else SOFT, follow, edge, api_visibility="private", show_progress="hidden", queue=False)
     photo.change(start, photo, [drawing, slider, file], api_visibility="private", show_progress="hidden", **page.QUEUE)
     drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
-    show.click(regions, inputs, [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
-    done = finish.click(regions_file, [*inputs, format, quality], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
+    show.click(regions, [*inputs, follow], [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
+    done = finish.click(regions_file, [*inputs, format, quality, follow], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
     done.success(None, file, None, js=SAVE, api_visibility="private")

@@ -44,7 +44,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
                 more = []
                 for number in (2, 3, 4):
                     with gr.Row():
-                        other = choosers.add(studio, f"Style {number}", "", optional=True, min_width=140)
+                        other = choosers.add(studio, f"Style {number}", "", none="none", min_width=140)
                         more += [other, gr.Slider(0, 1, 0.5, step=0.05, label=f"Share of style {number}", min_width=140)]
         with gr.Column(scale=7, min_width=320):
             slider = gr.ImageSlider(

@@ -57,7 +57,7 @@ from stylenorm.cli_parts import (
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
-from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, weighted_file, weighted_names
+from stylenorm.jobs import Job, Where, is_moving, left_out, make_folder, plan, region_of, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -181,6 +181,8 @@ Examples:
   stylenorm stylize photo.jpg --style-image art.jpg --refine 20 -o painted.jpg
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
   stylenorm stylize panorama.jpg --style kiss --paint-at full -o painted.jpg
+  stylenorm stylize me.jpg --style scream --keep cut-out.png -o painted.jpg
+  stylenorm stylize photo.jpg --style kiss --region sky.png=auvers -o p.jpg
   stylenorm stylize - --style kiss -o - < photo.jpg > painted.png
 """
 )
@@ -211,6 +213,21 @@ def stylize(
     refine: Annotated[
         int, typer.Option(min=0, max=1000, metavar="STEPS", help="Move the style of --style-image nearer to it; 20 steps take seconds.")
     ] = 0,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MASK",
+            help="Paint only where this picture is white, or a cut-out is opaque. A folder holds one for each photograph, of its name.",
+        ),
+    ] = None,
+    keep: Annotated[str | None, typer.Option(metavar="MASK", help="The other way round: there the photograph stays as it is.")] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MASK=STYLE",
+            help="A style, or a file of a painting, for where a mask is white; --style for the rest. May be repeated: the last one lies on top.",
+        ),
+    ] = None,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,
         typer.Option(help="What to write, else what the name says."),
@@ -232,12 +249,15 @@ def stylize(
     Of an animated GIF, WebP or PNG every frame is painted if one of these is
     written, else the first one.
     """
-    jobs = plan(photos, output, format, kept := [weighted_file(v) for v in style_image or ()])
+    kept = [weighted_file(v) for v in style_image or ()]
+    where, regions = mask_of(mask, keep), [region_of(text, weights) for text in region or ()]
+    also = [p for p, _ in kept] + [w.path for w in (where, *(r.where for r in regions)) if w] + [r.painting for r in regions if r.painting]
+    jobs = plan(photos, output, format, also)
     names = weighted_names(style or (), weights)
     need_a_style(names + kept, weights)
     if not sum(w for _, w in names + kept) > 0:
         raise StyleError("at least one style needs a weight above 0")
-    check_style_size(style_size, kept)
+    check_style_size(style_size, [*kept, *(r.painting for r in regions if r.painting)])
     if refine and not kept:
         raise StyleError("--refine moves the style of a painting nearer to it; give the painting with --style-image")
     to_stdout = jobs[0].target is None
@@ -251,7 +271,7 @@ def stylize(
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         given = weights, device, backend, memory
-        stylizer = stylizer_of(*given) if refine else lean_stylizer(*given, predicts=0 < strength < 1)
+        stylizer = stylizer_of(*given) if refine or regions else lean_stylizer(*given, predicts=0 < strength < 1)
         paintings = [(painting_of(path), w) for path, w in kept]
         predicted = [(painting, stylizer.style_from(painting, size=style_size), w) for painting, w in paintings]
         if refine:
@@ -260,15 +280,20 @@ def stylize(
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain, "paint_at": paint_at}
         still = {"strip": strip, "notice": say}
+        laid = [(r.where, stylizer.style_from(r.painting, size=style_size) if r.painting else stylizer.resolve(r.names)) for r in regions]
+
+        def masks_of(job: Job) -> dict:
+            return {"mask": where and where.for_job(job), "regions": [(found, over.for_job(job)) for over, found in laid]}
+
         for number, job in enumerate(jobs, 1):
             if is_moving(job):
-                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options), quality, strip)
+                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **masks_of(job)), quality, strip)
             else:
                 look = (lambda source: None) if quiet else partial(tell_of_the_rest, job)
 
                 def paint(picture, job=job):
                     check_fits(job, picture.size, size)
-                    return stylizer.stylize(picture, wanted, **still, **options)
+                    return stylizer.stylize(picture, wanted, **still, **options, **masks_of(job))
 
                 row = do(job, paint, quality, look)
             rows.append(row := row | {"style": wanted.name})
@@ -280,6 +305,13 @@ def stylize(
         print(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
+
+
+def mask_of(mask: str | None, keep: str | None) -> Where | None:
+    """What --mask or --keep asks for."""
+    if mask is not None and keep is not None:
+        raise StylenormError("--mask and --keep say the same, one the other way round; give one of them")
+    return Where.of(mask, "--mask") if mask is not None else Where.of(keep, "--keep", inverted=True) if keep is not None else None
 
 
 def tell_of_the_rest(job: Job, source: Path | bytes) -> None:

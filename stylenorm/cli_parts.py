@@ -275,6 +275,8 @@ def row_of(job: Job, work: Callable) -> dict[str, Any]:
         raise
     except (ImageError, OSError) as error:
         return row | {"error": str(error)}
+    except StyleError as error:  # of a mask for this photograph
+        return row | {"error": f"{job.named}: {error}"}
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

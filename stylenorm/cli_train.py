@@ -371,7 +371,7 @@ def optimize(
     weights: Weights = None,
 ) -> None:
     """The slow, best version: move the pixels themselves (Gatys et al. 2016). Takes minutes."""
-    (job, *more) = plan([photo], output, None, [(painting, 1.0)], stills=True)
+    (job, *more) = plan([photo], output, None, [painting], stills=True)
     if more:
         raise StylenormError(f"{photo} is a folder; give one photograph")
     check_painting(painting)

@@ -27,7 +27,7 @@ from stylenorm.formats import FULL
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
-from stylenorm.masks import mask_tensor
+from stylenorm.masks import mask_levels, mask_tensor, opened_mask, painted_inside
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
     AROUND,
@@ -60,6 +60,7 @@ STARTED = os.getpid()  # the process that has read this module
 ONE = str, bytes, os.PathLike, Image.Image, np.ndarray, Picture  # what a single picture may be given as
 
 Paint = Callable[[Pixels, Style], Pixels]
+Regions = Sequence[tuple[StyleLike, Any]]  # with a mask each
 
 
 class Stylizer:
@@ -187,6 +188,8 @@ class Stylizer:
         paint_at: int | str | None = None,
         notice: Callable[[str], None] | None = None,
         grain: bool = True,
+        mask: object = None,
+        regions: Regions = (),
     ) -> Image.Image:
         """Paint a photograph.
 
@@ -201,6 +204,8 @@ class Stylizer:
         if the picture is painted in strips, before that starts. strip: without the photograph's EXIF, XMP and IPTC, so that
         nobody learns from them by whom, when and where it was taken. grain: plain ground, such as a cloudless sky, is painted
         like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
+        mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`; elsewhere the photograph stays, pixel by
+        pixel. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it.
 
         Returns a PIL image, "RGB" or "RGBA", upright, with the photograph's transparency, and with its colour profile, EXIF,
         XMP and IPTC in ``info``; `write_picture` writes them into the file. A photograph of 16 bits is painted
@@ -213,11 +218,13 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
+        inside = None if mask is None else mask_levels(mask, photo.size)
         if wanted.has_regions:  # which were made for a size
             side = None if paint_at == FULL else paint_at
         else:
             side = painted_at(paint_at, photo, self._network.generator.config.norm)
         small = photo if side is None else fit(photo, side)
+        wanted = self._layered(wanted, regions, small.size)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
         way = self._way(ground, picture.name, notice, wanted, strength)
@@ -226,12 +233,15 @@ class Stylizer:
             painted = enlarge(painted, ground, pixels)
         if preserve_color:
             painted = recolored(painted, pixels)
+        if inside is not None:
+            painted = painted_inside(painted, pixels, inside)
         return rewrap(picture, painted, strip=strip)
 
     def together(self, picture: Picture, **options: Any) -> int:
         """How many pictures like this one `stylize_alike` had better be given at once."""
         photo = picture.size if options.get("size") is None else fit(picture.rgb, options["size"]).size
         plain = options.get("strength", 1.0) == 1 and side_to_paint(photo, options.get("paint_at")) is None and picture.deep is None
+        plain = plain and options.get("mask") is None and not options.get("regions")
         if not plain or self._memory is not None:  # `stylize` keeps to that
             return 1
         return max(1, self._backend.pixels_together // math.prod(photo))
@@ -264,51 +274,70 @@ class Stylizer:
         fixed: Mapping[str, np.ndarray] | None = None,
         grain: bool = True,
         paint_at: int | str | None = None,
+        mask: object = None,
+        regions: Regions = (),
     ) -> Stream:
         """Paints the frames of one film, one after another, so that strokes stay on what they are painted on.
 
-        The arguments are those of `stylize`. smoothing: from 0, each frame by itself, to below 1, see
+        The arguments are those of `stylize`; a mask lies over every frame. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
         strength = check_options(strength, size=size, paint_at=paint_at)
         steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
-        wanted = self._resolved(style)
+        given = wanted = self._resolved(style)
 
         def check(frame: Image.Image) -> None:
+            nonlocal wanted
             check_frame(frame.size, self._memory_needed(frame), free_memory(self._device))
+            wanted = self._layered(given, regions, frame.size)
             self._check_regions(wanted, frame)
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
             return self._frame(frame, wanted, strength, grain, memory)
 
         norm = self._network.generator.config.norm
-        if strength == 0 or (wanted.has_regions and paint_at is None):  # whose frames stay as they are; which was made for their size
+        if strength == 0 or (given.has_regions and paint_at is None):  # whose frames stay as they are; which was made for their size
             paint_at = FULL
-        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at)
-        stream.of_regions = wanted.has_regions
+        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask)
+        stream.of_regions = given.has_regions or bool(regions)
         return stream
 
-    def region_style(self, regions: Sequence[tuple[object, object]], size: tuple[int, int]) -> Style:
+    def region_style(self, regions: Regions, size: tuple[int, int]) -> Style:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.
+
+        For one picture `stylize` and its ``regions`` are simpler.
 
         regions: (style, mask) pairs. A style is anything that `stylize` takes. A mask says how much of it is
         wanted where: a path or a PIL image (white: all, transparent: nothing) or an array (H, W) from 0 up, of any
         size. Masks are divided by their sum, so a soft edge is a soft change; a pixel that no mask covers takes the
         first style.
         """
-        try:
-            regions = [(style, mask) for style, mask in regions]
-        except (TypeError, ValueError):
-            raise StyleError("regions are (style, mask) pairs") from None
+        regions = _pairs(regions)
         if not regions:
             raise StyleError("regions need at least one style with its mask")
         width, height = _whole_size(size)
         self._check_region_memory(width, height)
-        masks = [mask_tensor(_mask_image(mask), (height, width)) for _, mask in regions]
+        masks = [mask_tensor(opened_mask(mask), (height, width)) for _, mask in regions]
         masks[0] = torch.where(sum(masks) > 0, masks[0], masks[0].new_ones(()))
+        return self._of_regions([self.resolve(s) for s, _ in regions], masks)
+
+    def _layered(self, style: Style, regions: Regions, size: tuple[int, int]) -> Style:
+        """``style``, and over it the regions, each where its mask is white, for pictures of ``size`` = (width, height) px."""
+        regions = _pairs(regions)
+        if not regions:
+            return style
+        self._check_region_memory(*size)
+        styles, shares = [style], [torch.ones(size[::-1], device="cpu", dtype=torch.float32)]
+        for other, mask in regions:
+            over = mask_tensor(mask_levels(mask, size), size[::-1])
+            styles, shares = [*styles, self._resolved(other)], [*(share * (1 - over) for share in shares), over]
+        return self._of_regions(styles, shares)
+
+    def _of_regions(self, styles: Sequence[Style], masks: Sequence[torch.Tensor]) -> Style:
+        """masks: (H, W) each, those of a picture's pixels."""
         generator = self._network.generator
-        padded = pad_to(torch.stack(masks)[None], generator.config.stride)[0]
-        return blend_regions([self.resolve(s) for s, _ in regions], padded, generator.region_sizes(height, width))
+        padded = pad_to(torch.stack(list(masks))[None], generator.config.stride)[0]
+        return blend_regions(styles, padded, generator.region_sizes(*masks[0].shape))
 
     def sheet(self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
         """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side."""
@@ -531,6 +560,13 @@ def _rgb(image) -> Image.Image:
     return (image if isinstance(image, Picture) else read_picture(image)).rgb
 
 
+def _pairs(regions: Regions) -> list[tuple]:
+    try:
+        return [(style, mask) for style, mask in regions]
+    except (TypeError, ValueError):
+        raise StyleError("regions are (style, mask) pairs") from None
+
+
 def _whole_size(size) -> tuple[int, int]:
     """``size`` as a width and a height of 1 px or more."""
     try:
@@ -540,17 +576,6 @@ def _whole_size(size) -> tuple[int, int]:
     if min(width, height) < 1:
         raise StyleError(f"a size is 1 x 1 px or more, not {width} x {height}")
     return width, height
-
-
-def _mask_image(mask):
-    """A mask's file as an image; all else as it is."""
-    if not isinstance(mask, (str, os.PathLike)):
-        return mask
-    picture = read_picture(mask)
-    image = picture.rgb.copy()
-    if picture.alpha is not None:
-        image.putalpha(picture.alpha)
-    return image
 
 
 def _middle(image: Image.Image, least: int, most: int) -> Image.Image:

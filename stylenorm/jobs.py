@@ -15,7 +15,7 @@ from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, file_id, remove_drafts
-from stylenorm.errors import StyleError, StylenormError, counted, how_to_install
+from stylenorm.errors import ImageError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import ANIMATABLE, ANIMATED, FILMS, FORMAT, PHOTOGRAPHS, told_of_others
 
 # What is written, by the name that --format takes.
@@ -42,11 +42,11 @@ class Job:
 
 
 def plan(
-    photos: Sequence[str], output: str, format: str | None, paintings: Sequence[tuple[Path, float]] = (), stills: bool = False
+    photos: Sequence[str], output: str, format: str | None, others: Sequence[Path] = (), stills: bool = False
 ) -> list[Job]:
     """What to read and where to write it, such that nothing is written over an input or over another result.
 
-    stills: for a verb that writes no animations.
+    others: further inputs, such as paintings and masks. stills: for a verb that writes no animations.
     """
     sources, many = find_photographs(photos)
     check_limit()
@@ -62,7 +62,7 @@ def plan(
         return [Job(sources[0], None, format or "png")]
     if not output:
         raise StylenormError("-o is empty; give a file or a folder")
-    target, inputs = Path(output), {identity(p) for p in [*sources, *(p for p, _ in paintings)] if p}
+    target, inputs = Path(output), {identity(p) for p in [*sources, *others] if p}
     if target.is_dir() or output.endswith(("/", os.sep)) or many:
         if many and target.suffix.lower() in {**FORMAT, **ANIMATED} and not target.is_dir() and not output.endswith(("/", os.sep)):
             raise StylenormError(f"{counted(len(sources), 'photograph does', 'photographs do')} not fit into the file {output}; give a folder")
@@ -235,6 +235,51 @@ def may_be_written(path: Path) -> bool:
     return through or os.access(path.parent, os.W_OK | os.X_OK)
 
 
+@dataclass(frozen=True)
+class Where:
+    """A mask that was asked for: a file for all photographs, or a folder that has one for each, called like it.
+
+    inverted: the rest of it is meant.
+    """
+
+    path: Path
+    inverted: bool = False
+
+    @classmethod
+    def of(cls, text: str, option: str, inverted: bool = False) -> "Where":
+        path = Path(text)
+        if not text or not path.exists():
+            told = f"there is no mask {text}" if text else f"{option} is empty"
+            raise StylenormError(f"{told}; give a picture that is white where it counts, or a folder with one for each photograph")
+        return cls(path, inverted)
+
+    def for_job(self, job: Job):
+        """What `Stylizer.stylize` takes as a mask. Raises `ImageError`."""
+        from stylenorm.masks import inverted_mask
+
+        found = self.file_for(job)
+        return inverted_mask(found) if self.inverted else found
+
+    def file_for(self, job: Job) -> Path:
+        if not self.path.is_dir():
+            return self.path
+        stem = job.source.stem if job.source else "stdin"
+        found = sorted(p for p in self.path.iterdir() if p.stem == stem and p.suffix.lower() in PHOTOGRAPHS and p.is_file())
+        if len(found) != 1:
+            told = "has no mask" if not found else f"has {len(found)} masks ({', '.join(p.name for p in found)})"
+            raise ImageError(f"{self.path} {told} for {job.named}; a mask is called like its photograph, as in {stem}.png")
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Region:
+    """What --region asks for: a mask, and the style where it is white: named ones with weights, or a painting."""
+
+    where: Where
+    names: list[tuple[str, float]]
+    painting: Path | None
+
+
 def weighted(text: str) -> tuple[str, float]:
     """``kiss:0.7`` is ("kiss", 0.7), ``kiss`` ("kiss", 1), and ``C:\\kiss.jpg`` is a name and nothing else."""
     name, colon, number = text.rpartition(":")
@@ -255,6 +300,19 @@ def weighted_names(texts: Sequence[str], weights: Path | None) -> list[tuple[str
         raise StyleError("--style is empty; give a name, as in --style starry-night")
     known = [entry.name for entry in style_entries(weights)] if parts else []
     return [(style_named(name.rstrip(), known), weight) for name, weight in parts]
+
+
+def region_of(text: str, weights: Path | None) -> Region:
+    """``sky.png=water-lilies``. A file's name may have an = in it: it is split where that leaves a mask which is there."""
+    places = [i for i, letter in enumerate(text) if letter == "=" and text[:i]]
+    at = next((i for i in places if Path(text[:i]).exists()), next(iter(places), -1))
+    wanted = text[at + 1 :].strip()
+    if at < 0 or not wanted:
+        raise StylenormError(f"--region cannot be {text!r}; give MASK=STYLE, as in sky.png=water-lilies")
+    where = Where.of(text[:at], "--region")
+    if Path(wanted).is_file():
+        return Region(where, [], Path(wanted))
+    return Region(where, weighted_names([wanted], weights), None)
 
 
 def style_named(name: str, known: Sequence[str]) -> str:

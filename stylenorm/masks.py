@@ -1,53 +1,127 @@
-"""Masks: where in a picture which style is wanted."""
+"""Masks: where in a picture which style is wanted, and where it is to be painted at all. No torch, but in `mask_tensor`."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from stylenorm.errors import ImageError, StyleError
+from stylenorm.bands import Pixels, in_bands
+from stylenorm.errors import ImageError, StyleError, how_to_install
+from stylenorm.flow import opencv
+from stylenorm.images import Picture, read_picture
 from stylenorm.modes import split_deep
 
+if TYPE_CHECKING:
+    import torch
+
 OPAQUE = 12  # of 255: a brush need not be opaque, where it went at all is inside
+COLOURED = 8  # levels of 255 by which the channels of what is no greyscale differ somewhere
+REACH, WELL = 0.06, 0.02  # of the longer side: how far a mask may grow to an edge, and how far from its border it stays
+ROUNDS = 4  # of GrabCut
+GRABBING = threading.Lock()
+UPRIGHT = 1.05  # proportions from which on a picture counts as upright, or as lying
 
 
 def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
-    """A mask, as a PIL image (white: 1; of any mode) or an array (h, w), to a float32 tensor of ``size`` = (H, W) px.
+    """A mask, as a PIL image (see `mask_levels`) or an array (h, w), to a float32 tensor of ``size`` = (H, W) px.
 
-    What is transparent in an image is not in the mask. Raises `StyleError` for anything else, and for numbers that are
+    White is 1, and an array's numbers are what they are. Raises `StyleError` for anything else, and for numbers that are
     negative or not finite.
     """
-    try:
-        array = np.asarray(_grey(mask) if isinstance(mask, Image.Image) else mask, dtype=np.float32)
-    except (TypeError, ValueError):  # texts, or rows of several lengths
-        array = np.empty(0, np.float32)
-    if array.ndim != 2 or not array.size or not np.isfinite(array).all() or array.min() < 0:
-        raise StyleError("a mask is a greyscale picture, or an array (height, width) of finite numbers from 0 up")
-    if isinstance(mask, Image.Image):
-        array = array / 255
+    import torch
+
+    array = np.asarray(_grey(mask), np.float32) / 255 if isinstance(mask, Image.Image) else _numbers(mask)
     tensor = torch.from_numpy(np.array(array))[None, None]
     if tensor.shape[-2:] != size:
         tensor = torch.nn.functional.interpolate(tensor, size, mode="bilinear", antialias=True)
     return tensor[0, 0]
 
 
+def mask_levels(mask, size: tuple[int, int]) -> Image.Image:
+    """A mask as an image of mode L and of ``size`` = (width, height) px, over which it is stretched: 255 is inside.
+
+    mask: a picture, as a path, a PIL image or a `Picture`: white is inside, black and what is transparent is not. Of a cut-out, a
+    picture in colours with transparency, whatever is opaque is inside. Or an array (h, w) of bool, of numbers from 0 to 1, or of
+    levels up to 255.
+
+    Raises `ImageError` for a file that is no picture, `StyleError` for all else, and for a mask that lies on its side.
+    """
+    mask = opened_mask(mask)
+    if isinstance(mask, Image.Image):
+        grey = _grey(mask)
+    else:
+        numbers = _numbers(mask)
+        if numbers.max() > 255:
+            raise StyleError(f"a mask is an array of numbers from 0 to 1, or of levels from 0 to 255, and not of up to {numbers.max():g}")
+        grey = Image.fromarray(np.rint(numbers * (255 if numbers.max() <= 1 else 1)).astype(np.uint8))
+    turned, wide = (width / height for width, height in (grey.size, size))
+    if min(turned, 1 / wide) > UPRIGHT or min(1 / turned, wide) > UPRIGHT:
+        sizes = f"{grey.width} x {grey.height} px and the picture {size[0]} x {size[1]}"
+        raise StyleError(f"the mask is {sizes}: one of them lies on its side; turn the mask as the picture is seen")
+    return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
+
+
+def painted_inside(painted: Pixels, photo: Pixels, mask: Image.Image) -> Pixels:
+    """``painted`` where ``mask`` (`mask_levels`) is 255, the very pixels of ``photo`` where it is 0, and between them a mixture. All of one size."""
+
+    def mixed(_, there: np.ndarray, here: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        share = inside[..., None].astype(np.int32)
+        return ((there * share + here * (255 - share) + 127) // 255).astype(here.dtype)
+
+    return in_bands(mixed, painted, photo, mask)
+
+
+def inverted_mask(mask) -> Image.Image:
+    """The rest of what `mask_levels` takes, as such."""
+    mask = opened_mask(mask)
+    return ImageOps.invert(mask_levels(mask, mask.size))
+
+
+def opened_mask(mask):
+    """A mask's file as an image; all else as it is."""
+    if not isinstance(mask, (str, os.PathLike, Picture)):
+        return mask
+    picture = read_picture(mask)
+    image = picture.rgb.copy()
+    if picture.alpha is not None:
+        image.putalpha(picture.alpha)
+    return image
+
+
+def _numbers(mask) -> np.ndarray:
+    """(h, w) float32, or a `StyleError`."""
+    try:
+        array = np.asarray(mask, dtype=np.float32)
+    except (TypeError, ValueError):  # texts, or rows of several lengths
+        array = np.empty(0, np.float32)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all() or array.min() < 0:
+        raise StyleError("a mask is a greyscale picture, or an array (height, width) of finite numbers from 0 up")
+    return array
+
+
 def _grey(mask: Image.Image) -> Image.Image:
     deep = mask.mode.startswith(("I", "F"))  # whose values Pillow's convert would cut at 255
     if deep:
         return split_deep(mask)[0]
-    if mask.has_transparency_data:  # whose hidden colours may be white
-        mask = Image.alpha_composite(Image.new("RGBA", mask.size, "black"), mask.convert("RGBA"))
-    return mask.convert("L")
+    if not mask.has_transparency_data:
+        return mask.convert("L")
+    mask = mask.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", mask.size, "black"), mask).convert("RGB")  # hidden colours may be white
+    red, green, blue = flat.split()
+    apart = ImageChops.lighter(ImageChops.difference(red, green), ImageChops.difference(green, blue))
+    return mask.getchannel("A") if apart.getextrema()[1] > COLOURED else flat.convert("L")
 
 
-def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0) -> tuple[Image.Image, Image.Image]:
+def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0, photo: Image.Image | None = None) -> tuple[Image.Image, Image.Image]:
     """(mask, the rest) from drawn layers' opacities, each an image of mode L: white where any of them was painted on.
 
-    edge: width of the soft edge, in % of the picture's width, from 0 to 50. The two add up to white everywhere.
-    Raises `ImageError` where nothing is painted.
+    edge: width of the soft edge, in % of the picture's width, from 0 to 50. photo: "RGB", whose own edges the mask is to
+    follow (`followed`). The two add up to white everywhere. Raises `ImageError` where nothing is painted.
     """
     if not 0 <= edge <= 50:
         raise ImageError(f"the soft edge must lie between 0 and 50 %, not {edge:g}")
@@ -59,6 +133,38 @@ def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0) -> tuple[Image.
     if mask.getbbox() is None:
         raise ImageError("paint over a part of the photograph first")
     mask = mask.point(lambda a: 255 if a > OPAQUE else 0)
+    if photo is not None:
+        mask = followed(mask, photo)
     if edge:
         mask = mask.filter(ImageFilter.GaussianBlur(edge / 100 * mask.width / 2))
     return mask, ImageOps.invert(mask)
+
+
+def followed(mask: Image.Image, photo: Image.Image) -> Image.Image:
+    """A mask of black and white, roughly drawn, brought to the edges of what it lies on, by GrabCut (Rother et al. 2004).
+
+    Well inside of it stays inside, and what lies farther than `REACH` from it outside. As it is where all of the picture is
+    inside, or nothing well inside. Raises `ImageError` without OpenCV.
+    """
+    cv2 = opencv()
+    if cv2 is None:
+        raise ImageError(f"following the photograph's edges takes another library: {how_to_install('video')}")
+    drawn = np.array(mask.convert("L")) > 127
+    side = max(mask.size)
+
+    def disc(share: float) -> np.ndarray:
+        radius = max(1, round(share * side))
+        return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+    places = np.full(drawn.shape, cv2.GC_BGD, np.uint8)
+    places[cv2.dilate(drawn.astype(np.uint8), disc(REACH)) > 0] = cv2.GC_PR_BGD
+    places[drawn] = cv2.GC_PR_FGD
+    places[cv2.erode(drawn.astype(np.uint8), disc(WELL), borderValue=1) > 0] = cv2.GC_FGD
+    if not (places == cv2.GC_FGD).any() or drawn.all():
+        return mask
+    seen = np.ascontiguousarray(np.asarray(photo.resize(mask.size, Image.Resampling.LANCZOS))[..., ::-1])
+    with GRABBING:  # whose random numbers are the process's
+        cv2.setRNGSeed(0)
+        cv2.grabCut(seen, places, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+    inside = (places == cv2.GC_FGD) | (places == cv2.GC_PR_FGD)
+    return Image.fromarray(inside.astype(np.uint8) * np.uint8(255))

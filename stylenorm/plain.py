@@ -188,32 +188,41 @@ class PlainStylizer:
         strip: bool = False,
         paint_at: int | str | None = None,
         grain: bool = True,
+        mask=None,
+        regions=(),
         **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
         from stylenorm.flat import painted_at
         from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
+        from stylenorm.masks import mask_levels, painted_inside
 
         strength = check_options(strength, size=size, paint_at=paint_at)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
+        inside = None if mask is None or strength == 0 else mask_levels(mask, photo.size)
         side = None if strength == 0 else painted_at(paint_at, photo, self._config.norm)
         small = photo if side is None else fit(photo, side)
         ground = small if picture.deep is None else at_size(pixels, small.size)
-        usual = isinstance(style, PlainStyle) and others.keys() <= {"notice"}
+        usual = isinstance(style, PlainStyle) and not regions and others.keys() <= {"notice"}
         room = usual and (strength == 0 or self._has_room(ground))
         if usual and not room and find_spec("torch") is None:
             raise self._too_large_at_once(ground, picture.name)
         found = self._painted(ground, small, style, strength, grain) if room else None
         if found is None:
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at, "grain": grain}
+            options |= {"mask": inside, "regions": self._regions_for_full(regions)}
             return self._full().stylize(picture, self._style_for_full(style), **options, **others)
         if small.size != photo.size:
             from stylenorm.detail import enlarge
 
             found = enlarge(found, ground, pixels)
-        return rewrap(picture, recolored(found, pixels) if preserve_color else found, strip=strip)
+        if preserve_color:
+            found = recolored(found, pixels)
+        if inside is not None:
+            found = painted_inside(found, pixels, inside)
+        return rewrap(picture, found, strip=strip)
 
     def stream(
         self,
@@ -225,6 +234,8 @@ class PlainStylizer:
         fixed=None,
         grain: bool = True,
         paint_at: int | str | None = None,
+        mask=None,
+        regions=(),
     ):
         """As `Stylizer.stream`."""
         from stylenorm.flat import pooled
@@ -232,7 +243,7 @@ class PlainStylizer:
 
         strength = check_options(strength, size=size, paint_at=paint_at)
         smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0
-        steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle)
+        steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle) and not regions
         try:
             if usual:
                 self._prepare_for_films(0 < strength < 1)
@@ -240,7 +251,8 @@ class PlainStylizer:
             self._full(error)
             usual = False
         if not usual:
-            return self._full().stream(self._style_for_full(style), strength, preserve_color, size, smoothing, fixed, grain, paint_at)
+            given = strength, preserve_color, size, smoothing, fixed, grain, paint_at, mask, self._regions_for_full(regions)
+            return self._full().stream(self._style_for_full(style), *given)
 
         def check(frame: Image.Image) -> None:
             check_frame(frame.size, self._memory_needed(frame), free_main_memory())
@@ -249,7 +261,7 @@ class PlainStylizer:
             return self._painted(frame, frame, style, strength, grain, memory)
 
         paint_at = paint_at if strength else FULL  # whose frames stay as they are
-        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at)
+        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask)
 
     def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
@@ -348,6 +360,9 @@ class PlainStylizer:
     def _style_for_full(self, style):
         """What a `Stylizer` takes for what `resolve` or `style_from` gave."""
         return self._full().resolve(self._for_full(style.parts or [(style, 1.0)])) if isinstance(style, PlainStyle) else style
+
+    def _regions_for_full(self, regions):
+        return [(self._style_for_full(style), mask) for style, mask in regions]
 
     def _for_full(self, parts: Sequence[tuple[object, float]]) -> list[tuple[object, float]]:
         """``parts`` with what a `Stylizer` takes for the styles of paintings."""

@@ -30,6 +30,7 @@ from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
+from stylenorm.masks import mask_levels, painted_inside
 from stylenorm.tensors import fit_even, side_to_paint
 
 if TYPE_CHECKING:  # which would import torch
@@ -369,6 +370,7 @@ class Stream:
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
+    mask: where frames are painted; elsewhere they stay as they are, see `Stylizer.stylize`.
     """
 
     even, box, of_regions = False, None, False
@@ -382,7 +384,9 @@ class Stream:
         preserve_color: bool = False,
         size: int | None = None,
         paint_at: int | str | None = None,
+        mask: object = None,
     ) -> None:
+        self._mask, self._inside = mask, None
         self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
         self._pool = Pool(together)
@@ -392,11 +396,11 @@ class Stream:
         given = _read(frame)
         frame = self._sized(given)
         if self.box is None or not bars.is_outside_black(given, self.box):
-            return self._next(frame)
+            return self._masked(self._next(frame), frame)
         box = bars.scaled(self.box, given.size, frame.size)
         painted = frame.copy()
         painted.paste(self._next(frame.crop(box)), box)
-        return painted
+        return self._masked(painted, frame)
 
     def _next(self, frame: Image.Image) -> Image.Image:
         pixels = np.array(small := self._small(frame))
@@ -410,11 +414,14 @@ class Stream:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
         small = self._small(frame := self._sized(_read(frame)))
-        return self._whole(self._colored(small, self._paint(small, self._pool)), small, frame)
+        return self._masked(self._whole(self._colored(small, self._paint(small, self._pool)), small, frame), frame)
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
         return self._pool.pooled()
+
+    def _masked(self, painted: Image.Image, frame: Image.Image) -> Image.Image:
+        return painted if self._inside is None else painted_inside(painted, frame, self._inside)
 
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
         return recolored(painted, frame) if self._preserve_color else painted
@@ -424,6 +431,7 @@ class Stream:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
             self._check(self._small(frame))
+            self._inside = None if self._mask is None else mask_levels(self._mask, frame.size)
             self.size = frame.size
         return frame
 

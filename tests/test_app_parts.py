@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gradio")
@@ -31,7 +32,7 @@ from app.stops import Stops  # noqa: E402
 from app.studio import Limits, Studio, Wish  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
-from stylenorm.errors import ImageError, StylenormError, how_to_install  # noqa: E402
+from stylenorm.errors import ImageError, StyleError, StylenormError, how_to_install  # noqa: E402
 
 
 def test_gradio_is_told_before_it_is_imported():
@@ -524,13 +525,34 @@ def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weigh
     monkeypatch.setattr("stylenorm.tensors.USUAL_PIXELS", most)
     asked, shelf = [], Shelf(tmp_path / "shelf")
     studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
-    style_of = studio.stylizer.region_style
-    monkeypatch.setattr(studio.stylizer, "region_style", lambda parts, size: asked.append(size) or style_of(parts, size))
+    layered = studio.stylizer._layered
+    monkeypatch.setattr(studio.stylizer, "_layered", lambda style, parts, size: asked.append(size) or layered(style, parts, size))
     (mask := Image.new("L", (60, 44))).paste(255, (0, 0, 30, 44))
     mask.save(tmp_path / "mask.png")
     photo = str(make_photo(shelf.new("photo.jpg")))
     file = studio.finish_regions("ada", photo, [tmp_path / "mask.png"], Wish([("red-hill", 1)]), "blue-tree", 0, "png", 90)
     assert Image.open(file).size == (60, 44) and asked == [(60, 44) if most == 10**6 else (32, 23)]
+
+
+def test_a_part_may_stay_as_it_is_and_the_file_is_what_the_preview_shows(weights, tmp_path):
+    shelf = Shelf(tmp_path / "shelf")
+    studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
+    photo = str(make_photo(shelf.new("photo.png"), (90, 60)))
+    (mask := Image.new("L", (90, 60))).paste(255, (0, 0, 50, 60))
+    mask.save(tmp_path / "mask.png")
+    before, whole = (np.asarray(studio.stylizer.stylize(photo, "red-hill", strength=k)).astype(int) for k in (0, 1))
+    for inside, outside in (("red-hill", ""), ("", "red-hill")):
+        wish = [tmp_path / "mask.png"], Wish([(inside, 1)]), outside
+        for edge, follow in ((0, False), (20, True)):
+            painted = np.asarray(Image.open(studio.finish_regions("ada", photo, *wish, edge, "png", 90, follow))).astype(int)
+            shown = np.asarray(Image.open(studio.regions("ada", photo, *wish, edge, follow)[1])).astype(int)
+            assert np.abs(shown - painted).mean() < 12 < np.abs(whole - before).mean() / 3, "the preview is a JPEG"
+            parts = (whole, before) if inside else (before, whole)
+            if not follow:
+                assert np.array_equal(painted, np.concatenate([parts[0][:, :50], parts[1][:, 50:]], 1))
+            assert np.array_equal(painted[:, 80:], parts[1][:, 80:])
+    with pytest.raises(StyleError, match="at least one of the two parts"):
+        studio.regions("ada", photo, [tmp_path / "mask.png"], Wish([("", 1)]), "", 0)
 
 
 def test_a_preview_has_the_size_that_is_painted_and_what_is_drawn_on_is_smaller(weights, tmp_path, monkeypatch):

@@ -472,6 +472,74 @@ def test_paintings_come_through_pipes_as_well(cli, photo, tmp_path):
         np.testing.assert_array_equal(*results)
 
 
+@pytest.fixture
+def left(tmp_path) -> Path:
+    """A mask for `photo`: its left half."""
+    mask = Image.new("L", (60, 44))
+    mask.paste(255, (0, 0, 30, 44))
+    mask.save(tmp_path / "left=half.png")
+    return tmp_path / "left=half.png"
+
+
+def test_a_mask_says_where_to_paint_and_where_not(cli, photo, tmp_path, left):
+    for name, *more in (("all.png",), ("mask.png", "--mask", left), ("keep.png", "--keep", left)):
+        assert cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / name, *more).code == 0
+    all_of_it, inside, outside, before = (pixels(tmp_path / name) for name in ("all.png", "mask.png", "keep.png", photo.name))
+    assert np.array_equal(inside, np.concatenate([all_of_it[:, :30], before[:, 30:]], 1))
+    assert np.array_equal(outside, np.concatenate([before[:, :30], all_of_it[:, 30:]], 1))
+
+
+def test_regions_have_styles_of_their_own(cli, stylizer, photo, tmp_path, left):
+    painting = make_photo(tmp_path / "a=b.png", (70, 90), seed=3)
+    words = ["--region", f"{left}=blue-tree:2,red-hill:1", "--region", f"{left}={painting}", "--style-size", "64"]
+    assert cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.png", *words).code == 0
+    regions = [({"blue-tree": 2, "red-hill": 1}, left), (stylizer.style_from(painting, 64), left)]
+    np.testing.assert_array_equal(pixels(tmp_path / "out.png"), np.asarray(stylizer.stylize(photo, "red-hill", regions=regions)))
+
+
+def test_each_photograph_has_its_mask_and_one_without_is_named(cli, photo, tmp_path, left):
+    folder, masks = tmp_path / "photos", tmp_path / "masks"
+    folder.mkdir(), masks.mkdir()
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        shutil.copy(photo, folder / name)
+    shutil.copy(left, masks / "a.png"), Image.open(left).rotate(90, expand=True).save(masks / "b.png")
+    shutil.copy(left, masks / "d.png"), Image.open(left).save(masks / "d.webp")
+    result = cli("stylize", folder, "--style", "red-hill", "-o", tmp_path / "out", "--mask", masks)
+    told = result.err.splitlines()
+    assert result.code == 1 and len(told) == 3 and [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert "b.png: the mask is 44 x 60 px and the picture 60 x 44: one of them lies on its side" in told[0]
+    assert "has no mask for" in told[1] and "c.png; a mask is called like its photograph, as in c.png" in told[1]
+    assert "has 2 masks (d.png, d.webp) for" in told[2]
+
+
+def test_a_mask_lies_over_every_frame(cli, tmp_path, left):
+    frames = [Image.open(make_photo(tmp_path / f"{k}.png", (60, 44), seed=k)) for k in range(2)]
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:], duration=100)
+    words = ["--keep", left, "--region", f"{left}=blue-tree"]
+    assert cli("stylize", tmp_path / "moving.png", "--style", "red-hill", "-o", tmp_path / "out.png", *words).code == 0
+    with Image.open(tmp_path / "out.png") as image:
+        for k, frame in enumerate(frames):
+            image.seek(k)
+            shown = np.asarray(image.convert("RGB")).astype(int) - np.asarray(frame.convert("RGB"))
+            assert not shown[:, :30].any() and np.abs(shown[:, 30:]).mean() > 5
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--mask", "none.png"], "there is no mask none.png"), (["--keep", ""], "--keep is empty"), (["--mask", "left=half.png", "--keep", "left=half.png"], "the other way round"),
+        (["--region", "kiss"], "give MASK=STYLE"), (["--region", "=kiss"], "give MASK=STYLE"), (["--region", "left=half.png="], "give MASK=STYLE"),
+        (["--region", "none.png=kiss"], "there is no mask none.png"), (["--region", "left=half.png=red-hil"], "did you mean red-hill"),
+        (["--mask", "left=half.png", "-o", "left=half.png"], "is an input"),
+    ],
+)  # fmt: skip
+def test_masks_that_are_none_are_refused(cli, photo, tmp_path, left, words, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = left.read_bytes()
+    refused(cli("stylize", photo, "--style", "red-hill", "-o", "out.png", *words), told)
+    assert left.read_bytes() == before and not (tmp_path / "out.png").exists()
+
+
 def test_the_size_to_paint_at_is_for_animations_as_well(cli, photo, tmp_path):
     for name, *more in (("plain.gif",), ("coarse.gif", "--paint-at", "30")):
         assert cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / name, *more).code == 0

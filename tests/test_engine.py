@@ -459,6 +459,42 @@ def test_a_mask_may_be_a_file(stylizer, image, tmp_path):
     refused(lambda: stylizer.region_style("red-hill", (60, 44)), "pairs", kind=StyleError)
 
 
+def half_of(size: tuple[int, int]) -> np.ndarray:
+    """True at the left, for a picture of (width, height) px."""
+    return np.tile(np.arange(size[0]) < size[0] // 2, (size[1], 1))
+
+
+@pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"paint_at": 32, "size": 120}])
+def test_with_a_mask_the_rest_of_the_photograph_stays(stylizer, image, options):
+    whole, untouched = (np.asarray(stylizer.stylize(image, "red-hill", **options | more)) for more in ({}, {"strength": 0}))
+    left = half_of(whole.shape[1::-1])
+    painted = np.asarray(stylizer.stylize(image, "red-hill", mask=left, **options))
+    assert np.array_equal(painted[left], whole[left]) and np.array_equal(painted[~left], untouched[~left])
+
+
+def test_regions_lie_one_over_the_other_whatever_size_they_are_painted_at(stylizer, image):
+    left = half_of(image.size)
+    by_hand = stylizer.region_style([("red-hill", left), ("blue-tree", 1 - left)], image.size)
+    assert pixels(stylizer.stylize(image, "blue-tree", regions=[("red-hill", left)])).tolist() == pixels(stylizer.stylize(image, by_hand)).tolist()
+    above = [("red-hill", np.ones((4, 4))), ("blue-tree", Image.new("L", (6, 4), 255))]  # the last one hides all
+    assert distance(stylizer.stylize(image, "red-hill", regions=above), stylizer.stylize(image, "blue-tree")) < 1
+    larger = stylizer.stylize(image, "blue-tree", regions=[("red-hill", left)], size=150, paint_at=90)
+    assert larger.size == (150, 110)
+    refused(lambda: stylizer.stylize(image, "blue-tree", regions=["red-hill"]), "pairs", kind=StyleError)
+    refused(lambda: stylizer.stylize(image, "blue-tree", regions=[("red-hill", np.ones((60, 20)))]), "lies on its side", kind=StyleError)
+
+
+def test_a_film_has_masks_and_regions_too(stylizer, image):
+    left = half_of(image.size)
+    stream = stylizer.stream("blue-tree", mask=left, regions=[("red-hill", np.ones((2, 2)))])
+    for frame in (image, image):
+        painted = np.asarray(stream(frame))
+        assert np.array_equal(painted[~left], np.asarray(image)[~left])
+        assert np.abs(painted.astype(int) - np.asarray(stylizer.stylize(image, "red-hill")))[left].max() <= 2
+    assert np.array_equal(np.asarray(stylizer.stream("blue-tree", mask=left).survey(image))[~left], np.asarray(image)[~left])
+    assert stream.of_regions
+
+
 @pytest.mark.parametrize("size", [(0, 44), (60, 0), (-1, 44), (60.5, 44), (60,), None, "ab"])
 def test_sizes_that_no_picture_has_are_refused(stylizer, size):
     refused(lambda: stylizer.region_style([("red-hill", np.ones((4, 4)))], size), "size", kind=StyleError)

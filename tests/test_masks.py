@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylenorm.errors import ImageError
-from stylenorm.masks import drawn_mask, mask_tensor
+from stylenorm.errors import ImageError, StyleError
+from stylenorm.masks import drawn_mask, mask_levels, mask_tensor, painted_inside
 
 
 def test_drawn_layers_become_a_mask_and_its_rest():
@@ -41,3 +41,90 @@ def test_a_mask_of_any_depth_is_as_soft_as_it_was():
     assert [image.mode for image in images] == ["L", "I;16", "I", "F"]
     for image in images:
         np.testing.assert_allclose(mask_tensor(image, (4, 5)), ramp, atol=1 / 255)
+
+
+# ---- where to paint at all ---------------------------------------------------------------------
+
+RAMP = np.tile(np.array([0, 64, 128, 255], np.uint8), (3, 1))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [RAMP, RAMP.tolist(), RAMP.astype(float), RAMP / 255, Image.fromarray(RAMP), Image.fromarray(RAMP).convert("RGB"), Image.fromarray(RAMP.astype(np.uint16) * 257)],
+    ids=["levels", "lists", "levels-as-floats", "shares", "L", "RGB", "16-bits"],
+)
+def test_a_mask_is_a_grey_picture_or_levels_or_shares(mask):
+    np.testing.assert_allclose(np.asarray(mask_levels(mask, (4, 3))).astype(int), RAMP, atol=1)
+
+
+def test_labels_and_bools_are_all_or_nothing():
+    for kind in (bool, np.uint8, np.int64):
+        assert np.asarray(mask_levels((RAMP > 100).astype(kind), (4, 3)))[0].tolist() == [0, 0, 255, 255]
+
+
+def test_of_a_cut_out_what_is_opaque_is_inside_however_dark_it_is():
+    cut_out = np.zeros((3, 4, 4), np.uint8)
+    cut_out[:, 2:] = 10, 60, 200, 255
+    cut_out[:, 3, :3] = 0
+    assert np.asarray(mask_levels(Image.fromarray(cut_out), (4, 3)))[0].tolist() == [0, 0, 255, 255]
+
+
+def test_a_mask_is_stretched_over_the_picture_and_refused_where_it_lies_on_its_side(tmp_path):
+    left = Image.new("L", (30, 20))
+    left.paste(255, (0, 0, 15, 20))
+    left.save(tmp_path / "left.png")
+    for mask in (left, tmp_path / "left.png", str(tmp_path / "left.png"), left.resize((20, 20))):
+        row = np.asarray(mask_levels(mask, (60, 40)))[7]
+        assert not row[:25].min() < 255 and not row[35:].any()
+    with pytest.raises(StyleError, match="30 x 20 px and the picture 40 x 60: one of them lies on its side"):
+        mask_levels(left, (40, 60))
+    with pytest.raises(ImageError, match="none.png does not exist"):
+        mask_levels(tmp_path / "none.png", (4, 4))
+    with pytest.raises(StyleError, match="from 0 to 255, and not of up to 300"):
+        mask_levels(np.full((3, 3), 300), (3, 3))
+    for mask in (np.ones((2, 2, 3)), np.array([[np.nan]]), -np.ones((2, 2)), None):
+        with pytest.raises(StyleError, match="a mask is a greyscale picture"):
+            mask_levels(mask, (3, 3))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_outside_of_a_mask_every_pixel_is_the_photographs(kind):
+    random, white = np.random.default_rng(0), np.iinfo(kind).max
+    painted, photo = (random.integers(0, white + 1, (300, 4, 3)).astype(kind) for _ in range(2))
+    mask = np.tile(RAMP, (100, 1))
+    given = (painted, photo) if kind is np.uint16 else map(Image.fromarray, (painted, photo))
+    found = np.asarray(painted_inside(*given, Image.fromarray(mask)))
+    assert found.dtype == kind and np.array_equal(found[:, 0], photo[:, 0]) and np.array_equal(found[:, 3], painted[:, 3])
+    share = mask[..., None] / 255
+    assert np.abs(found - (painted * share + photo * (1 - share))).max() <= 0.51
+
+
+# ---- following edges ---------------------------------------------------------------------------
+
+
+def test_a_rough_mask_comes_to_the_edges_of_what_it_lies_on():
+    pytest.importorskip("cv2")
+    y, x = np.mgrid[:120, :160]
+    thing = (x - 80) ** 2 + (y - 60) ** 2 < 40**2
+    noise = np.random.default_rng(0).normal(0, 12, (120, 160, 3))
+    photo = Image.fromarray(np.clip(np.where(thing[..., None], (200, 60, 40), (60, 90, 160)) + noise, 0, 255).astype(np.uint8))
+    rough = np.abs(x - 80) + np.abs(y - 60) < 47  # a diamond that leaves out some of it, and lies beyond it elsewhere
+    followed, rest = (np.asarray(m) > 127 for m in drawn_mask([Image.fromarray(rough).convert("L")], 0, photo))
+    assert np.array_equal(followed, ~rest) and (rough != thing).mean() > 0.05 and (followed != thing).mean() < 0.01
+    again = np.asarray(drawn_mask([Image.fromarray(rough).convert("L")], 0, photo)[0]) > 127
+    assert np.array_equal(again, followed), "the file is what the preview showed"
+    larger = drawn_mask([Image.fromarray(rough).convert("L")], 0, photo.resize((640, 480)))[0]
+    assert larger.size == (160, 120) and ((np.asarray(larger) > 127) != thing).mean() < 0.02
+
+
+@pytest.mark.parametrize("mask", [np.ones((40, 60), bool), np.eye(40, 60, dtype=bool)], ids=["all", "a hair"])
+def test_a_mask_of_everything_and_one_that_is_too_thin_stay_as_they_are(mask):
+    pytest.importorskip("cv2")
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    assert np.array_equal(np.asarray(drawn_mask([Image.fromarray(mask).convert("L")], 0, photo)[0]) > 127, mask)
+
+
+def test_without_opencv_it_is_told(monkeypatch):
+    monkeypatch.setattr("stylenorm.masks.opencv", lambda: None)
+    with pytest.raises(ImageError, match="takes another library"):
+        drawn_mask([Image.new("L", (4, 4), 255)], 0, Image.new("RGB", (4, 4)))

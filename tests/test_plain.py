@@ -26,6 +26,8 @@ from stylenorm.plain import PlainStyle, plain_stylizer
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
 
+HALF = np.tile([0.0, 0.3, 1.0], (2, 1))  # a mask
+
 
 @pytest.fixture(autouse=True)
 def small_for_vgg(monkeypatch):
@@ -81,7 +83,7 @@ def test_it_paints_what_the_stylizer_paints(tmp_path, norm, size):
     assert ours._made is None
 
 
-@pytest.mark.parametrize("options", [{"preserve_color": True}, {"size": 40}, {"size": 100, "preserve_color": True}, {"strip": True}])
+@pytest.mark.parametrize("options", [{"preserve_color": True}, {"size": 40}, {"size": 100, "preserve_color": True}, {"strip": True}, {"mask": HALF}])
 def test_options_and_what_a_file_holds_beside_its_colours(pair, tmp_path, options):
     ours, full, theirs = pair
     exif = Image.Exif()
@@ -125,7 +127,7 @@ def test_it_paints_of_one_colour_what_the_stylizer_paints(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize(
-    "options", [{}, {"strength": 0}, {"strength": 0.3, "size": 40}, {"paint_at": 30, "preserve_color": True}, {"paint_at": 90, "size": 70}]
+    "options", [{}, {"strength": 0}, {"strength": 0.3, "size": 40}, {"paint_at": 30, "preserve_color": True}, {"paint_at": 90, "size": 70, "mask": HALF}]
 )
 def test_it_paints_in_sixteen_bits_what_the_stylizer_paints(pair, channels, options):
     deep = np.random.default_rng(0).integers(0, 65536, (40, 50, channels), np.uint16)
@@ -153,7 +155,7 @@ def test_in_sixteen_bits_a_picture_takes_more_memory(weights, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(120, 100), (60, 44)])  # the small ones are painted by moments of their own
-@pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"strength": 0, "size": 40}, {"size": 110, "smoothing": 0}, {"paint_at": 30}])
+@pytest.mark.parametrize("options", [{}, {"strength": 0.5, "preserve_color": True}, {"strength": 0, "size": 40}, {"size": 110, "smoothing": 0}, {"paint_at": 30, "mask": HALF}])
 @pytest.mark.parametrize("kind", ["pan", "fade to black"])
 def test_it_paints_a_film_as_the_stylizer_does(pair, tmp_path, size, options, kind):
     """Whose frames are pooled together where they are not alike, as in a fade, and are of one colour in black."""
@@ -178,6 +180,15 @@ def test_a_frame_that_is_too_large_is_told_alike(weights, photo, monkeypatch):
     for stream in (ours.stream(ours.resolve([("red-hill", 1.0)])), theirs.stream("red-hill")):
         with pytest.raises(ImageError, match="a frame has 0 megapixels .* give a size of"):
             stream(photo)
+
+
+def test_regions_are_painted_by_the_stylizer(pair, photo):
+    ours, full, theirs = pair
+    before, (hill, tree) = full.count, (ours.resolve([(name, 1.0)]) for name in ("red-hill", "blue-tree"))
+    painted, wanted = ours.stylize(photo, hill, regions=[(tree, HALF)], mask=HALF), theirs.stylize(photo, "red-hill", regions=[("blue-tree", HALF)], mask=HALF)
+    assert same(painted, wanted) and full.count > before
+    frames = [s.stream(a, regions=[(b, HALF)], mask=HALF)(photo) for s, a, b in ((ours, hill, tree), (theirs, "red-hill", "blue-tree"))]
+    assert np.array_equal(*frames)
 
 
 def test_where_nothing_is_of_use_for_a_film_the_stylizer_paints_it(weights, photo, monkeypatch):
