@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 OPAQUE = 12  # of 255: a brush need not be opaque, where it went at all is inside
 COLOURED = 8  # levels of 255 by which the channels of what is no greyscale differ somewhere
-REACH, WELL = 0.06, 0.02  # of the longer side: how far a mask may grow to an edge, and how far from its border it stays
+REACH, WELL = 0.06, 0.09  # of the longer side: how far a mask may grow to an edge, and how far from its border it stays, or
+MIDDLE = 1.2  # times the mean distance to it, which is half of that in the middle of a stroke
 ROUNDS = 4  # of GrabCut
 GRABBING = threading.Lock()
 UPRIGHT = 1.05  # proportions from which on a picture counts as upright, or as lying
@@ -143,28 +144,22 @@ def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0, photo: Image.Im
 def followed(mask: Image.Image, photo: Image.Image) -> Image.Image:
     """A mask of black and white, roughly drawn, brought to the edges of what it lies on, by GrabCut (Rother et al. 2004).
 
-    Well inside of it stays inside, and what lies farther than `REACH` from it outside. As it is where all of the picture is
-    inside, or nothing well inside. Raises `ImageError` without OpenCV.
+    The middle of its strokes stays inside, and what lies farther than `REACH` from them outside. As it is where all of the picture
+    is inside. Raises `ImageError` without OpenCV.
     """
     cv2 = opencv()
     if cv2 is None:
         raise ImageError(f"following the photograph's edges takes another library: {how_to_install('video')}")
-    drawn = np.array(mask.convert("L")) > 127
-    side = max(mask.size)
-
-    def disc(share: float) -> np.ndarray:
-        radius = max(1, round(share * side))
-        return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-
-    places = np.full(drawn.shape, cv2.GC_BGD, np.uint8)
-    places[cv2.dilate(drawn.astype(np.uint8), disc(REACH)) > 0] = cv2.GC_PR_BGD
-    places[drawn] = cv2.GC_PR_FGD
-    places[cv2.erode(drawn.astype(np.uint8), disc(WELL), borderValue=1) > 0] = cv2.GC_FGD
-    if not (places == cv2.GC_FGD).any() or drawn.all():
+    drawn = (np.array(mask.convert("L")) > 127).astype(np.uint8)
+    if drawn.all() or not drawn.any():
         return mask
+    side, places = max(mask.size), np.full(drawn.shape, cv2.GC_BGD, np.uint8)
+    outside, inside = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (1 - drawn, drawn))  # px to the other part
+    places[outside < REACH * side] = cv2.GC_PR_BGD
+    places[inside > 0] = cv2.GC_PR_FGD
+    places[inside >= min(WELL * side, MIDDLE * inside[inside > 0].mean(), inside.max())] = cv2.GC_FGD
     seen = np.ascontiguousarray(np.asarray(photo.resize(mask.size, Image.Resampling.LANCZOS))[..., ::-1])
     with GRABBING:  # whose random numbers are the process's
         cv2.setRNGSeed(0)
         cv2.grabCut(seen, places, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
-    inside = (places == cv2.GC_FGD) | (places == cv2.GC_PR_FGD)
-    return Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
+    return Image.fromarray(np.isin(places, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8) * np.uint8(255))

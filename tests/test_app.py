@@ -204,6 +204,10 @@ def test_regions(client, tmp_path):
     assert red[:80].mean() < blue[:80].mean() and blue[120:].mean() < red[120:].mean()
     pair, _ = client.predict(photo=handle_file(photo), mask=drawing, inside="red-hill", outside="blue-tree", api_name="/regions")
     assert Image.open(pair[1]).size == (200, 100)
+    kept = np.asarray(Image.open(saved(client.predict(inside="", format="png", follow=True, **common))), float)
+    untouched = np.asarray(Image.open(photo), float)
+    assert np.array_equal(kept[:, 20:60], untouched[:, 20:60]) and not np.array_equal(kept[:, 140:], untouched[:, 140:])
+    assert "one of the two parts" in refused(client, **{**common, "outside": ""}, inside="")
     empty = {"background": None, "layers": [], "composite": None}
     assert "paint over" in refused(client, **{**common, "mask": empty}, inside="red-hill").lower()
 

