@@ -29,6 +29,8 @@ from stylenorm.cli_parts import (
     Backend,
     Device,
     Grain,
+    Keep,
+    Mask,
     Memory,
     Out,
     PaintAt,
@@ -47,6 +49,7 @@ from stylenorm.cli_parts import (
     do,
     do_moving,
     lean_stylizer,
+    mask_of,
     need_a_style,
     path,
     show_table,
@@ -57,7 +60,7 @@ from stylenorm.cli_parts import (
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE
-from stylenorm.jobs import Job, Where, is_moving, left_out, make_folder, plan, region_of, weighted_file, weighted_names
+from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, region_of, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -213,14 +216,8 @@ def stylize(
     refine: Annotated[
         int, typer.Option(min=0, max=1000, metavar="STEPS", help="Move the style of --style-image nearer to it; 20 steps take seconds.")
     ] = 0,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MASK",
-            help="Paint only where this picture is white, or a cut-out is opaque. A folder holds one for each photograph, of its name.",
-        ),
-    ] = None,
-    keep: Annotated[str | None, typer.Option(metavar="MASK", help="The other way round: there the photograph stays as it is.")] = None,
+    mask: Mask = None,
+    keep: Keep = None,
     region: Annotated[
         list[str] | None,
         typer.Option(
@@ -283,7 +280,7 @@ def stylize(
         laid = [(r.where, stylizer.style_from(r.painting, size=style_size) if r.painting else stylizer.resolve(r.names)) for r in regions]
 
         def masks_of(job: Job) -> dict:
-            return {"mask": where and where.for_job(job), "regions": [(found, over.for_job(job)) for over, found in laid]}
+            return {"mask": where and where.mask_for(job.source), "regions": [(found, over.mask_for(job.source)) for over, found in laid]}
 
         for number, job in enumerate(jobs, 1):
             if is_moving(job):
@@ -305,13 +302,6 @@ def stylize(
         print(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):
         raise typer.Exit(1)
-
-
-def mask_of(mask: str | None, keep: str | None) -> Where | None:
-    """What --mask or --keep asks for."""
-    if mask is not None and keep is not None:
-        raise StylenormError("--mask and --keep say the same, one the other way round; give one of them")
-    return Where.of(mask, "--mask") if mask is not None else Where.of(keep, "--keep", inverted=True) if keep is not None else None
 
 
 def tell_of_the_rest(job: Job, source: Path | bytes) -> None:

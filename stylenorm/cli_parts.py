@@ -22,7 +22,7 @@ import typer
 from stylenorm.catalog import style_entries
 from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.formats import FULL
-from stylenorm.jobs import Job
+from stylenorm.jobs import Job, Where
 
 ON_WINDOWS = os.name == "nt"
 
@@ -95,6 +95,13 @@ PaintAt = Annotated[
         help="Longer side to paint at: less is larger strokes. Else the result's, of 1.2 megapixels at most; full: every pixel of it.",
     ),
 ]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MASK", help="Paint only where this picture is white, or a cut-out is opaque. A folder has one for each input, called like it."
+    ),
+]
+Keep = Annotated[str | None, typer.Option(metavar="MASK", help="The other way round: what is there stays as it is.")]
 StyleSize = Annotated[
     int | None,
     typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at, else 384: less is coarser strokes."),
@@ -112,6 +119,13 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
     known = [entry.name for entry in style_entries(weights)]
     more = ", ..." if len(known) > 6 else ""
     raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
+
+
+def mask_of(mask: str | None, keep: str | None) -> Where | None:
+    """What --mask or --keep asks for."""
+    if mask is not None and keep is not None:
+        raise StylenormError("--mask and --keep say the same, one the other way round; give one of them")
+    return Where.of(mask, "--mask") if mask is not None else Where.of(keep, "--keep", inverted=True) if keep is not None else None
 
 
 def style_names(context: typer.Context, incomplete: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +20,30 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.cli_batch import Wanted, resolved, settings_of, told_side, wanted_styles
-from stylenorm.cli_parts import AsJson, Backend, Device, Grain, PaintAt, PreserveColor, Quiet, Strength, StyleSize, Weights, check_style_size, complain, lean_stylizer, style_names, verbs
+from stylenorm.cli_parts import (
+    AsJson,
+    Backend,
+    Device,
+    Grain,
+    Keep,
+    Mask,
+    PaintAt,
+    PreserveColor,
+    Quiet,
+    Strength,
+    StyleSize,
+    Weights,
+    check_style_size,
+    complain,
+    lean_stylizer,
+    mask_of,
+    style_names,
+    verbs,
+)
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS, is_hidden
-from stylenorm.jobs import identity
+from stylenorm.jobs import Where, identity
 from stylenorm.manifest import Manifest
 from stylenorm.progress import duration
 
@@ -36,6 +56,7 @@ Examples:
   stylenorm video holiday.mp4 painted.mp4 --style starry-night
   stylenorm video holiday.mp4 painted.mp4 --style kiss:2,scream:1 --size 960
   stylenorm video clip.mov painted.webm --style-image art.jpg --smoothing 0.9
+  stylenorm video clip.mp4 painted.mp4 --style auvers --mask sky.png
   stylenorm video clips/ painted/ --style kiss
 """
 )
@@ -57,6 +78,8 @@ def video(
     ] = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
+    mask: Mask = None,
+    keep: Keep = None,
     smoothing: Annotated[
         float, typer.Option(min=0, max=0.98, help="Share of the past, so that strokes hold still where they are; 0: each frame by itself.")
     ] = 0.8,
@@ -97,7 +120,7 @@ def video(
         raise StylenormError(f"video takes the package av: {how_to_install('video')}")
     options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain, "paint_at": paint_at}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
-    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load)
+    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load, mask_of(mask, keep))
     failed = 0
     for film, out in films:
         if several and out.exists() and not overwrite:
@@ -112,7 +135,7 @@ def video(
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for, of every film. options: of `Stylizer.stream`. load: gives the stylizer, which is loaded once."""
+    """What was asked for, of every film. options: of `Stylizer.stream`. load: gives the stylizer, which is loaded once. where: its mask."""
 
     wanted: Wanted
     options: dict
@@ -122,11 +145,14 @@ class Asked:
     weights: Path | None
     quiet: bool
     load: Callable
+    where: Where | None = None
 
     def settings(self, film: Path) -> dict:
         """What sets the pixels of the painting: an interrupted run goes on under the same ones alone."""
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
+        if self.where:
+            more["keep" if self.where.inverted else "mask"] = sha256(self.where.file_for(film).read_bytes()).hexdigest()
         options = {name: value for name, value in self.options.items() if name != "paint_at"} | told_side(self.options["paint_at"])
         return settings_of([self.wanted], self.weights, self.style_size, options | more)
 
@@ -276,7 +302,8 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
             manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
         stylizer = asked.load()
-        stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), **asked.options)
+        mask = asked.where and asked.where.mask_for(source)
+        stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), mask=mask, **asked.options)
         if manifest.settings is None:
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
         show.begin(film, stylizer.describe())

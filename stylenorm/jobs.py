@@ -237,7 +237,7 @@ def may_be_written(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Where:
-    """A mask that was asked for: a file for all photographs, or a folder that has one for each, called like it.
+    """A mask that was asked for: a file for all photographs or films, or a folder that has one for each, called like it.
 
     inverted: the rest of it is meant.
     """
@@ -250,24 +250,24 @@ class Where:
         path = Path(text)
         if not text or not path.exists():
             told = f"there is no mask {text}" if text else f"{option} is empty"
-            raise StylenormError(f"{told}; give a picture that is white where it counts, or a folder with one for each photograph")
+            raise StylenormError(f"{told}; give a picture that is white where it counts, or a folder of such")
         return cls(path, inverted)
 
-    def for_job(self, job: Job):
-        """What `Stylizer.stylize` takes as a mask. Raises `ImageError`."""
+    def mask_for(self, source: Path | None):
+        """What `Stylizer.stylize` takes as a mask. source: None is standard input. Raises `ImageError`."""
         from stylenorm.masks import inverted_mask
 
-        found = self.file_for(job)
+        found = self.file_for(source)
         return inverted_mask(found) if self.inverted else found
 
-    def file_for(self, job: Job) -> Path:
+    def file_for(self, source: Path | None) -> Path:
         if not self.path.is_dir():
             return self.path
-        stem = job.source.stem if job.source else "stdin"
+        stem = source.stem if source else "stdin"
         found = sorted(p for p in self.path.iterdir() if p.stem == stem and p.suffix.lower() in PHOTOGRAPHS and p.is_file())
         if len(found) != 1:
             told = "has no mask" if not found else f"has {len(found)} masks ({', '.join(p.name for p in found)})"
-            raise ImageError(f"{self.path} {told} for {job.named}; a mask is called like its photograph, as in {stem}.png")
+            raise ImageError(f"{self.path} {told} for {source or 'standard input'}; one is called like what it is for, as in {stem}.png")
         return found[0]
 
 

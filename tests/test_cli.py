@@ -508,7 +508,7 @@ def test_each_photograph_has_its_mask_and_one_without_is_named(cli, photo, tmp_p
     told = result.err.splitlines()
     assert result.code == 1 and len(told) == 3 and [p.name for p in (tmp_path / "out").iterdir()] == ["a.png"]
     assert "b.png: the mask is 44 x 60 px and the picture 60 x 44: one of them lies on its side" in told[0]
-    assert "has no mask for" in told[1] and "c.png; a mask is called like its photograph, as in c.png" in told[1]
+    assert "has no mask for" in told[1] and "c.png; one is called like what it is for, as in c.png" in told[1]
     assert "has 2 masks (d.png, d.webp) for" in told[2]
 
 

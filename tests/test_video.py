@@ -21,7 +21,7 @@ av = pytest.importorskip("av")
 
 from av.stream import Disposition  # noqa: E402
 
-from stylenorm import Stylizer, paint_film, video, video_files  # noqa: E402
+from stylenorm import Stylizer, cli_video, paint_film, video, video_files  # noqa: E402
 from stylenorm.cli import main  # noqa: E402
 from stylenorm.cli_video import films_of  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
@@ -99,6 +99,29 @@ def cli(weights, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def stylizer(weights):
     return Stylizer(weights, device="cpu", backend="torch")
+
+
+# ---- masks -------------------------------------------------------------------------------------
+
+
+def test_a_mask_lies_over_all_of_a_film_and_another_one_is_another_painting(cli, tmp_path, monkeypatch):
+    source, target, masks = film(tmp_path / "in.mp4", 7, turn=(90,)), tmp_path / "out.mp4", tmp_path / "masks"
+    begun = []
+    masks.mkdir()
+    left = Image.new("L", (48, 64))  # as the film is seen
+    left.paste(255, (0, 0, 24, 64))
+    left.save(masks / "in.png"), left.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "other.png")
+    assert cli(source, target, "--mask", masks, "--crf", "1")[0] == 0
+    before, after = (np.stack([np.asarray(show()) for *_, show in frames(probe(path))]).astype(int) for path in (source, target))
+    apart = np.abs(after - before).mean((0, 1, 3))
+    assert before.shape[1:3] == (64, 48) and apart[:20].min() > 12 and apart[28:].max() < 6
+    monkeypatch.setattr(cli_video, "check_begun", lambda manifest, settings, folder: begun.append(settings))
+    for name, words in (("a", ["--mask", masks]), ("b", ["--mask", tmp_path / "other.png"]), ("c", ["--keep", masks])):
+        assert cli(source, tmp_path / f"{name}.mp4", *words)[0] == 0
+    first, second, kept = begun
+    assert first["mask"] == kept["keep"] != second["mask"] and {**first, "mask": 0} == {**second, "mask": 0}
+    told = cli(source, tmp_path / "o.mp4", "--keep", tmp_path / "none.png")
+    assert told[0] == 2 and "there is no mask" in told[1].err
 
 
 # ---- black bars --------------------------------------------------------------------------------
