@@ -204,8 +204,8 @@ class Stylizer:
         if the picture is painted in strips, before that starts. strip: without the photograph's EXIF, XMP and IPTC, so that
         nobody learns from them by whom, when and where it was taken. grain: plain ground, such as a cloudless sky, is painted
         like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
-        mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`; elsewhere the photograph stays, pixel by
-        pixel. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it.
+        mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`; elsewhere the photograph stays, as at
+        strength 0. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it.
 
         Returns a PIL image, "RGB" or "RGBA", upright, with the photograph's transparency, and with its colour profile, EXIF,
         XMP and IPTC in ``info``; `write_picture` writes them into the file. A photograph of 16 bits is painted
