@@ -103,10 +103,16 @@ def _moving(task: Task, data: bytes) -> Moving | None:
 
 
 def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, object], quality: int):
-    """What `encoded` takes. options: of `Stylizer.stylize`. quality: of an animation, which is encoded as it is painted."""
+    """What `encoded` takes. quality: of an animation, which is encoded as it is painted.
+
+    options: of `Stylizer.stylize`, but for ``masks``, a `stylenorm.jobs.Masks`, in place of a mask. Raises one of `CANNOT_READ`.
+    """
+    options = dict(options)
+    if masks := options.pop("masks", None):
+        options["mask"] = masks.mask_for(Path(picture.name))
     if not isinstance(picture, Moving):
         return stylizer.stylize(picture, style, **options)
-    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at") if key in options}
+    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at", "mask") if key in options}
 
     def begin(fixed):
         return stylizer.stream(style, fixed=fixed, **streamed)

@@ -49,7 +49,7 @@ from stylenorm.cli_parts import (
     do,
     do_moving,
     lean_stylizer,
-    mask_of,
+    masks_of,
     need_a_style,
     path,
     show_table,
@@ -247,8 +247,8 @@ def stylize(
     written, else the first one.
     """
     kept = [weighted_file(v) for v in style_image or ()]
-    where, regions = mask_of(mask, keep), [region_of(text, weights) for text in region or ()]
-    also = [p for p, _ in kept] + [w.path for w in (where, *(r.where for r in regions)) if w] + [r.painting for r in regions if r.painting]
+    masks, regions = masks_of(mask, keep), [region_of(text, weights) for text in region or ()]
+    also = [p for p, _ in kept] + [m.path for m in (masks, *(r.masks for r in regions)) if m] + [r.painting for r in regions if r.painting]
     jobs = plan(photos, output, format, also)
     names = weighted_names(style or (), weights)
     need_a_style(names + kept, weights)
@@ -277,20 +277,20 @@ def stylize(
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain, "paint_at": paint_at}
         still = {"strip": strip, "notice": say}
-        laid = [(r.where, stylizer.style_from(r.painting, size=style_size) if r.painting else stylizer.resolve(r.names)) for r in regions]
+        laid = [(r.masks, stylizer.style_from(r.painting, size=style_size) if r.painting else stylizer.resolve(r.names)) for r in regions]
 
-        def masks_of(job: Job) -> dict:
-            return {"mask": where and where.mask_for(job.source), "regions": [(found, over.mask_for(job.source)) for over, found in laid]}
+        def parts_of(job: Job) -> dict:
+            return {"mask": masks and masks.mask_for(job.source), "regions": [(found, over.mask_for(job.source)) for over, found in laid]}
 
         for number, job in enumerate(jobs, 1):
             if is_moving(job):
-                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **masks_of(job)), quality, strip)
+                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **parts_of(job)), quality, strip)
             else:
                 look = (lambda source: None) if quiet else partial(tell_of_the_rest, job)
 
                 def paint(picture, job=job):
                     check_fits(job, picture.size, size)
-                    return stylizer.stylize(picture, wanted, **still, **options, **masks_of(job))
+                    return stylizer.stylize(picture, wanted, **still, **options, **parts_of(job))
 
                 row = do(job, paint, quality, look)
             rows.append(row := row | {"style": wanted.name})

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,8 @@ from stylenorm.cli_parts import (
     Backend,
     Device,
     Grain,
+    Keep,
+    Mask,
     Memory,
     PaintAt,
     PreserveColor,
@@ -37,6 +39,7 @@ from stylenorm.cli_parts import (
     check_style_size,
     complain,
     lean_stylizer,
+    masks_of,
     need_a_style,
     style_names,
     stylizer_of,
@@ -45,7 +48,7 @@ from stylenorm.cli_parts import (
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError, how_to_install
 from stylenorm.formats import FULL
-from stylenorm.jobs import check_limit, check_writable, folded, weighted_file, weighted_names
+from stylenorm.jobs import Masks, check_limit, check_writable, folded, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
@@ -109,6 +112,8 @@ def batch(
     size: Size = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
+    mask: Mask = None,
+    keep: Keep = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Paint everything again, over what is in OUT.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many photographs that were not done yet.")] = None,
     workers: Annotated[
@@ -153,18 +158,26 @@ def batch(
     check_writable(format)
     wanted = wanted_styles(style or (), style_image or (), weights)
     check_style_size(style_size, style_image or ())
+    masks = masks_of(mask, keep)
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {} if grain else {"grain": False}  # the same
-    settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | {"format": format, "quality": quality})
+    masked = {"keep" if keep else "mask": told_masks(masks)} if masks else {}
+    settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | masked | {"format": format, "quality": quality})
     options |= {"paint_at": paint_at} if paint_at else {}
     source, target = place(photos), place(output)
+    if masks and not isinstance(source, Path):
+        raise StylenormError("--mask and --keep are for a folder of photographs of this machine, and not for a URL")
+    if masks and source.absolute() in masks.path.absolute().parents:
+        raise StylenormError(f"{masks.path} lies in {photos} and would be painted as well; move it to another place")
     if ray is not None:
         check_ray(photos, output)
         check_answers(ray)
         if workers is not None:
             raise StylenormError("--workers is of this machine alone; with --ray the cluster's GPUs and cores decide")
         source, target = source.absolute(), target.absolute()  # workers are somewhere else
+    if masks:
+        options["masks"] = replace(masks, path=masks.path.absolute(), top=source)
     tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
         raise StylenormError("; ".join([f"the folder {photos} holds no photograph", *tree.left_out]))
@@ -266,6 +279,11 @@ def piped(path: Path) -> Wanted:
     data = path.read_bytes()
     name = f"painting-{hash_of(data)[:8]}"
     return Wanted(name, name, painting=path, data=data)
+
+
+def told_masks(masks: Masks) -> str:
+    """What a batch's settings tell of them: of a file the content, of a folder where it is."""
+    return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.path.read_bytes())
 
 
 def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int | None, options: dict) -> dict:
@@ -370,7 +388,7 @@ def on_this_machine(
         return stylizer.stylize_alike(pictures, styles[look.label], **asked.options)
 
     def paint_tasks(tasks):
-        alike = Alike(lambda picture: stylizer.together(picture, **asked.options), paint_alike)
+        alike = Alike(lambda picture: 1 if "masks" in asked.options else stylizer.together(picture, **asked.options), paint_alike)
         return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop, alike, asked.options["size"])
 
     yield stylizer.describe(), paint_tasks

@@ -22,7 +22,7 @@ import typer
 from stylenorm.catalog import style_entries
 from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.formats import FULL
-from stylenorm.jobs import Job, Where
+from stylenorm.jobs import Job, Masks
 
 ON_WINDOWS = os.name == "nt"
 
@@ -121,11 +121,11 @@ def need_a_style(given: Sequence, weights: Path | None) -> None:
     raise StyleError(f"give --style NAME, one of {', '.join(known[:6]) or 'none'}{more}, or --style-image PAINTING")
 
 
-def mask_of(mask: str | None, keep: str | None) -> Where | None:
+def masks_of(mask: str | None, keep: str | None) -> Masks | None:
     """What --mask or --keep asks for."""
     if mask is not None and keep is not None:
         raise StylenormError("--mask and --keep say the same, one the other way round; give one of them")
-    return Where.of(mask, "--mask") if mask is not None else Where.of(keep, "--keep", inverted=True) if keep is not None else None
+    return Masks.of(mask, "--mask") if mask is not None else Masks.of(keep, "--keep", inverted=True) if keep is not None else None
 
 
 def style_names(context: typer.Context, incomplete: str) -> list[str]:

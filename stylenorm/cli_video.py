@@ -36,14 +36,14 @@ from stylenorm.cli_parts import (
     check_style_size,
     complain,
     lean_stylizer,
-    mask_of,
+    masks_of,
     style_names,
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS, is_hidden
-from stylenorm.jobs import Where, identity
+from stylenorm.jobs import Masks, identity
 from stylenorm.manifest import Manifest
 from stylenorm.progress import duration
 
@@ -120,7 +120,7 @@ def video(
         raise StylenormError(f"video takes the package av: {how_to_install('video')}")
     options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain, "paint_at": paint_at}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
-    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load, mask_of(mask, keep))
+    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load, masks_of(mask, keep))
     failed = 0
     for film, out in films:
         if several and out.exists() and not overwrite:
@@ -135,7 +135,7 @@ def video(
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for, of every film. options: of `Stylizer.stream`. load: gives the stylizer, which is loaded once. where: its mask."""
+    """What was asked for, of every film. options: of `Stylizer.stream`. load: gives the stylizer, which is loaded once."""
 
     wanted: Wanted
     options: dict
@@ -145,14 +145,14 @@ class Asked:
     weights: Path | None
     quiet: bool
     load: Callable
-    where: Where | None = None
+    masks: Masks | None = None
 
     def settings(self, film: Path) -> dict:
         """What sets the pixels of the painting: an interrupted run goes on under the same ones alone."""
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
-        if self.where:
-            more["keep" if self.where.inverted else "mask"] = sha256(self.where.file_for(film).read_bytes()).hexdigest()
+        if self.masks:
+            more["keep" if self.masks.inverted else "mask"] = sha256(self.masks.file_for(film).read_bytes()).hexdigest()
         options = {name: value for name, value in self.options.items() if name != "paint_at"} | told_side(self.options["paint_at"])
         return settings_of([self.wanted], self.weights, self.style_size, options | more)
 
@@ -302,7 +302,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
             manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
         stylizer = asked.load()
-        mask = asked.where and asked.where.mask_for(source)
+        mask = asked.masks and asked.masks.mask_for(source)
         stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), mask=mask, **asked.options)
         if manifest.settings is None:
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())

@@ -236,17 +236,18 @@ def may_be_written(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Where:
-    """A mask that was asked for: a file for all photographs or films, or a folder that has one for each, called like it.
+class Masks:
+    """The masks that were asked for: a file for all photographs or films, or a folder that has one for each, called like it.
 
-    inverted: the rest of it is meant.
+    inverted: the rest of them is meant. top: of a tree of photographs, which that folder is like.
     """
 
     path: Path
     inverted: bool = False
+    top: Path | None = None
 
     @classmethod
-    def of(cls, text: str, option: str, inverted: bool = False) -> "Where":
+    def of(cls, text: str, option: str, inverted: bool = False) -> "Masks":
         path = Path(text)
         if not text or not path.exists():
             told = f"there is no mask {text}" if text else f"{option} is empty"
@@ -264,10 +265,12 @@ class Where:
         if not self.path.is_dir():
             return self.path
         stem = source.stem if source else "stdin"
-        found = sorted(p for p in self.path.iterdir() if p.stem == stem and p.suffix.lower() in PHOTOGRAPHS and p.is_file())
+        folder = self.path / source.parent.relative_to(self.top) if self.top else self.path
+        files = folder.iterdir() if folder.is_dir() else ()
+        found = sorted(p for p in files if p.stem == stem and p.suffix.lower() in PHOTOGRAPHS and p.is_file())
         if len(found) != 1:
             told = "has no mask" if not found else f"has {len(found)} masks ({', '.join(p.name for p in found)})"
-            raise ImageError(f"{self.path} {told} for {source or 'standard input'}; one is called like what it is for, as in {stem}.png")
+            raise ImageError(f"{folder} {told} for {source or 'standard input'}; one is called like what it is for, as in {stem}.png")
         return found[0]
 
 
@@ -275,7 +278,7 @@ class Where:
 class Region:
     """What --region asks for: a mask, and the style where it is white: named ones with weights, or a painting."""
 
-    where: Where
+    masks: Masks
     names: list[tuple[str, float]]
     painting: Path | None
 
@@ -309,10 +312,10 @@ def region_of(text: str, weights: Path | None) -> Region:
     wanted = text[at + 1 :].strip()
     if at < 0 or not wanted:
         raise StylenormError(f"--region cannot be {text!r}; give MASK=STYLE, as in sky.png=water-lilies")
-    where = Where.of(text[:at], "--region")
+    masks = Masks.of(text[:at], "--region")
     if Path(wanted).is_file():
-        return Region(where, [], Path(wanted))
-    return Region(where, weighted_names([wanted], weights), None)
+        return Region(masks, [], Path(wanted))
+    return Region(masks, weighted_names([wanted], weights), None)
 
 
 def style_named(name: str, known: Sequence[str]) -> str:

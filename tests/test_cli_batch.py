@@ -112,6 +112,25 @@ def test_formats_and_quality(cli, photos, tmp_path):
     assert (tmp_path / "low" / "a.jpg").stat().st_size < 0.7 * (tmp_path / "out" / "a.jpg").stat().st_size
 
 
+def test_each_photograph_of_a_tree_has_its_mask(cli, photos, stylizer, tmp_path):
+    left = Image.new("L", (60, 44))
+    left.paste(255, (0, 0, 30, 44))
+    (tmp_path / "masks" / "trip").mkdir(parents=True)
+    for name in ("a.png", "trip/c.bmp", "trip/a.png"):
+        left.save(tmp_path / "masks" / name)
+    result = cli("--format", "png", "--keep", tmp_path / "masks")
+    assert result.code == 1 and files(tmp_path / "out") == ["a.png", "trip/c.png"]
+    assert "b.png; one is called like what it is for" in result.err and "masks/trip has no mask for" in result.err.replace("\\", "/")
+    for name, photo in (("a.png", "a.jpg"), ("trip/c.png", "trip/c.jpg")):
+        painted, whole, before = pixels(tmp_path / "out" / name), *(np.asarray(stylizer.stylize(photos / photo, "red-hill", strength=k)) for k in (1, 0))
+        assert np.array_equal(painted[:, :30], before[:, :30]) and np.abs(painted - whole)[:, 30:].max() <= 1
+    refused(cli("--format", "png", "--mask", tmp_path / "masks"), "were made with", "keep")
+    assert cli("--format", "png", "--mask", tmp_path / "masks" / "a.png", out="one").code == 0, "one for all"
+    assert (pixels(tmp_path / "one" / "b.png")[:, 30:] == pixels(photos / "b.png")[:, 30:]).all()
+    refused(cli("--mask", photos / "trip"), "lies in", "move it")
+    refused(cli("--mask", tmp_path / "none"), "there is no mask")
+
+
 def test_each_style_has_its_folder(cli, photos, stylizer, tmp_path):
     make_photo(tmp_path / "my painting.jpg", (70, 90), seed=9)
     words = ["--style", "red-hill:3,blue-tree:1", "--style", "tall-grass", "--style-image", str(tmp_path / "my painting.jpg")]
