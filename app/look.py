@@ -20,6 +20,7 @@ THEME = gr.themes.Soft(
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container .main.fillable { max-width: 1280px; }  /* Gradio has it 1024 px wide on all pages from there up to 1279 */
 #heading h1 { margin-bottom: 0.1em; }
 #heading p { opacity: 0.8; margin-top: 0; }
 .status { min-height: 1.6em; }
@@ -35,7 +36,7 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
   background: rgba(0, 0, 0, 0.6); color: white; font-size: 12px; line-height: 1.35; text-align: center;
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; white-space: normal; overflow: hidden;
 }
-.block:has(> .checkbox-container) { min-width: min(240px, 100%) !important; }  /* Gradio has no min_width for a box to tick */
+.block:has(> .checkbox-container) { min-width: min(260px, 100%) !important; }  /* Gradio has no min_width for a box to tick */
 .icon-button-wrapper:not(:has(*)) { display: none; }  /* of no buttons, its border and shadow are a speck */
 button.label-wrap > span:first-child { text-align: left; }
 .styles.styles .thumbnail-item.selected, .styles.styles .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }

@@ -24,6 +24,7 @@ SIZES = (512, 768, 1024, 1536, 2048, 3072, 4096)  # px
 STROKES = [("Large", 1.6), ("Usual", 1), ("Fine", 0.625)]
 NONE = ""  # a style that is none
 BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
+ROW, LONG_ROW = 292, 304  # the same for those whose choices, or whose label, would else not stand in one row
 FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
 
 log = logging.getLogger("stylenorm.app")
@@ -149,19 +150,19 @@ def join(choosers: Choosers, studio: Studio, gallery: gr.Gallery, chosen: Choice
 
 def size_choice(as_it_is: str = "As the photograph") -> Choice:
     sizes = [(as_it_is, AS_PHOTOGRAPH), *((f"{n} px", n) for n in SIZES)]
-    return Choice(sizes, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=BESIDE)
+    return Choice(sizes, value=AS_PHOTOGRAPH, label="Size of the result (longer side)", min_width=ROW)
 
 
 def strokes_choice() -> gr.Radio:
-    return gr.Radio(STROKES, value=1, label="Brush strokes", min_width=BESIDE)
+    return gr.Radio(STROKES, value=1, label="Brush strokes", min_width=ROW)
 
 
 def format_choice() -> gr.Radio:
-    return gr.Radio(FORMATS, value="jpeg", label="Kind of file", min_width=BESIDE)
+    return gr.Radio(FORMATS, value="jpeg", label="Kind of file", min_width=LONG_ROW)
 
 
 def quality_slider() -> gr.Slider:
-    return gr.Slider(50, 100, 95, step=1, label="JPEG quality", min_width=BESIDE)
+    return gr.Slider(50, 100, 95, step=1, label="JPEG quality", min_width=LONG_ROW)
 
 
 def strength_slider(kind: type[gr.Slider] = gr.Slider, info: str = "0 is the photograph, 1 is all painting") -> gr.Slider:

@@ -22,14 +22,14 @@ def tab(studio: Studio, choosers: Choosers) -> None:
             gr.Markdown("No photograph is needed: a style and a number make a picture that nobody has seen before.")
             style = choosers.add(studio, "Style", studio.first(), elem_id="generate-style")
             with gr.Row():
-                width = gr.Number(768, label="Width (px)", precision=0, minimum=64, elem_id="generate-width", min_width=100)
-                height = gr.Number(512, label="Height (px)", precision=0, minimum=64, elem_id="generate-height", min_width=100)
+                width = gr.Number(768, label="Width (px)", precision=0, minimum=64, elem_id="generate-width", min_width=124)
+                height = gr.Number(512, label="Height (px)", precision=0, minimum=64, elem_id="generate-height", min_width=124)
                 seed = gr.Number(0, label="Number of the picture", precision=0, minimum=0, elem_id="generate-seed", min_width=230)
             seamless = gr.Checkbox(False, label="Seamless: it goes on across its own edges", elem_id="generate-seamless")
             with gr.Row():
-                paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=130)
-                another = gr.Button("Another one", elem_id="generate-another", min_width=130)
-                stop = gr.Button("Stop", elem_id="generate-stop", min_width=130)
+                paint = gr.Button("Make it", variant="primary", elem_id="generate-make", min_width=150)
+                another = gr.Button("Another one", elem_id="generate-another", min_width=150)
+                stop = gr.Button("Stop", elem_id="generate-stop", min_width=150)
             with gr.Accordion("Use your own painting as a style", open=False):
                 painting, style_file = own_style("generate")
             with gr.Accordion("Paint a layout: other styles in other places", open=False, elem_id="generate-layout"):

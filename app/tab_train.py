@@ -28,8 +28,8 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
             name = gr.Textbox(label="Name of the new style", placeholder="my garden", max_length=64, elem_id="train-name")
             minutes = gr.Slider(0.1, studio.limits.minutes, 5, step=0.1, label="Minutes", info="More minutes, closer to the painting")
             with gr.Row():
-                run = gr.Button("Train this style", variant="primary", elem_id="train-run")
-                stop = gr.Button("Stop, keep nothing", elem_id="train-stop")
+                run = gr.Button("Train this style", variant="primary", elem_id="train-run", min_width=200)
+                stop = gr.Button("Stop, keep nothing", elem_id="train-stop", min_width=200)
         with gr.Column(scale=7, min_width=320):
             status = page.status_line("train-status", "Add a painting and a name to begin.")
             preview = gr.Image(

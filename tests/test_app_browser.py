@@ -465,6 +465,23 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
             visit.tab(tab)
             assert crowded(visit.page) == [], f"{tab} at {narrow} px"
             assert hidden(visit.page) == [], f"{tab} at {narrow} px"
+        betweens = [("Film", 1100), ("Stylize", 1024), ("Folder", 1200), ("Generate", 1200)] if width == 1280 else []
+        for tab, between in betweens:
+            visit.page.set_viewport_size({"width": between, "height": 844})
+            visit.tab(tab)
+            visit.page.locator("#finish, #film-run, #folder-run, #generate-make").locator("visible=true").wait_for()
+            assert broken(visit.page) == [], f"{tab} at {between} px"
+
+
+def broken(page) -> list[str]:
+    """Strokes that do not stand in one row, and labels that do not stand in one line."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("[data-testid=block-info], .wrap:has(> label:nth-child(3) [type=radio])")].filter(e => {
+          const tops = [...(e.matches(".wrap") ? e.children : [e])].flatMap(c => {
+            const range = document.createRange(); range.selectNodeContents(c); return [...range.getClientRects()].filter(r => r.width) });
+          return e.offsetParent && Math.max(...tops.map(r => r.bottom)) - Math.min(...tops.map(r => r.top)) > 30
+        }).map(e => e.innerText)"""
+    )
 
 
 def hidden(page) -> list[str]:
