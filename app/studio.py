@@ -482,10 +482,10 @@ class Studio:
     def compare(self, visitor: str, photo: str | None, style: str, change: str = UNCHANGED) -> list[tuple[Path, str]]:
         """The photograph, perhaps changed, then its painting by each network, with a sentence for each."""
         before = self._start(visitor, photo, Wish([]), "compare")
-        if max((picture := self.read(before)).size) > SCREEN:
-            before = self.save(fit(picture.rgb, SCREEN), Path(photo).stem, "compared")
-        if change != UNCHANGED:
-            before = self.save(changed(before, change), Path(photo).stem, change)
+        picture = self.read(before)
+        if max(picture.size) > SCREEN or change != UNCHANGED:
+            image = self._small_image(picture, SCREEN)
+            before = self.save(image if change == UNCHANGED else changed(image, change), Path(photo).stem, "compared")
         shown = [(before, "The photograph")]
         for kind, image in self._comparison.paint(before, style).items():
             shown.append((self.save(image, Path(photo).stem, kind), f"{COMPARED[kind][0]}: {COMPARED[kind][1]}"))

@@ -41,7 +41,10 @@ def changed(image: Source, change: str) -> Image.Image:
     if change not in CHANGES:
         raise StylenormError(f"there is no change {change!r}; choose from {', '.join(CHANGES)}")
     picture = image if isinstance(image, Picture) else read_picture(image)
-    return to_image(CHANGES[change](to_tensor(picture.rgb)))
+    result = to_image(CHANGES[change](to_tensor(picture.rgb)))
+    if picture.alpha is not None:
+        result.putalpha(picture.alpha)
+    return result
 
 
 class Comparison:
@@ -82,7 +85,7 @@ class Comparison:
             shown = changed(photo, name) if name else photo
             tiles += [shown, *self.paint(shown, style).values()]
             labels += [name or "photograph", *(TITLES[kind] for kind in self.stylizers)]
-        return sheet(tiles, labels, columns=1 + len(self.stylizers))
+        return sheet(tiles, labels, 1 + len(self.stylizers), picture.alpha)
 
 
 @torch.no_grad()

@@ -347,7 +347,7 @@ class Stylizer:
         photo = fit(picture.rgb, tile)
         names = [names] if isinstance(names, str) else list(names or self.styles)
         styles = [self._named(n) for n in names]
-        return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns)
+        return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns, picture.alpha)
 
     def resolve(self, style: StyleLike) -> Style:
         """A `Style` from whatever `stylize` takes for one. One of a name is the caller's own, as from `style`."""

@@ -277,7 +277,7 @@ class PlainStylizer:
             tiles, _ = [None], self._full(error)
         if None in tiles:
             return self._full().sheet(picture, tile=tile, columns=columns)
-        return sheet([photo, *tiles], ["photograph", *self._files], columns)
+        return sheet([photo, *tiles], ["photograph", *self._files], columns, picture.alpha)
 
     def _painted(
         self, pixels: Pixels, photo: Image.Image, style: PlainStyle, strength: float, grain: bool, memory: Steady | Pool | None = None

@@ -20,8 +20,8 @@ WINDOW = 50  # steps that a loss is averaged over before it is drawn
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
 
 
-def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int) -> Image.Image:
-    """Labelled pictures in rows of ``columns``, each in a cell as large as the largest."""
+def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int, alpha: Image.Image | None = None) -> Image.Image:
+    """Labelled pictures in rows of ``columns``, each in a cell as large as the largest. alpha: "L", of all of them; where it is 0 the sheet stays white."""
     columns, largest = min(columns, len(tiles)), (max(t.width for t in tiles), max(t.height for t in tiles))
     width, height = largest[0] + GAP, largest[1] + BAND + GAP
     canvas = Image.new("RGB", sheet_size(largest, len(tiles), columns), "white")
@@ -29,7 +29,7 @@ def sheet(tiles: Sequence[Image.Image], labels: Sequence[str], columns: int) -> 
     for i, (tile, label) in enumerate(zip(tiles, labels)):
         x, y = i % columns * width, i // columns * height
         draw.text((x + 4, y + 1), label, fill="black", font=font)
-        canvas.paste(tile, (x, y + BAND))
+        canvas.paste(tile, (x, y + BAND), alpha and alpha.resize(tile.size, Image.Resampling.BILINEAR))
     return canvas
 
 

@@ -417,8 +417,9 @@ def test_every_file_that_is_made_for_a_visitor_goes_with_the_visitor(tmp_path, m
     studio.finish("ada", photo, Wish([(":painting", 1)], painting, closer=True), "jpeg", 90)
     shelf.leave("ada")
     assert shelf.size() == 0
-    photo = str(make_photo(shelf.new("other.jpg")))
-    studio.compare("ada", photo, "red-hill", "half contrast")
+    Image.new("RGBA", (800, 60), (90, 120, 150, 60)).save(photo := shelf.new("other.png"))
+    shown = studio.compare("ada", str(photo), "red-hill", "half contrast")
+    assert [Image.open(path).getpixel((400, 30))[3] for path, _ in shown] == [60] * 5
     shelf.leave("ada")
     assert shelf.size() == 0
 

@@ -20,7 +20,7 @@ from stylenorm.cli import main
 from stylenorm.cli_compare import CHANGES as OPTIONS
 from stylenorm.cli_compare import small
 from stylenorm.compare_training import CompareConfig, compare_kinds, judge_network, spread, tables
-from stylenorm.comparing import CHANGES, TITLES, Comparison, moved, moved_by_neighbours
+from stylenorm.comparing import CHANGES, TITLES, Comparison, changed, moved, moved_by_neighbours
 from stylenorm.config import TrainConfig
 from stylenorm.data import find_images
 from stylenorm.generator import Generator
@@ -125,6 +125,18 @@ def test_the_sheet_has_the_photograph_and_each_kind_and_a_row_for_each_change(ne
     cell = (66, 20, 66 + 60, 20 + 44)  # the first kind's
     painted = comparison.stylizers["instance"].stylize(photo, "blue-tree", grain=False)
     assert one.crop(cell).tobytes() == painted.tobytes()
+
+
+def test_where_the_photograph_is_transparent_the_sheet_stays_white_and_a_changed_photograph_is_transparent(networks, photo):
+    clear = Image.open(photo).convert("RGBA")
+    clear.paste((0, 0, 0, 0), (0, 0, 20, 44))
+    comparison = Comparison(networks, backend="torch")
+    sheet = comparison.sheet(clear, "blue-tree", "darker", tile=60)
+    for x in range(0, 5 * 66, 66):
+        for y in (20, 90):
+            assert sheet.crop((x, y, x + 18, y + 44)).getcolors() == [(18 * 44, (255, 255, 255))]
+            assert sheet.getpixel((x + 40, y + 20)) != (255, 255, 255)
+    assert changed(clear, "darker").getchannel("A").tobytes() == clear.getchannel("A").tobytes()
 
 
 def test_what_is_compared_has_no_grain_which_would_be_the_same_at_half_the_contrast(networks):

@@ -518,6 +518,9 @@ def test_the_sheet_shows_every_style(stylizer, image):
     narrow = stylizer.sheet(image, ["red-hill"], tile=40)
     assert stylizer.sheet(image, "red-hill", tile=40).tobytes() == narrow.tobytes(), "a single name needs no list"
     assert narrow.width < sheet.width + 10 and narrow.height < sheet.height
+    clear = image.convert("RGBA")
+    clear.putalpha(0)
+    assert len(stylizer.sheet(clear, ["red-hill"], tile=40).crop((0, 20, 86, 45)).getcolors()) == 1, "all of it is transparent"
     first = np.asarray(narrow)[20:49, :40].astype(int)  # below its label: the photograph
     assert np.abs(first - pixels(image.resize((40, 29), Image.Resampling.LANCZOS))).mean() < 2
     refused(lambda: stylizer.sheet(image, ["red-hill", "green"]), "'green'")

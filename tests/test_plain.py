@@ -217,7 +217,10 @@ def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo,
 
 def test_a_sheet_is_the_stylizers(weights, photo):
     (ours, full), theirs = plain_of(weights), Stylizer(weights, device="cpu")
-    assert same(ours.sheet(photo, 50, 2), theirs.sheet(photo, tile=50, columns=2)) and not full.count
+    clear = Image.open(photo).convert("RGBA")
+    clear.putalpha(90)
+    for picture in (photo, clear):
+        assert same(ours.sheet(picture, 50, 2), theirs.sheet(picture, tile=50, columns=2)) and not full.count
     black = Image.new("RGB", (50, 40))
     assert same(ours.sheet(black), theirs.sheet(black)) and not full.count
 
