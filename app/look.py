@@ -168,12 +168,33 @@ HEAD = """
     ...width,
     get() { return this.closest("#camera") && (document.hidden || !this.offsetParent) ? 0 : width.get.call(this); },
   });
+  let lost = false;  // the connection; Gradio, too, loads the page anew then, and the photograph would be gone
+  addEventListener("pagehide", () => {
+    lost ||= [...document.querySelectorAll(".toast-body")].some((toast) => toast.textContent.includes("Attempting reconnection"));
+    if (lost) sessionStorage.lost = document.querySelector("#photo img")?.src || "none";
+  });
+  const back = async () => {
+    const heading = document.querySelector("#heading"), input = document.querySelector("#photo input[type=file]"), url = sessionStorage.lost;
+    if (!url || !heading || !input || !document.querySelector("#gallery img")) return;
+    sessionStorage.removeItem("lost");
+    const kept = url !== "none" && await fetch(url, { cache: "force-cache" }).then((answer) => answer.ok && answer.blob()).catch(() => null);
+    if (kept) {  // what the browser still has of before, with which the server has done away
+      const all = new DataTransfer();
+      all.items.add(new File([kept], decodeURIComponent(url.split("/").pop()), { type: kept.type }));
+      input.files = all.files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    const told = `The connection to the server was lost, so this page was loaded anew: ${kept ? "with your photograph, but " : ""}without your settings and ${kept ? "other " : ""}files.`;
+    heading.append(Object.assign(document.createElement("p"), { role: "status", textContent: told }));
+  };
+  setInterval(back, 500);
   const restarted = async () => {  // what this page shows is gone then, and each click would fail; Gradio looks only when a click failed
     if (document.hidden || !window.gradio_config?.app_id) return;
     const answer = await fetch(`${gradio_config.root}${gradio_config.api_prefix}/app_id`).catch(() => null);
     if (!answer?.ok || (await answer.json()).app_id === gradio_config.app_id) return;
     if (Date.now() - (sessionStorage.reloaded || 0) < 60000) return;  // several servers behind one address would have it load for ever
     sessionStorage.reloaded = Date.now();
+    lost = true;
     location.reload();
   };
   setInterval(restarted, 5000);

@@ -415,19 +415,22 @@ def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tm
     page.get_by_text("clip.mp4 is a film and not a picture; the tab “Film” paints it.").first.wait_for()  # the field was emptied without a word
 
 
-def test_a_page_of_before_a_restart_is_loaded_anew(visit):
+def test_a_page_of_before_a_restart_is_loaded_anew_and_has_its_photograph_again(visit, tmp_path):
     page, look = visit.page, "document.dispatchEvent(new Event('visibilitychange'))"
+    visit.context.unroute_all()  # with routes browsers keep nothing
+    visit.upload("#photo", photo := make_photo(tmp_path / "Möwe 1%.jpg"))
+    visit.new_result(visit.result())
     page.evaluate(f"window.old = true; {look}")
     page.wait_for_timeout(500)
     assert page.evaluate("window.old"), "the server is the same"
-    page.route("**/app_id", lambda route: route.fulfill(json={"app_id": 1}))
-    page.evaluate(look)
+    page.evaluate(f"gradio_config.app_id = 1; {look}")
     page.wait_for_function("() => !window.old")
-    page.wait_for_selector("#gallery img")
-    page.evaluate(f"window.old = true; {look}")
+    page.get_by_text("was loaded anew: with your photograph, but without your settings and other files.").wait_for()
+    again = page.locator("#photo img").get_attribute("src")
+    assert "M%C3%B6we%201%25.jpg" in again and visit.context.request.get(again).body() == photo.read_bytes()
+    page.evaluate(f"window.old = true; gradio_config.app_id = 1; {look}")
     page.wait_for_timeout(500)
     assert page.evaluate("window.old"), "several servers that take turns would have it load for ever"
-    page.unroute("**/app_id")
 
 
 def test_two_tabs_at_once_get_their_own_results(browser, server, tmp_path):
