@@ -106,6 +106,7 @@ HEAD = """
     document.querySelectorAll("#drawing canvas, #generate-drawing canvas").forEach((c) => {
       if (c.role !== "img") Object.assign(c, { role: "img", ariaLabel: "What is painted on" });
     });
+    document.querySelectorAll("#camera .capture-button").forEach((b) => state(b, "ariaLabel", b.innerText.trim()));  // Record or Stop
     document.querySelectorAll("[data-testid=slider]").forEach((line) => {
       const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" };
       if (line.role !== "slider") Object.assign(line, about);

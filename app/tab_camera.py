@@ -16,6 +16,7 @@ EVERY = 0.08  # seconds between two pictures that are sent at least; the latest 
 AT_ONCE = 8  # visitors; their pictures are small, so they need not wait for those who stand in the network's queue
 LEAVE = "Give the page leave to use the camera, then press **Record**. Browsers allow it on this computer itself and over https."
 OFF = "The camera is off. Its pictures are painted and forgotten: nothing of them is kept."
+STOPPED = "Stopped: nothing is sent any more, and nothing was kept."
 
 
 def tab(studio: Studio, choosers: page.Choosers) -> None:
@@ -65,11 +66,12 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             return gr.skip(), html.escape(page.sentence(error), quote=False)
         return image, told(image.size, pace)
 
-    lens.stream(
+    seen = lens.stream(
         paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors], [shown, status],
         stream_every=EVERY, time_limit=None, show_progress="hidden", api_visibility="private",
         concurrency_id="camera", concurrency_limit=AT_ONCE,
     )  # fmt: skip
+    seen.then(lambda: STOPPED, None, status, api_visibility="private", show_progress="hidden", queue=False)
     page.join(choosers, studio, gallery, style)
     page.use_own(style, painting, style_file)
 

@@ -574,8 +574,9 @@ def test_the_camera_is_painted_while_styles_are_changed(visit, server, shots):
         page.locator("#camera-painted").get_by_label("Download").click()
     assert Image.open(download.value.path()).size == (256, 192)
     nothing_is_sent_while_the_camera_is_out_of_sight(visit)
-    page.locator("#camera button", has_text="Stop").click()
-    page.locator("#camera button", has_text="Record").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    status.get_by_text("Stopped: nothing is sent any more").wait_for()
+    page.get_by_role("button", name="Record", exact=True).click()
     assert painted_now(page, painted_now(page)).shape[:2] == (192, 256)
     assert server.files() == files, "pictures of a camera are not kept"
 
