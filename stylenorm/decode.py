@@ -15,12 +15,12 @@ from PIL import ExifTags, Image
 
 from stylenorm.colour import to_srgb
 from stylenorm.composing import composed, parts_of
-from stylenorm.depth import coloured, deep_grey, each_plane, raw_mode, read_deep, rounded
+from stylenorm.depth import coloured, deep_grey, divide_by_alpha, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif, tells_adobe_rgb
 from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
-from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, split
+from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, scaled, split
 from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_profile
 from stylenorm.resources import add_info, has_selection, lean_png, makes_white_black
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
@@ -100,7 +100,7 @@ def read_picture(source: Source, *, name: str | None = None, max_pixels: int | N
 
     The format is told by content, not by name. Of an animation the first frame is read. Colours
     outside sRGB are clipped; integers or floats without a known range are scaled as `white_of` says.
-    Sixteen bits of PNG, TIFF and uint16 arrays are kept as well, and so is what is read as a mode of
+    Sixteen bits of PNG, TIFF and uint16 arrays, 10 or 12 of HEIC, are kept as well, and so is what is read as a mode of
     more than 8. Raises ImageError, and nothing else, for whatever is wrong.
     """
     if isinstance(source, Picture):
@@ -233,6 +233,8 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     correct_key(image)
     correct_order(image)
     add_info(image, stream)
+    if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8 and image.mode != "I;16":
+        return _deep_heic(image, stream)
     image.load()
     if has_selection(image, stream):
         image, kind = image.convert("RGB"), image.format
@@ -319,6 +321,18 @@ def _heic(stream, name: str) -> Image.Image:
         ) from None
     stream.seek(0)
     return plugin.HeifImageFile(stream)
+
+
+def _deep_heic(image: Image.Image, stream) -> tuple[Image.Image, np.ndarray]:
+    """What `_decode` gives of a HEIC of 10 or 12 bits in colour, of which the undecoded image of `_heic` would show 8."""
+    found = import_module("pillow_heif").HeifFile(stream, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+    samples = np.asarray(found[found.primary_index])
+    deep = scaled(samples, 0, 2 ** image.info["bit_depth"] - 1, 65535)
+    if image.mode == "RGBa":
+        divide_by_alpha(deep)
+    whole = rounded(deep)
+    whole.info, whole.format = image.info, image.format
+    return whole, deep
 
 
 def _check_pixels(size: tuple[int, int], name: str, max_pixels: int | None) -> None:

@@ -272,6 +272,30 @@ def test_a_strip_that_unpacks_to_much_more_than_it_holds_is_refused(compression)
         read_picture(tiff)
 
 
+def as_heic(deep: np.ndarray, **options) -> bytes:
+    """Of 10 bits, and without loss."""
+    plugin = pytest.importorskip("pillow_heif")
+    height, width, channels = deep.shape
+    image = plugin.from_bytes({3: "RGB;16", 4: "RGBA;16"}[channels], (width, height), deep.tobytes())
+    image.save(file := io.BytesIO(), quality=-1, chroma=444, matrix_coefficients=0, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_heic_of_ten_bits_has_all_of_them(channels):
+    deep = samples(channels, 64, 96)
+    picture = read_picture(as_heic(deep))
+    assert np.array_equal(picture.deep, np.rint((deep >> 6) / 1023 * 65535))
+    assert np.array_equal(picture.rgb, modes.eight_bit(picture.deep[..., :3], 0, 65535)) and picture.format == "heic"
+
+
+def test_a_heic_of_ten_bits_lies_as_it_says_and_keeps_what_it_tells():
+    deep = samples(3, 64, 96)
+    picture = read_picture(as_heic(deep, exif=photo_exif(6)))
+    assert np.array_equal(picture.deep, TURNED[6](np.rint((deep >> 6) / 1023 * 65535)))
+    assert picture.size == (64, 96) and b"Maker\0" in picture.exif
+
+
 def test_arrays_of_sixteen_bits_are_kept_and_left_alone():
     deep = samples()
     before = deep.copy()
