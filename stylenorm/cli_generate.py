@@ -87,7 +87,7 @@ def generate(
     back: Annotated[bool, typer.Option("--back", help="Walk back again, so that it can go round for ever.")] = False,
     style_size: StyleSize = None,
     format: Annotated[
-        Literal["jpeg", "png", "webp", "tiff"] | None, typer.Option(help="What to write, else what the name says.")
+        Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None, typer.Option(help="What to write, else what the name says.")
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG, WebP, AVIF, HEIC and MP4.")] = 95,
     device: Device = "auto",
@@ -232,6 +232,7 @@ def targets(output: str, count: int, seed: int, format: str | None) -> list[Job]
     """Where each picture goes."""
     if seed + count > SEEDS:
         raise StylenormError(f"the last of {count} pictures would have the seed {seed + count - 1}; seeds end at 2^63 - 1")
+    check_writable(format)
     if output == "-":
         if count > 1:
             raise StylenormError("only one picture can go to standard output; give a folder with -o")

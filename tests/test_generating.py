@@ -20,7 +20,7 @@ import torch
 from conftest import add_generation, make_photo, make_weights
 from PIL import Image, ImageSequence
 
-from stylenorm import generating
+from stylenorm import generating, jobs
 from stylenorm.bench_generate import run_generate
 from stylenorm.checkpoint import load_network, save_network, save_style
 from stylenorm.cli import main
@@ -31,6 +31,7 @@ from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsErro
 from stylenorm.functional import EPSILON
 from stylenorm.generating import NoisePainter, reach
 from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.images import read_picture
 from stylenorm.layouts import Layout
 from stylenorm.style import Style
 from stylenorm.walking import write_walk
@@ -234,6 +235,17 @@ def test_the_command_writes_pictures(run, tmp_path, painter):
     assert np.array_equal(pixels(Image.open(rows[1]["output"])), pixels(painter.generate("red-hill", (96, 64), 8)))
     code, *_ = run("--style", "red-hill:1,blue-tree:1", "--size", 64, "-o", tmp_path / "b.jpg")
     assert code == 0 and Image.open(tmp_path / "b.jpg").size == (64, 64)
+
+
+def test_the_command_writes_heic_by_its_name_or_says_what_is_missing(run, tmp_path, monkeypatch):
+    words = ("--style", "red-hill", "--size", 64, "--format", "heic", "-o", f"{tmp_path}/")
+    monkeypatch.setattr(jobs, "find_spec", lambda name: None)
+    code, _, err = run(*words)
+    assert code == 2 and "writing HEIC takes another library" in err
+    monkeypatch.undo()
+    pytest.importorskip("pillow_heif")
+    code, _, err = run(*words, "--seed", 3)
+    assert code == 0 and read_picture(tmp_path / "3.heic").format == "heic", err
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
