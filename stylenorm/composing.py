@@ -20,7 +20,7 @@ from stylenorm.resources import chunks
 KEPT, CLEARED, AS_BEFORE = 0, 1, 2  # what becomes of a frame before the next one, by PNG's numbers
 OF_GIF = {2: CLEARED, 3: AS_BEFORE}
 EXTENSION, IMAGE, END, CONTROL, LOCAL = 0x21, 0x2C, 0x3B, 0xF9, 0x80
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -119,5 +119,5 @@ def _parts_of_png(stream: BinaryIO) -> Iterator[Part]:
 def _part_of_png(head: bytes, shared: list[tuple[bytes, bytes]], control: bytes, packed: list[bytes]) -> Part:
     width, height, left, top, part, whole, after, over = struct.unpack_from(">4IHHBB", control, 4)
     pieces = [(b"IHDR", struct.pack(">II", width, height) + head[8:]), *shared, (b"IDAT", b"".join(packed)), (b"IEND", b"")]
-    still = SIGNATURE + b"".join(chunk(*piece) for piece in pieces)
+    still = PNG + b"".join(chunk(*piece) for piece in pieces)
     return Part(still, (left, top), over == 1, after, 1000 * part / (whole or 100))

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from stylenorm.colour import to_srgb
-from stylenorm.composing import composed, parts_of
+from stylenorm.composing import PNG, composed, parts_of
 from stylenorm.depth import coloured, deep_grey, divide_by_alpha, each_plane, raw_mode, read_deep, rounded
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif, tells_adobe_rgb
@@ -34,7 +34,6 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
-PNG = b"\x89PNG\r\n\x1a\n"
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
