@@ -41,7 +41,7 @@ def lab(
     wanted = chosen(names or ())
     if listed:
         rows = [(name, CLAIMS[name]) for name in wanted]
-        return print(json.dumps(dict(rows), indent=2, ensure_ascii=False)) if as_json else show_table(("name", "claim"), rows)
+        return print(json.dumps(dict(rows), indent=2)) if as_json else show_table(("name", "claim"), rows)
     check(wanted, out)
     from stylenorm.lab import run_lab, write_lab
 
@@ -55,7 +55,7 @@ def lab(
     failed = [result.name for result in results if not result.holds]
     if as_json:
         told = {"quick": quick, "seed": seed, "page": str(page), "results": [result.to_dict() for result in results]}
-        print(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(told, indent=2, allow_nan=False))
     else:
         short = f"; failed: {', '.join(failed)}" if failed else ""
         print(f"{len(results) - len(failed)} of {len(results)} hold{short}; see {page}")

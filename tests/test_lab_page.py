@@ -90,13 +90,22 @@ def test_json_holds_every_number_and_nothing_else_is_printed(tmp_path, capsys):
     def refuse(word):
         raise AssertionError(f"{word} is not JSON")
 
-    told = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    text = capsys.readouterr().out
+    told = json.loads(text, parse_constant=refuse)
+    assert text.isascii(), "of a pipe on Windows the encoding is none of Unicode's"
     assert told["quick"] and told["seed"] == 3 and told["page"] == str(tmp_path / "index.html")
     (result,) = told["results"]
     assert result["name"] == "epsilon" and result["verdict"] == "holds" and result["formula"]
     assert result["rows"][0] | {"quantity": ""} == {
         "quantity": "", "predicted": "nan", "measured": "nan", "tolerance": 0.0, "relation": "=", "verdict": "holds",
     }  # fmt: skip
+
+
+def test_json_is_the_same_in_any_encoding(capsys):
+    """Of a pipe on Windows it is none of Unicode's, and what that cannot hold is written with backslashes of Python's."""
+    assert main(["lab", "--list", "--json"]) == 0
+    told = capsys.readouterr().out
+    assert told.isascii() and "ε" in json.loads(told)["epsilon"]
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
