@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from stylenorm.data import RandomCrops
-from stylenorm.drafts import replace
-from stylenorm.errors import StylenormError
+from stylenorm.drafts import remove, replace
+from stylenorm.errors import ImageError, StylenormError
 from stylenorm.generator import Generator
 from stylenorm.images import to_image, write_picture
 from stylenorm.style import Style
@@ -154,15 +154,29 @@ def draw_sheet(
         rows.append(generator(pictures, style))
     labels = [what, *names] + ["a painting"] * (len(flats) - len(names))
     tiles = [to_image(row[i]) for i in range(photos) for row in rows]
-    write_picture(sheet(tiles, labels * photos, columns=len(rows)), path)
+    with unless_held(path):
+        write_picture(sheet(tiles, labels * photos, columns=len(rows)), path)
 
 
 def draw_curve(folder: Path) -> None:
     """loss.png from loss.csv."""
     from stylenorm.plots import loss_curve
 
-    with _whole(folder / "loss.png") as temporary:
+    path = folder / "loss.png"
+    with unless_held(path), _whole(path) as temporary:
         loss_curve(folder / "loss.csv", temporary)
+
+
+@contextmanager
+def unless_held(path: Path) -> Iterator[None]:
+    """A picture that may not be replaced stays as it is: on Windows somebody is looking at it, and that is to end no training."""
+    try:
+        yield
+    except (ImageError, PermissionError) as error:
+        if not isinstance(error.__cause__ or error, PermissionError) or not path.exists():
+            raise
+        told = "%s stays as it is, for it cannot be replaced; another program may have it open"
+        logging.getLogger("stylenorm").warning(f"stylenorm: {told}", path)
 
 
 @contextmanager
@@ -182,5 +196,5 @@ def _whole(path: Path) -> Iterator[Path]:
         yield temporary
         replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 

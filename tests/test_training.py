@@ -411,6 +411,26 @@ def test_a_run_that_was_killed_before_its_last_pictures_draws_them(name, finishe
     assert (out / name).read_bytes() != b"as it was before"
 
 
+def test_a_picture_that_somebody_is_looking_at_ends_no_run_on_windows(finished, tmp_path, monkeypatch, caplog):
+    names, really = ("samples.png", "loss.png"), os.replace
+    for name in names:
+        (tmp_path / name).write_bytes(b"as it was before")
+
+    def held(source, target):
+        if Path(target).name in names:
+            raise PermissionError(errno.EACCES, "it is being used by another process", str(target))
+        really(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr("stylenorm.drafts.PATIENCE", 0)
+    finished[0].sample(tmp_path, photos=1)
+    assert all(name in record.getMessage() for record, name in zip(caplog.records, names, strict=True))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(names, b"as it was before")
+    (tmp_path / "loss.png").unlink()
+    with pytest.raises(PermissionError):
+        finished[0].sample(tmp_path, photos=1)
+
+
 @pytest.mark.parametrize(
     "settings, told",
     [
