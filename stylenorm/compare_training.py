@@ -171,7 +171,7 @@ def _run(config: CompareConfig, kind: str, seed: int, tell: Tell | None) -> dict
     network = train(training, resume=begun, progress=tell and (lambda record: tell(kind, seed, record)))
     run = {"kind": kind, "seed": seed} | judge_network(network, training, config.judged)
     write_whole(done, json.dumps({"training": settings, "run": run}, indent=2).encode())
-    (folder / "resume.safetensors").unlink(missing_ok=True)
+    remove(folder / "resume.safetensors")
     return run
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylenorm.drafts import OURS, draft_of, remove_drafts, write_whole
+from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.manifest import Manifest
 from stylenorm.steady import Stream
@@ -133,7 +133,7 @@ def paint_video(
         if line["frames"]:
             manifest.append(line | {"cuts": report.cuts})
             if done:
-                (folder / _state_name(len(done) - 1)).unlink(missing_ok=True)
+                remove(folder / _state_name(len(done) - 1))  # if it can be: on Windows it may be looked into, for viruses or words
             done.append(line)
             report.frames += line["frames"]
     if not done:

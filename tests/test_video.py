@@ -603,6 +603,21 @@ def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, mo
     assert not (tmp_path / "out.mp4.parts").exists()
 
 
+def test_a_state_that_cannot_be_removed_ends_no_film(cli, tmp_path, monkeypatch):
+    """As on Windows, where it may be looked into, for viruses or words."""
+    unlink, refused = os.unlink, []
+
+    def held(path, **more):
+        if os.fspath(path).endswith("00000.npz") and not refused:
+            refused.append(path)
+            raise PermissionError(errno.EACCES, "it is being used by another process", path)
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "unlink", held)
+    assert cli(film(tmp_path / "in.mp4", 6, (32, 32), sound=None), tmp_path / "out.mp4")[0] == 0
+    assert refused and sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals differ there")
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
 def test_a_killed_process_goes_on(cli, weights, tmp_path, how):
