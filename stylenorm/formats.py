@@ -20,9 +20,18 @@ ANIMATABLE = {".gif": "gif", ".webp": "webp", ".png": "png"}
 OF_SYSTEMS = {"@eadir", "#recycle", "$recycle.bin", "system volume information", "__macosx"}
 
 
+# Ends of the names of folders that Macs show as one file: Photos, iPhoto and Aperture keep several copies of each photograph in there, small ones, too.
+LIBRARIES = ("photoslibrary", "photolibrary", "aplibrary")
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or a folder of this name is passed over."""
-    return name.startswith(".") or name.casefold() in OF_SYSTEMS
+    return name.startswith(".") or name.casefold() in OF_SYSTEMS or is_library(name)
+
+
+def is_library(name: str) -> bool:
+    """Whether a folder of this name is a Mac's library of photographs."""
+    return splitext(name)[1].casefold().endswith(LIBRARIES)
 
 
 def told_of_others(names: Iterable[str]) -> list[str]:

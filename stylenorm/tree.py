@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stylenorm.drafts import file_id
 from stylenorm.errors import StylenormError
-from stylenorm.formats import is_hidden, told_of_others
+from stylenorm.formats import is_hidden, is_library, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
 from stylenorm.manifest import NAME as MANIFEST
 from stylenorm.places import UrlFile, UrlFolder
@@ -139,6 +139,9 @@ class _Walk:
             for entry in found:
                 if not is_hidden(entry.name):
                     waiting += self.take(entry, posixpath.join(name, entry.name))
+                elif self.recursive and is_library(entry.name):
+                    told = "for it is a library, with several copies of each photograph; export them from its program, and paint those"
+                    self.tree.left_out.append(f"{entry.path} was left out, {told}")
         return first
 
     def take(self, entry: os.DirEntry, name: str) -> list[tuple[str, str]]:

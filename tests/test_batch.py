@@ -70,6 +70,17 @@ def test_thumbnails_of_a_nas_and_what_was_thrown_away_are_no_photographs(top, tm
     assert len(found(place(f"zip://::{tmp_path}/a.zip"), tmp_path / "out")) == 5
 
 
+def test_a_macs_libraries_of_photographs_are_left_out_and_what_is_in_one_is_painted_when_it_is_given(top, tmp_path):
+    library = top / "Photos Library.photoslibrary"
+    for name in ("originals/0/0A1B.jpeg", "resources/derivatives/0/0A1B_1_105_c.jpeg"):
+        make_photo(library / name)
+    tree = find_tree(top, tmp_path / "out")
+    assert len(tree.photos) == 5 == len(find_images(top))
+    assert tree.left_out == [f"{library} was left out, for it is a library, with several copies of each photograph; export them from its program, and paint those"]
+    assert not find_tree(top, tmp_path / "out", recursive=False).left_out
+    assert found(library / "originals", tmp_path / "out") == ["0/0A1B.jpeg"]
+
+
 def test_results_are_no_photographs(top, tmp_path):
     make_photo(top / "painted" / "b.jpg"), make_photo(tmp_path / "b.jpg")
     assert "painted/b.jpg" not in found(top, top / "painted") and "b.jpg" in found(top, top / "painted")
