@@ -214,7 +214,7 @@ def test_a_program_that_asks_as_a_shell_does_is_told_verbs_and_nothing_else():
     assert set(result.stdout.decode().split()) == set(VERBS)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.skipif(os.name == "nt" or shutil.which("bash") is None, reason="there is no bash, or another system's")
 @pytest.mark.parametrize("words, told", [("--style re", "red-hill"), ("--style blue-tree : 2,re", "2,red-hill"), ("--style = re", "red-hill")])
 def test_what_bash_is_told_completes_in_bash(weights, tmp_path, words, told):
     command = tmp_path / "stylenorm"
