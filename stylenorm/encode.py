@@ -273,5 +273,6 @@ def _write_through(data: bytes, path: str) -> None:
 
 def _unwritable(error: Exception, name: str) -> ImageError:
     if isinstance(error, PermissionError):
-        return ImageError(f"{name} may not be written; change the permissions or the place")
+        held = "close the program that has it open, if one has, or " if hasattr(error, "winerror") else ""  # as on Windows
+        return ImageError(f"{name} may not be written; {held}change the permissions or the place")
     return ImageError(f"{name} cannot be written ({brief(error)}); try another place")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -1034,6 +1035,18 @@ def test_permissions(tmp_path):
     assert "may not be written" in complaint(write_picture, smooth(), tmp_path / "b.png")
     tmp_path.chmod(0o755)
     assert os.listdir(tmp_path) == ["a.png"] and path.read_bytes() == before
+
+
+def test_on_windows_a_file_may_be_open_elsewhere(tmp_path, monkeypatch):
+    def held(*_):
+        error = PermissionError(errno.EACCES, "Access is denied")
+        error.winerror = 5
+        raise error
+
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr("stylenorm.drafts.PATIENCE", 0)
+    told = "may not be written; close the program that has it open, if one has, or change the permissions or the place"
+    assert told in complaint(write_picture, smooth(8, 8), tmp_path / "a.png") and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("source", [None, 7, object(), [1, 2], {}])
