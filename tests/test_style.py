@@ -52,7 +52,10 @@ def test_a_flat_style_of_another_network_is_refused(shape):
 def test_mapping_keeps_what_is_known():
     made = style(4).to(torch.float64)
     assert made.gammas[0].dtype == torch.float64
-    assert (made.name, made.network, made.provenance) == ("style-4", "n1", {"seed": 4})
+    other = made.with_row(2 * made.row())
+    torch.testing.assert_close(other.flat(), 2 * style(4).flat())
+    for kept in (made, other):
+        assert (kept.name, kept.network, kept.provenance) == ("style-4", "n1", {"seed": 4})
 
 
 def test_its_numbers_are_not_printed():
@@ -235,6 +238,7 @@ def bad_masks():
     hole[:, 3, 3] = 0
     yield hole
     yield torch.full((2, 16, 24), -1.0)
+    yield torch.stack([torch.full((16, 24), -1.0), torch.full((16, 24), 2.0)])  # whose sum is above zero
     yield torch.full((2, 16, 24), math.nan)
     yield torch.full((2, 16, 24), math.inf)
     yield torch.ones(3, 16, 24)
@@ -284,7 +288,7 @@ def test_the_encoder_starts_near_the_plain_style_and_tells_paintings_apart():
     encoder = StyleEncoder(CHANNELS, statistics=12, hidden=32)
     flat = encoder(torch.randn(5, 12))
     assert flat.shape == (5, 2, 10)
-    assert (flat[:, 0] - 1).abs().mean() < 0.3 and flat[:, 1].abs().mean() < 0.3
+    assert (flat[:, 0] - 1).abs().mean() < 0.02 and flat[:, 1].abs().mean() < 0.02  # three times that with torch.nn's weights
     assert flat.std(0).min() > 1e-4
 
 
