@@ -190,13 +190,21 @@ def test_a_state_dict_from_before_batches_were_counted_loads_as_it_does_in_torch
     for network in made:
         network.load_state_dict(old)
     assert all(torch.equal(a, b) for a, b in zip(*(network.state_dict().values() for network in made)))
-    new = {name: value for name, value in made[1].state_dict().items() if not name.endswith("running_var")}
     for network in made:
-        with pytest.raises(RuntimeError, match="running_var"):
-            network.load_state_dict(new)
+        network[0].num_batches_tracked.fill_(7)  # which stays
+        network.load_state_dict(old)
+        assert network[0].num_batches_tracked == 7
+        network.to("meta").load_state_dict(old, assign=True)
+        assert network[0].num_batches_tracked.device.type == "cpu" and network[0].num_batches_tracked == 0
+    for missing in ("running_var", "num_batches_tracked"):
+        new = made[1].state_dict()
+        del new["0." + missing]
+        for network in made:
+            with pytest.raises(RuntimeError, match=missing):
+                network.load_state_dict(new)
 
 
-@pytest.mark.parametrize("n, c, size", [(1, 1, 1), (1, 4, 1), (2, 4, 1), (1, 2, 1), (2, 1, 1), (1, 4, 2)])
+@pytest.mark.parametrize("n, c, size", [(1, 1, 1), (1, 4, 1), (2, 4, 1), (1, 2, 1), (2, 1, 1), (1, 4, 2), (1, 1, 2)])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("training", [True, False])
 def test_refuses_what_torch_refuses(kind, n, c, size, training):
@@ -252,6 +260,18 @@ def test_layers_are_reset_and_have_no_bias_as_in_torch(kind):
     theirs.register_parameter("bias", None)
     agree(ours, theirs, torch.randn(2, 4, 3, 5), 1e-5)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_layers_are_made_on_the_device_that_is_asked_for():
+    made = [make(4, device="meta") for make in (BatchNorm2d, LayerNorm2d)] + [GroupNorm(2, 4, device="meta"), ConditionalNorm(4, "batch", device="meta")]
+    made.append(InstanceNorm2d(4, affine=True, track_running_stats=True, device="meta"))
+    assert all(t.is_meta for layer in made for t in layer.state_dict().values())
+    assert [len(layer.state_dict()) for layer in made] == [5, 2, 2, 3, 5]
+
+
+def test_what_a_layer_is_is_printed():
+    assert repr(GroupNorm(2, 4)) == "GroupNorm(4, kind=group, num_groups=2, eps=1e-05)"
+    assert repr(BatchNorm2d(4)) == "BatchNorm2d(4, kind=batch, eps=1e-05)"
 
 
 def test_eps_defaults_are_torchs():
