@@ -85,7 +85,7 @@ def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) ->
         kept = isinstance(old, RUNNING)
         tracked = old.track_running_stats if kept else True
         new = BatchNorm2d(channels, track_running_stats=tracked, **settings)
-        if kept and tracked:
+        if kept:  # also where the flag was unset later: torch uses the moments in eval mode all the same
             new.running_mean, new.running_var, new.num_batches_tracked = old.running_mean, old.running_var, old.num_batches_tracked
     elif kind == "instance":
         new = InstanceNorm2d(channels, **settings)

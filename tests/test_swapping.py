@@ -80,8 +80,15 @@ def test_settings_and_modes_stay():
     assert (model[0].eps, model[0].momentum, model[0].weight) == (0.5, 0.3, None)
     assert [m.training for m in model] == [True, False, True]
     assert model[1].weight is None and model[2].weight.dtype == torch.float64 == model[1].running_mean.dtype
-    swap_norms(model, "layer")
-    assert model[0].eps == 0.5 and not model[0].affine and model[2].affine
+    for kind in ("layer", "instance", "group"):
+        swap_norms(model, kind, 2 if kind == "group" else None)
+        assert model[0].eps == 0.5 and not model[0].affine and model[2].affine
+
+
+def test_norms_without_a_number_of_their_own_are_swapped():
+    for others in ([], [nn.Embedding.from_pretrained(torch.ones(2, 2, dtype=torch.int64))]):
+        model = swap_norms(nn.Sequential(nn.InstanceNorm2d(4), *others), "batch")
+        assert model[0].running_mean.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["instance", "layer", "group"])
@@ -100,6 +107,19 @@ def test_running_moments_go_from_batch_norm_to_batch_norm():
     x = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(model(x), expected(x), rtol=1e-4, atol=1e-5)
     assert model[1].num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_running_moments_that_are_no_longer_tracked_serve_as_in_torch(training):
+    model = small().train(training)
+    for norm in (model[1], model[5]):
+        norm.running_mean.normal_(), norm.running_var.uniform_(1, 2)
+        norm.track_running_stats = False
+    model[3].p = 0.0
+    x = torch.randn(2, 3, 9, 9)
+    expected, model = model, swap_norms(copy.deepcopy(model), "batch")
+    torch.testing.assert_close(model(x), expected(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model[1].running_mean, expected[1].running_mean)
 
 
 def test_a_batch_norm_without_running_moments_gets_none():
@@ -193,6 +213,8 @@ def test_recalibrating_is_torchs_update_bn(shape):
     expected = small()
     expected[3].p = 0.0  # torch's puts dropout in training mode, too
     model = swap_norms(small(), "batch").eval()
+    model.train()(batches()[2] * 5)  # which is forgotten
+    model.eval()
     torch.optim.swa_utils.update_bn([shape(x) for x in batches()], expected)
     recalibrate(model, [shape(x) for x in batches()])
     for k in (1, 5):
