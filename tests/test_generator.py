@@ -371,7 +371,8 @@ def test_a_style_with_another_number_of_pairs_is_refused(change):
 
 def test_content_that_is_no_batch_of_pictures_is_refused_by_its_own_shape():
     generator = generator_of()
-    for content in (torch.rand(3, 16, 16), torch.rand(1, 4, 16, 16), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)):
+    shapes = (3, 16, 16), (16, 3, 16), (1, 3, 16, 16, 16), (1, 4, 16, 16)
+    for content in (*map(torch.rand, shapes), torch.zeros(1, 3, 16, 16, dtype=torch.uint8)):
         with pytest.raises(ValueError, match=re.escape(str(tuple(content.shape)))):
             generator(content, style_of(generator))
 
