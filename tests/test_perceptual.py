@@ -17,7 +17,10 @@ from stylenorm.perceptual import (
     LAYERS,
     STYLE_LAYERS,
     VGGFeatures,
+    _fuses,
     content_loss,
+    diversity,
+    diversity_loss,
     gram,
     grams,
     resized_short_side,
@@ -245,6 +248,10 @@ def test_convolution_and_relu_in_one_are_the_same_bits(vgg, monkeypatch):
         with torch.autocast("cpu", torch.bfloat16):
             return vgg(x)
 
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _fuses(photo) and not _fuses(photo.to("meta"))
+    with torch.autocast("cpu", torch.float16):
+        assert not _fuses(photo)
     fused = {k: v.clone() for k, v in seen(photo).items()}
     one = photo.clone().requires_grad_()
     sum(g.sum() for g in grams(seen(one)).values()).backward()
@@ -399,6 +406,23 @@ def test_the_structure_loss_minds_light_and_dark_alone():
     loss = structure_loss(flat, x)
     loss.sum().backward()
     assert loss.item() == pytest.approx(1, abs=1e-3) and torch.isfinite(flat.grad).all()
+
+
+def test_diversity_is_the_distance_to_the_nearest_of_the_group():
+    rng = np.random.default_rng(0)
+    x = rng.random((6, 4, 3, 5)) * np.arange(1, 7).reshape(6, 1, 1, 1)
+    x[5] = x[4]
+    for group in (2, 3):
+        wanted = []
+        for i, a in enumerate(x):
+            others = [x[j] for j in range(i // group * group, (i // group + 1) * group) if j != i]
+            wanted.append(min(np.square(a - b).sum() / (np.square(a).sum() + np.square(b).sum()) for b in others))
+        given = torch.from_numpy(x), *([] if group == 2 else [group])
+        np.testing.assert_allclose(diversity(*given).numpy(), wanted, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(diversity_loss(*given).numpy(), -np.log(np.maximum(wanted, 1e-4)), rtol=1e-4, atol=1e-6)
+    assert torch.isfinite(diversity(torch.zeros(2, 4, 3, 3))).all()
+    apart = torch.eye(2).view(2, 2, 1, 1)  # no feature at the same place
+    assert torch.equal(diversity(apart), torch.ones(2)) and torch.equal(diversity_loss(apart), torch.zeros(2))
 
 
 # ---- what the encoder reads --------------------------------------------------------------------
