@@ -106,6 +106,31 @@ def test_the_maps_are_those_of_torch(photo, size):
     assert np.abs(found[..., first : first + len(taps)] @ taps - wanted).max() < 1e-4
 
 
+def test_the_shares_are_those_of_the_papers_formula():
+    torch.manual_seed(0)
+    small = 0.5 + 0.06 * (torch.rand(1, 3, 14, 21) - 0.5) * torch.linspace(0, 3, 21)  # from flat to what counts in full
+    painted = torch.rand(1, 3, 14, 21) / 3 + small
+    (i, own), taps = (torch.tensordot(torch.tensor([0.299, 0.587, 0.114]), x[0], 1)[None, None] for x in (small, painted)), torch.tensor([1, 2, 2, 2, 1]) / 8
+    kernel = (taps * taps[:, None]).expand(3, 1, 5, 5)
+    p = own + F.conv2d(F.pad(painted - own, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
+
+    def mean(x):
+        return F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+
+    a = mean(((mean(i * p) - mean(i) * mean(p)) / (mean(i * i) - mean(i) ** 2 + 0.02**2)).clamp(0, 1))
+    found = detail._maps(painted[0].numpy(), small[0].numpy())
+    assert 0.1 < a.std() and np.abs(found - torch.cat([p, a, i], 1)[0].numpy()).max() < 1e-3
+
+
+def test_a_picture_on_its_side_gets_the_same(photo):
+    painted = photo.resize((200, 146)).filter(ImageFilter.GaussianBlur(1))
+    small = photo.resize(painted.size)
+    upright, lying = enlarge(painted, small, photo), enlarge(*(p.transpose(Image.Transpose.TRANSPOSE) for p in (painted, small, photo)))
+    assert np.abs(values(lying).swapaxes(0, 1) - values(upright)).max() <= 1
+    black, white = (Image.new("RGB", (9, 7), color) for color in ("black", "white"))
+    assert [enlarge(p.resize((4, 3)), p.resize((4, 3)), p).getextrema() for p in (black, white)] == [((0, 0),) * 3, ((255, 255),) * 3]
+
+
 def test_it_takes_no_torch():
     program = "import sys, stylenorm.detail; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
