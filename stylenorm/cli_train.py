@@ -217,8 +217,9 @@ def watched(config: TrainConfig, function: tuple[str, str], resume: bool, as_jso
 
 def speaks() -> bool:
     """False in the processes that torchrun started beside the first one, which speaks for all."""
-    together = int(os.environ.get("WORLD_SIZE") or 1) > 1 and bool(os.environ.get("MASTER_ADDR"))
-    return not together or int(os.environ.get("RANK") or 0) == 0
+    rank, size = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    beside = rank.isdecimal() and size.isdecimal() and 0 < int(rank) < int(size)
+    return not (beside and os.environ.get("MASTER_ADDR"))
 
 
 def speed(record) -> str:

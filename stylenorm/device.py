@@ -230,19 +230,36 @@ class Group:
         return device
 
 
+def _told_by_torchrun() -> Group:
+    """This process by torchrun's variables; alone where one of them is missing."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    if not all(os.environ.get(name) for name in names):
+        return Group()
+    told = {name: os.environ[name] for name in names if name != "MASTER_ADDR"}
+    numbers = [int(text) if text.strip().isdecimal() else -1 for text in told.values()]
+    rank, size, local, _ = numbers
+    if min(numbers) < 0 or size > 1 and rank >= size:  # one beyond the last would wait for ever
+        values = ", ".join(f"{name}={text}" for name, text in told.items())
+        raise StylenormError(f"{values} is no place among processes that train together; start them with torchrun, or unset WORLD_SIZE to train alone")
+    return Group(rank, size, local)
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started, for as long as the block lasts; alone if it started none.
 
     device: what they will compute on; decides how they talk, by NCCL between GPUs, where it is there, and by gloo else.
     """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    if not all(os.environ.get(name) for name in names) or int(os.environ["WORLD_SIZE"]) < 2:
+    group = _told_by_torchrun()
+    if group.size < 2:
         yield Group()
         return
-    group = Group(*(int(os.environ[name]) for name in names[:3]))
     chosen = group.device(device)
-    dist.init_process_group("nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo")  # there is no NCCL for Windows
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" and dist.is_nccl_available() else "gloo")  # there is no NCCL for Windows
+    except (ValueError, dist.DistError) as error:
+        where, told = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", str(error).splitlines()[0]
+        raise StylenormError(f"the processes of this training do not find one another at {where} ({told}); start them with torchrun") from None
     ended = False
     try:
         yield group

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from stylenorm import checkpoint, training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_ranges, load_style, save_network, save_style
+from stylenorm.cli_train import speaks
 from stylenorm.config import TrainConfig
 from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
 from stylenorm.device import Group, autocast, can_compile, joined
@@ -1221,6 +1222,42 @@ def test_that_another_process_has_died_is_one_sentence(told, monkeypatch):
     else:
         with pytest.raises(RuntimeError, match="mat1"):
             fail()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("WORLD_SIZE", "abc"), ("RANK", "2"), ("RANK", "-1"), ("LOCAL_RANK", "x"), ("MASTER_PORT", "http"), ("MASTER_PORT", "99999")]
+)
+def test_variables_that_no_torchrun_has_set_are_told_of(name, value, monkeypatch):
+    """A rank beyond the last one waited for the others for ever."""
+    good = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for variable, text in (good | {name: value}).items():
+        monkeypatch.setenv(variable, text)
+
+    def join():
+        with joined("cpu"):
+            pass
+
+    refused(join, value, "torchrun")
+
+
+@pytest.mark.parametrize(("rank", "size", "told"), [("1", "2", False), ("0", "2", True), ("5", "2", True), ("1", "abc", True)])
+def test_only_a_process_beside_the_first_is_silent(rank, size, told, monkeypatch):
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "here"}.items():
+        monkeypatch.setenv(name, value)
+    assert speaks() is told
+
+
+def test_processes_that_do_not_find_one_another_are_one_sentence(monkeypatch):
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, str(value))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+
+        def join():
+            with joined("cpu"):
+                pass
+
+        refused(join, "do not find one another", "127.0.0.1", "torchrun")
 
 
 def test_what_goes_wrong_in_another_process_alone_is_told_by_it(monkeypatch, caplog):
