@@ -23,7 +23,7 @@ from stylenorm.catalog import (
     told_of_left_behind,
     vgg_file,
 )
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, show_table, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_file, complain, show_table, verbs
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted
 from stylenorm.jobs import style_named
 from stylenorm.progress import duration
@@ -60,8 +60,7 @@ def score(
     ssim: likeness to the photograph's light and dark, 1 for equal.
     """
     for path, what in ((content, "photograph"), (style, "painting"), *((path, "picture") for path in outputs)):
-        if not path.is_file():
-            raise StylenormError(f"there is no {what} {path}; check the name")
+        check_file(path, what)
     from stylenorm.device import choose_device
     from stylenorm.perceptual import VGGFeatures
     from stylenorm.scoring import Yardstick

@@ -147,6 +147,15 @@ def names_known(weights: Path | None) -> list[str]:
     return [name for name in known if as_word(name) == name]
 
 
+def check_file(path: Path, what: str) -> None:
+    """Refuse what is no file, which is read more than once."""
+    if path.is_dir():
+        raise StylenormError(f"{path} is a folder; give the picture of a {what} in it")
+    if not path.is_file():
+        told = "is a pipe or a device" if path.exists() else "does not exist"
+        raise StylenormError(f"the {what} {path} {told}; give a file")
+
+
 def check_style_size(size: int | None, paintings: Sequence) -> None:
     """Refuse a size to read paintings at where there are none: it would change nothing."""
     if size is not None and not paintings:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from stylenorm.catalog import check_name, network_file, user_styles_folder
-from stylenorm.cli_parts import AsJson, Device, Weights, as_word, complain, do, path, told, verbs
+from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_file, complain, do, path, told, verbs
 from stylenorm.compat import ctrl_c_later
 from stylenorm.config import SWITCHES, TrainConfig
 from stylenorm.drafts import remove, write_draft
@@ -290,7 +290,7 @@ def train_style(
     """Train a new named style in minutes. The network stays as it is; the style is usable at once."""
     network_file(weights)
     for path in paintings:
-        check_painting(path)
+        check_file(path, "painting")
     if photos and not photos.is_dir():
         raise StylenormError(f"--photos {photos} is not a folder; give a folder of pictures")
     check_name(name, weights, folder or user_styles_folder())
@@ -321,14 +321,6 @@ def train_style(
         usage = f"add it to your own with: stylenorm styles add {as_word(file)}"
     usage += f" --weights {as_word(weights)}" if weights else ""
     print(json.dumps({"name": name, "file": str(file)}) if as_json else f"wrote {file}; {usage}")
-
-
-def check_painting(path: Path) -> None:
-    """Refuse what is no file."""
-    if path.is_dir():
-        raise StylenormError(f"{path} is a folder; give the picture of a painting in it")
-    if not path.is_file():
-        raise StylenormError(f"there is no painting {path}; check the name")
 
 
 def check_writable(folder: Path) -> None:
@@ -375,7 +367,7 @@ def optimize(
     (job, *more) = plan([photo], output, None, [painting], stills=True)
     if more:
         raise StylenormError(f"{photo} is a folder; give one photograph")
-    check_painting(painting)
+    check_file(painting, "painting")
     if vgg and not vgg.is_file():
         raise StylenormError(f"--vgg {vgg} does not exist; give a safetensors file")
     make_folder([job])

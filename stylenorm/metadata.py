@@ -52,6 +52,8 @@ def _tells(values: dict) -> bool:
 def read_header(path: Path) -> tuple[dict, int]:
     """The parsed header, and how many bytes of tensors follow it."""
     try:
+        if Path(path).is_fifo():  # nobody may ever write into it
+            raise UnsupportedOperation
         with open(path, "rb") as file:
             start = file.read(8)
             total = file.seek(0, 2)

@@ -115,6 +115,10 @@ def test_what_cannot_be_scored_is_one_sentence(cli, three, tmp_path):
     refused(cli("score", none, painting, out), "photograph", "none.png")
     refused(cli("score", photo, none, out), "painting", "none.png")
     refused(cli("score", photo, painting, out, none), "none.png")
+    refused(cli("score", none.parent, painting, out), "is a folder")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(none)
+        refused(cli("score", photo, none, out), "painting", "none.png", "is a pipe")
     refused(cli("score", photo, painting), "OUTPUT")
     refused(cli("score", photo, painting, out, "--size", 8), "size")
     refused(cli("score", text, painting, out, "--device", "cpu"), "text.png")
