@@ -42,6 +42,11 @@ def weights_folder() -> Path:
     """$STYLENORM_WEIGHTS, else the folder inside the installed package, else the one beside it in a checkout."""
     if os.environ.get("STYLENORM_WEIGHTS"):
         return _folder_in("STYLENORM_WEIGHTS")
+    return shipped_folder()
+
+
+def shipped_folder() -> Path:
+    """Where the weights are that come with the package, which are under its licence."""
     package = Path(__file__).resolve().parent
     inside = package / "weights"
     return inside if inside.is_dir() else package.parent / "weights"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylenorm.catalog import network_file, style_entries
+from stylenorm.catalog import network_file, shipped_folder, style_entries
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.compat import onnxruntime
 from stylenorm.device import usual_defaults
@@ -27,6 +27,7 @@ from stylenorm.grain_traced import TracedGrain, counted
 from stylenorm.style import Style
 
 TOLERANCE = 1e-4
+OF_PAINTINGS = "title", "artist", "year", "licence"  # what is told of those behind the styles
 
 
 class Portable(nn.Module):
@@ -106,16 +107,19 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
     for file in (target, beside):
         if file.is_dir():
             raise StylenormError(f"{file} cannot be written (it is a folder); try another place")
-    network = load_network(network_file(weights))
-    entries = style_entries(weights)
-    styles = {e.name: load_style(e.file, network.hash).flat().numpy() for e in entries}
+    file = network_file(weights)
+    network = load_network(file)
+    found = [load_style(entry.file, network.hash) for entry in style_entries(weights)]
+    styles = {style.name: style.flat().numpy() for style in found}
     portable = Portable(network.generator.requires_grad_(False), grain).eval()
     about = {
         **about,
+        **origin(file, network.about),
         "network": network.hash,
         "config": network.generator.config.to_dict(),
         "channels": sum(network.generator.config.channels),
         "styles": list(styles),
+        "paintings": {style.name: {k: style.provenance[k] for k in OF_PAINTINGS if k in style.provenance} for style in found},
         "grain": grain,
         "inputs": "content (1, 3, H, W) float32 in [0, 1]; style (1, 2, channels): gamma, then beta",
     }
@@ -133,6 +137,13 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
         "file": str(target), "format": format, "bytes": len(data), "network": network.hash,
         "styles": str(beside), "count": len(styles), "difference": difference,
     }  # fmt: skip
+
+
+def origin(file: Path, about: Mapping[str, object]) -> dict[str, object]:
+    """Where the network in ``file`` comes from, and under which licence it is, as far as that is known."""
+    if shipped_folder().resolve() in file.resolve().parents:
+        return {"source": "trained by the stylenorm authors, comes with stylenorm", "licence": "MIT"}
+    return {"source": file.name} | {k: about[k] for k in ("source", "licence") if k in about}
 
 
 def largest_difference(portable: Portable, run: Callable | None, style: np.ndarray | None) -> float | None:
@@ -181,6 +192,7 @@ def write_onnx(portable: Portable, about: Mapping[str, str]) -> bytes:
     names = {"input_names": ["content", "style"], "output_names": ["painting"]}
     lengths = {2: "height", 3: "width"}  # what a program calls them is lost on the way
     model = torch.onnx.export(_program(portable), dynamo=True, verbose=False, dynamic_shapes=(lengths, None), **names).model_proto
+    model.doc_string = f"Paints a photograph by the gamma and beta of a style; made with stylenorm {about.get('stylenorm', '')}".rstrip()
     for key, value in about.items():
         model.metadata_props.add(key=key, value=value)
     return model.SerializeToString()

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,10 +18,11 @@ from conftest import make_weights
 from PIL import Image
 
 from stylenorm import Stylizer, cli_export, export
+from stylenorm.catalog import network_file
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
-from stylenorm.export import Portable, mirrored
+from stylenorm.export import Portable, mirrored, origin
 from stylenorm.functional import KINDS
 from stylenorm.generator import Generator, GeneratorConfig, pad_to
 from stylenorm.grain_traced import TracedGrain
@@ -155,6 +157,14 @@ def test_the_file_tells_its_network_and_styles(exported, small, format):
     assert values["network"] == load_network(small / "network.safetensors").hash
     assert json.loads(values["styles"]) == ["blue-tree", "red-hill", "tall-grass"]
     assert json.loads(values["config"])["widths"] == [8, 8] and values["stylenorm"]
+    assert values["source"] == "network.safetensors" and "licence" not in values  # those of a user's own training nobody knows
+    assert json.loads(values["paintings"])["red-hill"]["artist"]
+
+
+def test_the_shipped_network_tells_its_licence_and_source():
+    told = origin(network_file(), {})
+    assert told["licence"] == "MIT" and "stylenorm" in told["source"]
+    assert origin(Path("mine/network.safetensors"), {"licence": "CC0"}) == {"source": "network.safetensors", "licence": "CC0"}
 
 
 def test_the_lengths_of_an_onnx_file_have_names(exported):
