@@ -25,9 +25,9 @@ from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import read_picture, to_tensor
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
-from stylenorm.training import Progress, no_empty, train
+from stylenorm.training import Progress, train
 from stylenorm.training_model import load_vgg
-from stylenorm.training_state import alone_in
+from stylenorm.training_state import alone_in, no_empty
 
 JUDGED_SIZE = 256  # px
 REPORT = "compare.json"

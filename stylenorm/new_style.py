@@ -32,6 +32,7 @@ from stylenorm.perceptual import (
     style_statistics,
 )
 from stylenorm.style import Style
+from stylenorm.training_state import alone_in, no_empty
 
 STEPS, MINUTES = 250, 4.5  # of a training that is told neither
 LARGEST_RATE = 10  # γ and β are some units large
@@ -122,11 +123,20 @@ def train_style(
     network's folder or file. folder: where the style goes, by default the user's own styles. about: provenance
     to store (title, artist, year, licence). ``should_stop`` is asked at every step.
 
-    Raises `StyleError` if the name is taken or unusable, `Cancelled` if stopped; then nothing is written.
+    Raises `StyleError` if the name is taken or unusable, `StylenormError` if another training is at work on it, `Cancelled` if
+    stopped; then nothing is written.
     """
     file = network_file(weights)
     folder = Path(folder) if folder is not None else user_styles_folder()
-    target = folder / f"{check_name(name, file, folder)}.safetensors"
+    check_name(name, file, folder)
+    with no_empty(folder), alone_in(folder, name):
+        target = folder / f"{check_name(name, file, folder)}.safetensors"  # the other one may just have ended
+        save_style(target, _trained(name, paintings, photos, file, config, about, progress, should_stop))
+    return target
+
+
+def _trained(name: str, paintings, photos, file: Path, config: NewStyleConfig, about, progress, should_stop) -> Style:
+    """The style of `train_style`, by the network in ``file``."""
     paintings = [paintings] if isinstance(paintings, ONE) else list(paintings)
     if not paintings:
         raise StyleError("a style needs at least one painting")
@@ -160,8 +170,7 @@ def train_style(
         "statistics": statistics_text(statistics),
     }
     style = learning.style(name, network.hash)
-    save_style(target, Style(style.gammas, style.betas, name, details, network.hash))
-    return target
+    return Style(style.gammas, style.betas, name, details, network.hash)
 
 
 class _Learning:

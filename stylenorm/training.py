@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -49,7 +49,7 @@ from stylenorm.stored import ranges_file
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
 from stylenorm.training_model import NamedStyles, StyledModel, describe, load_named, load_vgg, new_model, painting_tensor
-from stylenorm.training_state import alone_in, load_state, mark_of, save_state
+from stylenorm.training_state import alone_in, load_state, mark_of, no_empty, save_state
 
 __all__ = [
     "Clock", "Logs", "NamedStyles", "Progress", "StyledModel", "TrainConfig", "Trainer", "describe", "load_named", "load_vgg",
@@ -517,19 +517,6 @@ class Trainer:
     def _state(self) -> tuple:
         models = {"model": self.model, "average": self.average}
         return self.state_file, models, self.optimizer, self.config, self.named.names, self.styles_of, self.starts_from
-
-
-@contextmanager
-def no_empty(folder: Path) -> Iterator[None]:
-    """A run that does not begin leaves no folder behind that was not there before."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # what is in there stays
-            for path in missing:
-                path.rmdir()
-        raise
 
 
 @contextmanager

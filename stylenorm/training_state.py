@@ -112,47 +112,61 @@ _held: set[int] = set()  # files that this process holds
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """For as long as the block lasts, nobody else trains into ``folder``, which is made if need be.
+def no_empty(folder: Path) -> Iterator[None]:
+    """A run that does not begin leaves no folder behind that was not there before."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is in there stays
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def alone_in(folder: Path, style: str | None = None) -> Iterator[None]:
+    """For as long as the block lasts, nobody else trains into ``folder``, which is made if need be; or just the one ``style`` in it.
 
     A process that is killed holds it no longer. Where nothing can be written or held, nobody is kept out. Raises
     `StylenormError` where another training is at work.
     """
-    file = None
+    lock, file = folder / (LOCK if style is None else f".{style.casefold()}{LOCK}"), None
     with suppress(OSError):  # which the run tells as soon as it writes
         folder.mkdir(parents=True, exist_ok=True)
-        file = _held_file(folder)
+        file = _held_file(lock, style)
     try:
         yield
     finally:
         if file is not None:
-            _give_up(file, folder)
+            _give_up(file, lock)
 
 
-def _held_file(folder: Path, tries: int = 9) -> int:
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+def _held_file(lock: Path, style: str | None, tries: int = 9) -> int:
+    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         lock_file(file)
     except OSError as error:
         if error.errno not in TAKEN:  # nothing can be held there
-            _give_up(file, folder)
+            _give_up(file, lock)
             raise
         os.close(file)
-        raise StylenormError(f"another training is writing into {folder}; wait for it, or stop it, or give another folder") from None
+        told = f"another training is writing into {lock.parent}" if style is None else f"another training is at work on the style {style!r}"
+        raise StylenormError(f"{told}; wait for it, or stop it, or give another {'folder' if style is None else 'name'}") from None
     if tries and not os.fstat(file).st_nlink:  # whoever held it has removed it meanwhile
         os.close(file)
-        return _held_file(folder, tries - 1)
+        return _held_file(lock, style, tries - 1)
     _held.add(file)
     return file
 
 
-def _give_up(file: int, folder: Path) -> None:
+def _give_up(file: int, lock: Path) -> None:
     _held.discard(file)
     if os.name == "nt":  # nobody removes an open file there
         os.close(file)
-        remove(folder / LOCK)
+        remove(lock)
     else:  # and here nobody else's
-        remove(folder / LOCK)
+        remove(lock)
         os.close(file)
 
 

@@ -52,6 +52,25 @@ def test_a_style_is_learned_kept_and_usable_at_once(weights, painting, photos, t
     file.unlink()
 
 
+def test_of_two_trainings_of_one_name_the_second_is_refused_before_it_has_begun(weights, painting, photos, tmp_path):
+    """The one that ended last has overwritten the other, whose minutes were lost without a word."""
+    quick, asked = replace(QUICK, steps=1), []
+
+    def another(record) -> None:
+        asked.append(record)
+        with pytest.raises(StylenormError, match="another training is at work on the style 'MINE'"):
+            train_style("MINE", painting, photos, weights, tmp_path / "own", quick)
+        train_style("other", painting, photos, weights, tmp_path / "own", quick)
+
+    file = train_style("mine", painting, photos, weights, tmp_path / "own", quick, progress=another)
+    assert asked and sorted(p.name for p in file.parent.iterdir()) == ["mine.safetensors", "other.safetensors"]
+    with pytest.raises(StyleError, match="already"):
+        train_style("mine", painting, photos, weights, tmp_path / "own", quick)
+    with pytest.raises(Cancelled):
+        train_style("mine", painting, photos, weights, tmp_path / "fresh", quick, should_stop=lambda: True)
+    assert not (tmp_path / "fresh").exists()
+
+
 def test_a_style_of_before_an_update_is_brought_to_the_new_network(weights, other_weights, painting, photos):
     about = {"artist": "Ada Painter", "year": 1901}
     file = train_style("my style", painting, photos, weights, config=QUICK, about=about)
