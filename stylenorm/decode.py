@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from typing import BinaryIO
 from unicodedata import category
@@ -22,7 +23,8 @@ from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, scaled, split
 from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_profile
-from stylenorm.resources import add_info, has_selection, lean_png, makes_white_black
+from stylenorm.resources import UNTOLD, add_info, has_selection, is_deep_avif, lean_png, many_bits
+from stylenorm.stills import read_avif, read_jpeg_2000
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
@@ -99,7 +101,7 @@ def read_picture(source: Source, *, name: str | None = None, max_pixels: int | N
 
     The format is told by content, not by name. Of an animation the first frame is read. Colours
     outside sRGB are clipped; integers or floats without a known range are scaled as `white_of` says.
-    Sixteen bits of PNG, TIFF and uint16 arrays, 10 or 12 of HEIC, are kept as well, and so is what is read as a mode of
+    Sixteen bits of PNG, TIFF and uint16 arrays, 10 or 12 of HEIC and AVIF, are kept as well, and so is what is read as a mode of
     more than 8. Raises ImageError, and nothing else, for whatever is wrong.
     """
     if isinstance(source, Picture):
@@ -221,9 +223,9 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
         return read_tiff(stream, lambda size: _check_pixels(size, name, max_pixels))
     if is_preview(image):
         raise ImageError(f"{name} is a camera's raw file, or has its picture behind a preview; save it as JPEG, PNG or TIFF first")
-    if makes_white_black(image, stream):
-        raise ImageError(f"{name} is a JPEG 2000 of more than 8 bits in colour, whose white Pillow takes for black; save it as PNG or TIFF first")
     _check_pixels(image.size, name, max_pixels)
+    if bits := many_bits(image, stream):
+        return _deep_jpeg_2000(image, stream, bits, name)
     if image.format == "GIF" and image.tile and image.tile[0].extents != (0, 0, *image.size):  # Pillow colours what is beside it
         frame, _ = next(composed(parts_of("GIF", stream), image.size, lambda still: rgba_of(still, name)))
         frame.info, frame.format = {key: value for key, value in image.info.items() if key != "transparency"}, "GIF"
@@ -244,6 +246,8 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
         stream.seek(0)
         return _identify(stream, name)
 
+    if image.format == "AVIF":
+        return image, _beyond_pillow(image, stream)
     if planes:
         return image, read_planes(stream, planes)
     return image, read_deep(image, mode, again) if mode else None
@@ -300,7 +304,8 @@ def _by_a_reader(stream, head: bytes, name: str) -> tuple[Image.Image | None, Ex
 def helpers(head: bytes) -> list[str]:
     """The packages beside Pillow that may have a part in reading a file with these first 64 bytes."""
     tiff = ["tifffile"] if head[:4] in (*TIFF, *BIG_TIFF) else []
-    return tiff + (["pillow_heif"] if _is_heic(BytesIO(head)) else [])
+    ffmpeg = ["av"] if head[4:8] in (b"ftyp", b"jP  ") or head.startswith(b"\xff\x4f") else []
+    return tiff + ffmpeg + (["pillow_heif"] if _is_heic(BytesIO(head)) else [])
 
 
 def _is_heic(stream) -> bool:
@@ -329,9 +334,35 @@ def _deep_heic(image: Image.Image, stream) -> tuple[Image.Image, np.ndarray]:
     deep = scaled(samples, 0, 2 ** image.info["bit_depth"] - 1, 65535)
     if image.mode == "RGBa":
         divide_by_alpha(deep)
+    return _shown(deep, image), deep
+
+
+def _deep_jpeg_2000(image: Image.Image, stream, bits: list[int], name: str) -> tuple[Image.Image, np.ndarray]:
+    """What `_decode` gives of an undecoded JPEG 2000 of which Pillow would make white black."""
+    deep = read_jpeg_2000(stream, image.size, bits) if image.mode in ("RGB", "RGBA") else None
+    if deep is None:
+        advice = "" if find_spec("av") else f"{how_to_install('video')}, or "
+        raise ImageError(f"{name} is a JPEG 2000 of more than 8 bits in colour, whose white Pillow takes for black; {advice}save it as PNG or TIFF first")
+    add_info(image, stream)
+    return _shown(deep, image), deep
+
+
+def _shown(deep: np.ndarray, image: Image.Image) -> Image.Image:
+    """The image of these samples, and with what the one of the file tells."""
     whole = rounded(deep)
     whole.info, whole.format = image.info, image.format
-    return whole, deep
+    return whole
+
+
+def _beyond_pillow(image: Image.Image, stream) -> np.ndarray | None:
+    """The samples of a decoded AVIF of more than 8 bits. Its ``info`` gets what the coded picture alone tells of the colours."""
+    deep, untold = is_deep_avif(stream), not (image.info.get("cicp") or image.info.get("icc_profile"))
+    if not (deep or untold):
+        return None
+    samples, numbers = read_avif(image, stream)
+    if untold and numbers and not set(numbers) <= {0, UNTOLD}:
+        image.info["cicp"] = numbers
+    return samples if deep else None
 
 
 def _check_pixels(size: tuple[int, int], name: str, max_pixels: int | None) -> None:

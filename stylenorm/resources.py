@@ -162,8 +162,23 @@ def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
     return lean, profile
 
 
+def is_deep_avif(stream: BinaryIO) -> bool:
+    """Whether the picture has more than 8 bits, and is no grid of others (AV1-ISOBMFF, 2.3.3)."""
+    with suppress(KeyError, IndexError, struct.error):
+        return any(kind == b"av1C" and _read(stream, *place)[2] & 0x40 for kind, place in _properties(stream))
+    return False
+
+
 def _of_avif(stream: BinaryIO) -> tuple[int, int] | None:
-    """By the "nclx" among the properties of the primary item; others, such as a map of gains, have their own."""
+    for kind, place in _properties(stream):
+        told = _read(stream, *place) if kind == COLOUR else b""
+        if told[:4] == b"nclx":
+            return struct.unpack_from(">HH", told, 4)
+    return None
+
+
+def _properties(stream: BinaryIO) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """Those of an AVIF's primary item; others, such as a map of gains, have their own."""
     found = dict(_within(stream, 0, stream.seek(0, 2)))
     at, size = found[b"meta"]
     found = dict(_within(stream, at + 4, at + size))
@@ -172,11 +187,8 @@ def _of_avif(stream: BinaryIO) -> tuple[int, int] | None:
     found = dict(_within(stream, found[b"iprp"][0], sum(found[b"iprp"])))
     properties = list(_within(stream, found[b"ipco"][0], sum(found[b"ipco"])))
     for number in _properties_of(primary, _read(stream, *found[b"ipma"])):
-        kind, place = properties[number - 1] if number else (b"", (0, 0))
-        told = _read(stream, *place) if kind == COLOUR else b""
-        if told[:4] == b"nclx":
-            return struct.unpack_from(">HH", told, 4)
-    return None
+        if number:
+            yield properties[number - 1]
 
 
 def _properties_of(item: int, told: bytes) -> list[int]:
@@ -198,10 +210,13 @@ def _within(stream: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, tuple[
     return ((kind, (at, size)) for kind, at, size in _boxes(stream, at, end))
 
 
-def makes_white_black(image: Image.Image, stream: BinaryIO) -> bool:
-    """Whether an undecoded JPEG 2000 has colours, or opacity, of more than 8 bits: Pillow rounds them, and drops the ninth bit that white gets."""
+def many_bits(image: Image.Image, stream: BinaryIO) -> list[int]:
+    """How many each component of an undecoded JPEG 2000 has, if it has colours, or opacity, of more than 8; else none.
+
+    Pillow rounds them, and drops the ninth bit that white gets: it becomes black. Numbers with a sign count 128 more.
+    """
     if image.format != "JPEG2000" or image.mode not in ("LA", "RGB", "RGBA", "CMYK"):
-        return False
+        return []
     with suppress(struct.error):
         at = 0
         if image.codec == "jp2":
@@ -209,8 +224,9 @@ def makes_white_black(image: Image.Image, stream: BinaryIO) -> bool:
         stream.seek(at + 40)  # in the codestream's SIZ (A.5.1): how many components, and three bytes of each
         head = stream.read(14)
         (count,) = struct.unpack_from(">H", head)
-        return any(bits & 127 > 7 for bits in head[2 : 2 + 3 * count : 3])  # less one, and whether with a sign
-    return False
+        bits = [number + 1 for number in head[2 : 2 + 3 * count : 3]]
+        return bits if any((number - 1) % 128 > 7 for number in bits) else []
+    return []
 
 
 def _boxes(stream: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

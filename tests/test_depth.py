@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import io
 import struct
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, photo_exif
 
-from stylenorm import Stylizer, modes, profiles
+from stylenorm import Stylizer, decode, modes, profiles, stills
 from stylenorm.backends import OpenVINOBackend, TorchBackend
 from stylenorm.cli import main
 from stylenorm.errors import ImageError
@@ -294,6 +295,61 @@ def test_a_heic_of_ten_bits_lies_as_it_says_and_keeps_what_it_tells():
     picture = read_picture(as_heic(deep, exif=photo_exif(6)))
     assert np.array_equal(picture.deep, TURNED[6](np.rint((deep >> 6) / 1023 * 65535)))
     assert picture.size == (64, 96) and b"Maker\0" in picture.exif
+
+
+# White, 4 x 4, of 16 bits, by OpenJPEG: which Pillow gives as black.
+WHITE_IN_JPEG_2000 = (
+    "AAAADGpQICANCocKAAAAFGZ0eXBqcDIgAAAAAGpwMiAAAAAtanAyaAAAABZpaGRyAAAABAAAAAQAAw8HAAAAAAAPY29scgEAAAAAABAAAACQanAyY/9P/1EALwAAAAAA"
+    "BAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAAw8BAQ8BAQ8BAf9SAAwAAAABAQAEBAAB/1wABECA/2QAJQABQ3JlYXRlZCBieSBPcGVuSlBFRyB2ZXJzaW9uIDIu"
+    "NS40/5AACgAAAAAAGAAB/5PP/DAQFABcr4CA/9k="
+)
+
+WHITE_OF_12_BITS = (
+    "/0//UQAvAAAAAAAEAAAABAAAAAAAAAAAAAAABAAAAAQAAAAAAAAAAAADCwEBCwEBCwEB/1IADAAAAAEBAAQEAAH/XAAEQGD/ZAAlAAFDcmVhdGVkIGJ5IE9wZW5KUEVHIHZl"
+    "cnNpb24gMi41LjD/kAAKAAAAAAAXAAH/k8/kEBQAXK+AgP/Z"
+)
+
+
+@pytest.mark.parametrize("start", [0, 85])  # a codestream begins there
+def test_a_jpeg_2000_of_sixteen_bits_in_colour_is_read_or_said_what_it_takes(monkeypatch, start):
+    data = base64.b64decode(WHITE_IN_JPEG_2000)[start:]
+    monkeypatch.setattr(stills, "import_module", lambda name: raised(ImportError()))
+    monkeypatch.setattr(decode, "find_spec", lambda name: None)
+    with pytest.raises(ImageError, match=r"white Pillow takes for black; .*install.*, or save it as PNG"):
+        read_picture(data)
+    monkeypatch.undo()
+    pytest.importorskip("av")
+    picture = read_picture(data)
+    assert picture.deep.shape == (4, 4, 3) and picture.deep.min() == 65535 and picture.rgb.getextrema() == ((255, 255),) * 3
+    with pytest.raises(ImageError):
+        read_picture(data[:-60])
+
+
+def by_opencv(suffix: str, deep: np.ndarray, *options: int) -> bytes:
+    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("av")
+    return cv2.imencode(suffix, np.ascontiguousarray(deep[..., [2, 1, 0, 3][: deep.shape[2]]]), options)[1].tobytes()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_jpeg_2000_is_read_sample_by_sample(channels):
+    deep = samples(channels, 64, 96)
+    assert np.array_equal(read_picture(by_opencv(".jp2", deep, 272, 1000)).deep, deep)  # IMWRITE_JPEG2000_COMPRESSION_X1000
+    assert read_picture(base64.b64decode(WHITE_OF_12_BITS)).deep.min() == 65535
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_an_avif_of_more_than_eight_bits_has_all_of_them(bits, monkeypatch):
+    deep = samples(3, 64, 96)
+    data = by_opencv(".avif", deep >> 16 - bits, 512, 100, 513, bits, 514, 9)  # IMWRITE_AVIF_QUALITY, _DEPTH, _SPEED
+    picture = read_picture(data)
+    assert np.abs(picture.deep - deep.astype(int)).mean() < 0.15 * 257, "rounded to 8 bits it would be 0.25"
+    monkeypatch.setattr(stills, "import_module", lambda name: raised(ImportError()))
+    assert read_picture(data).deep is None and np.abs(np.asarray(read_picture(data).rgb, int) - np.asarray(picture.rgb)).max() <= 2
+
+
+def raised(error: Exception):
+    raise error
 
 
 def test_arrays_of_sixteen_bits_are_kept_and_left_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -168,6 +169,25 @@ def test_a_pngs_numbers_count_more_than_its_profile_and_an_avifs_less():
         assert picture.icc is None and distance(picture.rgb, smooth()) == 0
         assert read_picture(png(plain, (2, 2), more=more)).icc is not None, "2 is untold"
     assert read_picture(avif(plain, (9, 16), DISPLAY_P3)).icc == DISPLAY_P3
+
+
+# (240, 40, 30), 8 x 8, of Display P3 by its sequence header; its "nclx" is called otherwise. By libavif.
+RED = (
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADybWV0YQAAAAAAAAAoaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAGxpYmF2aWYAAAAADnBpdG0AAAAAAAEA"
+    "AAAeaWxvYwAAAABEAAABAAEAAAABAAABGgAAACAAAAAoaWluZgAAAAAAAQAAABppbmZlAgAAAAABAABhdjAxQ29sb3IAAAAAamlwcnAAAABLaXBjbwAAABRpc3BlAAAAAAAA"
+    "AAgAAAAIAAAAEHBpeGkAAAAAAwgICAAAAAxhdjFDgSAAAAAAABNmcmVlbmNseAAMAA0ABoAAAAAXaXBtYQAAAAAAAAABAAEEAQKDBAAAAChtZGF0EgAKCDgIv2EMDQaQMhIQ"
+    "AAAAD/pDVDrHqSUAUp7NGkQ="
+)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_an_avif_may_tell_its_colours_in_the_coded_picture_alone():
+    pytest.importorskip("av")
+    data = base64.b64decode(RED)
+    picture = read_picture(data)
+    assert picture.icc is not None and picture.rgb.getpixel((4, 4))[0] == 255 and picture.rgb.getpixel((4, 4))[1] < 20
+    told = read_picture(data.replace(b"free", b"colr"))
+    assert told.rgb == picture.rgb and told.icc == picture.icc and told.deep is None
 
 
 @pytest.mark.parametrize("damage", [lambda data: data.replace(b"ipma", b"ipmb"), lambda data: data.replace(b"pitm", b"pitn")])
