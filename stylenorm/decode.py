@@ -23,7 +23,8 @@ from stylenorm.formats import FILMS
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, scaled, split
 from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_profile
-from stylenorm.resources import UNTOLD, add_info, has_selection, is_deep_avif, lean_png, many_bits
+from stylenorm.psds import as_shallow, is_left_empty, read_psd
+from stylenorm.resources import UNTOLD, add_info, is_deep_avif, lean_png, many_bits
 from stylenorm.stills import read_avif, read_jpeg_2000
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
@@ -36,6 +37,7 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
+PSD = b"8BPS"
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
@@ -230,6 +232,8 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
         frame, _ = next(composed(parts_of("GIF", stream), image.size, lambda still: rgba_of(still, name)))
         frame.info, frame.format = {key: value for key, value in image.info.items() if key != "transparency"}, "GIF"
         return frame, None
+    if image.format == "PSD":
+        return _decode_psd(image, stream, name)
     mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)
     correct_order(image)
@@ -237,9 +241,6 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8 and image.mode != "I;16":
         return _deep_heic(image, stream)
     image.load()
-    if has_selection(image, stream):
-        image, kind = image.convert("RGB"), image.format
-        image.format = kind
     _check_pixels(image.size, name, max_pixels)  # some headers promise another size
 
     def again() -> Image.Image:
@@ -264,6 +265,7 @@ def _identify(stream, name: str) -> Image.Image | None:
     if not head:
         raise ImageError(f"{name} is empty; get a whole copy of it")
     stream, profile = lean_png(stream) if head.startswith(PNG) else (stream, None)
+    stream = as_shallow(stream) if head.startswith(PSD) else stream
     for load_readers in (Image.preinit, Image.init):  # the usual ones; importing all takes as long as reading a small photograph
         load_readers()
         image, trouble = _by_a_reader(stream, head, name)
@@ -335,6 +337,19 @@ def _deep_heic(image: Image.Image, stream) -> tuple[Image.Image, np.ndarray]:
     if image.mode == "RGBa":
         divide_by_alpha(deep)
     return _shown(deep, image), deep
+
+
+def _decode_psd(image: Image.Image, stream, name: str) -> tuple[Image.Image, np.ndarray | None]:
+    """What `_decode` gives of an undecoded PSD."""
+    if is_left_empty(image):
+        raise ImageError(f"{name} holds its layers alone, and not the picture that they make; save it with Maximize Compatibility, or as PNG or TIFF")
+    add_info(image, stream)
+    found, deep = read_psd(image, stream), None
+    if isinstance(found, np.ndarray):
+        deep = coloured(found)
+        found = rounded(deep).convert({1: "L", 2: "LA"}.get(found.shape[2]))  # for which there are other profiles
+    found.info, found.format = image.info, image.format
+    return found, deep
 
 
 def _deep_jpeg_2000(image: Image.Image, stream, bits: list[int], name: str) -> tuple[Image.Image, np.ndarray]:

@@ -140,9 +140,9 @@ class PlainStylizer:
         """Where the styles of files are kept, whatever they depend on beside the file, which begins with ``head``, and the size."""
         import PIL
 
-        from stylenorm import architecture, bands, colour, decode, depth, exif, hdr, modes, predicting, profiles, resources, stills, tensors, tiffs
+        from stylenorm import architecture, bands, colour, decode, depth, exif, hdr, modes, predicting, profiles, psds, resources, stills, tensors, tiffs
 
-        pixels = bands, colour, decode, depth, exif, hdr, modes, profiles, resources, stills, tensors, tiffs
+        pixels = bands, colour, decode, depth, exif, hdr, modes, profiles, psds, resources, stills, tensors, tiffs
         modules = architecture, predicting, *pixels
         code = [hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() for module in modules]
         network = [self._digest, self._values.get("checksum"), state_of(self._file), state_of(vgg_file(self._file))]

@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from stylenorm.exif import clean_exif
 
 OF_PHOTOSHOP = {1028: "iptc", 1058: "exif", 1060: "xmp"}
-RESOLUTION, CHANNELS = 1005, 1053
+RESOLUTION = 1005
 OF_JPEG_2000 = {  # uuid of the box
     b"JpgTiffExif->JP2": "exif",
     bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): "xmp",
@@ -54,26 +54,6 @@ def add_info(image: Image.Image, stream: BinaryIO) -> None:
     if "exif" in found:  # hardly a viewer turns these files by it
         found["exif"] = clean_exif(found["exif"], image.size, same_place=True)
     image.info.update({name: value for name, value in found.items() if value})
-
-
-def has_selection(image: Image.Image, stream: BinaryIO) -> bool:
-    """Whether the fourth channel of a PSD, which Pillow takes for opacity, is a selection that somebody saved.
-
-    It is opacity where the number of layers is told as a negative one (layer info); where there are none, unless channels
-    have numbers and none has 0.
-    """
-    if image.format != "PSD" or image.mode != "RGBA":
-        return False
-    stream.seek(26)
-    for _ in range(2):  # palette, resources
-        (size,) = struct.unpack(">I", stream.read(4))
-        stream.seek(size, 1)
-    both, layers = struct.unpack(">II", stream.read(8))
-    count = struct.unpack(">h", stream.read(2))[0] if both and layers else 0
-    if count:
-        return count > 0
-    numbers = [n for number, _, data in image.resources if number == CHANNELS for (n,) in struct.iter_unpack(">I", data[: len(data) // 4 * 4])]
-    return bool(numbers) and all(numbers)
 
 
 def _of_photoshop(resources: list[tuple[int, bytes, bytes]]) -> dict:

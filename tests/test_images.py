@@ -660,12 +660,64 @@ def test_a_selection_saved_in_a_psd_is_no_transparency(layers, number, clear):
     """layers: how many there are, told as a negative number where the first of the further channels is opacity. number: of that channel."""
     told = b"" if number is None else b"8BIM" + struct.pack(">HHII", 1053, 0, 4, number)
     held = struct.pack(">Ihxx", 4, layers) if layers else b""
-    head = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHHI3x", 4, 48, 64, 8, 3, 3)
     pixels = noise(channels=4)
     pixels[..., 3] |= 128  # so that no colour is hidden
-    parts = (struct.pack(">I", len(part)) + part for part in (told, held))
-    picture = read_picture(head + b"".join(parts) + b"\0\0" + pixels.transpose(2, 0, 1).tobytes())
+    picture = read_picture(psd(pixels.transpose(2, 0, 1), told, held))
     assert (picture.alpha is not None, picture.format) == (clear, "psd") and distance(picture.rgb, pixels[..., :3]) == 0
+
+
+def psd(planes: np.ndarray, told: bytes = b"", held: bytes = b"", packed: bool = False, kind: int = 3) -> bytes:
+    """planes: (C,H,W) of uint8 or uint16. told: resources. held: layers."""
+    rows = [row.astype(row.dtype.newbyteorder(">")).tobytes() for plane in planes for row in plane]
+    if packed:  # one run of up to 128 bytes as they are
+        rows = [bytes([len(row) - 1]) + row for row in rows]
+    sizes = b"".join(struct.pack(">H", len(row)) for row in rows) if packed else b""
+    head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, *planes.shape, 8 * planes.itemsize, kind)
+    return head + b"".join(struct.pack(">I", len(part)) + part for part in (b"", told, held)) + bytes([0, packed]) + sizes + b"".join(rows)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind, colours, channels", [(1, 1, 2), (1, 1, 3), (3, 3, 5), (4, 4, 5), (4, 4, 4), (9, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_psd_with_more_channels_than_colours_is_read(kind, colours, channels, packed, dtype):
+    planes = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (channels, 48, 64), dtype, True)
+    planes[colours:] |= np.iinfo(dtype).max // 2 + 1  # nothing is hidden
+    data = psd(planes, packed=packed, kind=kind)
+    if (kind, dtype) == (9, np.uint16):
+        with pytest.raises(ImageError, match="rare kind"):
+            read_picture(data)
+        return
+    picture, wanted = read_picture(data), np.rint(planes.transpose(1, 2, 0) / np.iinfo(dtype).max * 255)
+    assert (picture.alpha is not None) == (kind < 4) and (picture.deep is not None) == (dtype == np.uint16 and kind != 4)
+    if kind < 4:
+        assert distance(picture.rgb, np.repeat(wanted[..., :colours], 3 // colours, 2)) == 0
+        assert np.array_equal(picture.alpha, wanted[..., colours])
+    else:
+        plain = (planes[:colours] >> 8 * (planes.itemsize - 1)).astype(np.uint8)
+        assert distance(picture.rgb, read_picture(psd(plain, kind=kind)).rgb) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_that_photoshop_lays_under_clear_colours_is_taken_out(dtype):
+    top = np.iinfo(dtype).max
+    alpha = np.linspace(0.3, 1, 64)[None, :, None]
+    laid = np.rint((noise() / 255 * alpha + 1 - alpha) * top).astype(dtype)
+    opacity = np.rint(alpha * top).astype(dtype).repeat(48, 0)
+    picture = read_picture(psd(np.dstack([laid, opacity]).transpose(2, 0, 1)))
+    assert np.array_equal(picture.alpha, np.rint(opacity[..., 0] / top * 255)) and distance(picture.rgb, noise()) <= (5 if top == 255 else 1)
+
+
+def test_a_psd_of_layers_alone_is_refused():
+    told = b"8BIM" + struct.pack(">HHII?x", 1057, 0, 5, 1, False)
+    with pytest.raises(ImageError, match="its layers alone, .*Maximize Compatibility"):
+        read_picture(psd(noise().transpose(2, 0, 1), told))
+
+
+def test_layers_of_sixteen_bits_tell_of_opacity_where_they_are():
+    planes = np.full((4, 8, 8), 40_000, np.uint16)
+    for count, clear in ((2, False), (-1, True)):
+        held = bytes(8) + b"8BIMPatt" + struct.pack(">I2x", 1) + bytes(2) + b"8BIMLr16" + struct.pack(">Ih2x", 4, count)
+        assert (read_picture(psd(planes, held=held)).alpha is not None) == clear
 
 
 def test_palettes_with_transparency():
