@@ -25,6 +25,7 @@ LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how st
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
 MOST_SAMPLES = 6  # a pixel, as Pillow has it: thousands of them would make gigabytes of a small file
 DEFLATE, LZMA = (8, 32946), 34925  # kinds of compression
+PLANES_OF_BYTES = 3  # a predictor
 SMALL = 1
 SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
@@ -103,7 +104,11 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
         if colours is None or page.samplesperpixel * page.imagedepth > MOST_SAMPLES:
             raise ValueError("TIFF of a rare kind of colour")
         _check_pieces(page)
+        in_planes = page.predictor == PLANES_OF_BYTES and not page.is_tiled
+        page.predictor = 1 if in_planes else page.predictor
         samples = page.asarray()
+        if in_planes:
+            samples = _put_together(samples, page.samplesperpixel if page.planarconfig == 1 else 1, tiff.byteorder)
         profile = page.tags.valueof(34675)
         extra = page.extrasamples[:1]
         clear = extra in ((PREMULTIPLIED,), (CLEAR,))
@@ -122,6 +127,17 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     exif = pack_exif({tag: tree[tag] for tag in KEPT_TAGS & tree.keys()}, order)  # Pillow's Exif class reads no BigTIFF
     image.info = {"exif": exif} | ({"icc_profile": profile} if profile else {})
     return image, deep
+
+
+def _put_together(floats: np.ndarray, step: int, order: str) -> np.ndarray:
+    """Floats of which each row has all first bytes, then all second ones..., each less the one ``step`` before (Adobe, TIFF Technical Note 3).
+
+    tifffile leaves that to another package. order: of bytes in the file.
+    """
+    size, row = floats.itemsize, step * floats.shape[-1 if step == 1 else -2]
+    stored = floats.astype(floats.dtype.newbyteorder(order)).view(np.uint8).reshape(-1, size * row // step, step)
+    planes = stored.cumsum(1, dtype=np.uint8).reshape(-1, size, row)
+    return np.ascontiguousarray(planes.transpose(0, 2, 1)).view(f">f{size}").reshape(floats.shape).astype(floats.dtype)
 
 
 def _check_pieces(page) -> None:

@@ -208,6 +208,25 @@ def test_floats_in_colour_which_pillow_cannot_read(kind, planar):
     assert np.abs(picture.deep.astype(int) - deep).max() <= (32 if kind == np.float16 else 1)
 
 
+@pytest.mark.parametrize("kind, order", [("f4", "<"), ("f4", ">"), ("f2", "<")])
+@pytest.mark.parametrize("planar", [False, True])
+def test_floats_that_are_packed_in_planes_of_bytes(kind, order, planar):
+    """As Photoshop and darktable deflate them: tifffile leaves those to another package."""
+    deep = samples(4)
+    floats = (deep / 65535).astype(kind)
+    height, width, channels = deep.shape
+    step = 1 if planar else channels
+    rows = np.moveaxis(floats, -1, 0).reshape(-1, width) if planar else floats.reshape(height, -1)
+    size = floats.itemsize
+    planes = np.ascontiguousarray(rows.astype(f">{kind}")).view(np.uint8).reshape(*rows.shape, size).transpose(0, 2, 1).reshape(len(rows), -1, step)
+    stored = np.diff(planes, axis=1, prepend=np.zeros_like(planes[:, :1])).reshape(len(rows), -1).view(f"{order}{kind}")
+    stored = stored.reshape(channels, height, width).transpose(1, 2, 0) if planar else stored.reshape(deep.shape)
+    layout = {"planarconfig": "separate"} if planar else {}
+    data = as_tiff(stored, byteorder=order, compression="zlib", rowsperstrip=16, extratags=[(65000, "H", 1, 3, True)], **layout)
+    data = data.replace(*(struct.pack(order + "HHI", tag, 3, 1) for tag in (65000, 317)))  # the predictor, which tifffile writes itself or not at all
+    assert np.abs(read_picture(data).deep - deep.astype(int)).max() <= (0 if kind == "f4" else 32)
+
+
 def test_floats_are_scaled_in_little_memory():
     floats = np.linspace(-1, 3, 3000 * 400, dtype=np.float32).reshape(3000, 400)
     tracemalloc.start()
