@@ -37,7 +37,7 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
-PSD = b"8BPS"
+PSD, END_OF_JPEG = b"8BPS", b"\xff\xd9"
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
@@ -240,7 +240,7 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     add_info(image, stream)
     if image.format == "HEIF" and image.info.get("bit_depth", 8) > 8 and image.mode != "I;16":
         return _deep_heic(image, stream)
-    image.load()
+    image = _loaded(image, stream)
     _check_pixels(image.size, name, max_pixels)  # some headers promise another size
 
     def again() -> Image.Image:
@@ -252,6 +252,25 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
     if planes:
         return image, read_planes(stream, planes)
     return image, read_deep(image, mode, again) if mode else None
+
+
+def _loaded(image: Image.Image, stream) -> Image.Image:
+    """The image, decoded; also of a JPEG that lacks the mark at its end, as some scanners and webcams leave it.
+
+    It is whole if it comes out the same whatever follows. Raises whatever the decoder does.
+    """
+    try:
+        image.load()
+        return image
+    except OSError:
+        if image.format != "JPEG" or "progressive" in image.info:  # in which whole scans may lack
+            raise
+        stream.seek(0)
+        start = stream.read().rstrip(b"\xff")
+        first, second = (_by_a_reader(BytesIO(start + more + END_OF_JPEG), start[:16], "")[0] for more in (b"", b"\xaa" * 64))
+        if first.tobytes() != second.tobytes():  # which decode them
+            raise
+        return first
 
 
 def _identify(stream, name: str) -> Image.Image | None:

@@ -748,6 +748,17 @@ def test_a_tiff_in_ycbcr():
         assert distance(read_picture(saved(image, "TIFF", **options)).rgb, smooth()) <= 8
 
 
+def test_a_jpeg_without_its_end_mark_is_whole_and_one_cut_short_is_not():
+    data = saved(Image.fromarray(noise()), "JPEG", exif=photo_exif(6))
+    for short in (data[:-2], data[:-1]):
+        picture = read_picture(short)
+        assert distance(picture.rgb, read_picture(data).rgb) == 0 and picture.exif == read_picture(data).exif
+    scans = saved(Image.fromarray(noise()), "JPEG", progressive=True)
+    for short in (data[:-6], data[:-20], data[: len(data) // 2], scans[: scans.rindex(b"\xff\xda")]):
+        with pytest.raises(ImageError, match="cut short"):
+            read_picture(short)
+
+
 def cmyk_jpeg(planes: np.ndarray) -> bytes:
     return saved(Image.frombytes("CMYK", (32, 32), planes.tobytes()), "JPEG", quality=100)
 
