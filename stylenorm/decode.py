@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from stylenorm.colour import to_srgb
 from stylenorm.composing import PNG, composed, parts_of
-from stylenorm.depth import coloured, deep_grey, divide_by_alpha, each_plane, raw_mode, read_deep, rounded
+from stylenorm.depth import coloured, deep_grey, divide_by_alpha, each_plane, ppm_white, raw_mode, read_deep, read_ppm, rounded
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif, tells_adobe_rgb
 from stylenorm.formats import FILMS
@@ -103,7 +103,7 @@ def read_picture(source: Source, *, name: str | None = None, max_pixels: int | N
 
     The format is told by content, not by name. Of an animation the first frame is read. Colours
     outside sRGB are clipped; integers or floats without a known range are scaled as `white_of` says.
-    Sixteen bits of PNG, TIFF and uint16 arrays, 10 or 12 of HEIC and AVIF, are kept as well, and so is what is read as a mode of
+    Sixteen bits of PNG, TIFF, PSD, PPM, JPEG 2000 and uint16 arrays, 10 or 12 of HEIC and AVIF, are kept as well, and so is what is read as a mode of
     more than 8. Raises ImageError, and nothing else, for whatever is wrong.
     """
     if isinstance(source, Picture):
@@ -234,6 +234,9 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
         return frame, None
     if image.format == "PSD":
         return _decode_psd(image, stream, name)
+    if white := ppm_white(image):
+        deep = read_ppm(stream, image.tile[0].offset, image.size, white)
+        return _shown(deep, image), deep
     mode, planes = raw_mode(image), packed_planes(image)
     correct_key(image)
     correct_order(image)

@@ -10,6 +10,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -35,6 +36,19 @@ def raw_mode(image: Image.Image) -> str | None:
     kind, _, order = mode.partition(";") if isinstance(mode, str) else ("", "", "")
     known = kind in ("RGB", "RGBA", "RGBa", "RGBX") and order in OTHER_ORDER or mode == "LA;16B"
     return mode if known and not is_planar(image) else None
+
+
+def ppm_white(image: Image.Image) -> int:
+    """The greatest sample of an undecoded PPM of more than 8 bits in colour, else 0."""
+    tile = image.tile[0] if image.format == "PPM" and image.mode == "RGB" else None
+    return tile.args[1] if tile and tile.codec_name == "ppm" and tile.args[1] > 255 else 0
+
+
+def read_ppm(stream: BinaryIO, start: int, size: tuple[int, int], white: int) -> np.ndarray:
+    """Its samples, of which Pillow gives 8 bits. start: where they begin."""
+    stream.seek(start)
+    count = 3 * size[0] * size[1]
+    return scaled(np.frombuffer(stream.read(2 * count), ">u2", count).reshape(size[1], size[0], 3), 0, white, 65535)
 
 
 def is_planar(image: Image.Image) -> bool:

@@ -301,6 +301,15 @@ def as_heic(deep: np.ndarray, **options) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.parametrize("white", [65535, 4095])
+def test_a_ppm_in_colour_is_read_sample_by_sample(white):
+    deep = samples() // (65536 // (white + 1))
+    data = b"P6 # as dcraw makes it\n56 40\n%d\n" % white + deep.astype(">u2").tobytes()
+    assert np.array_equal(read_picture(data).deep, np.rint(deep / white * 65535))
+    with pytest.raises(ImageError):
+        read_picture(data[:-2])
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_a_heic_of_ten_bits_has_all_of_them(channels):
     deep = samples(channels, 64, 96)
