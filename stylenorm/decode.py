@@ -19,7 +19,7 @@ from stylenorm.composing import PNG, composed, parts_of
 from stylenorm.depth import coloured, deep_grey, divide_by_alpha, each_plane, ppm_white, raw_mode, read_deep, read_ppm, rounded
 from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif, tells_adobe_rgb
-from stylenorm.formats import FILMS
+from stylenorm.formats import FILMS, RAW, UNREAD
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
 from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, scaled, split
 from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_profile
@@ -300,8 +300,13 @@ def _identify(stream, name: str) -> Image.Image | None:
         return None
     if trouble:
         raise trouble
-    if os.path.splitext(name)[1].lower() in FILMS:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in FILMS:
         raise ImageError(f"{name} is a film and not a picture; stylenorm video paints films")
+    if suffix in RAW:
+        raise ImageError(f"{name} is a camera's raw file; save it as JPEG, PNG or TIFF first")
+    if suffix in UNREAD:
+        raise ImageError(f"{name} is of a kind that is not read; save it as PNG or JPEG first")
     raise ImageError(f"{name} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP")
 
 

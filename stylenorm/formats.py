@@ -9,6 +9,7 @@ PHOTOGRAPHS = frozenset(FORMAT) | set(  # icons and textures can be read as well
     ".apng .bmp .gif .hif .j2c .j2k .jp2 .jpc .jpf .jpx .mpo .pbm .pcx .pgm .pnm .ppm .psd .qoi .sgi".split()
 )
 RAW = frozenset(".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f".split())
+UNREAD = frozenset(".ai .emf .eps .exr .hdr .jxl .jxr .pdf .pict .svg .tga .wmf .xcf".split())  # pictures all the same
 FILMS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv".split())
 USUAL_PIXELS = 1280 * 960  # of which larger pictures are painted: strokes are some pixels wide, and mere grain in a larger one
 FULL = "full"  # instead of a side: at the picture's own

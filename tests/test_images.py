@@ -1075,6 +1075,9 @@ def test_paths_that_cannot_be_read(tmp_path):
     assert complaint(read_picture, path).startswith(str(path))
     path.write_bytes(b"some words about a picture")
     assert complaint(read_picture, path) == f"{path} is not a picture; use JPEG, PNG, WebP, TIFF, GIF or BMP"
+    for suffix, told in ((".CR3", "is a camera's raw file; save it as JPEG,"), (".jxl", "is of a kind that is not read; save it as PNG or JPEG")):
+        assert told in complaint(read_picture, path.rename(tmp_path / f"a{suffix}"))
+        path = tmp_path / f"a{suffix}"
     if os.name != "nt":  # where links need rights
         path.unlink()
         path.symlink_to(tmp_path / "nowhere")
