@@ -51,7 +51,7 @@ def read_psd(image: Image.Image, stream: BinaryIO) -> Image.Image | np.ndarray:
     if clear:
         take_white_out(samples)
     if image.mode == "CMYK":
-        return Image.fromarray(255 - (samples >> bits - 8).astype(np.uint8), "CMYK")
+        return Image.frombytes("CMYK", (width, height), (255 - (samples >> bits - 8).astype(np.uint8)).tobytes())
     if bits == 16:
         return samples
     return Image.fromarray(samples[..., 0] if colours + clear == 1 else samples)

@@ -18,7 +18,7 @@ from stylenorm.depth import coloured, divide_by_alpha, is_planar, rounded
 from stylenorm.exif import HEADS, KEPT_TAGS, SHORT, VALUE_BYTES, append_main, pack_exif, parse_exif, read_dpi
 from stylenorm.modes import scaled, white_of
 
-GREY, RGB = 1, 2  # kinds of photometric interpretation
+GREY, RGB, CMYK, LAB = 1, 2, 5, 8  # kinds of photometric interpretation
 PREMULTIPLIED, CLEAR = 1, 2  # kinds of an extra sample: opacity that the colours are multiplied by, and such that they are not
 SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES, EXTRA = 254, 258, 262, 277, 330, 338  # tags
 LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
@@ -88,8 +88,8 @@ def _shorts(tree: dict, tag: int, order: str) -> tuple[int, ...]:
     return struct.unpack(f"{order}{count}H", value)
 
 
-def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, np.ndarray]:
-    """The first picture of a file that Pillow has no mode for: its image of 8 bits, and the samples of 16.
+def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.Image, np.ndarray | None]:
+    """The first picture of a file that Pillow has no mode for: its image of 8 bits, and the samples of 16 but of CMYK and Lab.
 
     check: called with (width, height) before anything is decoded. Raises whatever tifffile does.
     """
@@ -100,7 +100,7 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
         page = tiff.pages[0]
         check((page.imagewidth, page.imagelength))
         check((page.tilewidth or 1, page.tilelength or 1))
-        colours = {GREY: 1, RGB: 3}.get(page.photometric)
+        colours = {GREY: 1, RGB: 3, CMYK: 4, LAB: 3}.get(page.photometric)
         if colours is None or page.samplesperpixel * page.imagedepth > MOST_SAMPLES:
             raise ValueError("TIFF of a rare kind of colour")
         _check_pieces(page)
@@ -115,18 +115,34 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
     if page.planarconfig == 2 and samples.ndim == 3:
         samples = np.moveaxis(samples, 0, -1)
     samples = samples.reshape(*samples.shape[:2], -1)[..., : colours + clear]
-    if samples.dtype != np.uint16:
-        samples = np.dstack([_sixteen(samples[..., :colours]), *([_sixteen(samples[..., colours:])] if clear else [])])
-    deep = coloured(samples)
-    if extra == (PREMULTIPLIED,):
-        divide_by_alpha(deep)
-    image = rounded(deep)
+    if page.photometric in (CMYK, LAB):
+        image, deep = _of_press(samples[..., :colours], page.photometric == LAB), None
+    else:
+        image, deep = _with_deep(samples, colours, extra == (PREMULTIPLIED,))
     image.format = "TIFF"
     stream.seek(0)
     tree, order = parse_exif(stream.read())
     exif = pack_exif({tag: tree[tag] for tag in KEPT_TAGS & tree.keys()}, order)  # Pillow's Exif class reads no BigTIFF
     image.info = {"exif": exif} | ({"icc_profile": profile} if profile else {})
     return image, deep
+
+
+def _of_press(samples: np.ndarray, lab: bool) -> Image.Image:
+    """"CMYK" or "LAB" of (H,W,4|3) of 8 or 16 bits."""
+    if samples.dtype.kind not in "ui" or samples.itemsize > 2:
+        raise ValueError("TIFF of a rare kind of colour")
+    high = (samples >> 8 * (samples.itemsize - 1)).astype(np.uint8)
+    return Image.frombytes("LAB" if lab else "CMYK", samples.shape[1::-1], high.tobytes())
+
+
+def _with_deep(samples: np.ndarray, colours: int, multiplied: bool) -> tuple[Image.Image, np.ndarray]:
+    if samples.dtype != np.uint16:
+        alpha = [_sixteen(samples[..., colours:])] if samples.shape[2] > colours else []
+        samples = np.dstack([_sixteen(samples[..., :colours]), *alpha])
+    deep = coloured(samples)
+    if multiplied:
+        divide_by_alpha(deep)
+    return rounded(deep), deep
 
 
 def _put_together(floats: np.ndarray, step: int, order: str) -> np.ndarray:

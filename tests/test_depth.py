@@ -227,6 +227,17 @@ def test_floats_that_are_packed_in_planes_of_bytes(kind, order, planar):
     assert np.abs(read_picture(data).deep - deep.astype(int)).max() <= (0 if kind == "f4" else 32)
 
 
+@pytest.mark.parametrize("kind, channels, mode", [("separated", 5, "CMYK"), ("cielab", 3, "LAB")])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_for_the_press_that_pillow_has_no_mode_for(kind, channels, mode, bits):
+    """CMYK with one more channel, and Lab of 16 bits, as Photoshop saves them."""
+    planes = samples(channels).astype(np.uint16) >> 16 - bits
+    data = as_tiff(planes.astype(f"u{bits // 8}"), photometric=kind, **({"extrasamples": ["unspecified"]} if channels == 5 else {}))
+    picture, high = read_picture(data), (planes >> bits - 8).astype(np.uint8)[..., : len(mode)]
+    wanted = Image.frombytes(mode, (56, 40), np.ascontiguousarray(high).tobytes()).convert("RGB")
+    assert np.abs(np.asarray(picture.rgb, int) - np.asarray(wanted)).max() <= 1 and picture.alpha is None
+
+
 def test_floats_are_scaled_in_little_memory():
     floats = np.linspace(-1, 3, 3000 * 400, dtype=np.float32).reshape(3000, 400)
     tracemalloc.start()
