@@ -14,6 +14,7 @@ from stylenorm.bands import BAND
 CHANNELS, VERSION = 1053, 1057  # resources
 RAW, PACKBITS = 0, 1
 PLAIN = {"L": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}  # colours of the modes that are read here
+MAY_BE_CLEAR = 1, 3, 8  # kinds of colours: grey, RGB, duotone; of the others further channels are inks, or hardly anybody has them
 LAYERS_OF_DEEP = (b"Lr16", b"Lr32")
 HEAD = ">12xHIIHH"  # channels, height, width, bits, kind of colours
 
@@ -37,7 +38,7 @@ def is_left_empty(image: Image.Image) -> bool:
 def read_psd(image: Image.Image, stream: BinaryIO) -> Image.Image | np.ndarray:
     """An undecoded PSD's picture: decoded, or samples uint16 (H,W,1|2|3|4). Raises ValueError for rare kinds and where it is cut short."""
     stream.seek(0)
-    channels, height, width, bits, _ = struct.unpack(HEAD, stream.read(26))
+    channels, height, width, bits, kind = struct.unpack(HEAD, stream.read(26))
     colours = PLAIN.get(image.mode)
     if colours is None and bits == 16:
         raise ValueError("PSD of a rare kind of colour")
@@ -46,7 +47,7 @@ def read_psd(image: Image.Image, stream: BinaryIO) -> Image.Image | np.ndarray:
         image.tile = [tile._replace(offset=tile.offset + past) if tile.codec_name == "packbits" else tile for tile in image.tile]
         image.load()
         return image
-    clear = image.mode != "CMYK" and channels > colours and not has_selection(image, stream)
+    clear = kind in MAY_BE_CLEAR and channels > colours and not has_selection(image, stream)
     samples = np.stack(_planes(stream, channels, (width, height), bits, colours + clear), -1)
     if clear:
         take_white_out(samples)

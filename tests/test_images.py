@@ -677,7 +677,7 @@ def psd(planes: np.ndarray, told: bytes = b"", held: bytes = b"", packed: bool =
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("kind, colours, channels", [(1, 1, 2), (1, 1, 3), (3, 3, 5), (4, 4, 5), (4, 4, 4), (9, 3, 4)])
+@pytest.mark.parametrize("kind, colours, channels", [(1, 1, 2), (1, 1, 3), (3, 3, 5), (4, 4, 5), (4, 4, 4), (7, 1, 3), (9, 3, 4)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_psd_with_more_channels_than_colours_is_read(kind, colours, channels, packed, dtype):
     planes = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (channels, 48, 64), dtype, True)
@@ -694,7 +694,7 @@ def test_a_psd_with_more_channels_than_colours_is_read(kind, colours, channels, 
         assert np.array_equal(picture.alpha, wanted[..., colours])
     else:
         plain = (planes[:colours] >> 8 * (planes.itemsize - 1)).astype(np.uint8)
-        assert distance(picture.rgb, read_picture(psd(plain, kind=kind)).rgb) == 0
+        assert distance(picture.rgb, read_picture(psd(plain, kind=kind)).rgb) <= 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
