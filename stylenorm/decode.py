@@ -401,10 +401,10 @@ def _beyond_pillow(image: Image.Image, stream) -> np.ndarray | None:
     deep, untold = is_deep_avif(stream), not (image.info.get("cicp") or image.info.get("icc_profile"))
     if not (deep or untold):
         return None
-    samples, numbers = read_avif(image, stream)
+    samples, numbers = read_avif(image if deep else None, stream)
     if untold and numbers and not set(numbers) <= {0, UNTOLD}:
         image.info["cicp"] = numbers
-    return samples if deep else None
+    return samples
 
 
 def _check_pixels(size: tuple[int, int], name: str, max_pixels: int | None) -> None:

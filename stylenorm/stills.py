@@ -30,10 +30,11 @@ def read_jpeg_2000(stream, size: tuple[int, int], bits: Sequence[int]) -> np.nda
     return scaled(frame.to_ndarray(), 0, 65536 - (65536 >> bits[0]), 65535)  # shifted to 16 bits
 
 
-def read_avif(image: Image.Image, stream) -> tuple[np.ndarray | None, tuple[int, int] | None]:
+def read_avif(image: Image.Image | None, stream) -> tuple[np.ndarray | None, tuple[int, int] | None]:
     """The samples uint16 (H,W,3) of an opaque AVIF, and what the coded picture tells of its colours (ITU-T H.273's numbers).
 
-    image: as Pillow has decoded it. None for samples that are not near to that, as where it lies in tiles; twice None without PyAV.
+    image: as Pillow has decoded it, or None if the samples are not wanted. None for samples that are not near to that, as where it
+        lies in tiles; twice None without PyAV.
     """
     av = _av()
     if av is None:
@@ -42,11 +43,11 @@ def read_avif(image: Image.Image, stream) -> tuple[np.ndarray | None, tuple[int,
     try:
         with av.open(BytesIO(stream.read()), format="mov") as file:
             frame = next(file.decode(video=0))
-            deep = frame.reformat(format=COLOURED[0]).to_ndarray()
+            deep = frame.reformat(format=COLOURED[0]).to_ndarray() if image else None
     except (av.FFmpegError, ValueError, StopIteration, IndexError):
         return None, None
     numbers = int(getattr(frame, "color_primaries", 2)), int(getattr(frame, "color_trc", 2))
-    same = image.mode == "RGB" and deep.shape[1::-1] == image.size and np.abs(deep[::8] / 257 - np.asarray(image)[::8]).mean() < NEAR
+    same = image and image.mode == "RGB" and deep.shape[1::-1] == image.size and np.abs(deep[::8] / 257 - np.asarray(image)[::8]).mean() < NEAR
     return deep if same else None, numbers
 
 
