@@ -269,7 +269,7 @@ def _loaded(image: Image.Image, stream) -> Image.Image:
         if image.format != "JPEG" or "progressive" in image.info:  # in which whole scans may lack
             raise
         stream.seek(0)
-        start = stream.read().rstrip(b"\xff")
+        start = stream.read().rstrip(b"\0\xff")  # that files are filled up with
         first, second = (_by_a_reader(BytesIO(start + more + END_OF_JPEG), start[:16], "")[0] for more in (b"", b"\xaa" * 64))
         if first.tobytes() != second.tobytes():  # which decode them
             raise
