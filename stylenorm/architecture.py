@@ -36,15 +36,20 @@ class GeneratorConfig:
     num_groups: int = 8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
-        object.__setattr__(self, "blocks", tuple(int(b) for b in self.blocks))
+        try:
+            for name in ("widths", "blocks"):
+                object.__setattr__(self, name, tuple(int(number) for number in getattr(self, name)))
+            if self.num_groups is not None:
+                object.__setattr__(self, "num_groups", int(self.num_groups))
+        except (TypeError, ValueError):
+            raise StylenormError("a generator's widths and blocks are whole numbers, one for each resolution, and num_groups is one") from None
         if len(self.widths) != len(self.blocks) or len(self.widths) < 2:
             raise StylenormError("a generator needs at least two widths, and one number of blocks for each width")
         if min(self.widths) < 1 or min(self.blocks) < 0:
             raise StylenormError("a generator's widths must be positive, and its blocks not negative")
         if self.norm not in KINDS:
             raise StylenormError(f"no norm {self.norm!r}; choose one of {', '.join(KINDS)}")
-        if self.norm == "group" and (self.num_groups < 1 or any(w % self.num_groups for w in self.widths)):
+        if self.norm == "group" and ((self.num_groups or 0) < 1 or any(w % self.num_groups for w in self.widths)):
             raise StylenormError(f"{self.num_groups} groups do not divide every width of {self.widths}")
 
     @property

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stylenorm.architecture import KINDS
-from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
+from stylenorm.errors import StyleError, StylenormError, WeightsError, brief, counted, path_of
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"
@@ -54,7 +54,7 @@ def shipped_folder() -> Path:
 
 def network_file(weights: str | Path | None = None) -> Path:
     """The network file in ``weights`` (a folder, or the file itself), by default in `weights_folder`."""
-    path = Path(weights) if weights is not None else weights_folder()
+    path = path_of(weights, "a network") if weights is not None else weights_folder()
     path = path / NETWORK if path.is_dir() else path
     if not path.is_file():
         raise WeightsError(f"{path} does not exist; give a network file, or a folder that holds {NETWORK}")
@@ -81,7 +81,7 @@ def vgg_file(weights: str | Path | None = None) -> Path:
 
 def compared_networks(folder: str | Path | None = None) -> dict[str, Path]:
     """{kind of normalization: network file} of what lies in ``folder``/KIND, by default in the shipped weights' compare/."""
-    folder = weights_folder() / "compare" if folder is None else Path(folder)
+    folder = weights_folder() / "compare" if folder is None else path_of(folder, "a folder of networks")
     return {kind: file for kind in sorted(KINDS) if (file := folder / kind / NETWORK).is_file()}
 
 
@@ -219,14 +219,17 @@ def style_thumbnail(entry: StyleEntry) -> bytes:
 def check_name(name: str, weights: str | Path | None = None, folder: str | Path | None = None) -> str:
     """``name`` if a style can be called that: a plain file name that is not taken. Else `StyleError`."""
     check_spelling(name)
+    folder = None if folder is None else path_of(folder, "a folder of styles")
     taken = {e.name.casefold() for e in style_entries(weights)}
-    if name.casefold() in taken or (folder is not None and (Path(folder) / f"{name}.safetensors").exists()):
+    if name.casefold() in taken or (folder is not None and (folder / f"{name}.safetensors").exists()):
         raise StyleError(f"there is a style named {name!r} already; choose another name, or remove that one first")
     return name
 
 
 def check_spelling(name: str) -> None:
     """`StyleError` unless ``name`` is a plain file name, which --style can tell from several and from a weight."""
+    if not isinstance(name, str):
+        raise StyleError(f"a style's name is a text, which {brief(name)} is not")
     if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")) or len(name.encode()) > LONGEST_NAME:
         raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
     if name.split(".")[0].casefold() in RESERVED:

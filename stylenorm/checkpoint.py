@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from stylenorm.drafts import remove, replace
-from stylenorm.errors import StyleError, StylenormError, WeightsError
+from stylenorm.errors import StyleError, StylenormError, WeightsError, brief, path_of
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
 from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, load_tensors, part, ranges_file, read_ranges
@@ -39,6 +39,8 @@ def network_hash(generator: Generator) -> str:
 
     A style means something to one set of generator weights alone; this is how the two recognise one another.
     """
+    if not isinstance(generator, nn.Module) or not hasattr(generator, "config"):
+        raise StylenormError(f"a Generator is wanted, which {brief(generator)} is not")
     return generator_hash(generator.config.to_dict(), {k: _stored(k, v).numpy() for k, v in _weights(generator).items()})
 
 
@@ -101,6 +103,8 @@ def load_ranges(path: str | Path, network: Network) -> dict[str, np.ndarray] | N
 
 def save_style(path: str | Path, style: Style) -> None:
     """Write one style, float16, with its name, provenance and network's hash. Raises `StyleError` for one that lacks these or has regions."""
+    if not isinstance(style, Style):
+        raise StyleError(f"a Style is wanted, which {brief(style)} is not")
     if not style.name or not isinstance(style.name, str) or style.network is None:
         raise StyleError("a style needs a name, which is a text, and its network's hash before it can be saved")
     flat = style.flat().detach().half().cpu()
@@ -161,7 +165,7 @@ def load_style(path: str | Path, network: str | None = None) -> Style:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file under a temporary name, then rename it: never half a file."""
-    path = Path(path)
+    path = path_of(path, "the file to write")
     data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, dict(metadata))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

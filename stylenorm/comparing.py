@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stylenorm.catalog import require_compared_networks
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import StyleError, StylenormError, brief
 from stylenorm.formats import FULL
 from stylenorm.generator import Generator
 from stylenorm.images import Picture, Source, fit, read_picture, to_image, to_tensor
@@ -38,8 +38,8 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def changed(image: Source, change: str) -> Image.Image:
     """A photograph, as `Stylizer.stylize` takes it, after one of `CHANGES`, in 8 bits. Raises `StylenormError` for any other change."""
-    if change not in CHANGES:
-        raise StylenormError(f"there is no change {change!r}; choose from {', '.join(CHANGES)}")
+    if not isinstance(change, str) or change not in CHANGES:
+        raise StylenormError(f"there is no change {brief(change)}; choose from {', '.join(CHANGES)}")
     picture = image if isinstance(image, Picture) else read_picture(image)
     result = to_image(CHANGES[change](to_tensor(picture.rgb)))
     if picture.alpha is not None:
@@ -81,7 +81,7 @@ class Comparison:
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         tiles, labels = [], []
-        for name in ("", *([changes] if isinstance(changes, str) else changes)):
+        for name in ("", *([changes] if isinstance(changes, str) else changes or ())):
             shown = changed(photo, name) if name else photo
             tiles += [shown, *self.paint(shown, style).values()]
             labels += [name or "photograph", *(TITLES[kind] for kind in self.stylizers)]

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, brief
 
 SEEDS = 2**63  # of pictures from noise: 0 and up to this
 TYPES = {"int": (Integral, "a whole number"), "float": (Real, "a number"), "tuple": ((tuple, list), "a tuple")}
@@ -140,6 +140,12 @@ class TrainConfig:
         for name, choices in SWITCHES.items():
             if getattr(self, name) not in choices:
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
+
+
+def need_config(config, kind: type) -> None:
+    """Raise a `StylenormError` unless ``config`` is one of ``kind``: a dict of settings, say, has been checked by nobody."""
+    if not isinstance(config, kind):
+        raise StylenormError(f"the settings are a {kind.__name__}, which {brief(config)} is not")
 
 
 def check_types(config) -> None:

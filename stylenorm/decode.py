@@ -108,7 +108,7 @@ def read_picture(source: Source, *, name: str | None = None, max_pixels: int | N
     """
     if isinstance(source, Picture):
         return source
-    name = printable(name or name_of(source))
+    name = printable(str(name or name_of(source)))
     with _blaming(name):
         deep = None
         if isinstance(source, np.ndarray):

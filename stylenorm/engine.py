@@ -6,8 +6,9 @@ import math
 import operator
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_s
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
-from stylenorm.errors import StyleError, StylenormError, WeightsError, counted
+from stylenorm.errors import StyleError, StylenormError, WeightsError, brief, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.formats import FULL
 from stylenorm.generator import pad_to
@@ -57,7 +58,7 @@ IN_STRIPS = 18  # bytes a pixel that painting in strips takes: two results and w
 
 STARTED = os.getpid()  # the process that has read this module
 
-ONE = str, bytes, os.PathLike, Image.Image, np.ndarray, Picture  # what a single picture may be given as
+ONE = str, bytes, bytearray, os.PathLike, Image.Image, np.ndarray, Picture  # what a single picture may be given as, beside an open file
 
 Paint = Callable[[Pixels, Style], Pixels]
 Regions = Sequence[tuple[StyleLike, Any]]  # with a mask each
@@ -84,8 +85,8 @@ class Stylizer:
         backend: str = "auto",
         memory: float | None = None,
     ) -> None:
-        if memory is not None and not memory >= 0:
-            raise StylenormError(f"the memory must be a number of GB from 0 up, not {memory}")
+        if memory is not None and not (isinstance(memory, Real) and memory >= 0):
+            raise StylenormError(f"the memory must be a number of GB from 0 up, not {brief(memory)}")
         self._memory = None if memory is None else memory * 1e9
         self._file = network_file(weights).absolute()  # a program may go to another folder
         self._opened = None if weights is None else self._file, device, backend, memory
@@ -123,6 +124,8 @@ class Stylizer:
 
     def _named(self, name: str) -> Style:
         """The same, kept for the next call, so that nobody may write into it."""
+        if not isinstance(name, str):
+            raise StyleError(f"a style's name is a text, which {brief(name)} is not; Stylizer.resolve takes all that stylize takes")
         known = self.styles
         if name not in known or not known[name].file.is_file():  # it may be new, or removed
             known = {e.name: e for e in style_entries(self._file)}
@@ -161,8 +164,8 @@ class Stylizer:
         out; where all are such, the style comes back as it is. On two CPU cores a step takes 0.4 to 1.2 s.
         """
         style, size = self.resolve(style), STYLE_SIZE if size is None else checked_style_size(size)
-        photos = [photos] if isinstance(photos, ONE) else list(photos)
-        if steps < 0 or not photos:
+        photos = listed(photos)
+        if not isinstance(steps, Integral) or steps < 0 or not photos:
             raise StyleError("refining a style needs at least one photograph, and steps from 0 up")
         if steps == 0:
             return style
@@ -341,11 +344,11 @@ class Stylizer:
 
     def sheet(self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
         """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side."""
-        if columns < 1:
-            raise StylenormError(f"a sheet has at least one column, not {columns}")
+        if not isinstance(columns, Integral) or columns < 1:
+            raise StylenormError(f"a sheet has at least one column, not {brief(columns)}")
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
-        names = [names] if isinstance(names, str) else list(names or self.styles)
+        names = listed(names or self.styles)
         styles = [self._named(n) for n in names]
         return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns, picture.alpha)
 
@@ -553,6 +556,12 @@ def _mirrored_map(x: torch.Tensor, margin: int) -> torch.Tensor:
     """The same of a map (N, C, h, w)."""
     x = torch.cat([x[:, :, :margin].flip(2), x], 2)
     return torch.cat([x[..., :margin].flip(3), x], 3)
+
+
+def listed(pictures: Source | Sequence[Source]) -> list[Source]:
+    """One, or several, as a list. What is neither is taken for one: reading it tells."""
+    several = isinstance(pictures, Iterable) and not isinstance(pictures, ONE) and not hasattr(pictures, "read")
+    return list(pictures) if several else [pictures]
 
 
 def _rgb(image) -> Image.Image:

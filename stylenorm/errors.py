@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
+from reprlib import repr as repr_of
 from unicodedata import category
 
 EXTRAS = {"export": "onnx onnxscript onnxruntime", "heic": "pillow-heif", "ray": "ray", "video": "av opencv-python-headless"}
@@ -42,6 +44,19 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 def one_line(text: str) -> str:
     """``text`` for a terminal: a file's name may hold line ends, and what moves the cursor or colours what follows."""
     return "".join("?" if category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+
+
+def brief(value: object) -> str:
+    """A wrong argument as a message shows it, in one short line."""
+    return " ".join(repr_of(value).split())
+
+
+def path_of(given: str | os.PathLike, what: str) -> Path:
+    """``given`` as a path. Raises `StylenormError` where it is none. what: names it."""
+    try:
+        return Path(given)
+    except TypeError:  # bytes among them
+        raise StylenormError(f"{what} is given as a path, which {brief(given)} is not") from None
 
 
 def how_to_install(extra: str) -> str:

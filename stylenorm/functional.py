@@ -93,6 +93,7 @@ def inject(
         ValueError: ``gamma`` or ``beta`` does not fit ``x``, or ``x`` is not of floating point.
     """
     _require_floats(x)
+    _require_tensors(mean, var)
     wide = widen(x)
     centred, scale = wide - mean.to(wide.dtype), torch.rsqrt(var.to(wide.dtype) + eps)
     gamma, beta = _both(gamma, beta)
@@ -147,6 +148,7 @@ def adain(content: Tensor, style: Tensor, eps: float = EPSILON) -> Tensor:
     Raises:
         ValueError: channels or samples of ``style`` do not fit ``content``, or ``content`` is not of floating point.
     """
+    _require_tensors(content, style)
     if content.dim() == 4 and (style.dim() != 4 or style.shape[1] != content.shape[1] or style.shape[0] not in (1, content.shape[0])):
         raise ValueError(f"a style of shape {tuple(style.shape)} does not fit a content of {tuple(content.shape)}")
     _, mean, var, factor = _centre(style, SPATIAL)
@@ -165,7 +167,14 @@ def _both(gamma: Tensor | None, beta: Tensor | None) -> tuple[Tensor | None, Ten
     return gamma, beta
 
 
+def _require_tensors(*maps: Tensor) -> None:
+    for x in maps:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"expected a tensor, not a {type(x).__name__}")
+
+
 def _require_floats(x: Tensor) -> None:
+    _require_tensors(x)
     if not x.is_floating_point():
         raise ValueError(f"a map of {x.dtype} cannot be normalized, which takes floating point; convert it with .float()")
 
@@ -181,6 +190,7 @@ def per_channel(gamma: Tensor, x: Tensor) -> Tensor:
     Raises:
         ValueError: it does not fit ``x``.
     """
+    _require_tensors(gamma)
     full = gamma.reshape(-1, *gamma.shape[-1:], 1, 1) if gamma.dim() in (1, 2) else gamma  # N, C, h, w
     fits = full.dim() == 4 and full.shape[0] in (1, x.shape[0]) and full.shape[1] == x.shape[1]
     if not fits or tuple(full.shape[2:]) not in ((1, 1), tuple(x.shape[2:])):
@@ -190,6 +200,7 @@ def per_channel(gamma: Tensor, x: Tensor) -> Tensor:
 
 def _split(x: Tensor, kind: str, num_groups: int | None) -> tuple[Tensor, tuple[int, ...]]:
     """A view of ``x`` (N, C, H, W) and the axes to take moments over; for "group" it is N, G, C/G, H, W."""
+    _require_tensors(x)
     if x.dim() != 4:
         raise ValueError(f"expected a map of (N, C, H, W), not {tuple(x.shape)}")
     if kind == "group":

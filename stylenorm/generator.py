@@ -155,6 +155,8 @@ class Generator(nn.Module):
                 f"this generator has {counted(len(self.config.channels), 'normalization')}, the style has {counted(len(style), '(γ, β) pair')}"
             )
         if not _traced():
+            if not isinstance(content, Tensor):
+                raise TypeError(f"content must be a tensor (N, 3, H, W), not a {type(content).__name__}")
             fits = content.dim() == 4 and content.shape[1] == 3 and 0 not in content.shape[2:]
             if not fits or not content.is_floating_point():
                 raise ValueError(f"content must be (N, 3, H, W) of floating point, not {tuple(content.shape)} of {content.dtype}")

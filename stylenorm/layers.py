@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import TYPE_CHECKING, Optional, Tuple
 
 import torch
@@ -45,7 +46,7 @@ class _Norm(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"no norm {kind!r}; choose one of {', '.join(KINDS)}")
-        if kind == "group" and (not num_groups or num_groups < 0 or num_features % num_groups):
+        if kind == "group" and (not isinstance(num_groups, Integral) or num_groups < 1 or num_features % num_groups):
             raise ValueError(f"num_groups={num_groups} does not divide {num_features} channels")
         self.num_features, self.kind, self.num_groups = num_features, kind, num_groups
         self.eps, self.momentum = eps, momentum

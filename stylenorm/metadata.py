@@ -7,7 +7,7 @@ import struct
 from io import UnsupportedOperation
 from pathlib import Path
 
-from stylenorm.errors import WeightsError
+from stylenorm.errors import WeightsError, path_of
 
 FORMAT_VERSION = 1
 KEY = "stylenorm"
@@ -26,7 +26,7 @@ def read_metadata(path: str | Path, kind: str | None = None) -> dict:
     Checks that it is a whole safetensors file written by stylenorm, of a version that this one reads and, if
     ``kind`` is given, of that kind. Opens nothing but the header: no tensor is read and no code is run.
     """
-    path = Path(path)
+    path = path_of(path, "a file of weights")
     header, size = read_header(path)
     try:
         values = json.loads(header.get("__metadata__", {})[KEY])

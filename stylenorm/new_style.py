@@ -15,11 +15,11 @@ from torch import Tensor
 
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import checked_provenance, load_network, save_style, statistics_text
-from stylenorm.config import check_types
+from stylenorm.config import check_types, need_config
 from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, memory_format, telling_memory, turn
-from stylenorm.engine import ONE
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.engine import listed
+from stylenorm.errors import StyleError, StylenormError, path_of
 from stylenorm.images import Source, fit, read_picture, to_tensor
 from stylenorm.perceptual import (
     CONTENT_LAYER,
@@ -127,7 +127,8 @@ def train_style(
     stopped; then nothing is written.
     """
     file = network_file(weights)
-    folder = Path(folder) if folder is not None else user_styles_folder()
+    folder = path_of(folder, "a folder of styles") if folder is not None else user_styles_folder()
+    need_config(config, NewStyleConfig)
     check_name(name, file, folder)
     with no_empty(folder), alone_in(folder, name):
         target = folder / f"{check_name(name, file, folder)}.safetensors"  # the other one may just have ended
@@ -137,7 +138,7 @@ def train_style(
 
 def _trained(name: str, paintings, photos, file: Path, config: NewStyleConfig, about, progress, should_stop) -> Style:
     """The style of `train_style`, by the network in ``file``."""
-    paintings = [paintings] if isinstance(paintings, ONE) else list(paintings)
+    paintings = listed(paintings)
     if not paintings:
         raise StyleError("a style needs at least one painting")
     about = checked_provenance(about)

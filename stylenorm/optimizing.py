@@ -9,14 +9,15 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylenorm.catalog import vgg_file
-from stylenorm.config import check_types
+from stylenorm.config import check_types, need_config
 from stylenorm.device import autocast, choose_device, memory_format, telling_memory
-from stylenorm.errors import ImageError, StylenormError, WeightsError
+from stylenorm.errors import ImageError, StylenormError, WeightsError, brief
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
+from stylenorm.tensors import need_image
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ def optimize(
 
     Raises `ImageError` for a picture that is too small or not "RGB", `StylenormError` where the loss is not finite.
     """
+    if not isinstance(vgg, nn.Module):
+        raise StylenormError(f"vgg is what VGGFeatures.from_file(vgg_file()) returns, which {brief(vgg)} is not")
+    need_config(config, OptimizeConfig)
     _check_side("photograph", content, (config.content_layer, *config.style_layers))
     _check_side("painting", painting, config.style_layers)
     device = next(vgg.parameters()).device
@@ -151,6 +155,7 @@ def _least_side(layers: Sequence[str]) -> int:
 
 
 def _check_side(what: str, image: Image.Image, layers: Sequence[str]) -> None:
+    need_image(image)
     if min(image.size) < (least := _least_side(layers)):
         raise ImageError(
             f"the {what} is too small to optimize with: {image.width} x {image.height} px; "

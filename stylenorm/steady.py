@@ -20,6 +20,7 @@ handed in; no torch is imported here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import bars, denoising, flow
 from stylenorm.detail import enlarge
-from stylenorm.errors import StyleError
+from stylenorm.errors import StyleError, brief
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.masks import mask_levels, painted_inside
@@ -144,8 +145,10 @@ class Steady:
     """
 
     def __init__(self, smoothing: float, stride: int, fixed: Mapping[str, np.ndarray] | None = None) -> None:
-        if not 0 <= smoothing < 1:
-            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {smoothing}")
+        if not isinstance(smoothing, Real) or not 0 <= smoothing < 1:
+            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {brief(smoothing)}")
+        if not isinstance(fixed, (Mapping, type(None))):
+            raise StyleError(f"fixed is what Stream.pooled returns, which {brief(fixed)} is not")
         self.smoothing, self.stride, self.fixed = smoothing, stride, fixed
         self.cuts = 0
         self._forget()

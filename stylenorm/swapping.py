@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from stylenorm.errors import brief
 from stylenorm.functional import KINDS
 from stylenorm.layers import BatchNorm2d, ConditionalNorm, GroupNorm, InstanceNorm2d, LayerNorm2d
 
@@ -44,6 +45,7 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
             a layer whose class has a forward of its own, such as a batch norm with its activation, or whose weight is
             computed, as by `torch.nn.utils.parametrize`; nothing to swap. ``model`` is as it was, then.
     """
+    _need_module(model)
     if kind not in KINDS:
         raise ValueError(f"no norm {kind!r}; choose one of {', '.join(KINDS)}")
     new: dict[int, Norm] = {}  # by the old one's id: a layer that is used in two places stays one layer
@@ -67,6 +69,11 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
         owner, _, name = path.rpartition(".")
         setattr(model.get_submodule(owner), name, norm)
     return model
+
+
+def _need_module(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a torch.nn.Module is wanted, which {brief(model)} is not")
 
 
 def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) -> Norm:
@@ -114,6 +121,9 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     Raises:
         ValueError: no batch norm with running moments in ``model``, or no batch.
     """
+    _need_module(model)
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches are given one after another, as by a DataLoader or in a list, and not as {brief(batches)}")
     norms = [m for m in model.modules() if isinstance(m, RUNNING) and m.running_mean is not None]
     if not norms:
         raise ValueError(f"{type(model).__name__} has no batch norm with running moments")
@@ -124,7 +134,10 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             norm.reset_running_stats()
             norm.momentum = None  # every batch counts alike
         for batch in batches:
-            model((batch[0] if isinstance(batch, (list, tuple)) else batch).to(device))
+            first = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
+            if not isinstance(first, Tensor):
+                raise TypeError(f"a batch is a tensor, or a sequence that begins with one, which {brief(batch)} is not")
+            model(first.to(device))
             count += 1
         if not count:
             raise ValueError("there is no batch to measure the moments of")

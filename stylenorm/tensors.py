@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import numpy as np
 from PIL import Image
 
-from stylenorm.errors import ImageError
+from stylenorm.errors import ImageError, brief
 from stylenorm.formats import FULL, USUAL_PIXELS
 
 MOST = 100_000_000  # pixels that a picture is enlarged to
 
 
+def need_image(image: Image.Image) -> None:
+    if not isinstance(image, Image.Image):
+        raise ImageError(f"a PIL image is wanted, which {brief(image)} is not; read_picture(...).rgb is one")
+
+
 def need_rgb(*images: Image.Image) -> None:
     for image in images:
+        need_image(image)
         if image.mode != "RGB":
             raise ImageError(f"an image has mode {image.mode}; read_picture makes RGB of it")
 
@@ -50,6 +57,7 @@ def to_image(tensor) -> Image.Image:
 
 def fit(rgb: Image.Image, size: int) -> Image.Image:
     """Resize (Lanczos) so that the longer side has `size` pixels; the same image if it has."""
+    need_image(rgb)
     return _scaled(rgb, size, max(rgb.size))
 
 
@@ -76,8 +84,8 @@ def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:
-    if size < 1:
-        raise ImageError(f"a picture cannot have a side of {size} pixels; use 1 or more")
+    if not isinstance(size, Real) or not 1 <= size < math.inf:
+        raise ImageError(f"a picture cannot have a side of {brief(size)} pixels; use 1 or more")
     if size == side:
         return rgb
     return rgb.resize(_scaled_size(rgb.size, size, side), Image.Resampling.LANCZOS)

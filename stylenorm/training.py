@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from stylenorm.catalog import NETWORK
 from stylenorm.checkpoint import save_network, save_ranges, save_style
-from stylenorm.config import TrainConfig, weight_of
+from stylenorm.config import TrainConfig, need_config, weight_of
 from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out, refuse_blank, uneven
 from stylenorm.device import (
     Group,
@@ -77,6 +77,7 @@ class Trainer:
 
     @usual_defaults()
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
+        need_config(config, TrainConfig)
         self.config, self.group = config, group
         if config.deterministic == "on":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
@@ -567,6 +568,7 @@ def train(config: TrainConfig, resume: bool = False, progress: Callable[[Progres
 
     Started by torchrun, it trains together with the other processes; ``progress`` is then called in the first alone.
     """
+    need_config(config, TrainConfig)
     with joined(config.device) as group:
         with undisturbed(Path(config.out), group):
             with telling_memory("give a smaller --style-size"), turn(choose_device(config.device)):

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, brief, path_of
 from stylenorm.manifest import Manifest
 from stylenorm.steady import Stream
 from stylenorm.video_files import Film, Part, container_of, frames, join, picture_box, probe, wants_even
@@ -59,8 +59,11 @@ def paint_film(
     whole. stream: a fresh one. should_stop: asked before each frame; ``target`` then ends there, and the report is not ``finished``. tell:
     called with the number of frames so far, the latest of them and its painting. Raises `StylenormError`.
     """
-    film = source if isinstance(source, Film) else probe(Path(source))
-    target, report, part, stamp, duration, until = Path(target), Report(), None, 0, 0, math.inf
+    if not isinstance(stream, Stream):
+        raise StylenormError(f"a film is painted by what Stylizer.stream returns, which {brief(stream)} is not")
+    target = path_of(target, "the painted film")
+    film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
+    report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
     codec = container_of(target)[1]
     stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
     # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
