@@ -37,7 +37,8 @@ READABLE = (
     *("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "HEIF", "JPEG2000", "PPM"),
     *("PSD", "QOI", "SGI", "DDS", "ICO", "PCX"),
 )
-PSD, END_OF_JPEG = b"8BPS", b"\xff\xd9"
+PSD = b"8BPS"
+SCAN_OF_JPEG, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"  # marks
 TIFF, BIG_TIFF = (b"II*\0", b"MM\0*"), (b"II+\0", b"MM\0+")
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}  # brands in the first box of a file
 
@@ -258,22 +259,25 @@ def _decode(stream, name: str, max_pixels: int | None) -> tuple[Image.Image, np.
 
 
 def _loaded(image: Image.Image, stream) -> Image.Image:
-    """The image, decoded; also of a JPEG that lacks the mark at its end, as some scanners and webcams leave it.
-
-    It is whole if it comes out the same whatever follows. Raises whatever the decoder does.
-    """
-    try:
-        image.load()
-        return image
-    except OSError:
-        if image.format != "JPEG" or "progressive" in image.info:  # in which whole scans may lack
-            raise
+    """The image, decoded. Raises whatever the decoder does."""
+    if image.format == "JPEG" and "progressive" not in image.info:  # in which whole scans may lack
         stream.seek(0)
-        start = stream.read().rstrip(b"\0\xff")  # that files are filled up with
-        first, second = (_by_a_reader(BytesIO(start + more + END_OF_JPEG), start[:16], "")[0] for more in (b"", b"\xaa" * 64))
-        if first.tobytes() != second.tobytes():  # which decode them
-            raise
-        return first
+        data = stream.read()
+        if data.rfind(END_OF_JPEG) < data.rfind(SCAN_OF_JPEG):
+            return _without_end(data.rstrip(b"\0\xff"))  # what was to be a copy may be filled up with zeros
+    image.load()
+    return image
+
+
+def _without_end(data: bytes) -> Image.Image:
+    """That of a JPEG without the mark at its end, as some scanners and webcams leave it, if it is whole all the same.
+
+    Then it comes out the same whatever follows. Pillow refuses some of them, and of others fills up what is missing.
+    """
+    first, second = (_by_a_reader(BytesIO(data + more + END_OF_JPEG), data[:16], "")[0] for more in (b"", b"\xaa" * 64))
+    if first.tobytes() != second.tobytes():  # which decode them
+        raise OSError("image file is truncated")
+    return first
 
 
 def _identify(stream, name: str) -> Image.Image | None:

@@ -750,11 +750,12 @@ def test_a_tiff_in_ycbcr():
 
 def test_a_jpeg_without_its_end_mark_is_whole_and_one_cut_short_is_not():
     data = saved(Image.fromarray(noise()), "JPEG", exif=photo_exif(6))
-    for short in (data[:-2], data[:-1], data[:-2] + bytes(9999)):
-        picture = read_picture(short)
+    for other in (data[:-2], data[:-1], data[:-2] + bytes(9999), data + b"\xff\xda and what a phone puts behind it"):
+        picture = read_picture(other)
         assert distance(picture.rgb, read_picture(data).rgb) == 0 and picture.exif == read_picture(data).exif
     scans = saved(Image.fromarray(noise()), "JPEG", progressive=True)
-    for short in (data[:-6], data[:-20], data[: len(data) // 2], data[: len(data) // 2] + bytes(9), scans[: scans.rindex(b"\xff\xda")]):
+    assert distance(read_picture(scans + b"\xff\xda and more").rgb, read_picture(scans).rgb) == 0
+    for short in (data[:-6], data[:-20], data[: len(data) // 2], data[: len(data) // 2] + bytes(9999), scans[: scans.rindex(b"\xff\xda")]):
         with pytest.raises(ImageError, match="cut short"):
             read_picture(short)
 
