@@ -15,17 +15,17 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from stylenorm.depth import coloured, divide_by_alpha, is_planar, rounded
-from stylenorm.exif import HEADS, KEPT_TAGS, SHORT, VALUE_BYTES, append_main, pack_exif, parse_exif, read_dpi
+from stylenorm.exif import HEADS, KEPT_TAGS, LONG, SHORT, VALUE_BYTES, append_main, pack_exif, parse_exif, read_dpi
 from stylenorm.modes import scaled, white_of
 
 GREY, RGB, CMYK, LAB = 1, 2, 5, 8  # kinds of photometric interpretation
 PREMULTIPLIED, CLEAR = 1, 2  # kinds of an extra sample: opacity that the colours are multiplied by, and such that they are not
-SUBFILE, BITS, PHOTOMETRIC, SAMPLES, SUB_DIRECTORIES, EXTRA = 254, 258, 262, 277, 330, 338  # tags
-LAYOUT = (256, 257, 259, 266, 278, 317, 322, 323)  # tags of sizes and of how strips and tiles are packed
+SUBFILE, WIDTH, BITS, PHOTOMETRIC, SAMPLES, PREDICTOR, SUB_DIRECTORIES, EXTRA = 254, 256, 258, 262, 277, 317, 330, 338  # tags
+LAYOUT = (WIDTH, 257, 259, 266, 278, PREDICTOR, 322, 323)  # tags of sizes and of how strips and tiles are packed
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
 MOST_SAMPLES = 6  # a pixel, as Pillow has it: thousands of them would make gigabytes of a small file
-DEFLATE, LZMA = (8, 32946), 34925  # kinds of compression
-PLANES_OF_BYTES = 3  # a predictor
+DEFLATE, LZW, LZMA = (8, 32946), 5, 34925  # kinds of compression
+LESS_THE_ONE_BEFORE, PLANES_OF_BYTES = 2, 3  # predictors
 SMALL = 1
 SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
@@ -104,11 +104,11 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
         if colours is None or page.samplesperpixel * page.imagedepth > MOST_SAMPLES:
             raise ValueError("TIFF of a rare kind of colour")
         _check_pieces(page)
-        in_planes = page.predictor == PLANES_OF_BYTES and not page.is_tiled
-        page.predictor = 1 if in_planes else page.predictor
-        samples = page.asarray()
-        if in_planes:
-            samples = _put_together(samples, page.samplesperpixel if page.planarconfig == 1 else 1, tiff.byteorder)
+        whole_bytes = page.dtype is not None and page.bitspersample == 8 * page.dtype.itemsize
+        if page.compression == LZW and page.planarconfig == 1 and whole_bytes and not (page.is_tiled or tiff.is_bigtiff):
+            samples = _by_libtiff(stream, page)
+        else:
+            samples = _by_tifffile(page)
         profile = page.tags.valueof(34675)
         extra = page.extrasamples[:1]
         clear = extra in ((PREMULTIPLIED,), (CLEAR,))
@@ -143,6 +143,37 @@ def _with_deep(samples: np.ndarray, colours: int, multiplied: bool) -> tuple[Ima
     if multiplied:
         divide_by_alpha(deep)
     return rounded(deep), deep
+
+
+def _by_tifffile(page) -> np.ndarray:
+    in_planes = page.predictor == PLANES_OF_BYTES and not page.is_tiled
+    page.predictor = 1 if in_planes else page.predictor
+    samples = page.asarray()
+    if in_planes:
+        return _put_together(samples, page.samplesperpixel if page.planarconfig == 1 else 1, page.parent.byteorder)
+    return samples
+
+
+def _by_libtiff(stream, page) -> np.ndarray:
+    """The samples (H,W,C) of a page whose packing tifffile leaves to another package: Pillow unpacks it as grey bytes."""
+    stream.seek(0)
+    tiff = stream.read()
+    tree, order = parse_exif(tiff)
+    kind = page.dtype.newbyteorder(order)
+    shape = page.imagelength, page.imagewidth, page.samplesperpixel
+    found = {tag: tree[tag] for tag in (*LAYOUT, *PIECES) if tag in tree and tag != PREDICTOR}
+    found[WIDTH] = LONG, 1, struct.pack(order + "I", shape[1] * shape[2] * kind.itemsize)
+    for tag, value in ((BITS, 8), (SAMPLES, 1), (PHOTOMETRIC, GREY)):
+        found[tag] = SHORT, 1, struct.pack(order + "H", value)
+    longer = bytearray(tiff)
+    append_main(longer, found, order)
+    with TiffImageFile(BytesIO(longer)) as image:
+        samples = np.frombuffer(image.tobytes(), kind).reshape(shape).astype(page.dtype)
+    if page.predictor == PLANES_OF_BYTES:
+        return _put_together(samples, shape[2], order)
+    if page.predictor == LESS_THE_ONE_BEFORE:
+        return samples.view(f"u{kind.itemsize}").cumsum(1, dtype=f"u{kind.itemsize}").view(page.dtype)
+    return samples
 
 
 def _put_together(floats: np.ndarray, step: int, order: str) -> np.ndarray:

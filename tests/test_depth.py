@@ -18,6 +18,7 @@ from stylenorm import Stylizer, decode, modes, profiles, stills
 from stylenorm.backends import OpenVINOBackend, TorchBackend
 from stylenorm.cli import main
 from stylenorm.errors import ImageError
+from stylenorm.exif import append_main, parse_exif
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture, rewrap, write_picture
 from stylenorm.style import Style
@@ -225,6 +226,25 @@ def test_floats_that_are_packed_in_planes_of_bytes(kind, order, planar):
     data = as_tiff(stored, byteorder=order, compression="zlib", rowsperstrip=16, extratags=[(65000, "H", 1, 3, True)], **layout)
     data = data.replace(*(struct.pack(order + "HHI", tag, 3, 1) for tag in (65000, 317)))  # the predictor, which tifffile writes itself or not at all
     assert np.abs(read_picture(data).deep - deep.astype(int)).max() <= (0 if kind == "f4" else 32)
+
+
+@pytest.mark.parametrize("kind, channels, predictor", [("u2", 2, 1), ("u2", 2, 2), ("u2", 5, 2), ("f4", 3, 1), ("f4", 3, 2)])
+def test_what_photoshop_packs_by_lzw_needs_no_other_package(kind, channels, predictor):
+    """Grey or colour of 16 bits with channels of its own, and floats. Pillow packs the bytes as a grey picture, whose tags are changed."""
+    deep = samples(channels)
+    deep[..., 3:4] |= 0x4000  # nothing is hidden
+    values = deep.astype("<u2") if kind == "u2" else (deep / 65535).astype("<f4")
+    whole = values.view(f"<u{values.itemsize}")
+    stored = np.diff(whole, axis=1, prepend=np.zeros_like(whole[:, :1])) if predictor == 2 else whole
+    image = Image.fromarray(np.ascontiguousarray(stored).view(np.uint8).reshape(40, -1))
+    image.save(file := io.BytesIO(), "TIFF", compression="tiff_lzw")
+    tree, data = parse_exif(file.getvalue())[0], bytearray(file.getvalue())
+    bits, form = 8 * values.itemsize, 1 if kind == "u2" else 3
+    tags = {256: (56,), 258: (bits,) * channels, 262: (1 if channels == 2 else 2,), 277: (channels,), 317: (predictor,), 339: (form,) * channels}
+    tags |= {338: {2: (2,), 5: (2, 0)}[channels]} if channels != 3 else {}
+    append_main(data, tree | {tag: (3, len(n), struct.pack(f"<{len(n)}H", *n)) for tag, n in tags.items()}, "<")
+    found = read_picture(bytes(data))
+    assert np.array_equal(found.deep, deep[..., [0, 0, 0, 1]] if channels == 2 else deep[..., :4])
 
 
 @pytest.mark.parametrize("kind, channels, mode", [("separated", 5, "CMYK"), ("cielab", 3, "LAB")])
