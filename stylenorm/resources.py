@@ -114,10 +114,14 @@ def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
     """The PNG without what Pillow would stumble over, and the profile if that is among it.
 
-    That is profiles and texts that unpack to over 1 MB, and texts with names that it uses itself.
+    That is profiles and texts that unpack to over 1 MB, texts with names that it uses itself, and damaged chunks that are
+    no part of the picture.
     """
     profile, left_out, room = None, [], PngImagePlugin.MAX_TEXT_MEMORY
     for kind, at, size in chunks(stream):
+        if kind[:1].islower() and kind != b"fdAT" and _is_damaged(_read(stream, at - 4, size + 8)):
+            left_out.append((at - 8, at + size + 4))
+            continue
         data = _read(stream, at, size) if kind in (b"iCCP", b"iTXt", b"tEXt", b"zTXt") else b""
         start = PACKED_AFTER[kind].match(data) if kind in PACKED_AFTER else None
         if kind != b"iCCP" and data.partition(b"\0")[0] in OF_PILLOW or start and room < PngImagePlugin.MAX_TEXT_CHUNK:
@@ -140,6 +144,11 @@ def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
         lean.write(whole[first:start])
         first = end
     return lean, profile
+
+
+def _is_damaged(chunk: bytes) -> bool:
+    """chunk: a PNG's, from its kind to its checksum, or nothing, where it is too long."""
+    return bool(chunk) and zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big")
 
 
 def is_deep_avif(stream: BinaryIO) -> bool:

@@ -731,6 +731,15 @@ def test_palettes_with_transparency():
     assert pixels(read_picture(both).alpha).max() == 77
 
 
+def test_a_damaged_text_in_a_png_is_left_out():
+    plain = saved(smooth())
+    for kind in (b"tEXt", b"iCCP", b"prVt"):
+        damaged = chunk(kind, b"Title\0\0words").replace(b"words", b"swords"[:5])
+        assert distance(read_picture(plain[:33] + damaged + plain[33:]).rgb, smooth()) == 0
+    with pytest.raises(ImageError, match="damaged"):
+        read_picture(plain[:-20] + b"x" + plain[-19:])
+
+
 def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 10, 10), (10, 250, 10))]
     for format in ("GIF", "PNG", "WEBP", "TIFF"):
