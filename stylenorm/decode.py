@@ -372,7 +372,7 @@ def _deep_heic(image: Image.Image, stream) -> tuple[Image.Image, np.ndarray]:
 
 def _decode_psd(image: Image.Image, stream, name: str) -> tuple[Image.Image, np.ndarray | None]:
     """What `_decode` gives of an undecoded PSD."""
-    if is_left_empty(image):
+    if is_left_empty(image, stream):
         raise ImageError(f"{name} holds its layers alone, and not the picture that they make; save it with Maximize Compatibility, or as PNG or TIFF")
     add_info(image, stream)
     found, deep = read_psd(image, stream), None

@@ -30,9 +30,9 @@ def as_shallow(stream: BinaryIO) -> BinaryIO:
     return BytesIO(data)
 
 
-def is_left_empty(image: Image.Image) -> bool:
+def is_left_empty(image: Image.Image, stream: BinaryIO) -> bool:
     """Whether a PSD has its layers alone, and white in the place of the picture that they make."""
-    return any(number == VERSION and data[4:5] == b"\0" for number, _, data in image.resources)
+    return any(number == VERSION and data[4:5] == b"\0" for number, _, data in image.resources) and _layers(stream) != 0
 
 
 def read_psd(image: Image.Image, stream: BinaryIO) -> Image.Image | np.ndarray:

@@ -710,7 +710,8 @@ def test_white_that_photoshop_lays_under_clear_colours_is_taken_out(dtype):
 def test_a_psd_of_layers_alone_is_refused():
     told = b"8BIM" + struct.pack(">HHII?x", 1057, 0, 5, 1, False)
     with pytest.raises(ImageError, match="its layers alone, .*Maximize Compatibility"):
-        read_picture(psd(noise().transpose(2, 0, 1), told))
+        read_picture(psd(noise().transpose(2, 0, 1), told, struct.pack(">Ihxx", 4, 1)))
+    assert distance(read_picture(psd(noise().transpose(2, 0, 1), told)).rgb, noise()) == 0, "without layers there is nothing else"
 
 
 def test_layers_of_sixteen_bits_tell_of_opacity_where_they_are():
