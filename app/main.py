@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 AUTH = "STYLENORM_APP_AUTH"
 MEGAPIXELS, UPLOAD_MB, MINUTES = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB", "STYLENORM_APP_MINUTES"
 SWEEP, OLD = 600, 3600  # seconds: how often the folder is swept, and how old what goes then is
+FOLDER, ABANDONED = "stylenorm-app-", 7 * 86400  # how its name begins, and seconds that none is unswept which an app still uses
 QUEUED = 32  # requests that wait at most; the next one is told to come back
 
 
@@ -145,13 +146,15 @@ def launch(
         )
     threading.Thread(target=warm_up, args=(page.studio,), daemon=True).start()  # so that the first visitor need not wait
     threading.Thread(target=keep_tidy, args=(page,), daemon=True).start()
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)} if block else ():  # so that the temporary folder goes then, too
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     if not quiet:
         print(f"stylenorm is at {page.local_url}" + (f" and {page.share_url}" if page.share_url else ""), flush=True)
         print(f"It paints on: {page.studio.stylizer.describe()}. Stop it with Ctrl-C.", flush=True)
         if told := told_of_left_behind(page.studio.weights):
             print(told, flush=True)
     if block:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder goes then, too
         with suppress(KeyboardInterrupt):
             while True:
                 time.sleep(SWEEP)  # a lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not
@@ -188,6 +191,8 @@ def keep_tidy(page: "gr.Blocks") -> None:
     """Sweep while the page is served. Gradio's ``delete_cache`` would go by age alone, and take what the page still shows."""
     while page.is_running:
         page.studio.shelf.sweep(OLD)
+        with suppress(OSError):
+            os.utime(page.studio.shelf.folder)  # see `remove_abandoned`
         time.sleep(SWEEP)
 
 
@@ -241,9 +246,18 @@ def credentials() -> list[tuple[str, str]] | None:
 
 def temporary_folder() -> Path:
     """A folder that nobody else on this machine can read, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="stylenorm-app-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER)).resolve()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    remove_abandoned(folder.parent)
     return folder
+
+
+def remove_abandoned(top: Path) -> None:
+    """What apps have left that were ended at once, as on Windows by closing the console: nobody else tidies up there."""
+    for folder in top.glob(f"{FOLDER}*"):
+        with suppress(OSError):
+            if folder.lstat().st_mtime < time.time() - ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import sys
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -168,6 +169,22 @@ def test_the_page_is_swept_while_it_is_served(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(main.time, "sleep", lambda _: setattr(page, "is_running", False))
     main.keep_tidy(page)
     assert not upload.exists() and all(path.is_file() for path in shown)
+
+
+def test_what_an_app_left_that_was_ended_at_once_goes_when_the_next_one_starts(tmp_path, monkeypatch):
+    from app import main
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(main.atexit, "register", lambda *_, **__: None)
+    left, used, other = (tmp_path / name for name in ("stylenorm-app-left", "stylenorm-app-used", "other"))
+    for folder in (left, used, other):
+        (folder / "made").mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    page = SimpleNamespace(is_running=True, studio=SimpleNamespace(shelf=Shelf(used)))
+    monkeypatch.setattr(main, "time", SimpleNamespace(time=time.time, sleep=lambda _: setattr(page, "is_running", False)))
+    main.keep_tidy(page)
+    mine = main.temporary_folder()
+    assert sorted(tmp_path.iterdir()) == sorted([used, other, mine])
 
 
 def test_what_the_page_shows_is_made_again_where_it_is_gone(weights, tmp_path):

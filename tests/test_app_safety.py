@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import struct
 import time
@@ -242,6 +243,9 @@ def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, ot
         assert server.files() > 0
         told = "1 style of yours was made for another network (blue-tree); bring it to this one with: stylenorm styles renew"
         assert wait_until(lambda: told in server.lines, 10)
+        if hasattr(signal, "SIGHUP"):  # its terminal is closed
+            server.process.send_signal(signal.SIGHUP)
+            server.process.wait(20)
     assert sorted(site.rglob("*.pyi")) == stubs, "Gradio wrote into the package, which may be read-only"
     assert not list(elsewhere.iterdir()), "it wrote into the folder that it was started in"
     if os.name != "nt":  # where what is terminated does nothing more
