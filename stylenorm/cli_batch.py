@@ -21,6 +21,7 @@ import typer
 from stylenorm import __version__
 from stylenorm.catalog import network_file, style_entries
 from stylenorm.cli_parts import (
+    ON_WINDOWS,
     Backend,
     Device,
     Grain,
@@ -271,7 +272,8 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
 
 def can_be_folder(name: str) -> bool:
     """Whether a folder of paintings beside the manifest can be called that."""
-    return name not in (".", "..") and folded(name) != folded(NAME) and len(os.fsencode(name)) <= LONGEST_NAME
+    cut = ON_WINDOWS and name.endswith((" ", "."))  # which takes them off when it makes a folder, and then finds none of that name
+    return name not in (".", "..") and folded(name) != folded(NAME) and len(os.fsencode(name)) <= LONGEST_NAME and not cut
 
 
 def piped(path: Path) -> Wanted:

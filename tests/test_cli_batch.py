@@ -24,6 +24,7 @@ from stylenorm import Stylizer, animation, cli_batch, cli_show, engine, formats
 from stylenorm.animation import paint_animation
 from stylenorm.batch_steps import Look, Task, read_photo
 from stylenorm.cli import main
+from stylenorm.cli_batch import can_be_folder
 from stylenorm.errors import NobodyReads
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.tree import find_tree
@@ -442,6 +443,15 @@ def test_a_style_that_no_folder_can_be_called_after_is_refused_beside_others(cli
     many = ",".join(f"red-hill:{i},blue-tree:{i}" for i in range(1, 10))
     refused(cli("--style", many), "called red-hill-0.0111+", "alone")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stem", ["Monet ", "etc..."])
+def test_a_folder_whose_name_windows_would_cut_is_refused_there(cli, tmp_path, monkeypatch, stem):
+    painting = make_photo(tmp_path / f"{stem}.png")
+    monkeypatch.setattr("stylenorm.cli_batch.ON_WINDOWS", True)
+    refused(cli("--style-image", painting), f"no folder in OUT can be called {stem},", "rename the painting's file")
+    monkeypatch.setattr("stylenorm.cli_batch.ON_WINDOWS", False)
+    assert can_be_folder(stem)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
