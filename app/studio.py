@@ -546,7 +546,7 @@ def example_photo() -> Path:
 
 
 def example_photos() -> list[Path]:
-    found = sorted(p for p in photos_folder().glob("*.jpg"))
+    found = sorted(photos_folder().glob("[!.]*.jpg"))  # a Mac leaves ._coffee.jpg beside it on some drives
     if not found:
         raise StylenormError(f"the example photographs in {photos_folder()} are missing; install stylenorm again")
     return found

@@ -76,7 +76,7 @@ def pooled(backend: Backend, frames: np.ndarray, style: Style, norm: str) -> np.
 @lru_cache(1)
 def ordinary_photos() -> np.ndarray:
     """The photographs that come with the package, as one picture."""
-    return side_by_side([read_picture(path).rgb for path in sorted(photos_folder().glob("*.jpg"))])
+    return side_by_side([read_picture(path).rgb for path in sorted(photos_folder().glob("[!.]*.jpg"))])
 
 
 def side_by_side(photos: list[Image.Image]) -> np.ndarray:

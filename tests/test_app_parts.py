@@ -30,7 +30,7 @@ from app.easel import Easel  # noqa: E402
 from app.files import MOST_AT_ONCE, Shelf  # noqa: E402
 from app.newest import Newest  # noqa: E402
 from app.stops import Stops  # noqa: E402
-from app.studio import Limits, Studio, Wish  # noqa: E402
+from app.studio import Limits, Studio, Wish, example_photos  # noqa: E402
 from app.training import thinned, watch  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
 from stylenorm.errors import ImageError, StyleError, StylenormError, how_to_install  # noqa: E402
@@ -185,6 +185,13 @@ def test_what_an_app_left_that_was_ended_at_once_goes_when_the_next_one_starts(t
     main.keep_tidy(page)
     mine = main.temporary_folder()
     assert sorted(tmp_path.iterdir()) == sorted([used, other, mine])
+
+
+def test_the_second_half_that_a_mac_makes_of_a_file_is_no_example(tmp_path, monkeypatch):
+    for name in ("coffee.jpg", "._coffee.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr("app.studio.photos_folder", lambda: tmp_path)
+    assert example_photos() == [tmp_path / "coffee.jpg"]
 
 
 def test_what_the_page_shows_is_made_again_where_it_is_gone(weights, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from stylenorm.engine import Stylizer
-from stylenorm.flat import own_share
+from stylenorm.flat import SIDE, ordinary_photos, own_share
 from stylenorm.images import read_picture
 
 torch.set_num_threads(1)
@@ -50,6 +50,14 @@ def test_noise_on_a_dark_frame_stays_noise(stylizer, monkeypatch):
     painted = values(stylizer.stylize(faint, "starry-night")).std((0, 1)).mean()
     monkeypatch.setattr("stylenorm.flat.own_share", lambda pixels: 1.0)
     assert painted < 0.5 * values(stylizer.stylize(faint, "starry-night")).std((0, 1)).mean()
+
+
+def test_the_second_half_that_a_mac_makes_of_a_file_is_no_photograph(tmp_path, monkeypatch):
+    """As ._a.jpg beside a.jpg on drives of no format of its own."""
+    noisy((90, 120, 60), 9).save(tmp_path / "a.jpg")
+    (tmp_path / "._a.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    monkeypatch.setattr("stylenorm.flat.photos_folder", lambda: tmp_path)
+    assert ordinary_photos.__wrapped__().shape == (SIDE, SIDE, 3)
 
 
 def test_ordinary_pictures_are_painted_as_ever(stylizer, monkeypatch):
