@@ -73,6 +73,24 @@ def test_no_gradient_no_step_and_a_gradient_of_zero_does_no_harm():
     assert torch.equal(idle, torch.ones(3, 4)) and torch.equal(still, torch.ones(3, 4))
 
 
+def test_settings_and_a_closure_are_as_torchs():
+    ours, theirs = (nn.Parameter(torch.ones(3, 4)) for _ in range(2))
+    made = Muon([ours]), torch.optim.Muon([theirs], weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    assert all(made[0].defaults[name] == made[1].defaults[name] for name in ("lr", "momentum"))
+    for weight, optimizer in zip((ours, theirs), made):
+
+        def closure():
+            optimizer.zero_grad()
+            loss = (weight * torch.arange(12.0).view(3, 4)).square().sum()
+            loss.backward()
+            return loss
+
+        with torch.no_grad():
+            assert optimizer.step(closure) == 506
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-5)
+    assert (ours < 1).any()
+
+
 def test_vectors_are_refused():
     with pytest.raises(ValueError, match="two dimensions"):
         Muon([nn.Parameter(torch.ones(3))])

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from stylenorm import StyleError, StylenormError, Stylizer, bench_film, steady
 from stylenorm.images import fit, to_tensor
 from stylenorm.steady import Pool, Steady, motion
+from stylenorm.style import Style
 
 ROOT = Path(__file__).parent.parent
 
@@ -294,6 +295,21 @@ def test_moments_are_smoothed_over_time(stylizer, photo):
         wanted = 0.75 * wanted + 0.25 * own
 
 
+def test_styles_that_are_predicted_from_frames_are_smoothed_and_pooled_as_moments_are():
+    styles = [Style.from_flat(torch.full((1, 2, 3), level), (2, 1)) for level in (1.0, 5.0, 2.0)]
+    fixed = {"style": np.full((1, 2, 3), 7, np.float32)}
+    for memory, wanted in ((Steady(0.75, 8), (1, 2, 2)), (Steady(0.0, 8), (1, 5, 2)), (Steady(0.75, 8, fixed), (7, 7, 7))):
+        for style, level in zip(styles, wanted):
+            np.testing.assert_allclose(memory.settle(style).row(), np.full((1, 2, 3), level))
+    pool = Pool()
+    for style in styles:
+        pool.begin()
+        assert pool.settle(style) is style
+    np.testing.assert_allclose(pool.pooled()["style"], np.full((1, 2, 3), 8 / 3), rtol=1e-6)
+    np.testing.assert_allclose(steady._mean(styles).row(), np.full((1, 2, 3), 8 / 3), rtol=1e-6)
+    assert steady._mean([styles[0]] * 3) is styles[0]
+
+
 def test_pooled_moments_are_those_of_all_frames_together(stylizer, photo):
     """At the first normalization, whose map does not depend on other moments: those of the maps side by side."""
     from stylenorm.functional import moments
@@ -379,8 +395,10 @@ def test_a_small_frame_is_painted_by_its_own_moments(stylizer, side, small):
     fixed = {"moments 0": np.ones((2, sum(style.channels)), np.float32)}
     stream = Steady(0.5, 8, fixed)
     stream.begin(frame)
-    alone = np.array_equal(stream.run(stylizer._backend, frame, style), stylizer._backend(frame, style))
-    assert alone is small
+    painted = stream.run(stylizer._backend, frame, style)
+    assert np.array_equal(painted, stylizer._backend(frame, style)) is small
+    if not small:  # by what is fixed alone
+        assert np.array_equal(painted, stylizer._backend.steered(frame, style, fixed["moments 0"], 0.0)[0])
 
 
 @pytest.mark.parametrize("side", [32, 320])
