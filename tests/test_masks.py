@@ -21,8 +21,10 @@ def test_drawn_layers_become_a_mask_and_its_rest():
     for layers in ([], [Image.new("L", (4, 4))]):
         with pytest.raises(ImageError, match="paint over"):
             drawn_mask(layers, 0)
-    with pytest.raises(ImageError, match="soft edge"):
-        drawn_mask([a], 99)
+    assert drawn_mask([a])[0].tobytes() == drawn_mask([a], 0)[0].tobytes() != drawn_mask([a], 50)[0].tobytes()
+    for edge in (-1, 50.5, float("nan")):
+        with pytest.raises(ImageError, match="soft edge"):
+            drawn_mask([a], edge)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -41,6 +43,16 @@ def test_a_mask_of_any_depth_is_as_soft_as_it_was():
     assert [image.mode for image in images] == ["L", "I;16", "I", "F"]
     for image in images:
         np.testing.assert_allclose(mask_tensor(image, (4, 5)), ramp, atol=1 / 255)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (9, 5), (2, 3), (31, 40)])
+def test_a_mask_of_another_size_is_resized_as_pillow_does(size):
+    array = np.random.default_rng(0).random((4, 6), np.float32) * 3
+    wanted = Image.fromarray(array).resize(size[::-1], Image.Resampling.BILINEAR)
+    for mask in (array, array.astype(np.float64), array.tolist()):
+        found = mask_tensor(mask, size)
+        assert found.shape == size and str(found.dtype) == "torch.float32"
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 # ---- where to paint at all ---------------------------------------------------------------------
