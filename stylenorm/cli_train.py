@@ -103,6 +103,7 @@ def with_settings(config: type, texts: Mapping[str, tuple[str, str]], hidden: Se
 
 
 def setting(name: str, type_: Any, default: Any, panel: str, help_: str | None) -> Parameter:
+    type_ = {str | Path: str, str | Path | None: str | None}.get(type_, type_)  # an empty one is told of, and Path("") is the folder that one is in
     if get_origin(type_) is tuple:
         type_, default = str, ",".join(map(str, default))
     option = typer.Option(f"--{name.replace('_', '-')}", help=help_, rich_help_panel=panel, show_default=default != "")

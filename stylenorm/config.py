@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
+from pathlib import Path
 
 from stylenorm.errors import StylenormError, brief
 
@@ -47,12 +48,12 @@ class TrainConfig:
     deterministic: "on" makes CUDA give the same bits in every run, more slowly; a CPU does so anyway. tensorboard: "on", "off" or "auto", which is on where it is installed.
     """
 
-    photos: str
-    out: str
-    styles: str | None = None
-    paintings: str | None = None
-    vgg: str | None = None
-    init: str | None = None
+    photos: str | Path
+    out: str | Path
+    styles: str | Path | None = None
+    paintings: str | Path | None = None
+    vgg: str | Path | None = None
+    init: str | Path | None = None
     names: tuple[str, ...] = ()
     steps: int = 6000
     minutes: float | None = None
@@ -195,7 +196,7 @@ class GenerateConfig(TrainConfig):
     slope, contrast, color: of `stylenorm.noise.Noise`.
     """
 
-    photos: str = field(default="", kw_only=True)
+    photos: str | Path = field(default="", kw_only=True)
     steps: int = 1200
     compile: str = "off"
     decay_start: float = 0.3

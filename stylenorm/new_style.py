@@ -59,7 +59,7 @@ class NewStyleConfig:
     content_weight: float = 1.0
     style_weight: float = 10.0
     seed: int = 0
-    device: str = "auto"
+    device: str | torch.device = "auto"
 
     def __post_init__(self) -> None:
         check_types(self)

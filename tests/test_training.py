@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -1197,6 +1198,14 @@ def test_two_processes_train_as_one_with_the_joint_batch(pictures, tmp_path):
     rows, others = a["average.rows"], b["average.rows"]
     assert rows.abs().mean() > 5e-3
     assert ((rows - others).abs() < 5e-4).float().mean() > 0.7
+
+
+def test_paths_are_annotated_as_what_they_may_be():
+    """A type checker called TrainConfig(photos=Path(...)) wrong, which is right."""
+    hints = get_type_hints(TrainConfig)
+    assert hints["photos"] == hints["out"] == (str | Path)
+    assert hints["styles"] == hints["paintings"] == hints["vgg"] == hints["init"] == (str | Path | None)
+    assert TrainConfig(Path("a"), Path("b"), init=Path("c")).init == "c"
 
 
 @pytest.mark.slow
