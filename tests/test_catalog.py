@@ -18,6 +18,7 @@ from stylenorm.catalog import (
     check_name,
     describe_style,
     find_style,
+    photos_folder,
     remove_style,
     style_entries,
     style_thumbnail,
@@ -26,6 +27,7 @@ from stylenorm.catalog import (
     weights_folder,
 )
 from stylenorm.checkpoint import load_style, save_style
+from stylenorm.data import find_images
 from stylenorm.errors import StyleError, StylenormError
 from stylenorm.style import Style
 
@@ -225,3 +227,8 @@ def test_who_has_no_home_folder_is_told_what_to_do(monkeypatch, kind, folder):
     monkeypatch.setattr(f"platformdirs.{kind}", homeless)
     with pytest.raises(StylenormError, match="set STYLENORM_HOME"):
         folder()
+
+
+def test_the_photographs_that_come_along_are_photographs():
+    """A style is trained on whatever lies there, if nothing is said."""
+    assert [path.name for path in find_images(photos_folder())] == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg"]
