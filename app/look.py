@@ -91,7 +91,10 @@ HEAD = """
 <script>
 (() => {
   const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };
+  let broken = 0;  // since when Gradio says that the connection is; it does so in the last moment of any page that is left
   const name = () => {
+    const toasts = [...document.querySelectorAll(".toast-body")];
+    broken ||= toasts.some((t) => t.textContent.includes("Attempting reconnection")) ? Date.now() : 0;
     document.querySelectorAll(".styles .thumbnail-item, #compared .thumbnail-lg").forEach((b) => {
       const alt = b.querySelector("img")?.alt;
       if (alt && b.title !== alt) { b.title = alt; b.setAttribute("aria-label", alt); }
@@ -169,11 +172,8 @@ HEAD = """
     ...width,
     get() { return this.closest("#camera") && (document.hidden || !this.offsetParent) ? 0 : width.get.call(this); },
   });
-  let lost = false;  // the connection; Gradio, too, loads the page anew then, and the photograph would be gone
-  addEventListener("pagehide", () => {
-    lost ||= [...document.querySelectorAll(".toast-body")].some((toast) => toast.textContent.includes("Attempting reconnection"));
-    if (lost) sessionStorage.lost = document.querySelector("#photo img")?.src || "none";
-  });
+  const lost = () => { sessionStorage.lost = document.querySelector("#photo img")?.src || "none"; };  // the connection, and the photograph with it
+  addEventListener("beforeunload", () => { if (broken && Date.now() - broken > 1000) lost(); });  // Gradio loads the page anew, too
   const back = async () => {
     const heading = document.querySelector("#heading"), input = document.querySelector("#photo input[type=file]"), url = sessionStorage.lost;
     if (!url || !heading || !input || !document.querySelector("#gallery img")) return;
@@ -195,7 +195,7 @@ HEAD = """
     if (!answer?.ok || (await answer.json()).app_id === gradio_config.app_id) return;
     if (Date.now() - (sessionStorage.reloaded || 0) < 60000) return;  // several servers behind one address would have it load for ever
     sessionStorage.reloaded = Date.now();
-    lost = true;
+    lost();
     location.reload();
   };
   setInterval(restarted, 5000);

@@ -418,11 +418,16 @@ def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tm
 def test_a_page_of_before_a_restart_is_loaded_anew_and_has_its_photograph_again(visit, tmp_path):
     page, look = visit.page, "document.dispatchEvent(new Event('visibilitychange'))"
     visit.context.unroute_all()  # with routes browsers keep nothing
+    said = "document.body.append(Object.assign(document.createElement('div'), { className: 'toast-body', textContent: 'Attempting reconnection' }))"
+    page.evaluate(said)  # as Gradio does on a page that is left while something is at work
+    page.reload()
+    page.wait_for_selector("#gallery img")
     visit.upload("#photo", photo := make_photo(tmp_path / "Möwe 1%.jpg"))
     visit.new_result(visit.result())
     page.evaluate(f"window.old = true; {look}")
     page.wait_for_timeout(500)
     assert page.evaluate("window.old"), "the server is the same"
+    assert "lost" not in page.locator("#heading").inner_text()
     page.evaluate(f"gradio_config.app_id = 1; {look}")
     page.wait_for_function("() => !window.old")
     page.get_by_text("was loaded anew: with your photograph, but without your settings and other files.").wait_for()
