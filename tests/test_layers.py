@@ -706,9 +706,26 @@ def test_scripted_layers_take_other_axes_narrow_numbers_and_moments_and_refuse_a
         scripted = torch.jit.script(conditional)
         torch.testing.assert_close(scripted(x, *pair), conditional(x, *pair))
         torch.testing.assert_close(scripted(x, *pair, moments), conditional(x, *pair, moments))
-    for wrong in (torch.rand(2, 3, 4, 4), torch.rand(2, 4, 1, 1), torch.ones(2, 4, 3, 3, dtype=torch.int)):
+    volumes, of_volumes = torch.randn(2, 4, 2, 3, 2), tuple(t[..., None] for t in moments)
+    torch.testing.assert_close(torch.jit.script(group)(volumes, of_volumes), group(volumes, of_volumes))
+    instance = torch.jit.script(instance)
+    for wrong in (torch.rand(2, 3, 4, 4), torch.rand(2, 4, 1, 1), torch.rand(2, 4), torch.ones(2, 4, 3, 3, dtype=torch.int)):
         with pytest.raises(torch.jit.Error):
-            torch.jit.script(instance)(wrong)
+            instance(wrong)
+
+
+@pytest.mark.parametrize("make", [lambda: BatchNorm2d(2), lambda: InstanceNorm2d(2), lambda: LayerNorm2d(2), lambda: LayerNorm2d(1), lambda: GroupNorm(2, 2)])
+def test_a_scripted_layer_refuses_the_same_shapes(make):
+    layer, scripted = make(), torch.jit.script(make())
+    for shape in ((1, 1, 1, 1), (1, 2, 1, 1), (2, 2, 1, 1), (2, 1, 1, 1), (1, 1, 1, 2), (1, 2, 2, 1), (2, 2, 3), (2, 2), (2,)):
+        x = torch.randn(shape)
+        try:
+            expected = layer(x)
+        except ValueError:
+            with pytest.raises(torch.jit.Error):
+                scripted(x)
+        else:
+            close(scripted(x), expected, 1e-3)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
