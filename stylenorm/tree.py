@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from stylenorm.places import UrlFile, UrlFolder
 
 # What no file's name holds on Windows. Of some it would make a drive or another folder: C:/a.jpg, x\..\..\a.jpg
 UNWRITABLE = frozenset('\\:*?"<>|' if os.name == "nt" else "")
+MARKED = os.name == "nt" or sys.platform == "darwin"  # whether a mark hides files and folders, and not their names alone
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class _Walk:
                 self.tree.left_out.append(_painted_into(path))
                 continue
             for entry in found:
+                if MARKED and _is_marked_hidden(entry):
+                    continue
                 if not is_hidden(entry.name):
                     waiting += self.take(entry, posixpath.join(name, entry.name))
                 elif self.recursive and is_library(entry.name):
@@ -251,6 +256,15 @@ def _id_if_there(path: str | Path) -> tuple[int, int | str] | None:
     with suppress(OSError):
         return file_id(path)
     return None
+
+
+def _is_marked_hidden(entry: os.DirEntry) -> bool:
+    """Such as AppData and a Mac's Library, and links to Pictures among Windows' Documents, which nobody may look into."""
+    with suppress(OSError):
+        about = entry.stat(follow_symlinks=False)
+        hidden = getattr(about, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_HIDDEN
+        return bool(hidden or getattr(about, "st_flags", 0) & stat.UF_HIDDEN)
+    return False
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

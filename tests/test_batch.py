@@ -11,7 +11,9 @@ import time
 import weakref
 import zipfile
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import make_photo
@@ -20,6 +22,7 @@ from PIL import Image
 from stylenorm import batch as batch_module
 from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
+from stylenorm import tree as tree_module
 from stylenorm.batch import Alike, Look, differences, make_plan, paint_all
 from stylenorm.data import find_images
 from stylenorm.drafts import DAY, PREFIX, SUFFIX, draft_of, remove_drafts, write_draft, write_whole
@@ -79,6 +82,23 @@ def test_a_macs_libraries_of_photographs_are_left_out_and_what_is_in_one_is_pain
     assert tree.left_out == [f"{library} was left out, for it is a library, with several copies of each photograph; export them from its program, and paint those"]
     assert not find_tree(top, tmp_path / "out", recursive=False).left_out
     assert found(library / "originals", tmp_path / "out") == ["0/0A1B.jpeg"]
+
+
+@pytest.mark.parametrize("mark", [{"st_file_attributes": 2 | 4}, {"st_flags": 0x8000}], ids=["Windows", "Mac"])
+def test_what_is_marked_as_hidden_is_passed_over_and_hides_nothing_else(top, tmp_path, monkeypatch, mark):
+    """Windows has links to Pictures among Documents that nobody may look into; of two ways to a folder the first one is taken."""
+    make_photo(top / "AppData" / "x.jpg")
+
+    def about(entry, **how):
+        return SimpleNamespace(**(mark if entry.name == "AppData" else dict.fromkeys(mark, 1)))
+
+    before = found(top, tmp_path / "out")
+    assert "AppData/x.jpg" in before
+    monkeypatch.setattr("stylenorm.tree.MARKED", True)
+    assert found(top, tmp_path / "out") == before, "the marks of this system"
+    hidden = tree_module._is_marked_hidden
+    monkeypatch.setattr("stylenorm.tree._is_marked_hidden", lambda entry: hidden(SimpleNamespace(stat=partial(about, entry))))
+    assert found(top, tmp_path / "out") == [name for name in before if "AppData" not in name]
 
 
 def test_results_are_no_photographs(top, tmp_path):
