@@ -53,6 +53,7 @@ def test_pictures_are_found_through_links_once_and_not_in_hidden_folders_nor_in_
         (tmp_path / name).write_bytes(b"")
     for name, target in (("0", "photos/a"), ("b", "elsewhere"), ("loop", "photos"), ("z", "elsewhere")):
         (tmp_path / "photos" / name).symlink_to(tmp_path / target)
+    (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path / "photos", tmp_path / "elsewhere" / "run")]
     assert found == ["photos/a/1.png", "photos/b/2.png"]
 
@@ -321,6 +322,31 @@ def test_recolor_makes_one_colour_of_one_colour():
     image.paste((200, 40, 90), (0, 0, 2, 4))
     colours = recolor(image, rng).getcolors()
     assert len(colours) == 2 and sorted(count for count, _ in colours) == [8, 8]
+
+
+def test_recolor_exchanges_channels_and_gives_each_a_curve(monkeypatch):
+    factors = []
+
+    class Color:
+        def __init__(self, image):
+            self.image = image
+
+        def enhance(self, factor):
+            return factors.append(factor) or self.image
+
+    monkeypatch.setattr("stylenorm.data.ImageEnhance.Color", Color)
+    ramp, places, gammas = np.arange(256, dtype=np.uint8)[None], set(), []
+    image = Image.fromarray(np.stack([ramp, ramp[:, ::-1], np.full_like(ramp, 128)], 2))
+    for seed in range(40):
+        bands = np.asarray(recolor(image, random.Random(seed)))[0].T.astype(float)
+        (rising,), (falling,) = ([k for k in range(3) if sign * (bands[k][-1] - bands[k][0]) > 0] for sign in (1, -1))
+        places.add((rising, falling))
+        for curve in (bands[rising], bands[falling][::-1]):
+            assert (np.diff(curve) >= 0).all() and curve[0] <= 0.15 * 255 + 0.5 and curve[-1] >= 0.85 * 255 - 0.5
+            gammas.append(np.log((curve[128] - curve[0]) / (curve[-1] - curve[0])) / np.log(128 / 255))
+    assert len(places) == 6
+    assert 0.59 < min(gammas) < 0.75 and 1.4 < max(gammas) < 1.68  # 2^-0.7 to 2^0.7
+    assert 0.4 <= min(factors) < 0.6 and 1.2 < max(factors) <= 1.4
 
 
 def test_a_gpu_can_fetch_the_pictures_of_a_batch_by_itself(photos, monkeypatch):
