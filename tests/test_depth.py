@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, photo_exif
 
-from stylenorm import Stylizer, decode, modes, profiles, stills
+from stylenorm import Stylizer, decode, depth, modes, profiles, stills
 from stylenorm.backends import OpenVINOBackend, TorchBackend
 from stylenorm.cli import main
 from stylenorm.errors import ImageError
@@ -189,6 +189,30 @@ def test_a_transparent_colour_of_sixteen_bits():
     clear = (deep == deep[5, 6]).all(-1)
     assert np.array_equal(np.asarray(picture.alpha) == 0, clear) and clear.sum() < 9
     assert np.array_equal(picture.deep[~clear][:, :3], deep[~clear])
+
+
+def test_arithmetic_in_sixteen_bits_is_exact():
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 65536, (300, 7, 4), dtype=np.uint16)
+    deep[0, :, 3], deep[1] = 1, 65535
+    times, alpha = deep[..., :3].astype(np.int64), deep[..., 3:].astype(np.int64).clip(1)
+    divided = deep.copy()
+    depth.divide_by_alpha(divided)
+    assert np.array_equal(divided[..., :3], np.minimum((2 * times * 65535 + alpha) // (2 * alpha), 65535))  # rounded to nearest
+    assert np.array_equal(divided[..., 3], deep[..., 3])
+    smaller = depth.resized(deep, (5, 40))
+    for k in range(4):
+        floats = Image.fromarray(deep[..., k].astype(np.float32)).resize((5, 40), Image.Resampling.LANCZOS)
+        assert np.array_equal(smaller[..., k], np.clip(np.rint(np.asarray(floats)), 0, 65535))
+    assert depth.resized(deep, (7, 300)) is deep
+
+
+def test_a_grey_of_sixteen_bits_that_is_transparent():
+    grey = (np.arange(30).reshape(5, 6, 1) * 2000).astype(np.uint16)
+    picture = read_picture(as_png(grey, transparent=2000 * 7))
+    alpha = np.full((5, 6), 65535)
+    alpha[1, 1] = 0
+    assert np.array_equal(picture.deep[..., 3], alpha) and np.array_equal(picture.deep[alpha > 0][:, :3], grey.repeat(3, 2)[alpha > 0])
 
 
 @pytest.mark.parametrize("orientation", TURNED)
