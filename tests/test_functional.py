@@ -356,6 +356,7 @@ def test_errors():
         lambda: modulate(x, torch.ones(3, 4), torch.ones(3, 4)),
         lambda: modulate(x, torch.ones(2, 4, 3, 1), torch.ones(2, 4, 3, 1)),
         lambda: renormalize(x, torch.ones(2, 4, 3), torch.ones(2, 4, 3)),
+        lambda: modulate(x, torch.tensor(2.0), torch.tensor(1.0)),
         lambda: adain(x, torch.randn(3, 4, 3, 3)),
     ):
         with pytest.raises(ValueError):
