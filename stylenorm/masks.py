@@ -96,6 +96,8 @@ def opened_mask(mask):
 
 def _numbers(mask) -> np.ndarray:
     """(h, w) float32, or a `StyleError`."""
+    if hasattr(mask, "detach"):  # a tensor, of which numpy takes neither a GPU's nor one with a gradient
+        mask = mask.detach().cpu().float()
     try:
         array = np.asarray(mask, dtype=np.float32)
     except (TypeError, ValueError):  # texts, or rows of several lengths

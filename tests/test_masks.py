@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stylenorm.errors import ImageError, StyleError
@@ -67,6 +68,13 @@ RAMP = np.tile(np.array([0, 64, 128, 255], np.uint8), (3, 1))
 )
 def test_a_mask_is_a_grey_picture_or_levels_or_shares(mask):
     np.testing.assert_allclose(np.asarray(mask_levels(mask, (4, 3))).astype(int), RAMP, atol=1)
+
+
+def test_a_mask_is_a_tensor_as_a_network_gives_it():
+    ramp = torch.from_numpy(RAMP / 255).requires_grad_()
+    for mask in (ramp, ramp.bfloat16(), ramp.half()):
+        np.testing.assert_allclose(np.asarray(mask_levels(mask, (4, 3))).astype(int), RAMP, atol=1)
+    assert np.asarray(mask_levels(ramp > 0.4, (4, 3)))[0].tolist() == [0, 0, 255, 255]
 
 
 def test_labels_and_bools_are_all_or_nothing():
