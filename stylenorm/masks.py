@@ -84,7 +84,9 @@ def inverted_mask(mask) -> Image.Image:
 
 
 def opened_mask(mask):
-    """A mask's file as an image; all else as it is."""
+    """A mask's file as an image, and an image upright; all else as it is."""
+    if isinstance(mask, Image.Image):
+        return ImageOps.exif_transpose(mask)
     if not isinstance(mask, (str, os.PathLike, Picture)):
         return mask
     picture = read_picture(mask)

@@ -96,6 +96,12 @@ def test_a_mask_is_stretched_over_the_picture_and_refused_where_it_lies_on_its_s
     for mask in (left, tmp_path / "left.png", str(tmp_path / "left.png"), left.resize((20, 20))):
         row = np.asarray(mask_levels(mask, (60, 40)))[7]
         assert not row[:25].min() < 255 and not row[35:].any()
+    left.getexif()[0x112] = 3  # upside down
+    left.save(tmp_path / "turned.png", exif=left.getexif())
+    with Image.open(tmp_path / "turned.png") as turned:
+        for mask in (turned, tmp_path / "turned.png"):
+            row = np.asarray(mask_levels(mask, (60, 40)))[7]
+            assert not row[:25].any() and not row[35:].min() < 255
     with pytest.raises(StyleError, match="30 x 20 px and the picture 40 x 60: one of them lies on its side"):
         mask_levels(left, (40, 60))
     with pytest.raises(ImageError, match="none.png does not exist"):
