@@ -128,9 +128,9 @@ class _Walk:
                 identity = file_id(path)
                 if identity in self.entered:
                     continue
-                self.entered.add(identity)
                 with os.scandir(path) as entries:
                     found = sorted(entries, key=lambda entry: entry.name)
+                self.entered.add(identity)  # now that it could be: another way to it may be open
             except OSError as error:
                 trouble = f"the folder {path} cannot be read ({error.strerror or error}); its photographs were left out"
                 first = first or (trouble if name == "" else None)

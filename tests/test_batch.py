@@ -85,8 +85,7 @@ def test_a_macs_libraries_of_photographs_are_left_out_and_what_is_in_one_is_pain
 
 
 @pytest.mark.parametrize("mark", [{"st_file_attributes": 2 | 4}, {"st_flags": 0x8000}], ids=["Windows", "Mac"])
-def test_what_is_marked_as_hidden_is_passed_over_and_hides_nothing_else(top, tmp_path, monkeypatch, mark):
-    """Windows has links to Pictures among Documents that nobody may look into; of two ways to a folder the first one is taken."""
+def test_what_is_marked_as_hidden_is_passed_over(top, tmp_path, monkeypatch, mark):
     make_photo(top / "AppData" / "x.jpg")
 
     def about(entry, **how):
@@ -99,6 +98,22 @@ def test_what_is_marked_as_hidden_is_passed_over_and_hides_nothing_else(top, tmp
     hidden = tree_module._is_marked_hidden
     monkeypatch.setattr("stylenorm.tree._is_marked_hidden", lambda entry: hidden(SimpleNamespace(stat=partial(about, entry))))
     assert found(top, tmp_path / "out") == [name for name in before if "AppData" not in name]
+
+
+def test_a_link_that_nobody_may_look_into_closes_no_other_way_to_its_folder(tmp_path, monkeypatch):
+    """As Windows has them among Documents, and they count as folders there."""
+    closed, real, id_of, scan = tmp_path / "in/zz/My Pictures", tmp_path / "in/Pictures", tree_module.file_id, os.scandir
+    closed.mkdir(parents=True), make_photo(real / "a.jpg")
+
+    def scandir(path):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Access is denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("stylenorm.tree.file_id", lambda path: id_of(real if os.fspath(path) == str(closed) else path))
+    monkeypatch.setattr(os, "scandir", scandir)
+    tree = find_tree(tmp_path / "in", tmp_path / "out")
+    assert [photo.name for photo in tree.photos] == ["Pictures/a.jpg"] and len(tree.unread) == 1
 
 
 def test_results_are_no_photographs(top, tmp_path):
