@@ -57,7 +57,7 @@ input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:fo
 @media (max-width: 1024px) {
   #drawing label.float { margin-top: 28px; }
 }
-@media (max-width: 640px) {
+@media (max-width: 719px) {  /* where two columns have no room, as on phones, and on laptops at 200 % */
   .styles.styles .grid-wrap { max-height: 290px; }
   #compared .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
   :is(#stylize, #camera-page, #film-page) { flex-flow: column nowrap; }
@@ -82,8 +82,10 @@ WORDS = gr.I18n(en={"common": {"upload": "Upload", "complete": "Done"}})
 # that the arrows moved, and a number at Enter, count as let go of, and the arrows drag the line between two pictures.
 HEAD = """
 <style>
-@media (max-width: 640px) {
+@media (max-width: 719px) {
   .gradio-container { overflow: clip !important; }
+}
+@media (max-width: 640px) {
   .gradio-container .main { padding: 8px !important; }
   footer .show-api ~ .divider { display: none !important; }  /* between two, of which a phone has one */
 }

@@ -529,6 +529,9 @@ def test_on_a_phone_the_result_is_in_sight_while_a_style_is_chosen_and_things_ar
         for lower in ("#gallery", "#finish"):
             page.locator(lower).evaluate("e => e.scrollIntoView({ block: 'end' })")
             assert in_sight(page, "#result") and page.locator("#result").bounding_box()["height"] < 0.45 * 844
+        page.set_viewport_size({"width": 683, "height": 844})  # as of a laptop's page at 200 %
+        page.locator("#finish").evaluate("e => e.scrollIntoView({ block: 'end' })")
+        assert in_sight(page, "#result")
         page.locator("#result [aria-label=Fullscreen]").tap()
         page.locator("#result.fullscreen").wait_for()
         assert page.locator("#result").bounding_box()["height"] == 844
