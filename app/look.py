@@ -176,10 +176,12 @@ HEAD = """
   });
   const lost = () => { sessionStorage.lost = document.querySelector("#photo img")?.src || "none"; };  // the connection, and the photograph with it
   addEventListener("beforeunload", () => { if (broken && Date.now() - broken > 1000) lost(); });  // Gradio loads the page anew, too
+  const url = sessionStorage.lost;
+  sessionStorage.removeItem("lost");
   const back = async () => {
-    const heading = document.querySelector("#heading"), input = document.querySelector("#photo input[type=file]"), url = sessionStorage.lost;
-    if (!url || !heading || !input || !document.querySelector("#gallery img")) return;
-    sessionStorage.removeItem("lost");
+    const heading = document.querySelector("#heading"), input = document.querySelector("#photo input[type=file]");
+    if (!heading || !input || !document.querySelector("#gallery img")) return;
+    clearInterval(looking);
     const kept = url !== "none" && await fetch(url, { cache: "force-cache" }).then((answer) => answer.ok && answer.blob()).catch(() => null);
     if (kept) {  // what the browser still has of before, with which the server has done away
       const all = new DataTransfer();
@@ -190,7 +192,7 @@ HEAD = """
     const told = `The connection to the server was lost, so this page was loaded anew: ${kept ? "with your photograph, but " : ""}without your settings and ${kept ? "other " : ""}files.`;
     heading.append(Object.assign(document.createElement("p"), { role: "status", textContent: told }));
   };
-  setInterval(back, 500);
+  const looking = url && setInterval(back, 500);
   const restarted = async () => {  // what this page shows is gone then, and each click would fail; Gradio looks only when a click failed
     if (document.hidden || !window.gradio_config?.app_id) return;
     const answer = await fetch(`${gradio_config.root}${gradio_config.api_prefix}/app_id`).catch(() => null);
