@@ -11,7 +11,7 @@ from pathlib import Path
 from stylenorm.errors import StylenormError, brief
 
 SEEDS = 2**63  # of pictures from noise: 0 and up to this
-TYPES = {"int": (Integral, "a whole number"), "float": (Real, "a number"), "tuple": ((tuple, list), "a tuple")}
+TYPES = {"str": (str, "a text"), "int": (Integral, "a whole number"), "float": (Real, "a number"), "tuple": ((tuple, list), "a tuple")}
 LARGEST_RATE = 1  # a step moves each weight by about as much as this, and they are a tenth large
 SWITCHES = {
     "compile": ("auto", "on", "off"),
@@ -150,14 +150,15 @@ def need_config(config, kind: type) -> None:
 
 
 def check_types(config) -> None:
-    """Raise a `StylenormError` where a setting that a dataclass declares as a number, or a tuple of them, is none."""
+    """Raise a `StylenormError` where a setting that a dataclass declares as a text, a number, or a tuple of them, is none."""
     for declared in fields(config):
         value, (kind, *_) = getattr(config, declared.name), declared.type.replace("[", " ").split()
         if kind not in TYPES or (value is None and declared.type.endswith("None")):
             continue
         wanted, told = TYPES[kind]
-        if not isinstance(value, wanted):
-            raise StylenormError(f"{declared.name} must be {told}, not {value!r}")
+        if not isinstance(value, wanted) and declared.name != "device":  # which may be torch's
+            told = "a path" if "Path" in declared.type else told
+            raise StylenormError(f"{declared.name} must be {told}, not {brief(value)}")
         whole = not declared.type.startswith("tuple[int") or all(isinstance(v, Integral) for v in value)
         if not whole or (declared.type == "tuple[int, int]" and len(value) != 2):
             count = "two " if declared.type == "tuple[int, int]" else ""

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stylenorm.drafts import file_id
-from stylenorm.errors import ImageError, StylenormError
+from stylenorm.errors import ImageError, StylenormError, path_of
 from stylenorm.formats import PHOTOGRAPHS, is_hidden
 from stylenorm.images import short_side, read_picture
 from stylenorm.tensors import to_bytes
@@ -32,7 +32,7 @@ def find_images(folder: str | Path, out: str | Path | None = None) -> list[Path]
 
     Links to folders are followed, and each folder counts once. What is hidden is left out.
     """
-    folder = Path(folder)
+    folder = path_of(folder, "a folder of pictures")
     if not folder.is_dir():
         raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
     written = file_id(out) if out is not None and Path(out).is_dir() else None
