@@ -47,7 +47,7 @@ def mask_levels(mask, size: tuple[int, int]) -> Image.Image:
     """A mask as an image of mode L and of ``size`` = (width, height) px, over which it is stretched: 255 is inside.
 
     mask: a picture, as a path, a PIL image or a `Picture`: white is inside, black and what is transparent is not. Of a cut-out, a
-    picture in colours with transparency, whatever is opaque is inside. Or an array (h, w) of bool, of numbers from 0 to 1, or of
+    picture in colours, or a black one, with something transparent, whatever is opaque is inside. Or an array (h, w) of bool, of numbers from 0 to 1, or of
     levels up to 255.
 
     Raises `ImageError` for a file that is no picture, `StyleError` for all else, and for a mask that lies on its side.
@@ -119,7 +119,9 @@ def _grey(mask: Image.Image) -> Image.Image:
     flat = Image.alpha_composite(Image.new("RGBA", mask.size, "black"), mask).convert("RGB")  # hidden colours may be white
     red, green, blue = flat.split()
     apart = ImageChops.lighter(ImageChops.difference(red, green), ImageChops.difference(green, blue))
-    return mask.getchannel("A") if apart.getextrema()[1] > COLOURED else flat.convert("L")
+    alpha, grey = mask.getchannel("A"), flat.convert("L")
+    cut_out = apart.getextrema()[1] > COLOURED or not grey.getbbox()  # or a silhouette
+    return alpha if cut_out and alpha.getextrema()[0] < 255 else grey
 
 
 def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0, photo: Image.Image | None = None) -> tuple[Image.Image, Image.Image]:

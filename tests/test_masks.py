@@ -89,6 +89,18 @@ def test_of_a_cut_out_what_is_opaque_is_inside_however_dark_it_is():
     assert np.asarray(mask_levels(Image.fromarray(cut_out), (4, 3)))[0].tolist() == [0, 0, 255, 255]
 
 
+def test_of_a_black_silhouette_too_but_what_has_nothing_transparent_is_no_cut_out():
+    inside = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (3, 1)))
+    for mode in ("RGBA", "LA"):
+        silhouette = Image.new(mode, (4, 3), "black")
+        silhouette.putalpha(inside)
+        assert np.asarray(mask_levels(silhouette, (4, 3)))[0].tolist() == [0, 0, 255, 255]
+        assert not mask_levels(Image.new(mode, (4, 3), "black"), (4, 3)).getbbox()
+    white_on_red = Image.composite(Image.new("RGB", (4, 3), "white"), Image.new("RGB", (4, 3), (90, 0, 0)), inside)
+    for mode in ("RGB", "RGBA"):
+        assert np.asarray(mask_levels(white_on_red.convert(mode), (4, 3)))[0].tolist() == [27, 27, 255, 255]
+
+
 def test_a_mask_is_stretched_over_the_picture_and_refused_where_it_lies_on_its_side(tmp_path):
     left = Image.new("L", (30, 20))
     left.paste(255, (0, 0, 15, 20))
