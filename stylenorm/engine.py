@@ -288,6 +288,7 @@ class Stylizer:
         strength = check_options(strength, size=size, paint_at=paint_at)
         steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
         given = wanted = self._resolved(style)
+        regions = [(self._resolved(over), mask) for over, mask in _pairs(regions)]  # for frames of several sizes
 
         def check(frame: Image.Image) -> None:
             nonlocal wanted

@@ -493,6 +493,12 @@ def test_a_film_has_masks_and_regions_too(stylizer, image):
         assert np.abs(painted.astype(int) - np.asarray(stylizer.stylize(image, "red-hill")))[left].max() <= 2
     assert np.array_equal(np.asarray(stylizer.stream("blue-tree", mask=left).survey(image))[~left], np.asarray(image)[~left])
     assert stream.of_regions
+    pairs = [("red-hill", np.ones((2, 2)))]
+    once, always = (stylizer.stream("blue-tree", regions=regions) for regions in (iter(pairs), pairs))
+    for frame in (image, image.resize((40, 32))):
+        assert np.array_equal(np.asarray(once(frame)), np.asarray(always(frame)))
+    for regions in (np.zeros((2, 2)), None, ["red-hill"], [("no-style", np.ones((2, 2)))]):
+        refused(lambda: stylizer.stream("blue-tree", regions=regions), kind=StyleError)
 
 
 @pytest.mark.parametrize("size", [(0, 44), (60, 0), (-1, 44), (60.5, 44), (60,), None, "ab"])
