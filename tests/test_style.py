@@ -50,7 +50,7 @@ def test_a_flat_style_of_another_network_is_refused(shape):
 
 
 def test_mapping_keeps_what_is_known():
-    made = style(4).to(torch.float64)
+    made = style(4).to(dtype=torch.float64)
     assert made.gammas[0].dtype == torch.float64
     other = made.with_row(2 * made.row())
     torch.testing.assert_close(other.flat(), 2 * style(4).flat())
@@ -229,8 +229,19 @@ def test_uint8_masks_do_not_wrap_round():
 
 def test_small_masks_are_stretched():
     made = regions([style(1), style(2)], torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), SIZES)
-    torch.testing.assert_close(made.gammas[0][0, :, :, 0], style(1).gammas[0][0, :, None].expand(-1, 8))
-    torch.testing.assert_close(made.gammas[0][0, :, :, -1], style(2).gammas[0][0, :, None].expand(-1, 8))
+    torch.testing.assert_close(made.gammas[0][0, :, :, :6], style(1).gammas[0][0, :, None, None].expand(-1, 8, 6))
+    torch.testing.assert_close(made.gammas[0][0, :, :, 6:], style(2).gammas[0][0, :, None, None].expand(-1, 8, 6))
+
+
+def test_masks_of_a_pictures_size_lie_on_it_and_its_margin_and_are_averaged():
+    masks = (torch.rand(2, 13, 21, generator=torch.Generator().manual_seed(0)) > 0.5).float() + 0.1
+    padded = torch.nn.functional.pad(masks[None], (0, 3, 0, 3), mode="reflect")[0]
+    found, wanted = (regions(iter([style(1), style(2)]), m, SIZES) for m in (masks, padded))
+    share = torch.nn.functional.avg_pool2d(padded / padded.sum(0), 2)
+    for i in (0, 2):
+        a, b = (style(k).gammas[i][0, :, None, None] for k in (1, 2))
+        for made in (found, wanted):
+            torch.testing.assert_close(made.gammas[i][0], a * share[0] + b * share[1])
 
 
 def bad_masks():
@@ -243,6 +254,7 @@ def bad_masks():
     yield torch.full((2, 16, 24), math.inf)
     yield torch.ones(3, 16, 24)
     yield torch.ones(16, 24)
+    yield torch.ones(2, 24)
     yield torch.ones(1, 2, 16, 24)
 
 
