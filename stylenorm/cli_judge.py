@@ -61,6 +61,8 @@ def score(
     """
     for path, what in ((content, "photograph"), (style, "painting"), *((path, "picture") for path in outputs)):
         check_file(path, what)
+    if weights:  # of which VGG-16's features are taken, if they are there: a slip of the pen went without a word
+        network_file(weights)
     from stylenorm.device import choose_device
     from stylenorm.perceptual import VGGFeatures
     from stylenorm.scoring import Yardstick

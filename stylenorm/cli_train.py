@@ -369,6 +369,8 @@ def optimize(
     if more:
         raise StylenormError(f"{photo} is a folder; give one photograph")
     check_file(painting, "painting")
+    if weights:  # as in score
+        network_file(weights)
     if vgg and not vgg.is_file():
         raise StylenormError(f"--vgg {vgg} does not exist; give a safetensors file")
     make_folder([job])

@@ -119,6 +119,8 @@ def test_what_cannot_be_scored_is_one_sentence(cli, three, tmp_path):
     if hasattr(os, "mkfifo"):
         os.mkfifo(none)
         refused(cli("score", photo, none, out), "painting", "none.png", "is a pipe")
+    for verb in (["score", photo, painting, out], ["optimize", photo, painting, "-o", none.parent / "optimized.png"]):
+        refused(cli(*verb, "--weights", none.parent / "nowhere"), "nowhere does not exist")
     refused(cli("score", photo, painting), "OUTPUT")
     refused(cli("score", photo, painting, out, "--size", 8), "size")
     refused(cli("score", text, painting, out, "--device", "cpu"), "text.png")
