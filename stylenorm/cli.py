@@ -248,7 +248,8 @@ def stylize(
     """
     kept = [weighted_file(v) for v in style_image or ()]
     masks, regions = masks_of(mask, keep), [region_of(text, weights) for text in region or ()]
-    also = [p for p, _ in kept] + [m.path for m in (masks, *(r.masks for r in regions)) if m] + [r.painting for r in regions if r.painting]
+    also = [p for p, _ in kept] + [p for m in (masks, *(r.masks for r in regions)) if m for p in m.files()]
+    also += [r.painting for r in regions if r.painting]
     jobs = plan(photos, output, format, also)
     names = weighted_names(style or (), weights)
     need_a_style(names + kept, weights)

@@ -49,7 +49,7 @@ from stylenorm.cli_parts import (
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import StyleError, StylenormError, how_to_install
 from stylenorm.formats import FULL
-from stylenorm.jobs import Masks, check_limit, check_writable, folded, weighted_file, weighted_names
+from stylenorm.jobs import Masks, check_limit, check_writable, folded, identity, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
@@ -171,6 +171,8 @@ def batch(
         raise StylenormError("--mask and --keep are for a folder of photographs of this machine, and not for a URL")
     if masks and source.absolute() in masks.path.absolute().parents:
         raise StylenormError(f"{masks.path} lies in {photos} and would be painted as well; move it to another place")
+    if masks and isinstance(target, Path) and identity(target) == identity(masks.path):
+        raise StylenormError(f"{output} is where the masks are; give another folder for the paintings")
     if ray is not None:
         check_ray(photos, output)
         check_answers(ray)

@@ -261,6 +261,10 @@ class Masks:
         found = self.file_for(source)
         return inverted_mask(found) if self.inverted else found
 
+    def files(self) -> list[Path]:
+        """What nothing may be written over."""
+        return [*self.path.iterdir()] if self.path.is_dir() else [self.path]
+
     def file_for(self, source: Path | None) -> Path:
         if not self.path.is_dir():
             return self.path

@@ -530,7 +530,8 @@ def test_a_mask_lies_over_every_frame(cli, tmp_path, left):
         (["--mask", "none.png"], "there is no mask none.png"), (["--keep", ""], "--keep is empty"), (["--mask", "left=half.png", "--keep", "left=half.png"], "the other way round"),
         (["--region", "kiss"], "give MASK=STYLE"), (["--region", "=kiss"], "give MASK=STYLE"), (["--region", "left=half.png="], "give MASK=STYLE"),
         (["--region", "none.png=kiss"], "there is no mask none.png"), (["--region", "left=half.png=red-hil"], "did you mean red-hill"),
-        (["--mask", "left=half.png", "-o", "left=half.png"], "is an input"),
+        (["--mask", "left=half.png", "-o", "left=half.png"], "is an input"), (["--region", "left=half.png=red-hill", "-o", "left=half.png"], "is an input"),
+        (["--mask", ".", "-o", "left=half.png"], "is an input"), (["--region", ".=red-hill", "-o", "left=half.png"], "is an input"),
     ],
 )  # fmt: skip
 def test_masks_that_are_none_are_refused(cli, photo, tmp_path, left, words, told, monkeypatch):

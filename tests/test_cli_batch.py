@@ -130,6 +130,7 @@ def test_each_photograph_of_a_tree_has_its_mask(cli, photos, stylizer, tmp_path)
     assert (pixels(tmp_path / "one" / "b.png")[:, 30:] == pixels(photos / "b.png")[:, 30:]).all()
     refused(cli("--mask", photos / "trip"), "lies in", "move it")
     refused(cli("--mask", tmp_path / "none"), "there is no mask")
+    refused(cli("--mask", tmp_path / "masks", "--overwrite", out="masks"), "where the masks are")
 
 
 def test_each_style_has_its_folder(cli, photos, stylizer, tmp_path):
