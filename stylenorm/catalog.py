@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stylenorm.architecture import KINDS
-from stylenorm.errors import StyleError, StylenormError, WeightsError, brief, counted, path_of
+from stylenorm.errors import StyleError, StylenormError, WeightsError, in_short, counted, path_of
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"
@@ -229,7 +229,7 @@ def check_name(name: str, weights: str | Path | None = None, folder: str | Path 
 def check_spelling(name: str) -> None:
     """`StyleError` unless ``name`` is a plain file name, which --style can tell from several and from a weight."""
     if not isinstance(name, str):
-        raise StyleError(f"a style's name is a text, which {brief(name)} is not")
+        raise StyleError(f"a style's name is a text, which {in_short(name)} is not")
     if not STYLE_NAME.fullmatch(name) or name.endswith((".", " ")) or len(name.encode()) > LONGEST_NAME:
         raise StyleError(f"{name!r} cannot name a style; use up to 64 letters, digits, spaces, dots, - and _")
     if name.split(".")[0].casefold() in RESERVED:

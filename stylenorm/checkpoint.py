@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from stylenorm.drafts import remove, replace
-from stylenorm.errors import StyleError, StylenormError, WeightsError, brief, path_of
+from stylenorm.errors import StyleError, StylenormError, WeightsError, in_short, path_of
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
 from stylenorm.stored import checksum, damaged, first_line, generator_hash, intact, load_tensors, part, ranges_file, read_ranges
@@ -40,7 +40,7 @@ def network_hash(generator: Generator) -> str:
     A style means something to one set of generator weights alone; this is how the two recognise one another.
     """
     if not isinstance(generator, nn.Module) or not hasattr(generator, "config"):
-        raise StylenormError(f"a Generator is wanted, which {brief(generator)} is not")
+        raise StylenormError(f"a Generator is wanted, which {in_short(generator)} is not")
     return generator_hash(generator.config.to_dict(), {k: _stored(k, v).numpy() for k, v in _weights(generator).items()})
 
 
@@ -104,7 +104,7 @@ def load_ranges(path: str | Path, network: Network) -> dict[str, np.ndarray] | N
 def save_style(path: str | Path, style: Style) -> None:
     """Write one style, float16, with its name, provenance and network's hash. Raises `StyleError` for one that lacks these or has regions."""
     if not isinstance(style, Style):
-        raise StyleError(f"a Style is wanted, which {brief(style)} is not")
+        raise StyleError(f"a Style is wanted, which {in_short(style)} is not")
     if not style.name or not isinstance(style.name, str) or style.network is None:
         raise StyleError("a style needs a name, which is a text, and its network's hash before it can be saved")
     flat = style.flat().detach().half().cpu()

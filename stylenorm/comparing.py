@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stylenorm.catalog import require_compared_networks
 from stylenorm.engine import Stylizer
-from stylenorm.errors import StyleError, StylenormError, brief
+from stylenorm.errors import StyleError, StylenormError, in_short
 from stylenorm.formats import FULL
 from stylenorm.generator import Generator
 from stylenorm.images import Picture, Source, fit, read_picture, to_image, to_tensor
@@ -39,7 +39,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 def changed(image: Source, change: str) -> Image.Image:
     """A photograph, as `Stylizer.stylize` takes it, after one of `CHANGES`, in 8 bits. Raises `StylenormError` for any other change."""
     if not isinstance(change, str) or change not in CHANGES:
-        raise StylenormError(f"there is no change {brief(change)}; choose from {', '.join(CHANGES)}")
+        raise StylenormError(f"there is no change {in_short(change)}; choose from {', '.join(CHANGES)}")
     picture = image if isinstance(image, Picture) else read_picture(image)
     result = to_image(CHANGES[change](to_tensor(picture.rgb)))
     if picture.alpha is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 
-from stylenorm.errors import StylenormError, brief
+from stylenorm.errors import StylenormError, in_short
 
 SEEDS = 2**63  # of pictures from noise: 0 and up to this
 TYPES = {"str": (str, "a text"), "int": (Integral, "a whole number"), "float": (Real, "a number"), "tuple": ((tuple, list), "a tuple")}
@@ -146,7 +146,7 @@ class TrainConfig:
 def need_config(config, kind: type) -> None:
     """Raise a `StylenormError` unless ``config`` is one of ``kind``: a dict of settings, say, has been checked by nobody."""
     if not isinstance(config, kind):
-        raise StylenormError(f"the settings are a {kind.__name__}, which {brief(config)} is not")
+        raise StylenormError(f"the settings are a {kind.__name__}, which {in_short(config)} is not")
 
 
 def check_types(config) -> None:
@@ -158,7 +158,7 @@ def check_types(config) -> None:
         wanted, told = TYPES[kind]
         if not isinstance(value, wanted) and declared.name != "device":  # which may be torch's
             told = "a path" if "Path" in declared.type else told
-            raise StylenormError(f"{declared.name} must be {told}, not {brief(value)}")
+            raise StylenormError(f"{declared.name} must be {told}, not {in_short(value)}")
         whole = not declared.type.startswith("tuple[int") or all(isinstance(v, Integral) for v in value)
         if not whole or (declared.type == "tuple[int, int]" and len(value) != 2):
             count = "two " if declared.type == "tuple[int, int]" else ""

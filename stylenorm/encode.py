@@ -17,8 +17,7 @@ from stylenorm import depth, tiffs
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.drafts import replace
-from stylenorm.errors import ImageError, how_to_install
-from stylenorm.errors import brief as short
+from stylenorm.errors import ImageError, how_to_install, in_short
 from stylenorm.formats import LONGEST_SIDE
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note, without_orientation
 from stylenorm.tensors import need_rgb
@@ -120,7 +119,7 @@ def _format_of(target, format: str | None, name: str) -> str:
     if format is None and not is_path:
         raise ImageError(f"{name} has no suffix to tell the format by; name the format")
     if not isinstance(format, (str, type(None))):
-        raise ImageError(f"a format is a text, such as png, which {short(format)} is not")
+        raise ImageError(f"a format is a text, such as png, which {in_short(format)} is not")
     suffix = os.path.splitext(os.fsdecode(target))[1] if format is None else "." + format.lstrip(".")
     if suffix.lower() not in FORMATS:
         ending = f"ending in {suffix}" if len(suffix) > 1 else "without a suffix"

@@ -22,7 +22,7 @@ from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_s
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
-from stylenorm.errors import StyleError, StylenormError, WeightsError, brief, counted
+from stylenorm.errors import StyleError, StylenormError, WeightsError, in_short, counted
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.formats import FULL
 from stylenorm.generator import pad_to
@@ -86,7 +86,7 @@ class Stylizer:
         memory: float | None = None,
     ) -> None:
         if memory is not None and not (isinstance(memory, Real) and memory >= 0):
-            raise StylenormError(f"the memory must be a number of GB from 0 up, not {brief(memory)}")
+            raise StylenormError(f"the memory must be a number of GB from 0 up, not {in_short(memory)}")
         self._memory = None if memory is None else memory * 1e9
         self._file = network_file(weights).absolute()  # a program may go to another folder
         self._opened = None if weights is None else self._file, device, backend, memory
@@ -125,7 +125,7 @@ class Stylizer:
     def _named(self, name: str) -> Style:
         """The same, kept for the next call, so that nobody may write into it."""
         if not isinstance(name, str):
-            raise StyleError(f"a style's name is a text, which {brief(name)} is not; Stylizer.resolve takes all that stylize takes")
+            raise StyleError(f"a style's name is a text, which {in_short(name)} is not; Stylizer.resolve takes all that stylize takes")
         known = self.styles
         if name not in known or not known[name].file.is_file():  # it may be new, or removed
             known = {e.name: e for e in style_entries(self._file)}
@@ -346,7 +346,7 @@ class Stylizer:
     def sheet(self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
         """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side."""
         if not isinstance(columns, Integral) or columns < 1:
-            raise StylenormError(f"a sheet has at least one column, not {brief(columns)}")
+            raise StylenormError(f"a sheet has at least one column, not {in_short(columns)}")
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         names = listed(names or self.styles)

@@ -46,7 +46,7 @@ def one_line(text: str) -> str:
     return "".join("?" if category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
-def brief(value: object) -> str:
+def in_short(value: object) -> str:
     """A wrong argument as a message shows it, in one short line."""
     return " ".join(repr_of(value).split())
 
@@ -56,7 +56,7 @@ def path_of(given: str | os.PathLike, what: str) -> Path:
     try:
         return Path(given)
     except TypeError:  # bytes among them
-        raise StylenormError(f"{what} is given as a path, which {brief(given)} is not") from None
+        raise StylenormError(f"{what} is given as a path, which {in_short(given)} is not") from None
 
 
 def how_to_install(extra: str) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stylenorm.catalog import vgg_file
 from stylenorm.config import check_types, need_config
 from stylenorm.device import autocast, choose_device, memory_format, telling_memory
-from stylenorm.errors import ImageError, StylenormError, WeightsError, brief
+from stylenorm.errors import ImageError, StylenormError, WeightsError, in_short
 from stylenorm.images import Picture, fit, read_picture, rewrap, short_side, to_image, to_tensor
 from stylenorm.perceptual import CONTENT_LAYER, LAYERS, STYLE_LAYERS, VGGFeatures, content_loss, grams, style_loss
 from stylenorm.tensors import need_image
@@ -69,7 +69,7 @@ def optimize(
     Raises `ImageError` for a picture that is too small or not "RGB", `StylenormError` where the loss is not finite.
     """
     if not isinstance(vgg, nn.Module):
-        raise StylenormError(f"vgg is what VGGFeatures.from_file(vgg_file()) returns, which {brief(vgg)} is not")
+        raise StylenormError(f"vgg is what VGGFeatures.from_file(vgg_file()) returns, which {in_short(vgg)} is not")
     need_config(config, OptimizeConfig)
     _check_side("photograph", content, (config.content_layer, *config.style_layers))
     _check_side("painting", painting, config.style_layers)

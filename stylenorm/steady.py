@@ -28,7 +28,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import bars, denoising, flow
 from stylenorm.detail import enlarge
-from stylenorm.errors import StyleError, brief
+from stylenorm.errors import StyleError, in_short
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.masks import mask_levels, painted_inside
@@ -146,9 +146,9 @@ class Steady:
 
     def __init__(self, smoothing: float, stride: int, fixed: Mapping[str, np.ndarray] | None = None) -> None:
         if not isinstance(smoothing, Real) or not 0 <= smoothing < 1:
-            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {brief(smoothing)}")
+            raise StyleError(f"smoothing must lie between 0 and 1, and below 1, not {in_short(smoothing)}")
         if not isinstance(fixed, (Mapping, type(None))):
-            raise StyleError(f"fixed is what Stream.pooled returns, which {brief(fixed)} is not")
+            raise StyleError(f"fixed is what Stream.pooled returns, which {in_short(fixed)} is not")
         self.smoothing, self.stride, self.fixed = smoothing, stride, fixed
         self.cuts = 0
         self._forget()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.architecture import CLAMP, FARTHEST, shares
-from stylenorm.errors import StyleError, StylenormError, brief, counted
+from stylenorm.errors import StyleError, StylenormError, in_short, counted
 from stylenorm.generator import pad_to
 
 
@@ -71,9 +71,9 @@ class Style(Sequence):
     def from_flat(cls, flat: Tensor, channels: Sequence[int], **about: Any) -> "Style":
         """The opposite of `flat`: (N, 2, T), T the sum of ``channels``."""
         if not isinstance(flat, Tensor):
-            raise StyleError(f"a style is made of a tensor (N, 2, T), which {brief(flat)} is not")
+            raise StyleError(f"a style is made of a tensor (N, 2, T), which {in_short(flat)} is not")
         if not isinstance(channels, Iterable):
-            raise StyleError(f"channels has a number for each normalization, and is not {brief(channels)}")
+            raise StyleError(f"channels has a number for each normalization, and is not {in_short(channels)}")
         if flat.dim() != 3 or flat.shape[1] != 2 or flat.shape[2] != sum(channels):
             raise StyleError(f"a style for this network is (N, 2, {sum(channels)}), this one is {tuple(flat.shape)}")
         gammas, betas = (part.split(list(channels), 1) for part in flat.unbind(1))
@@ -126,7 +126,7 @@ def blend(styles: Sequence[tuple[Style, float]]) -> Style:
 def interpolate(a: Style, b: Style, t: float) -> Style:
     """(1 - t) a + t b. ``t`` outside 0 to 1 extrapolates: more than all of ``b``. Raises `StyleError` as `blend` does."""
     if not isinstance(t, (Real, Tensor)) or not math.isfinite(t):
-        raise StyleError(f"styles are interpolated by a finite number, not {brief(t)}")
+        raise StyleError(f"styles are interpolated by a finite number, not {in_short(t)}")
     network = _check_alike([a, b])
 
     def between(x: Tensor, y: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, i
     styles = list(styles)
     network = _check_alike(styles) if styles else None
     if not isinstance(masks, Tensor):
-        raise StyleError(f"the masks are a tensor (S, H, W), which {brief(masks)} is not; Stylizer.region_style takes pictures and arrays")
+        raise StyleError(f"the masks are a tensor (S, H, W), which {in_short(masks)} is not; Stylizer.region_style takes pictures and arrays")
     if any(t.dim() != 2 or t.shape[0] != 1 for s in styles for t in s.gammas + s.betas):
         raise StyleError("regions are made of styles with one row each and no regions of their own")
     if not styles or masks.dim() != 3 or masks.shape[0] != len(styles):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from stylenorm.errors import brief
+from stylenorm.errors import in_short
 from stylenorm.functional import KINDS
 from stylenorm.layers import BatchNorm2d, ConditionalNorm, GroupNorm, InstanceNorm2d, LayerNorm2d
 
@@ -73,7 +73,7 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
 
 def _need_module(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"a torch.nn.Module is wanted, which {brief(model)} is not")
+        raise TypeError(f"a torch.nn.Module is wanted, which {in_short(model)} is not")
 
 
 def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) -> Norm:
@@ -123,7 +123,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """
     _need_module(model)
     if not isinstance(batches, Iterable):
-        raise TypeError(f"batches are given one after another, as by a DataLoader or in a list, and not as {brief(batches)}")
+        raise TypeError(f"batches are given one after another, as by a DataLoader or in a list, and not as {in_short(batches)}")
     norms = [m for m in model.modules() if isinstance(m, RUNNING) and m.running_mean is not None]
     if not norms:
         raise ValueError(f"{type(model).__name__} has no batch norm with running moments")
@@ -136,7 +136,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for batch in batches:
             first = batch[0] if isinstance(batch, (list, tuple)) and batch else batch
             if not isinstance(first, Tensor):
-                raise TypeError(f"a batch is a tensor, or a sequence that begins with one, which {brief(batch)} is not")
+                raise TypeError(f"a batch is a tensor, or a sequence that begins with one, which {in_short(batch)} is not")
             model(first.to(device))
             count += 1
         if not count:

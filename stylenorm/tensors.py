@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 from PIL import Image
 
-from stylenorm.errors import ImageError, brief
+from stylenorm.errors import ImageError, in_short
 from stylenorm.formats import FULL, USUAL_PIXELS
 
 MOST = 100_000_000  # pixels that a picture is enlarged to
@@ -16,7 +16,7 @@ MOST = 100_000_000  # pixels that a picture is enlarged to
 
 def need_image(image: Image.Image) -> None:
     if not isinstance(image, Image.Image):
-        raise ImageError(f"a PIL image is wanted, which {brief(image)} is not; read_picture(...).rgb is one")
+        raise ImageError(f"a PIL image is wanted, which {in_short(image)} is not; read_picture(...).rgb is one")
 
 
 def need_rgb(*images: Image.Image) -> None:
@@ -85,7 +85,7 @@ def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
 
 def _scaled(rgb: Image.Image, size: int, side: int) -> Image.Image:
     if not isinstance(size, Real) or not 1 <= size < math.inf:
-        raise ImageError(f"a picture cannot have a side of {brief(size)} pixels; use 1 or more")
+        raise ImageError(f"a picture cannot have a side of {in_short(size)} pixels; use 1 or more")
     if size == side:
         return rgb
     return rgb.resize(_scaled_size(rgb.size, size, side), Image.Resampling.LANCZOS)

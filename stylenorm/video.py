@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
-from stylenorm.errors import StylenormError, brief, path_of
+from stylenorm.errors import StylenormError, in_short, path_of
 from stylenorm.manifest import Manifest
 from stylenorm.steady import Stream
 from stylenorm.video_files import Film, Part, container_of, frames, join, picture_box, probe, wants_even
@@ -60,7 +60,7 @@ def paint_film(
     called with the number of frames so far, the latest of them and its painting. Raises `StylenormError`.
     """
     if not isinstance(stream, Stream):
-        raise StylenormError(f"a film is painted by what Stylizer.stream returns, which {brief(stream)} is not")
+        raise StylenormError(f"a film is painted by what Stylizer.stream returns, which {in_short(stream)} is not")
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf

@@ -12,7 +12,7 @@ from PIL import Image
 import stylenorm
 from stylenorm import StylenormError
 from stylenorm.engine import listed
-from stylenorm.errors import brief
+from stylenorm.errors import in_short
 
 LAYER = torch.nn.BatchNorm2d(4)
 PHOTO = Image.effect_noise((32, 32), 60).convert("RGB")
@@ -102,4 +102,4 @@ def test_an_open_file_is_one_picture_and_not_its_lines(photo):
 
 
 def test_a_long_argument_is_short_in_a_message():
-    assert "\n" not in brief(torch.rand(9, 9)) and len(brief(list(range(999)))) < 80
+    assert "\n" not in in_short(torch.rand(9, 9)) and len(in_short(list(range(999)))) < 80
