@@ -287,7 +287,7 @@ def piped(path: Path) -> Wanted:
 
 def told_masks(masks: Masks) -> str:
     """What a batch's settings tell of them: of a file the content, of a folder where it is."""
-    return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.path.read_bytes())
+    return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.content_for(None))
 
 
 def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int | None, options: dict) -> dict:

@@ -152,7 +152,7 @@ class Asked:
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
         if self.masks:
-            more["keep" if self.masks.inverted else "mask"] = sha256(self.masks.file_for(film).read_bytes()).hexdigest()
+            more["keep" if self.masks.inverted else "mask"] = sha256(self.masks.content_for(film)).hexdigest()
         options = {name: value for name, value in self.options.items() if name != "paint_at"} | told_side(self.options["paint_at"])
         return settings_of([self.wanted], self.weights, self.style_size, options | more)
 

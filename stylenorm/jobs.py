@@ -239,12 +239,13 @@ def may_be_written(path: Path) -> bool:
 class Masks:
     """The masks that were asked for: a file for all photographs or films, or a folder that has one for each, called like it.
 
-    inverted: the rest of them is meant. top: of a tree of photographs, which that folder is like.
+    inverted: the rest of them is meant. top: of a tree of photographs, which that folder is like. piped: what came through a pipe.
     """
 
     path: Path
     inverted: bool = False
     top: Path | None = None
+    piped: bytes | None = None
 
     @classmethod
     def of(cls, text: str, option: str, inverted: bool = False) -> "Masks":
@@ -252,14 +253,18 @@ class Masks:
         if not text or not path.exists():
             told = f"there is no mask {text}" if text else f"{option} is empty"
             raise StylenormError(f"{told}; give a picture that is white where it counts, or a folder of such")
-        return cls(path, inverted)
+        return cls(path, inverted, piped=path.read_bytes() if path.is_fifo() else None)  # it gives its bytes once
 
     def mask_for(self, source: Path | None):
         """What `Stylizer.stylize` takes as a mask. source: None is standard input. Raises `ImageError`."""
+        from stylenorm.images import read_picture
         from stylenorm.masks import inverted_mask
 
-        found = self.file_for(source)
+        found = self.file_for(source) if self.piped is None else read_picture(self.piped, name=str(self.path))
         return inverted_mask(found) if self.inverted else found
+
+    def content_for(self, source: Path | None) -> bytes:
+        return self.file_for(source).read_bytes() if self.piped is None else self.piped
 
     def files(self) -> list[Path]:
         """What nothing may be written over."""

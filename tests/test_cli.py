@@ -489,6 +489,16 @@ def test_a_mask_says_where_to_paint_and_where_not(cli, photo, tmp_path, left):
     assert np.array_equal(outside, np.concatenate([before[:, :30], all_of_it[:, 30:]], 1))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names there")
+def test_a_mask_through_a_pipe_is_for_all_photographs(tmp_path, left):
+    os.mkfifo(pipe := tmp_path / "pipe")
+    threading.Thread(target=pipe.write_bytes, args=[left.read_bytes()], daemon=True).start()
+    masks = jobs.Masks.of(str(pipe), "--mask")
+    pipe.unlink()  # what would read it once more would wait for ever
+    for source in (Path("a.png"), Path("b.png"), None):
+        assert np.array_equal(masks.mask_for(source).rgb, Image.open(left).convert("RGB")) and masks.content_for(source) == left.read_bytes()
+
+
 def test_regions_have_styles_of_their_own(cli, stylizer, photo, tmp_path, left):
     painting = make_photo(tmp_path / "a=b.png", (70, 90), seed=3)
     words = ["--region", f"{left}=blue-tree:2,red-hill:1", "--region", f"{left}={painting}", "--style-size", "64"]
