@@ -276,7 +276,8 @@ class Masks:
         stem = source.stem if source else "stdin"
         folder = self.path / source.parent.relative_to(self.top) if self.top else self.path
         files = folder.iterdir() if folder.is_dir() else ()
-        found = sorted(p for p in files if p.stem == stem and p.suffix.lower() in PHOTOGRAPHS and p.is_file())
+        alike = [p for p in files if folded(p.stem) == folded(stem) and p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
+        found = sorted([p for p in alike if p.stem == stem] or alike)
         if len(found) != 1:
             told = "has no mask" if not found else f"has {len(found)} masks ({', '.join(p.name for p in found)})"
             raise ImageError(f"{folder} {told} for {source or 'standard input'}; one is called like what it is for, as in {stem}.png")

@@ -522,6 +522,17 @@ def test_each_photograph_has_its_mask_and_one_without_is_named(cli, photo, tmp_p
     assert "has 2 masks (d.png, d.webp) for" in told[2]
 
 
+def test_a_mask_is_called_like_its_photograph_as_file_systems_compare_names(tmp_path, left):
+    for name in ("caf\u00e9.png", "IMG_1.png", "b.png"):
+        shutil.copy(left, tmp_path / name)
+    masks = jobs.Masks(tmp_path)
+    assert masks.file_for(Path("cafe\u0301.jpg")).name == "caf\u00e9.png" and masks.file_for(Path("img_1.JPG")).name == "IMG_1.png"
+    shutil.copy(left, tmp_path / "B.PNG")
+    if (tmp_path / "b.png").samefile(tmp_path / "B.PNG"):
+        return
+    assert masks.file_for(Path("b.jpg")).name == "b.png" and masks.file_for(Path("B.jpg")).name == "B.PNG", "its own, where both are"
+
+
 def test_a_mask_lies_over_every_frame(cli, tmp_path, left):
     frames = [Image.open(make_photo(tmp_path / f"{k}.png", (60, 44), seed=k)) for k in range(2)]
     frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:], duration=100)
