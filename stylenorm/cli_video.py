@@ -292,6 +292,7 @@ class Reel(Show):
 def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) -> dict:
     """Open everything, paint, and say what came of it, as the row of --json."""
     from stylenorm.batch import now
+    from stylenorm.masks import mask_levels
     from stylenorm.video import paint_video, parts_folder
     from stylenorm.video_files import probe
 
@@ -303,6 +304,8 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
         check_begun(manifest, settings, folder)
         stylizer = asked.load()
         mask = asked.masks and asked.masks.mask_for(source)
+        if mask is not None:
+            mask_levels(mask, film.size)  # one that cannot be used is told before anything is begun with it
         stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), mask=mask, **asked.options)
         if manifest.settings is None:
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())

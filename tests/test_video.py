@@ -120,6 +120,9 @@ def test_a_mask_lies_over_all_of_a_film_and_another_one_is_another_painting(cli,
         assert cli(source, tmp_path / f"{name}.mp4", *words)[0] == 0
     first, second, kept = begun
     assert first["mask"] == kept["keep"] != second["mask"] and {**first, "mask": 0} == {**second, "mask": 0}
+    Image.new("L", (64, 48)).save(tmp_path / "lying.png")
+    told = cli(source, tmp_path / "d.mp4", "--mask", tmp_path / "lying.png")
+    assert told[0] == 2 and "lies on its side" in told[1].err and not (tmp_path / "d.mp4.parts").exists(), "another mask may be given then"
     told = cli(source, tmp_path / "o.mp4", "--keep", tmp_path / "none.png")
     assert told[0] == 2 and "there is no mask" in told[1].err
 
