@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -168,7 +169,7 @@ def differences(old: Mapping, new: Mapping) -> list[str]:
     """What two settings differ in, in words."""
     old, new = ({"paint_at": FULL} | dict(settings) for settings in (old, new))  # which goes without saying
     return [
-        f"another {key}" if key == "network" else f"{key.replace('_', ' ')} {_said(old.get(key))} instead of {_said(new.get(key))}"
+        f"another {key}" if key == "network" or all(map(_is_content, (old.get(key), new.get(key)))) else f"{key.replace('_', ' ')} {_said(old.get(key))} instead of {_said(new.get(key))}"
         for key in sorted({*old, *new})
         if old.get(key) != new.get(key)
     ]
@@ -179,7 +180,14 @@ def _said(value) -> str:
         return " and ".join(str(v.get("label", v)) if isinstance(v, dict) else str(v) for v in value)
     if value is None:
         return "unset"
+    if _is_content(value):
+        return "set"
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+def _is_content(value) -> bool:
+    """Whether it is the hash of a file, which tells people nothing."""
+    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))
 
 
 def default_workers() -> int:

@@ -461,6 +461,8 @@ def test_differences_are_words():
     old = {"size": None, "quality": 95, "network": "a", "preserve_color": False, "style": [{"label": "kiss"}]}
     new = {"size": 20, "quality": 1, "network": "b", "preserve_color": True, "style": [{"label": "kiss"}, {"label": "scream"}]}
     assert differences(old, old) == []
+    assert differences({"mask": "a" * 64}, {"mask": "0" * 64}) == ["another mask"], "a hash tells people nothing"
+    assert differences({"mask": "a" * 64}, {"keep": "/masks"}) == ["keep unset instead of /masks", "mask set instead of unset"]
     assert differences(old, new) == [
         "another network", "preserve color off instead of on", "quality 95 instead of 1", "size unset instead of 20",
         "style kiss instead of kiss and scream",
