@@ -169,7 +169,7 @@ def batch(
     source, target = place(photos), place(output)
     if masks and not isinstance(source, Path):
         raise StylenormError("--mask and --keep are for a folder of photographs of this machine, and not for a URL")
-    if masks and source.absolute() in masks.path.absolute().parents:
+    if masks and source.resolve() in masks.path.resolve().parents:  # as a/../b does not lie in a
         raise StylenormError(f"{masks.path} lies in {photos} and would be painted as well; move it to another place")
     if masks and isinstance(target, Path) and identity(target) == identity(masks.path):
         raise StylenormError(f"{output} is where the masks are; give another folder for the paintings")

@@ -129,6 +129,7 @@ def test_each_photograph_of_a_tree_has_its_mask(cli, photos, stylizer, tmp_path)
     assert cli("--format", "png", "--mask", tmp_path / "masks" / "a.png", out="one").code == 0, "one for all"
     assert (pixels(tmp_path / "one" / "b.png")[:, 30:] == pixels(photos / "b.png")[:, 30:]).all()
     refused(cli("--mask", photos / "trip"), "lies in", "move it")
+    assert cli("--format", "png", "--limit", "1", "--mask", photos / ".." / "masks" / "a.png", out="two").code == 0, "which does not lie in it"
     refused(cli("--mask", tmp_path / "none"), "there is no mask")
     refused(cli("--mask", tmp_path / "masks", "--overwrite", out="masks"), "where the masks are")
 
