@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stylenorm.architecture import KINDS
-from stylenorm.errors import StyleError, StylenormError, WeightsError, in_short, counted, path_of
+from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short, path_of
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"

@@ -22,7 +22,7 @@ from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_s
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
-from stylenorm.errors import StyleError, StylenormError, WeightsError, in_short, counted
+from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.formats import FULL
 from stylenorm.generator import pad_to

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenorm.architecture import CLAMP, FARTHEST, shares
-from stylenorm.errors import StyleError, StylenormError, in_short, counted
+from stylenorm.errors import StyleError, StylenormError, counted, in_short
 from stylenorm.generator import pad_to
 
 
