@@ -55,6 +55,8 @@ def mask_levels(mask, size: tuple[int, int]) -> Image.Image:
     mask = opened_mask(mask)
     if isinstance(mask, Image.Image):
         grey = _grey(mask)
+        if grey.getextrema() == (0, 1):  # labels, as programs that find things write them
+            grey = grey.point(lambda level: 255 * level)
     else:
         numbers = _numbers(mask)
         if numbers.max() > 255:

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from stylenorm.errors import ImageError, StyleError
+from stylenorm.images import read_picture
 from stylenorm.masks import drawn_mask, mask_levels, mask_tensor, painted_inside
 
 
@@ -80,6 +81,9 @@ def test_a_mask_is_a_tensor_as_a_network_gives_it():
 def test_labels_and_bools_are_all_or_nothing():
     for kind in (bool, np.uint8, np.int64):
         assert np.asarray(mask_levels((RAMP > 100).astype(kind), (4, 3)))[0].tolist() == [0, 0, 255, 255]
+    labels = Image.fromarray((RAMP > 100).astype(np.uint8))
+    for picture in (labels, read_picture(labels)):
+        assert np.asarray(mask_levels(picture, (4, 3)))[0].tolist() == [0, 0, 255, 255]
 
 
 def test_of_a_cut_out_what_is_opaque_is_inside_however_dark_it_is():
