@@ -79,7 +79,7 @@ def make_plan(
 ) -> Plan:
     """Which paintings are missing. again: all of them are, whatever is there.
 
-    One is there if its file is, unless its photograph has changed since. After a batch that replaces what was
+    One is there if its file is, unless its photograph or its mask has changed since. After a batch that replaces what was
     there, only files that it has noted count. What was made of another folder's photograph, which is still in place,
     is there as well.
     """
@@ -138,6 +138,8 @@ def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo, plan: 
         return False
     if line is None:
         return not manifest.replacing
+    if photo.mask and line.get("mask_sha256", photo.mask) != photo.mask:
+        return False
     same = (line["input_bytes"], line["input_changed"]) == (photo.size, photo.changed)
     if same or line.get("input_sha256") == _hash_of(photo.path):
         return True

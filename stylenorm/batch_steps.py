@@ -89,6 +89,7 @@ def read_photo(task: Task, size: int | None = None) -> tuple[Picture | Moving, d
     facts |= {"pages": pages} if (pages := page_count(data)) > 1 else {}
     avif = os.path.splitext(task.targets[0][1])[1].lower() == ".avif"  # which may move, and is not written moving
     facts |= {"frames": frames} if avif and (frames := frame_count(data)) > 1 else {}
+    facts |= {"mask_sha256": photo.mask} if photo.mask else {}
     return picture, facts | {"input_changed": photo.changed, "read_seconds": since(started)}
 
 

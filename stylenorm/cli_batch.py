@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -47,13 +47,13 @@ from stylenorm.cli_parts import (
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
-from stylenorm.errors import StyleError, StylenormError, how_to_install
+from stylenorm.errors import ImageError, StyleError, StylenormError, how_to_install
 from stylenorm.formats import FULL
 from stylenorm.jobs import Masks, check_limit, check_writable, folded, identity, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
-from stylenorm.tree import find_tree
+from stylenorm.tree import Photo, find_tree
 
 LONGEST_NAME = 255  # bytes of a file's or a folder's, nearly everywhere
 
@@ -134,7 +134,7 @@ def batch(
 
     Stop it with Ctrl-C, or in any other way: the same command does what is
     missing. No painting is ever half-written, and no photograph overwritten.
-    A photograph that has changed since is painted again.
+    A photograph that has changed since, or its mask, is painted again.
 
     Of an animated GIF, WebP or PNG every frame is painted, unless --format is
     one that cannot move: then the first one is.
@@ -184,6 +184,8 @@ def batch(
     tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
         raise StylenormError("; ".join([f"the folder {photos} holds no photograph", *tree.left_out]))
+    if masks and masks.path.is_dir():
+        tree.photos = with_masks(tree.photos, options["masks"])
     show = Show(quiet=quiet, as_lines=as_lines)
     where = Where(weights, device, backend, memory, ray)
     asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where)
@@ -288,6 +290,16 @@ def piped(path: Path) -> Wanted:
 def told_masks(masks: Masks) -> str:
     """What a batch's settings tell of them: of a file the content, of a folder where it is."""
     return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.content_for(None))
+
+
+def with_masks(photos: Sequence[Photo], masks: Masks) -> list[Photo]:
+    """Each with the hash of its mask, where it has one; without is told when its turn comes."""
+
+    def of(photo: Photo) -> str | None:
+        with suppress(ImageError, OSError):
+            return hash_of(masks.content_for(photo.path))
+
+    return [replace(photo, mask=of(photo)) for photo in photos]
 
 
 def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int | None, options: dict) -> dict:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -275,13 +276,26 @@ class Masks:
             return self.path
         stem = source.stem if source else "stdin"
         folder = self.path / source.parent.relative_to(self.top) if self.top else self.path
-        files = folder.iterdir() if folder.is_dir() else ()
-        alike = [p for p in files if folded(p.stem) == folded(stem) and p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
+        alike = [p for p in _by_stem(folder).get(folded(stem), ()) if p.is_file()]
         found = sorted([p for p in alike if p.stem == stem] or alike)
         if len(found) != 1:
             told = "has no mask" if not found else f"has {len(found)} masks ({', '.join(p.name for p in found)})"
             raise ImageError(f"{folder} {told} for {source or 'standard input'}; one is called like what it is for, as in {stem}.png")
         return found[0]
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The pictures right in a folder; it is listed once, as long as it stays the same, for there may be as many photographs as masks."""
+    return _listed(folder, folder.stat().st_mtime_ns) if folder.is_dir() else {}
+
+
+@lru_cache(16)
+def _listed(folder: Path, changed: int) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        if path.suffix.lower() in PHOTOGRAPHS:
+            found.setdefault(folded(path.stem), []).append(path)
+    return found
 
 
 @dataclass(frozen=True)

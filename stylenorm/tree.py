@@ -26,12 +26,13 @@ MARKED = os.name == "nt" or sys.platform == "darwin"  # whether a mark hides fil
 
 @dataclass(frozen=True)
 class Photo:
-    """A photograph in the tree. name: its path from the top, with slashes. changed: when, in ns."""
+    """A photograph in the tree. name: its path from the top, with slashes. changed: when, in ns. mask: hash of the mask that is its own."""
 
     path: Path | UrlFile
     name: str
     size: int
     changed: int
+    mask: str | None = None
 
 
 @dataclass

@@ -125,6 +125,13 @@ def test_each_photograph_of_a_tree_has_its_mask(cli, photos, stylizer, tmp_path)
     for name, photo in (("a.png", "a.jpg"), ("trip/c.png", "trip/c.jpg")):
         painted, whole, before = pixels(tmp_path / "out" / name), *(np.asarray(stylizer.stylize(photos / photo, "red-hill", strength=k)) for k in (1, 0))
         assert np.array_equal(painted[:, :30], before[:, :30]) and np.abs(painted - whole)[:, 30:].max() <= 1
+    before = pixels(tmp_path / "out" / "trip" / "c.png")
+    assert "2 are there already" in cli("--format", "png", "--keep", tmp_path / "masks").out
+    left.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "masks" / "a.png")
+    assert "1 is there already" in cli("--format", "png", "--keep", tmp_path / "masks").out, "it has another mask"
+    assert np.array_equal(pixels(tmp_path / "out" / "a.png")[:, 30:], pixels(photos / "a.jpg")[:, 30:])
+    assert np.array_equal(pixels(tmp_path / "out" / "trip" / "c.png"), before)
+    left.save(tmp_path / "masks" / "a.png")
     refused(cli("--format", "png", "--mask", tmp_path / "masks"), "were made with", "keep")
     assert cli("--format", "png", "--mask", tmp_path / "masks" / "a.png", out="one").code == 0, "one for all"
     assert (pixels(tmp_path / "one" / "b.png")[:, 30:] == pixels(photos / "b.png")[:, 30:]).all()
