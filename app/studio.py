@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -382,7 +382,7 @@ class Studio:
         Without a style the photograph stays as it is there. follow: the mask is brought to the photograph's own edges.
         """
         before = self._start(visitor, photo, inside, "regions", layers=layers)
-        masks = self._masks(photo, layers, edge, follow)
+        masks = partial(self._masks, photo, layers, edge, follow)
         after = self.save(self._paint_regions(before, masks, inside, outside), Path(photo).stem, "painted")
         self.shelf.hold(visitor, "regions after", [after])
         return before, after
@@ -394,7 +394,7 @@ class Studio:
         """The same at full size, as a file."""
         check_format(format, quality)
         self._start(visitor, photo, inside, "regions", small=False, layers=layers)
-        image = self._paint_regions(photo, self._masks(photo, layers, edge, follow), inside, outside)
+        image = self._paint_regions(photo, partial(self._masks, photo, layers, edge, follow), inside, outside)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
         write(image, target, format=format, quality=int(quality))
         self.shelf.hold(visitor, "regions file", [target])
@@ -406,10 +406,11 @@ class Studio:
         seen = self.read(self.small(photo, SCREEN)).rgb if follow else None  # for a preview and for the file
         return drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge, seen)
 
-    def _paint_regions(self, photo: str | Path, masks: tuple, inside: Wish, outside: str):
-        (mask, rest), chosen = masks, bool(inside.styles[0][0])
+    def _paint_regions(self, photo: str | Path, masks: Callable[[], tuple], inside: Wish, outside: str):
+        chosen = bool(inside.styles[0][0])
         if not chosen and not outside:
             raise StyleError("choose a style for at least one of the two parts")
+        mask, rest = masks()
         base = self.style(replace(inside, styles=[(outside, 1)]) if outside else inside)
         where = {"regions": [(self.style(inside), mask)]} if chosen and outside else {"mask": mask if chosen else rest}
         wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}

@@ -59,7 +59,7 @@ def test_the_result_is_limited_too(client, photo):
     [
         (b"just some words", "words.jpg", "not a picture"),
         (b"", "empty.png", "empty"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "drawing.svg", "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "drawing.svg", "of a kind that is not read"),
     ],
 )
 def test_what_is_no_picture_gets_a_sentence(client, tmp_path, content, name, expected):
