@@ -79,6 +79,7 @@ class Camera:
             preserve_color=wish.keep_colors,
             size=wish.size,
             smoothing=STEADY if steady else 0.0,
+            faces=wish.faces,
         )
 
 

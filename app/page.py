@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
-from .library import StylenormError
+from .library import FACES, StylenormError
 from .parts import Choice, Files, Picture
 from .studio import PAINTING, STYLE_FILE, Studio, Wish
 
@@ -169,6 +169,10 @@ def strength_slider(kind: type[gr.Slider] = gr.Slider, info: str = "0 is the pho
     return kind(0, 1, 1, step=0.05, label="Strength", info=info, min_width=BESIDE)
 
 
+def faces_slider(kind: type[gr.Slider] = gr.Slider) -> gr.Slider:
+    return kind(0, 1, FACES, step=0.05, label="Faces", info="How much of their features stays", min_width=BESIDE)
+
+
 def colors_box() -> gr.Checkbox:
     return gr.Checkbox(False, label="Keep the photograph's colours")
 
@@ -233,8 +237,8 @@ def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     file.upload(lambda: STYLE_FILE, None, list_, api_visibility="private", show_progress="hidden", queue=False)
 
 
-def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1) -> Wish:
-    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes))
+def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1, faces=FACES) -> Wish:
+    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes), float(faces))
 
 
 def whole(size) -> int | None:

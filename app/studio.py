@@ -18,6 +18,7 @@ from pathlib import Path
 from .archive import SUFFIXES, Results, items
 from .files import Shelf
 from .library import (
+    FACES,
     LONGEST_SIDE,
     Comparison,
     ImageError,
@@ -92,6 +93,7 @@ class Wish:
     """How a photograph is to be painted. styles: (name, weight), up to four. size: longer side in px, or None.
 
     closer: the uploaded painting's style is refined on the photograph. strokes: times as large as usual.
+    faces: how much of their features stays.
     """
 
     styles: Sequence[tuple[str | None, float]]
@@ -102,6 +104,7 @@ class Wish:
     size: int | None = None
     closer: bool = False
     strokes: float = 1.0
+    faces: float = FACES
 
 
 @dataclass
@@ -361,6 +364,7 @@ class Studio:
             size=size,
             paint_at=painted_at(wish.strokes, fitted(picture.size, size)),
             notice=self._in_strips,
+            faces=wish.faces,
         )
 
     def _in_strips(self, _: str) -> None:  # what the library says is about this machine's memory and folders
@@ -413,7 +417,7 @@ class Studio:
         mask, rest = masks()
         base = self.style(replace(inside, styles=[(outside, 1)]) if outside else inside)
         where = {"regions": [(self.style(inside), mask)]} if chosen and outside else {"mask": mask if chosen else rest}
-        wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "notice": self._in_strips}
+        wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "faces": inside.faces, "notice": self._in_strips}
         return self.stylizer.stylize(self.read(photo), base, **wish_of, **where)
 
     # ---- folder --------------------------------------------------------------------------------
@@ -434,7 +438,7 @@ class Studio:
         check_format(format, quality)
         self.shelf.hold_all(visitor, {"folder photo": files, "folder style": [wish.painting, wish.style_file]})
         work, style = items(list(files)), self.style(wish)
-        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "notice": self._in_strips}
+        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "faces": wish.faces, "notice": self._in_strips}
         target = self.shelf.new("painted.zip")
         self.shelf.hold(visitor, "folder file", [target])
         rows: list[list[str]] = []

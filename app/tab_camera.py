@@ -48,6 +48,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 share = Slide(0, 1, 0.5, step=0.05, label="Share of the second", min_width=page.BESIDE, elem_id="camera-share")
                 strength = page.strength_slider(Slide)
             with gr.Row():
+                faces = page.faces_slider(Slide)
                 size = gr.Radio([(f"{n} px", n) for n in SIDES], value=384, label="Size of the painting: small is fast", elem_id="camera-size")
             with gr.Accordion("Use your own painting as the style", open=False):
                 painting, style_file = page.own_style("camera")
@@ -56,18 +57,18 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 keep_colors = gr.Checkbox(False, label="Keep the camera's colours")
 
     @page.plain
-    def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, request: gr.Request):
+    def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces, request: gr.Request):
         try:
-            check(share, strength)
+            check(share, strength, faces)
             styles = [(style, 1 - share if other else 1), (other, share)]
-            wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size)
+            wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, faces=faces)
             image, pace = camera.paint(page.visitor(request), picture, wish, bool(steady))
         except StylenormError as error:  # raised, it would end the stream
             return gr.skip(), html.escape(page.sentence(error), quote=False)
         return image, told(image.size, pace)
 
     seen = lens.stream(
-        paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors], [shown, status],
+        paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces], [shown, status],
         stream_every=EVERY, time_limit=None, show_progress="hidden", api_visibility="private",
         concurrency_id="camera", concurrency_limit=AT_ONCE,
     )  # fmt: skip
@@ -86,8 +87,8 @@ def told(size: tuple[int, int], pace: float | None) -> str:
     return "{} x {} px".format(*size) + (f", {counted(max(1, round(pace)), 'picture')} a second" if pace else "")
 
 
-def check(share: float | None, strength: float | None) -> None:
+def check(share: float | None, strength: float | None, faces: float | None) -> None:
     """Raises `StylenormError` for what one types into the boxes of the sliders on the way to a number, such as nothing."""
-    for what, number in (("share of the second", share), ("strength", strength)):
+    for what, number in (("share of the second", share), ("strength", strength), ("amount of faces' features", faces)):
         if number is None or not 0 <= number <= 1:
             raise StylenormError(f"the {what} is a number from 0 to 1")

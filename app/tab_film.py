@@ -8,7 +8,7 @@ import gradio as gr
 
 from . import page
 from .cinema import Cinema
-from .library import ANIMATABLE, FILMS, Cancelled, counted
+from .library import ANIMATABLE, FACES, FILMS, Cancelled, counted
 from .parts import Files, Player
 from .studio import Studio
 
@@ -41,7 +41,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             status = page.status_line("film-status", BEGIN)
             with gr.Row():
                 strength = page.strength_slider(info="0 is the film, 1 is all painting")
-                keep_colors = gr.Checkbox(False, label="Keep the film's colours")
+                faces = page.faces_slider()
+            keep_colors = gr.Checkbox(False, label="Keep the film's colours")
             with gr.Row():
                 strokes = page.strokes_choice()
                 size = page.size_choice("As the film")
@@ -50,25 +51,27 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 stop = gr.Button("Stop here", elem_id="film-stop", size="lg")
             file = gr.DownloadButton("Save the file", elem_id="film-save", **HIDDEN)
 
-    def wish(style, painting, style_file, strength, keep_colors, size, strokes):
-        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes)
+    def wish(style, painting, style_file, strength, keep_colors, size, strokes, faces):
+        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes, faces=faces)
 
     @page.plain
-    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, request: gr.Request):
+    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, faces, request: gr.Request):
         nothing = gr.update(**HIDDEN)
         if not film:
             return gr.update(value=None, visible=True), BEGIN, nothing, nothing, nothing
-        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes)
+        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces)
         found, pair = cinema.preview(page.visitor(request), film, wanted)
         return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing, nothing
 
     @page.plain
     def paint_film(
-        film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, request: gr.Request = None
-    ):
+        film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, faces=FACES,
+        request: gr.Request = None,
+    ):  # fmt: skip
         """Paint a film, with its sound, or an animated GIF, WebP or PNG, frame by frame.
 
         film: the file. size: longer side in pixels, 0 for the film's. strokes: 1.6, 1 or 0.625 times as large as usual.
+        faces: how much of the features of faces stays where strokes would go across them, 0 to 1.
         Returns again and again a line about the progress and the latest frame with its painting, and at the end the file: an
         .mp4, or an animation. Stop it with /stop_film: a film ends there then, of an animation nothing is kept.
         """
@@ -76,7 +79,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         nothing, shown = gr.update(**HIDDEN), gr.update(visible=True)
         with studio.stops.work(who, "film") as event, studio.turn(event) as over:
             try:
-                for look in cinema.paint(who, film, wish(style, painting, style_file, strength, keep_colors, size, strokes), event):
+                wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces)
+                for look in cinema.paint(who, film, wanted, event):
                     if look.path is None:
                         pair = gr.update(value=look.pair, visible=True) if look.pair else shown
                         yield progress(look), pair, nothing, nothing, nothing
@@ -99,10 +103,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """Stop the film that this visitor is having painted."""
         return "Stopping." if studio.stops.ask(page.visitor(request), "film") else "Nothing is being painted."
 
-    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes]
+    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces]
+    changes = [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, faces.release]
     gr.on(
-        [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, painting.change, style_file.change],
-        one_frame, inputs, [slider, status, player, moving, file],
+        [*changes, painting.change, style_file.change], one_frame, inputs, [slider, status, player, moving, file],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip
     page.expect(run, studio, "film")

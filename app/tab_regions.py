@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from . import page
-from .library import opencv
+from .library import FACES, opencv
 from .parts import Drawing
 from .studio import SCREEN, Studio, example_photos
 from .tab_stylize import SAVE
@@ -67,7 +67,9 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             with gr.Row():
                 edge = gr.Slider(0, 30, SOFT, step=0.5, label="Soft edge", info="in % of the picture's width", min_width=page.BESIDE)
                 strength = page.strength_slider()
-            keep_colors = page.colors_box()
+            with gr.Row():
+                faces = page.faces_slider()
+                keep_colors = page.colors_box()
             show = gr.Button("Paint it", variant="primary", elem_id="regions-show")
             with gr.Row():
                 format = page.format_choice()
@@ -75,8 +77,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             finish = gr.Button("Download the painting", elem_id="regions-finish")
             file = gr.DownloadButton("Save the file", visible=False, elem_id="regions-file")
 
-    def wish(inside, painting, style_file, strength, keep_colors):
-        return page.wish_of([(inside, 1)], painting, style_file, strength, keep_colors, None)
+    def wish(inside, painting, style_file, strength, keep_colors, faces):
+        return page.wish_of([(inside, 1)], painting, style_file, strength, keep_colors, None, faces=faces)
 
     @page.plain
     def start(photo, request: gr.Request):
@@ -98,25 +100,25 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     @page.plain
     def regions(
-        photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, follow=False,
+        photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, follow=False, faces=FACES,
         request: gr.Request = None,
     ):  # fmt: skip
         """Paint the part under the mask in one style and the rest in another, at preview size. "" for a style leaves it as it is.
 
         mask: {"background": None, "layers": [pictures], "composite": None}; where a layer is opaque (or, without
         transparency, bright) is inside. edge: width of the soft edge in % of the picture's width. follow: bring the mask to the
-        edges of what it lies on.
+        edges of what it lies on. faces: how much of the features of faces stays, 0 to 1.
         """
-        chosen = wish(inside, painting, style_file, strength, keep_colors)
+        chosen = wish(inside, painting, style_file, strength, keep_colors, faces)
         return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge, bool(follow)), gr.DownloadButton(visible=False)
 
     @page.plain
     def regions_file(
         photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, format="jpeg",
-        quality=95, follow=False, request: gr.Request = None,
+        quality=95, follow=False, faces=FACES, request: gr.Request = None,
     ):  # fmt: skip
         """The same as /regions at full size, as a file of format "jpeg" or "png"."""
-        chosen = wish(inside, painting, style_file, strength, keep_colors)
+        chosen = wish(inside, painting, style_file, strength, keep_colors, faces)
         path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality, bool(follow))
         return gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
 
@@ -129,6 +131,6 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     follow.change(lambda follows: SHARP if follows else SOFT, follow, edge, api_visibility="private", show_progress="hidden", queue=False)
     photo.change(start, photo, [drawing, slider, file], api_visibility="private", show_progress="hidden", **page.QUEUE)
     drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
-    show.click(regions, [*inputs, follow], [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
-    done = finish.click(regions_file, [*inputs, format, quality, follow], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
+    show.click(regions, [*inputs, follow, faces], [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
+    done = finish.click(regions_file, [*inputs, format, quality, follow, faces], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
     done.success(None, file, None, js=SAVE, api_visibility="private")

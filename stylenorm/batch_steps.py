@@ -113,7 +113,7 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
         options["mask"] = masks.mask_for(Path(picture.name))
     if not isinstance(picture, Moving):
         return stylizer.stylize(picture, style, **options)
-    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at", "mask") if key in options}
+    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at", "mask", "faces") if key in options}
 
     def begin(fixed):
         return stylizer.stream(style, fixed=fixed, **streamed)

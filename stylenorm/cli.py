@@ -28,6 +28,7 @@ from stylenorm.cli_parts import (
     AsJson,
     Backend,
     Device,
+    Faces,
     Grain,
     Keep,
     Mask,
@@ -59,7 +60,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
-from stylenorm.formats import ANIMATABLE
+from stylenorm.formats import ANIMATABLE, FACES
 from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, region_of, weighted_file, weighted_names
 
 app = typer.Typer(
@@ -210,6 +211,7 @@ def stylize(
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     grain: Grain = True,
+    faces: Faces = FACES,
     size: Size = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
@@ -269,14 +271,14 @@ def stylize(
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         given = weights, device, backend, memory
-        stylizer = stylizer_of(*given) if refine or regions else lean_stylizer(*given, predicts=0 < strength < 1)
+        stylizer = stylizer_of(*given) if refine or regions else lean_stylizer(*given, predicts=0 < strength < 1, faces=faces > 0 < strength)
         paintings = [(painting_of(path), w) for path, w in kept]
         predicted = [(painting, stylizer.style_from(painting, size=style_size), w) for painting, w in paintings]
         if refine:
             shown = refined_on(jobs)
             predicted = [(painting, stylizer.refine(found, painting, shown, refine, style_size), w) for painting, found, w in predicted]
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
-        options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain, "paint_at": paint_at}
+        options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain, "paint_at": paint_at, "faces": faces}
         still = {"strip": strip, "notice": say}
         laid = [(r.masks, stylizer.style_from(r.painting, size=style_size) if r.painting else stylizer.resolve(r.names)) for r in regions]
 
@@ -357,6 +359,7 @@ def sheet(
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="A picture file; - is standard output.")],
     tile: Annotated[int, typer.Option(min=32, max=4096, metavar="PX", help="Longer side of each picture.")] = 384,
     columns: Annotated[int, typer.Option(min=1, max=100, help="Pictures side by side.")] = 5,
+    faces: Faces = FACES,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
@@ -371,7 +374,7 @@ def sheet(
 
     def paint(picture):
         check_sheet(job, picture.size, tile, 1 + count, columns, "other --columns, ")
-        return stylizer.sheet(picture, tile=tile, columns=columns)
+        return stylizer.sheet(picture, tile=tile, columns=columns, faces=faces)
 
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
         stylizer = lean_stylizer(weights, device, backend)

@@ -24,6 +24,7 @@ from stylenorm.cli_parts import (
     ON_WINDOWS,
     Backend,
     Device,
+    Faces,
     Grain,
     Keep,
     Mask,
@@ -48,7 +49,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import ImageError, StyleError, StylenormError, how_to_install
-from stylenorm.formats import FULL
+from stylenorm.formats import FACES, FULL
 from stylenorm.jobs import Masks, check_limit, check_writable, folded, identity, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
@@ -110,6 +111,7 @@ def batch(
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     grain: Grain = True,
+    faces: Faces = FACES,
     size: Size = None,
     paint_at: PaintAt = None,
     style_size: StyleSize = None,
@@ -163,6 +165,7 @@ def batch(
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {} if grain else {"grain": False}  # the same
+    options |= {} if faces == FACES else {"faces": faces}
     masked = {"keep" if keep else "mask": told_masks(masks)} if masks else {}
     settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | masked | {"format": format, "quality": quality})
     options |= {"paint_at": paint_at} if paint_at else {}

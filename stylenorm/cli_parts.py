@@ -102,6 +102,13 @@ Mask = Annotated[
     ),
 ]
 Keep = Annotated[str | None, typer.Option(metavar="MASK", help="The other way round: what is there stays as it is.")]
+Faces = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, callback=_is_number("amount of --faces"),
+        help="How much of the features of people's faces is kept where strokes would go across them; 0: none.",
+    ),
+]
 StyleSize = Annotated[
     int | None,
     typer.Option(min=32, max=2048, metavar="PX", help="Shorter side that paintings are read at, else 384: less is coarser strokes."),
@@ -280,12 +287,12 @@ def stylizer_of(weights: Path | None, device: str, backend: str, memory: float |
     return Stylizer(weights, device=device, backend=backend, memory=memory)
 
 
-def lean_stylizer(weights: Path | None, device: str, backend: str, memory: float | None = None, predicts: bool = False):
-    """The same without torch, where it is not needed: importing it takes longer than painting. predicts: as for `PlainStylizer`."""
+def lean_stylizer(weights: Path | None, device: str, backend: str, memory: float | None = None, predicts: bool = False, faces: bool = False):
+    """The same without torch, where it is not needed: importing it takes longer than painting. predicts, faces: as for `PlainStylizer`."""
     from stylenorm.plain import plain_stylizer
 
     with_torch = partial(stylizer_of, weights, device, backend, memory)
-    return plain_stylizer(weights, device, backend, memory, with_torch, predicts) or with_torch()
+    return plain_stylizer(weights, device, backend, memory, with_torch, predicts, faces) or with_torch()
 
 
 def row_of(job: Job, work: Callable) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from stylenorm.cli_parts import (
     AsJson,
     Backend,
     Device,
+    Faces,
     Grain,
     Keep,
     Mask,
@@ -42,7 +43,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
-from stylenorm.formats import FILMS, is_hidden
+from stylenorm.formats import FACES, FILMS, is_hidden
 from stylenorm.jobs import Masks, identity
 from stylenorm.manifest import Manifest
 from stylenorm.progress import duration
@@ -73,6 +74,7 @@ def video(
     strength: Strength = 1.0,
     preserve_color: PreserveColor = False,
     grain: Grain = True,
+    faces: Faces = FACES,
     size: Annotated[
         int | None, typer.Option(min=16, max=8192, metavar="PX", help="Longer side of the result, else the film's.")
     ] = None,
@@ -118,7 +120,7 @@ def video(
         check_files(source, target, overwrite)
     if not find_spec("av"):
         raise StylenormError(f"video takes the package av: {how_to_install('video')}")
-    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain, "paint_at": paint_at}
+    options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain, "paint_at": paint_at, "faces": faces}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
     asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load, masks_of(mask, keep))
     failed = 0

@@ -23,8 +23,9 @@ from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short
+from stylenorm.faces import check_faces, find_faces, finding, with_features
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
-from stylenorm.formats import FULL
+from stylenorm.formats import FACES, FULL
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
@@ -193,6 +194,7 @@ class Stylizer:
         grain: bool = True,
         mask: object = None,
         regions: Regions = (),
+        faces: float = FACES,
     ) -> Image.Image:
         """Paint a photograph.
 
@@ -209,12 +211,13 @@ class Stylizer:
         like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
         mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`; elsewhere the photograph stays, as at
         strength 0. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it.
+        faces: how much of the features of people's faces comes back where strokes have gone across them, from 0 to 1 (`stylenorm.faces`).
 
         Returns a PIL image, "RGB" or "RGBA", upright, with the photograph's transparency, and with its colour profile, EXIF,
         XMP and IPTC in ``info``; `write_picture` writes them into the file. A photograph of 16 bits is painted
         in 16 bits, which are there as well, for PNG and TIFF.
         """
-        strength = check_options(strength, size=size, paint_at=paint_at)
+        strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         wanted = self._resolved(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
@@ -230,8 +233,11 @@ class Stylizer:
         wanted = self._layered(wanted, regions, small.size)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
+        found = finding(small) if faces else None
         way = self._way(ground, picture.name, notice, wanted, strength)
         painted = self._painted(ground, small, wanted, strength, partial(way, grain=grain))
+        if found:
+            painted = with_features(painted, ground, found(), faces)
         if small.size != photo.size:
             painted = enlarge(painted, ground, pixels)
         if preserve_color:
@@ -256,13 +262,15 @@ class Stylizer:
 
         options: of `stylize`, with which `together` gives more than 1.
         """
-        wanted, size = self._resolved(style), options.get("size")
+        wanted, size, faces = self._resolved(style), options.get("size"), check_faces(options.get("faces", FACES))
         photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
         self._check_regions(wanted, photos[0])
         grain = options.get("grain", True)
         alone = {i: self._whole(p, wanted, grain) for i, p in enumerate(photos) if self._backend_for(p) is not self._backend}
         together = iter(self._together([p for i, p in enumerate(photos) if i not in alone], wanted, grain))
         painted = [alone[i] if i in alone else next(together) for i in range(len(photos))]
+        if faces:
+            painted = [with_features(p, photo, find_faces(photo), faces) for p, photo in zip(painted, photos)]
         if options.get("preserve_color"):
             painted = map(recolored, painted, photos)
         return [rewrap(p, image, strip=options.get("strip", False)) for p, image in zip(pictures, painted)]
@@ -279,13 +287,14 @@ class Stylizer:
         paint_at: int | str | None = None,
         mask: object = None,
         regions: Regions = (),
+        faces: float = FACES,
     ) -> Stream:
         """Paints the frames of one film, one after another, so that strokes stay on what they are painted on.
 
         The arguments are those of `stylize`; a mask lies over every frame. smoothing: from 0, each frame by itself, to below 1, see
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
-        strength = check_options(strength, size=size, paint_at=paint_at)
+        strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
         given = wanted = self._resolved(style)
         regions = [(self._resolved(over), mask) for over, mask in _pairs(regions)]  # for frames of several sizes
@@ -300,9 +309,10 @@ class Stylizer:
             return self._frame(frame, wanted, strength, grain, memory)
 
         norm = self._network.generator.config.norm
+        faces = faces if strength else 0.0
         if strength == 0 or (given.has_regions and paint_at is None):  # whose frames stay as they are; which was made for their size
             paint_at = FULL
-        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask)
+        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask, faces)
         stream.of_regions = given.has_regions or bool(regions)
         return stream
 
@@ -343,15 +353,20 @@ class Stylizer:
         padded = pad_to(torch.stack(list(masks))[None], generator.config.stride)[0]
         return blend_regions(styles, padded, generator.region_sizes(*masks[0].shape))
 
-    def sheet(self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5) -> Image.Image:
-        """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side."""
+    def sheet(
+        self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5, faces: float = FACES
+    ) -> Image.Image:
+        """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side. faces: as of `stylize`."""
+        faces = check_faces(faces)
         if not isinstance(columns, Integral) or columns < 1:
             raise StylenormError(f"a sheet has at least one column, not {in_short(columns)}")
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         names = listed(names or self.styles)
         styles = [self._named(n) for n in names]
-        return sheet([photo, *(self._whole(photo, s) for s in styles)], ["photograph", *names], columns, picture.alpha)
+        found = find_faces(photo) if faces else []
+        tiles = [with_features(self._whole(photo, style), photo, found, faces) for style in styles]
+        return sheet([photo, *tiles], ["photograph", *names], columns, picture.alpha)
 
     def resolve(self, style: StyleLike) -> Style:
         """A `Style` from whatever `stylize` takes for one. One of a name is the caller's own, as from `style`."""

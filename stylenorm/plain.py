@@ -74,13 +74,19 @@ class PlainStylizer:
     Paints the same picture. One that takes more than half of the free memory it hands to ``stylizer()``, which gives a
     `Stylizer`, which paints in strips; it is called once, if at all.
 
-    predicts: whether the style encoder will be asked for, so that it is made ready from now on.
+    predicts, faces: whether the style encoder, and what finds faces, will be asked for, so that they are made ready from now on.
 
     Raises whatever is wrong with the network file, not always in one sentence: `plain_stylizer` takes care of that.
     """
 
     def __init__(
-        self, weights: str | Path | None, backend: str, memory: float | None, stylizer: Callable, predicts: bool = False
+        self,
+        weights: str | Path | None,
+        backend: str,
+        memory: float | None,
+        stylizer: Callable,
+        predicts: bool = False,
+        faces: bool = False,
     ) -> None:
         self._file = file = network_file(weights)
         self._values = values = read_metadata(file, "network")
@@ -103,6 +109,10 @@ class PlainStylizer:
         self._memory = None if memory is None else memory * 1e9
         self._files = {entry.name: entry.file for entry in style_entries(file)}
         self._stylizer, self._made = stylizer, None
+        if faces:
+            from stylenorm.faces import prepare_faces
+
+            prepare_faces()
         if predicts:
             _ = self._predictor
 
@@ -190,14 +200,16 @@ class PlainStylizer:
         grain: bool = True,
         mask=None,
         regions=(),
+        faces: float | None = None,
         **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
+        from stylenorm.faces import check_faces, finding, with_features
         from stylenorm.flat import painted_at
         from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
         from stylenorm.masks import mask_levels, painted_inside
 
-        strength = check_options(strength, size=size, paint_at=paint_at)
+        strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
@@ -209,11 +221,14 @@ class PlainStylizer:
         room = usual and (strength == 0 or self._has_room(ground))
         if usual and not room and find_spec("torch") is None:
             raise self._too_large_at_once(ground, picture.name)
+        faces_in = finding(small) if faces and strength and room else None
         found = self._painted(ground, small, style, strength, grain) if room else None
         if found is None:
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at, "grain": grain}
-            options |= {"mask": inside, "regions": self._regions_for_full(regions)}
+            options |= {"mask": inside, "regions": self._regions_for_full(regions), "faces": faces}
             return self._full().stylize(picture, self._style_for_full(style), **options, **others)
+        if faces_in:
+            found = with_features(found, ground, faces_in(), faces)
         if small.size != photo.size:
             from stylenorm.detail import enlarge
 
@@ -236,12 +251,14 @@ class PlainStylizer:
         paint_at: int | str | None = None,
         mask=None,
         regions=(),
+        faces: float | None = None,
     ):
         """As `Stylizer.stream`."""
+        from stylenorm.faces import check_faces
         from stylenorm.flat import pooled
         from stylenorm.steady import SMOOTHING, Steady, Stream
 
-        strength = check_options(strength, size=size, paint_at=paint_at)
+        strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0
         steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle) and not regions
         try:
@@ -251,7 +268,7 @@ class PlainStylizer:
             self._full(error)
             usual = False
         if not usual:
-            given = strength, preserve_color, size, smoothing, fixed, grain, paint_at, mask, self._regions_for_full(regions)
+            given = strength, preserve_color, size, smoothing, fixed, grain, paint_at, mask, self._regions_for_full(regions), faces
             return self._full().stream(self._style_for_full(style), *given)
 
         def check(frame: Image.Image) -> None:
@@ -260,14 +277,16 @@ class PlainStylizer:
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
             return self._painted(frame, frame, style, strength, grain, memory)
 
-        paint_at = paint_at if strength else FULL  # whose frames stay as they are
-        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask)
+        paint_at, faces = (paint_at, faces) if strength else (FULL, 0.0)  # whose frames stay as they are
+        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask, faces)
 
-    def sheet(self, image, tile: int = 384, columns: int = 5) -> Image.Image:
+    def sheet(self, image, tile: int = 384, columns: int = 5, faces: float | None = None) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
+        from stylenorm.faces import check_faces, find_faces, with_features
         from stylenorm.images import Picture, fit, read_picture
         from stylenorm.plots import sheet
 
+        faces = check_faces(faces)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = fit(picture.rgb, tile)
         try:
@@ -276,7 +295,10 @@ class PlainStylizer:
         except UNUSABLE as error:
             tiles, _ = [None], self._full(error)
         if None in tiles:
-            return self._full().sheet(picture, tile=tile, columns=columns)
+            return self._full().sheet(picture, tile=tile, columns=columns, faces=faces)
+        if faces:
+            seen = find_faces(photo)
+            tiles = [with_features(painted, photo, seen, faces) for painted in tiles]
         return sheet([photo, *tiles], ["photograph", *self._files], columns, picture.alpha)
 
     def _painted(
@@ -394,7 +416,13 @@ class PlainStylizer:
 
 
 def plain_stylizer(
-    weights: str | Path | None, device: str, backend: str, memory: float | None, stylizer: Callable, predicts: bool = False
+    weights: str | Path | None,
+    device: str,
+    backend: str,
+    memory: float | None,
+    stylizer: Callable,
+    predicts: bool = False,
+    faces: bool = False,
 ) -> PlainStylizer | None:
     """A `PlainStylizer` where `Stylizer` with these arguments would paint by OpenVINO on the CPU, else None."""
     if device not in ("auto", "cpu") or backend not in PRECISIONS or find_spec("openvino") is None:
@@ -402,7 +430,7 @@ def plain_stylizer(
     if device == "auto" and may_have_gpu():
         return None
     try:
-        return PlainStylizer(weights, backend, memory, stylizer, predicts)
+        return PlainStylizer(weights, backend, memory, stylizer, predicts, faces)
     except UNUSABLE as error:
         if isinstance(error, StylenormError) and find_spec("torch") is None:
             raise

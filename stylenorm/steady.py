@@ -29,6 +29,7 @@ from PIL import Image, ImageChops, ImageFilter
 from stylenorm import bars, denoising, flow
 from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError, in_short
+from stylenorm.faces import Followed, find_faces, with_features
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.masks import mask_levels, painted_inside
@@ -161,11 +162,13 @@ class Steady:
         self._softened = None  # `_soft` of the frame before, where it is at hand
         self._shown: tuple[np.ndarray, np.ndarray] | None = None  # the frame before, and what was shown of it
         self._stood = self._open = False
+        self._followed: Followed | None = None  # the faces
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """All of it, for `restore`."""
         pictures = {"before": self._before, "mean": self._mean, "painted": self._painted, "shown": self._shown[1]} if self._before is not None else {}
+        pictures |= {"faces": self._followed.state} if self._followed else {}
         return {"offset": self._moved, "change": np.array(self._change), "stood": np.array(self._stood), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -173,6 +176,7 @@ class Steady:
         kept = dict(state)
         self._before, self._mean, self._painted, shown = (kept.pop(name, None) for name in ("before", "mean", "painted", "shown"))
         self._shown, self._softened = None if shown is None else (self._before, shown), None
+        self._followed = Followed(kept.pop("faces")) if "faces" in kept else None
         self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._kept = kept
 
@@ -247,6 +251,12 @@ class Steady:
         if not self.fixed:
             self._kept[name] = given + np.float32(share) * (own - given)
         return painted[down:, right:]
+
+    def with_faces(self, frame: Image.Image, painted: Image.Image, amount: float) -> Image.Image:
+        """The painting of the frame that has begun, with the features of its faces, see `stylenorm.faces`."""
+        followed = self._followed if self.smoothing else None  # none at the first frame, and behind a cut
+        self._followed = followed or Followed()
+        return self._followed(frame, painted, amount, cut=followed is None)
 
     def settle(self, style: Style) -> Style:
         """A style that is predicted from each frame, smoothed like the moments."""
@@ -373,7 +383,7 @@ class Stream:
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
-    mask: where frames are painted; elsewhere they stay as they are, see `Stylizer.stylize`.
+    mask: where frames are painted; elsewhere they stay as they are. faces: how much of their features stays. For both see `Stylizer.stylize`.
     """
 
     even, box, of_regions = False, None, False
@@ -388,8 +398,9 @@ class Stream:
         size: int | None = None,
         paint_at: int | str | None = None,
         mask: object = None,
+        faces: float = 0.0,
     ) -> None:
-        self._mask, self._inside = mask, None
+        self._mask, self._inside, self._faces = mask, None, faces
         self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
         self._pool = Pool(together)
@@ -410,14 +421,18 @@ class Stream:
         shown = self.steady.again(pixels)
         if shown is None:
             self.steady.begin(pixels)
-            shown = self.steady.end(np.asarray(self._colored(small, self._paint(small, self.steady))))
+            painted = self._paint(small, self.steady)
+            painted = self.steady.with_faces(small, painted, self._faces) if self._faces else painted
+            shown = self.steady.end(np.asarray(self._colored(small, painted)))
         return self._whole(Image.fromarray(shown), small, frame)
 
     def survey(self, frame: Source) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         self._pool.begin()
         small = self._small(frame := self._sized(_read(frame)))
-        return self._masked(self._whole(self._colored(small, self._paint(small, self._pool)), small, frame), frame)
+        painted = self._paint(small, self._pool)
+        painted = with_features(painted, small, find_faces(small), self._faces) if self._faces else painted
+        return self._masked(self._whole(self._colored(small, painted), small, frame), frame)
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
