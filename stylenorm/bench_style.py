@@ -49,7 +49,7 @@ def run_new_styles(
         goal = style_grams(vgg, short_side(read_picture(found[name]).rgb, size))
 
         def total(style) -> float:
-            return mean([against(vgg, stylizer.stylize(x, style), content, goal) for x, content in zip(shown, contents)]).total
+            return mean([against(vgg, stylizer.stylize(x, style, faces=0), content, goal) for x, content in zip(shown, contents)]).total
 
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:

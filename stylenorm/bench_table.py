@@ -74,7 +74,7 @@ def run_table(
         rows = []
         for k, (name, painting) in enumerate(wanted.items()):
             style = style_grams(vgg, painting)
-            ours = [against(vgg, stylizer.stylize(x, name), content, style) for x, content in zip(shown, contents)]
+            ours = [against(vgg, stylizer.stylize(x, name, faces=0), content, style) for x, content in zip(shown, contents)]
             theirs = None
             if peer:
                 painted = [_as_large(Path(folder) / f"peer-{k}-{i}.png", x) for i, x in enumerate(shown)]

@@ -307,6 +307,11 @@ def stylize(
         raise typer.Exit(1)
 
 
+def split_names(text: str) -> list[str]:
+    """NAME,NAME as a list."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def tell_of_the_rest(job: Job, source: Path | bytes) -> None:
     """Say so where a file, or what came through a pipe, holds more than the picture that is painted."""
     from stylenorm.animation import frame_count
@@ -394,6 +399,7 @@ Examples:
   stylenorm bench --photos photos/ --styles paintings/ --pictures 8
   stylenorm bench --film photo.jpg
   stylenorm bench --plain
+  stylenorm bench --faces --photos photos/ --pictures 16
   stylenorm bench --generate --styles paintings/ --pictures 8
 """
 )
@@ -423,8 +429,9 @@ def bench(
         Path | None, typer.Option(metavar="PHOTO", help="Measure how still films hold, on motions over this photograph, 400 x 280 px or more.")
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Measure what is painted on plain ground, such as a drawing's.")] = False,
+    faces: Annotated[bool, typer.Option("--faces", help="Measure how many faces of unseen --photos are found again in paintings.")] = False,
     generate: Annotated[bool, typer.Option("--generate", help="Measure pictures from noise, in the styles of --styles.")] = False,
-    names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate and --new-style, else all.")] = "",
+    names: Annotated[str, typer.Option(metavar="NAME,...", help="Which of them, for --generate, --new-style and --faces, else all.")] = "",
     network: Annotated[Path | None, typer.Option(metavar="FILE", help="The network that paints noise.")] = None,
     dead: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One that was trained with --diversity-weight 0, to compare with.")
@@ -442,7 +449,9 @@ def bench(
         return show_bench(styles, names, pictures, weights, network, dead, device, as_json)
     if peer and not peer.exists():
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
-    if bool(photos) != bool(styles or paintings):
+    if faces and (not photos or styles or paintings):
+        raise StylenormError("--faces looks for faces in paintings of --photos; it needs these, and neither --styles nor --paintings")
+    if not faces and bool(photos) != bool(styles or paintings):
         raise StylenormError("quality needs --photos and, beside them, --styles or --paintings or both")
     if each and (not styles or paintings):
         raise StylenormError("--each shows named styles one by one; it needs --photos and --styles, and no --paintings")
@@ -476,6 +485,13 @@ def bench(
             return print(json.dumps(rows, indent=2))
         table = [(r["what"], f"{r['detail']:.2f}", f"{r['least']:.2f}", f"{r['lattice']:.3f}") for r in rows]
         return show_table(("painted", "detail", "least", "lattice"), table)
+    if faces:
+        from stylenorm.bench_faces import run_faces
+
+        rows = run_faces(photos, pictures, weights, device, peer, notice, split_names(names))
+        if as_json:
+            return print(json.dumps(rows, indent=2))
+        return show_table(("painted", "found", "worst"), [(r["what"], f"{r['found']:.2f}", f"{r['worst']:.2f}") for r in rows])
     if each:
         from stylenorm.bench_table import run_table
 
@@ -488,8 +504,7 @@ def bench(
     if new_style:
         from stylenorm.bench_style import NewStyleConfig, run_new_styles
 
-        chosen = [name.strip() for name in names.split(",") if name.strip()]
-        rows = run_new_styles(photos, styles, chosen, pictures, 512, weights, NewStyleConfig(device=device), notice)
+        rows = run_new_styles(photos, styles, split_names(names), pictures, 512, weights, NewStyleConfig(device=device), notice)
         if as_json:
             return print(json.dumps(rows, indent=2))
         shares = ["" if r["share"] is None else f"{r['share']:.2f}" for r in rows]

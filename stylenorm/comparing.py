@@ -65,13 +65,13 @@ class Comparison:
     def paint(self, image: Source, style: str) -> dict[str, Image.Image]:
         """A photograph, as `Stylizer.stylize` takes it, by the network of each kind: ``{kind: picture}``.
 
-        Without grain, which would be the same in a photograph of half the contrast: what is compared is what the norms see.
+        Without grain, which would be the same in a photograph of half the contrast, and faces like all else: what is compared is what the norms see.
         Raises `StyleError` for a style that not all of the networks know.
         """
         if style not in self.styles:
             raise StyleError(f"the compared networks have no style {style!r}; choose one of {', '.join(self.styles)}")
         picture = image if isinstance(image, Picture) else read_picture(image)
-        return {kind: stylizer.stylize(picture, style, grain=False, paint_at=FULL) for kind, stylizer in self.stylizers.items()}
+        return {kind: stylizer.stylize(picture, style, grain=False, paint_at=FULL, faces=0) for kind, stylizer in self.stylizers.items()}
 
     def sheet(self, image: Source, style: str, changes: Sequence[str] = (), tile: int = 512) -> Image.Image:
         """The photograph and its painting by each kind, labelled; below, the same of the photograph changed.

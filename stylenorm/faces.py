@@ -66,7 +66,7 @@ def find_faces(photo: Image.Image, sure: float = SURE) -> list[Face]:
     for i in range(len(row)):
         points = marks[0, :, row[i], column[i]].reshape(5, 2) * (tall[i] * down, wide[i] * right)  # (y, x) from its upper left
         face = Face(*map(float, (x[i] * right, y[i] * down, wide[i] * right, tall[i] * down)), _tilt(points, wide[i] * right), float(heat[0, 0, row[i], column[i]]))
-        if all(_shared(face, other) <= SAME for other in found):
+        if all(shared(face, other) <= SAME for other in found):
             found.append(face)
     return found[:MOST]
 
@@ -131,8 +131,8 @@ class Followed:
         found = find_faces(photo, LIKELY)
         following: list[tuple[Face, float]] = []
         for before, level in () if cut else self.faces:
-            now = max(found, key=lambda face: _shared(face, before), default=None)
-            if now is not None and _shared(now, before) > SAME:
+            now = max(found, key=lambda face: shared(face, before), default=None)
+            if now is not None and shared(now, before) > SAME:
                 found.remove(now)
                 moved = (b + PULL * (n - b) for b, n in zip(before, now))
                 following.append((Face(*moved), min(1.0, level + RISE)))
@@ -198,8 +198,8 @@ def _tilt(points: np.ndarray, width: float) -> float:
     return tilt if abs(tilt) <= TURNED else 0.0
 
 
-def _shared(a: Face, b: Face) -> float:
-    """Of their boxes' union."""
+def shared(a: Face, b: Face) -> float:
+    """How much of the union of their boxes both cover."""
     wide = min(a.x + a.width / 2, b.x + b.width / 2) - max(a.x - a.width / 2, b.x - b.width / 2)
     tall = min(a.y + a.height / 2, b.y + b.height / 2) - max(a.y - a.height / 2, b.y - b.height / 2)
     both = max(0.0, wide) * max(0.0, tall)

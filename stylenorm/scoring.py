@@ -214,14 +214,14 @@ def score_named(
 ) -> dict[str, Score]:
     """Every named style on ``count`` unseen photographs: ``{name: mean score}``.
 
-    Photographs are ``size`` x ``size`` px, paintings have a short side of ``size`` px.
+    Photographs are ``size`` x ``size`` px, paintings have a short side of ``size`` px. It is the network that is judged: faces are painted like all else.
     """
     pictures = [square(p, size) for p in unseen_pictures(photos, count)]
     contents = [content_features(vgg, x) for x in pictures]
     result = {}
     for name, painting in paintings_of(stylizer, styles).items():
         style = style_grams(vgg, short_side(read_picture(painting).rgb, size))
-        result[name] = mean([against(vgg, stylizer.stylize(x, name), content, style) for x, content in zip(pictures, contents)])
+        result[name] = mean([against(vgg, stylizer.stylize(x, name, faces=0), content, style) for x, content in zip(pictures, contents)])
         if tick:
             tick(name)
     return result
@@ -272,11 +272,11 @@ def score_pairs(
         ours, theirs, unchanged, refined = [], [], [], []
         for i, (photo, painting) in enumerate(inputs):
             style = stylizer.style_from(painting, painting_size)
-            painted = stylizer.stylize(photo, style)
+            painted = stylizer.stylize(photo, style, faces=0)
             painted.save(out / f"{i:02d}-ours.png")
             ours.append(score(vgg, photo, painting, painted))
             if refine:
-                painted = stylizer.stylize(photo, stylizer.refine(style, painting, [photo], refine, painting_size))
+                painted = stylizer.stylize(photo, stylizer.refine(style, painting, [photo], refine, painting_size), faces=0)
                 painted.save(out / f"{i:02d}-refined.png")
                 refined.append(score(vgg, photo, painting, painted))
             unchanged.append(score(vgg, photo, painting, photo))

@@ -10,9 +10,12 @@ from conftest import make_photo
 from PIL import Image
 
 from stylenorm.bench import run_bench, run_quality
+from stylenorm.bench_faces import again, run_faces
 from stylenorm.bench_film import clips, run_film, sharpness, unrest
 from stylenorm.bench_plain import detail, lattice, run_plain
-from stylenorm.errors import StylenormError
+from stylenorm.catalog import photos_folder
+from stylenorm.errors import ImageError, StylenormError
+from stylenorm.faces import Face
 
 
 def test_quality_has_a_row_for_each_style_and_their_mean(weights, tmp_path, monkeypatch):
@@ -90,3 +93,16 @@ def test_unrest_of_films_that_are_known(monkeypatch):
         assert unrest(clip.frames, clip) < 0.6, "half a level is lost in each frame"
         assert unrest(clip.frames, still) > 2 * unrest(clip.frames, clip)
     assert sharpness([np.zeros((4, 4, 3))]) == 0 and sharpness([np.indices((4, 4)).sum(0)[..., None] * np.ones(3)]) == 2
+
+
+def test_faces_are_judged_by_how_many_are_found_again(weights, tmp_path, monkeypatch):
+    for i in range(3):
+        (Image.open(photos_folder() / "astronaut.jpg") if i else Image.new("RGB", (64, 64))).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("stylenorm.bench_faces.unseen_pictures", lambda folder, count: sorted(folder.iterdir()))
+    monkeypatch.setattr("stylenorm.bench_faces.SIDE", 256)
+    none, _, all_ = run_faces(tmp_path, 16, weights, names=["red-hill"])
+    assert none["faces"] == all_["faces"] == 2 and none["what"] == "ours, --faces 0"
+    assert all_["found"] == all_["worst"] == 1 and again([Face(50, 50, 20, 20)], Image.open(tmp_path / "1.png").convert("RGB")) == [False]
+    with pytest.raises(ImageError, match="no face"):
+        monkeypatch.setattr("stylenorm.bench_faces.unseen_pictures", lambda folder, count: [folder / "0.png"])
+        run_faces(tmp_path, 16, weights)

@@ -28,7 +28,7 @@ LEVELS = {
     "muon": 15, "noise": 11, "colors": 5, "layouts": 10, "noise_training": 81, "generating": 75, "walking": 30, "bench_generate": 90, "bench_style": 90, "refining": 55,
     "growing": 75, "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
-    "bench": 90, "bench_table": 90, "bench_film": 90, "bench_plain": 90,
+    "bench": 90, "bench_table": 90, "bench_film": 90, "bench_plain": 90, "bench_faces": 90,
     "comparing": 75, "compare_training": 90,
     "lab_names": 5, "lab_result": 5, "lab_plots": 10, "lab_page": 10, "lab_layers": 25,
     "lab_moments": 30, "lab_epsilon": 30, "lab_gradients": 30, "lab_batch": 30, "lab_running": 30, "lab_descent": 30,
