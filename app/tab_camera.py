@@ -48,13 +48,14 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 share = Slide(0, 1, 0.5, step=0.05, label="Share of the second", min_width=page.BESIDE, elem_id="camera-share")
                 strength = page.strength_slider(Slide)
             with gr.Row():
-                faces = page.faces_slider(Slide)
                 size = gr.Radio([(f"{n} px", n) for n in SIDES], value=384, label="Size of the painting: small is fast", elem_id="camera-size")
             with gr.Accordion("Use your own painting as the style", open=False):
                 painting, style_file = page.own_style("camera")
             with gr.Row():
-                steady = gr.Checkbox(True, label="What holds still stays the same")
-                keep_colors = gr.Checkbox(False, label="Keep the camera's colours")
+                faces = page.faces_slider(Slide)
+                with gr.Column(min_width=page.BESIDE):
+                    steady = gr.Checkbox(True, label="What holds still stays the same")
+                    keep_colors = gr.Checkbox(False, label="Keep the camera's colours")
 
     @page.plain
     def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces, request: gr.Request):

@@ -54,10 +54,10 @@ def export(
     array (1, 2, T) for each name; a weighted mean of them is a blend. What was
     written is read again and compared with the original.
 
-    It paints what stylize --paint-at full --backend torch paints, to a level
-    of 255, but for a picture of next to one colour, with a deviation below 3
-    levels: stylize gives it moments of ordinary photographs, without which it
-    is 15 to 110 levels off.
+    It paints what stylize --paint-at full --faces 0 --backend torch paints, to
+    a level of 255, but for a picture of next to one colour, with a deviation
+    below 3 levels: stylize gives it moments of ordinary photographs, without
+    which it is 15 to 110 levels off.
     """
     if output.suffix.lower() != ENDING[format]:
         raise StylenormError(f"{output} should end in {ENDING[format]}, as {format} files do; give such a name with -o")

@@ -103,6 +103,10 @@ def video(
     Of a folder, each film directly in it is painted, a broken one is named, and
     one that is painted already stays.
 
+    A mask is one picture for all of a film, or moves: a film of as many frames, or
+    a folder of pictures numbered by frame. A folder of masks may have any of
+    these, called like the film that it is for.
+
     Black bars above and below, or beside the picture, stay as they are. HDR is
     painted in standard range, and interlaced frames as of one moment.
 
@@ -154,9 +158,17 @@ class Asked:
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
         if self.masks:
-            more["keep" if self.masks.inverted else "mask"] = sha256(self.masks.content_for(film)).hexdigest()
+            from stylenorm.mattes import matte_for
+
+            matte = matte_for(self.masks, film)
+            more["keep" if self.masks.inverted else "mask"] = matte.told() if matte else sha256(self.masks.content_for(film)).hexdigest()
         options = {name: value for name, value in self.options.items() if name != "paint_at"} | told_side(self.options["paint_at"])
         return settings_of([self.wanted], self.weights, self.style_size, options | more)
+
+
+def check_mask(out: Path, masks: Masks | None) -> None:
+    if masks and masks.path.is_file() and identity(masks.path) == identity(out):
+        raise StylenormError(f"{out} is the mask and would be overwritten; give another name")
 
 
 def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:
@@ -164,6 +176,7 @@ def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:
     with told_of_stops(out):
         try:
             check_files(film, out, asked.overwrite)
+            check_mask(out, asked.masks)
             settings = asked.settings(film)
             show = Reel(asked.quiet, as_lines=False)
             with redirect_stdout(sys.stderr):  # whatever a library prints
@@ -295,6 +308,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
     """Open everything, paint, and say what came of it, as the row of --json."""
     from stylenorm.batch import now
     from stylenorm.masks import mask_levels
+    from stylenorm.mattes import matte_for
     from stylenorm.video import paint_video, parts_folder
     from stylenorm.video_files import probe
 
@@ -305,7 +319,8 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
             manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
         stylizer = asked.load()
-        mask = asked.masks and asked.masks.mask_for(source)
+        matte = matte_for(asked.masks, source)
+        mask = None if matte else asked.masks and asked.masks.mask_for(source)
         if mask is not None:
             mask_levels(mask, film.size)  # one that cannot be used is told before anything is begun with it
         stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), mask=mask, **asked.options)
@@ -313,7 +328,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
         show.begin(film, stylizer.describe())
         with stopping(stop), show.bar():
-            report = paint_video(film, target, stream, manifest, asked.crf, stop, show.frame)
+            report = paint_video(film, target, stream, manifest, asked.crf, stop, show.frame, matte=matte)
     seconds = round(time.monotonic() - started, 1)
     show.end_of(report, source, target, stream, seconds)
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}

@@ -5,6 +5,7 @@ They are found by CenterFace (Xu et al. 2019, https://arxiv.org/abs/1911.03599),
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -167,6 +168,8 @@ def prepare_faces() -> None:
 
 
 _making = threading.Lock()
+if hasattr(os, "register_at_fork"):  # see `stylenorm.compiled`, whose lock is taken after this one
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 
 def _detector() -> CompiledModel | None:

@@ -271,12 +271,19 @@ class Masks:
         """What nothing may be written over."""
         return [*self.path.iterdir()] if self.path.is_dir() else [self.path]
 
+    def has(self, source: Path) -> bool:
+        """Whether there is one for it."""
+        return not self.path.is_dir() or bool(self._alike(source.stem, self.path))
+
+    def _alike(self, stem: str, folder: Path) -> list[Path]:
+        return [p for p in _by_stem(folder).get(folded(stem), ()) if p.is_file()]
+
     def file_for(self, source: Path | None) -> Path:
         if not self.path.is_dir():
             return self.path
         stem = source.stem if source else "stdin"
         folder = self.path / source.parent.relative_to(self.top) if self.top else self.path
-        alike = [p for p in _by_stem(folder).get(folded(stem), ()) if p.is_file()]
+        alike = self._alike(stem, folder)
         found = sorted([p for p in alike if p.stem == stem] or alike)
         if len(found) != 1:
             told = "has no mask" if not found else f"has {len(found)} masks ({', '.join(p.name for p in found)})"
@@ -293,7 +300,7 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 def _listed(folder: Path, changed: int) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in folder.iterdir():
-        if path.suffix.lower() in PHOTOGRAPHS:
+        if path.suffix.lower() in PHOTOGRAPHS | FILMS:
             found.setdefault(folded(path.stem), []).append(path)
     return found
 

@@ -406,15 +406,17 @@ class Stream:
         self._pool = Pool(together)
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
-    def __call__(self, frame: Source) -> Image.Image:
+    def __call__(self, frame: Source, mask: object = None) -> Image.Image:
+        """mask: of this frame alone, in place of the stream's."""
         given = _read(frame)
         frame = self._sized(given)
+        inside = self._inside if mask is None else mask_levels(mask, frame.size)
         if self.box is None or not bars.is_outside_black(given, self.box):
-            return self._masked(self._next(frame), frame)
+            return _masked(self._next(frame), frame, inside)
         box = bars.scaled(self.box, given.size, frame.size)
         painted = frame.copy()
         painted.paste(self._next(frame.crop(box)), box)
-        return self._masked(painted, frame)
+        return _masked(painted, frame, inside)
 
     def _next(self, frame: Image.Image) -> Image.Image:
         pixels = np.array(small := self._small(frame))
@@ -432,14 +434,11 @@ class Stream:
         small = self._small(frame := self._sized(_read(frame)))
         painted = self._paint(small, self._pool)
         painted = with_features(painted, small, find_faces(small), self._faces) if self._faces else painted
-        return self._masked(self._whole(self._colored(small, painted), small, frame), frame)
+        return _masked(self._whole(self._colored(small, painted), small, frame), frame, self._inside)
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
         return self._pool.pooled()
-
-    def _masked(self, painted: Image.Image, frame: Image.Image) -> Image.Image:
-        return painted if self._inside is None else painted_inside(painted, frame, self._inside)
 
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
         return recolored(painted, frame) if self._preserve_color else painted
@@ -459,6 +458,10 @@ class Stream:
 
     def _whole(self, painted: Image.Image, small: Image.Image, frame: Image.Image) -> Image.Image:
         return painted if small.size == frame.size else enlarge(painted, small, frame)
+
+
+def _masked(painted: Image.Image, frame: Image.Image, inside: Image.Image | None) -> Image.Image:
+    return painted if inside is None else painted_inside(painted, frame, inside)
 
 
 def _read(frame) -> Image.Image:

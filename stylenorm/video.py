@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import Image
 from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
 from stylenorm.errors import StylenormError, in_short, path_of
 from stylenorm.manifest import Manifest
+from stylenorm.mattes import Matte
 from stylenorm.steady import Stream
 from stylenorm.video_files import Film, Part, container_of, frames, join, picture_box, probe, wants_even
 
@@ -52,18 +53,21 @@ def paint_film(
     crf: int = CRF,
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[int, Image.Image, Image.Image], None] = lambda frames, frame, painted: None,
+    mask: str | Path | None = None,
 ) -> Report:
     """Paint a film at one go, with its sound: ``paint_film("in.mp4", "out.mp4", stylizer.stream("kiss"))``. Black bars stay as they are.
 
     source: a path, or what `stylenorm.video_files.probe` found there. target: a .mp4, .m4v, .mov, .mkv or .webm file, which appears
     whole. stream: a fresh one. should_stop: asked before each frame; ``target`` then ends there, and the report is not ``finished``. tell:
-    called with the number of frames so far, the latest of them and its painting. Raises `StylenormError`.
+    called with the number of frames so far, the latest of them and its painting. mask: where to paint, one that moves, a film as long or a
+    folder of numbered pictures; one that does not is the stream's. Raises `StylenormError`.
     """
     if not isinstance(stream, Stream):
         raise StylenormError(f"a film is painted by what Stylizer.stream returns, which {in_short(stream)} is not")
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
+    masked = _masks(None if mask is None else Matte(path_of(mask, "a mask that moves")), film)
     codec = container_of(target)[1]
     stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
     # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
@@ -74,7 +78,7 @@ def paint_film(
                 if should_stop():
                     duration, until = now - stamp, float(now * film.clock)
                     break
-                painted = stream(seen := frame())
+                painted = stream(seen := frame(), **next(masked))
                 part = part or Part(encoded, film, codec, crf, painted.size)
                 part.add(painted, now)
                 stamp, duration = now, lasts
@@ -103,11 +107,12 @@ def paint_video(
     stop: threading.Event,
     tell: Callable[[int], None] = lambda frames: None,
     length: int | None = None,
+    matte: Matte | None = None,
 ) -> Report:
     """Paint what is missing, and join it all to ``target`` unless ``stop`` was set before the end.
 
     stream: a fresh `stylenorm.steady.Stream`. manifest: open, in `parts_folder`, begun with this film's settings.
-    tell: called with the number of frames that are painted, after each. length: frames of a part.
+    tell: called with the number of frames that are painted, after each. length: frames of a part. matte: a mask that moves.
     """
     length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
@@ -122,6 +127,7 @@ def paint_video(
             stream.steady.restore(dict(state))
     tell(report.frames)
     reader = frames(film)
+    masked = _masks(matte, film, report.kept)
     for _ in islice(reader, report.kept):  # decoded and passed over, which is exact and quick beside painting
         if stop.is_set():
             return report
@@ -129,7 +135,7 @@ def paint_video(
     while not ended:
         try:
             into = folder, (codec, crf), length
-            line = _paint_part(len(done), film, reader, stream, *into, stop, lambda n: tell(report.frames + n))
+            line = _paint_part(len(done), film, reader, masked, stream, *into, stop, lambda n: tell(report.frames + n))
         except _Stopped:
             return report
         report.cuts, ended = report.cuts + line["cuts"], line["frames"] < length
@@ -153,7 +159,7 @@ class _Stopped(Exception):
     """In the middle of a part, which is then thrown away."""
 
 
-def _paint_part(number, film, reader: Iterator, stream, folder: Path, encoder, length: int, stop, tell) -> dict:
+def _paint_part(number, film, reader: Iterator, masked: Iterator, stream, folder: Path, encoder, length: int, stop, tell) -> dict:
     """Encode the next frames into a part, and keep the stream's state beside it. Returns the manifest's line."""
     name, count, duration, part = _part_name(number), 0, 0, None
     stream.steady.cuts = 0
@@ -162,7 +168,7 @@ def _paint_part(number, film, reader: Iterator, stream, folder: Path, encoder, l
             for stamp, duration, frame in islice(reader, length):
                 if stop.is_set():
                     raise _Stopped
-                painted = stream(frame())
+                painted = stream(frame(), **next(masked))
                 part = part or Part(draft, film, *encoder, painted.size)
                 part.add(painted, stamp)
                 count += 1
@@ -179,6 +185,14 @@ def _paint_part(number, film, reader: Iterator, stream, folder: Path, encoder, l
         write_whole(folder / _state_name(number), buffer.getvalue())
     line = {"kind": "done", "style": "", "input": name, "output": name, "input_bytes": 0, "input_changed": 0}
     return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts}
+
+
+def _masks(matte: Matte | None, film: Film, first: int = 0) -> Iterator[dict]:
+    """What a stream is given with each frame from ``first`` on."""
+    if matte is None:
+        return repeat({})
+    matte.check_length(film)
+    return ({"mask": mask} for mask in matte.masks(first))
 
 
 def _part_name(number: int) -> str:

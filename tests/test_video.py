@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,8 @@ from stylenorm.cli import main  # noqa: E402
 from stylenorm.cli_video import films_of  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
 from stylenorm.hdr import in_standard_range  # noqa: E402
+from stylenorm.manifest import Manifest  # noqa: E402
+from stylenorm.mattes import Matte  # noqa: E402
 from stylenorm.video_files import Film, frames, picture_box, probe  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -125,6 +128,86 @@ def test_a_mask_lies_over_all_of_a_film_and_another_one_is_another_painting(cli,
     assert told[0] == 2 and "lies on its side" in told[1].err and not (tmp_path / "d.mp4.parts").exists(), "another mask may be given then"
     told = cli(source, tmp_path / "o.mp4", "--keep", tmp_path / "none.png")
     assert told[0] == 2 and "there is no mask" in told[1].err
+
+
+def moving_mask(path, count: int, size=(64, 48)) -> Path:
+    """A white bar that goes to the right, 4 px a frame, as a film or as numbered pictures."""
+    frames = [Image.new("L", size) for _ in range(count)]
+    for number, frame in enumerate(frames):
+        frame.paste(255, (4 * number, 0, 4 * number + 16, size[1]))
+    if path.suffix:
+        with av.open(str(path), "w") as out:
+            stream = out.add_stream("libx264", rate=10, options={"crf": "1"})
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for frame in frames:
+                out.mux(stream.encode(av.VideoFrame.from_image(frame.convert("RGB"))))
+            out.mux(stream.encode(None))
+        return path
+    path.mkdir(parents=True)
+    for number, frame in enumerate(frames, 8):  # 8, 9, 10: by number, and not by name
+        frame.save(path / f"frame{number}.png")
+    return path
+
+
+def changed(source, target) -> np.ndarray:
+    """(frames, columns) where a painting differs from its film."""
+    before, after = (shown(p)[1].astype(int) for p in (source, target))
+    return np.abs(after - before).mean((1, 3)) > 8
+
+
+def test_a_mask_that_moves_is_a_film_or_numbered_pictures_one_for_each_frame(cli, stylizer, tmp_path):
+    source, film_mask = film(tmp_path / "in.mp4", 9), moving_mask(tmp_path / "matte.mp4", 9)
+    numbers, clips = moving_mask(tmp_path / "numbers", 9), tmp_path / "clips"
+    moving_mask(clips / "in", 9)
+    named = tmp_path / "named"
+    named.mkdir()
+    (named / "in.mp4").write_bytes(film_mask.read_bytes())
+    for number, mask in enumerate((film_mask, numbers, clips, named)):
+        target = tmp_path / f"{number}.mp4"
+        assert cli(source, target, "--mask", mask, "--crf", "1")[0] == 0
+        where = changed(source, target)
+        for at in range(9):
+            assert where[at, 4 * at + 3 : 4 * at + 13].mean() > 0.8 and not where[at, : max(0, 4 * at - 3)].any() and not where[at, 4 * at + 19 :].any()
+    assert cli(source, tmp_path / "k.mp4", "--keep", numbers, "--crf", "1")[0] == 0
+    assert changed(source, tmp_path / "k.mp4")[4, 40:].mean() > 0.8 and not changed(source, tmp_path / "k.mp4")[4, 19:29].any()
+    paint_film(source, tmp_path / "p.mp4", stylizer.stream("red-hill"), 1, mask=numbers)
+    assert changed(source, tmp_path / "p.mp4")[4, 19:29].mean() > 0.8 and not changed(source, tmp_path / "p.mp4")[4, 40:].any()
+
+
+def test_a_film_that_goes_on_later_goes_on_with_the_mask_of_that_frame(stylizer, tmp_path):
+    source, matte = probe(film(tmp_path / "in.mp4", 7)), Matte(moving_mask(tmp_path / "numbers", 7))
+    whole, begun = tmp_path / "whole.mp4", tmp_path / "begun.mp4"
+    for target, stops in ((whole, (None,)), (begun, (4, None))):
+        for stop_at in stops:
+            stop = threading.Event()
+            with Manifest(video.parts_folder(target)) as manifest:
+                if manifest.settings is None:
+                    manifest.begin({}, False)
+                told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
+                video.paint_video(source, target, stylizer.stream("red-hill"), manifest, 12, stop, told, 2, matte)
+    assert whole.read_bytes() == begun.read_bytes()
+
+
+@pytest.mark.parametrize("count, code", [(3, "has 3 frames"), (59, "ends after 59 frames")])
+def test_a_mask_that_is_too_short_is_told(cli, tmp_path, count, code):
+    source, matte = film(tmp_path / "in.mp4", 60, sound=None), moving_mask(tmp_path / "numbers", count)
+    result, told = cli(source, tmp_path / "out.mp4", "--mask", matte)
+    assert result == 2 and code in told.err and len(told.err.splitlines()) == 1 and not (tmp_path / "out.mp4").exists()
+
+
+def test_a_mask_is_not_written_over_and_a_folder_without_one_says_so(cli, tmp_path):
+    source, matte = film(tmp_path / "in.mp4", 3), moving_mask(tmp_path / "matte.mp4", 3)
+    before = matte.read_bytes()
+    result, told = cli(source, matte, "--mask", matte, "--overwrite")
+    assert result == 2 and "is the mask" in told.err and matte.read_bytes() == before
+    (tmp_path / "odd").mkdir()
+    for name in ("a1.png", "b1.png"):
+        Image.new("L", (64, 48)).save(tmp_path / "odd" / name)
+    result, told = cli(source, tmp_path / "out.mp4", "--mask", tmp_path / "odd")
+    assert result == 2 and "has no mask for" in told.err
+    (tmp_path / "empty" / "in").mkdir(parents=True)
+    result, told = cli(source, tmp_path / "out.mp4", "--mask", tmp_path / "empty")
+    assert result == 2 and "no numbered pictures" in told.err
 
 
 # ---- black bars --------------------------------------------------------------------------------
