@@ -233,7 +233,7 @@ class Stylizer:
         wanted = self._layered(wanted, regions, small.size)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
-        found = finding(small) if faces else None
+        found = finding(small, photo) if faces else None
         way = self._way(ground, picture.name, notice, wanted, strength)
         painted = self._painted(ground, small, wanted, strength, partial(way, grain=grain))
         if found:

@@ -72,14 +72,18 @@ def find_faces(photo: Image.Image, sure: float = SURE) -> list[Face]:
     return found[:MOST]
 
 
-def finding(photo: Image.Image) -> Callable[[], list[Face]]:
-    """Begins `find_faces` in a thread. What it returns waits for the faces, and raises what that raised."""
+def finding(photo: Image.Image, larger: Image.Image | None = None) -> Callable[[], list[Face]]:
+    """Begins `find_faces` in a thread. What it returns waits for the faces, and raises what that raised.
+
+    larger: of which ``photo`` is a copy, to look for them there if the copy has few pixels.
+    """
+    few = larger is not None and photo.width * photo.height < PIXELS
     found: list[Face] = []
     error: list[BaseException] = []
 
     def find() -> None:
         try:
-            found.extend(find_faces(photo))
+            found.extend(_scaled(find_faces(larger), photo.size, larger.size) if few else find_faces(photo))
         except BaseException as raised:  # noqa: BLE001: raised again where somebody waits for it
             error.append(raised)
 
@@ -107,16 +111,20 @@ def with_features(painted: Pixels, photo: Pixels, faces: Sequence[Face], amount:
         return painted
     result = painted.copy()
     for face in faces:
-        sigma = max(LEAST, COARSE * face.width)
-        left, upper, right, lower = _around(face, sigma, size_of(painted))
-        if left >= right or upper >= lower:
-            continue
-        here, there = (_cut(p, (left, upper, right, lower)).astype(np.float32) for p in (photo, result))
-        apart = here - there
-        apart -= _blurred(apart, sigma)
-        ellipse = _ellipse(face, left, upper, apart.shape[:2])[..., None]
-        _put(result, there + amount * ellipse * apart, left, upper)
+        _bring_back(result, photo, face, amount)
     return result
+
+
+def _bring_back(painted: Pixels, photo: Pixels, face: Face, amount: float) -> None:
+    sigma = max(LEAST, COARSE * face.width)
+    left, upper, right, lower = _around(face, sigma, size_of(painted))
+    if left >= right or upper >= lower:
+        return
+    here, there = (_cut(p, (left, upper, right, lower)).astype(np.float32) for p in (photo, painted))
+    apart = here - there
+    apart -= _blurred(apart, sigma)
+    ellipse = _ellipse(face, left, upper, apart.shape[:2])[..., None]
+    _put(painted, there + amount * ellipse * apart, left, upper)
 
 
 class Followed:
@@ -140,10 +148,10 @@ class Followed:
             elif level > FALL:
                 following.append((before, level - FALL))
         following += [(face, 1.0 if cut else RISE) for face in found if face.sure > SURE]
-        self.faces = following
+        self.faces, result = following, painted.copy()
         for face, level in following:
-            painted = with_features(painted, photo, [face], amount * level)
-        return painted
+            _bring_back(result, photo, face, amount * level)
+        return result
 
     @property
     def state(self) -> np.ndarray:
@@ -192,6 +200,12 @@ def _made_detector() -> CompiledModel | None:
             raise WeightsError(f"{file} is missing or damaged; install stylenorm again, or paint with faces 0") from None
 
     return CompiledModel(build, precision(has_bfloat16(core)), Kept(cache_folder(), ("faces", state_of(file))), (__file__,))
+
+
+def _scaled(faces: Sequence[Face], size: tuple[int, int], before: tuple[int, int]) -> list[Face]:
+    """Faces of a picture of one size in another one."""
+    right, down = size[0] / before[0], size[1] / before[1]
+    return [Face(f.x * right, f.y * down, f.width * right, f.height * down, f.tilt, f.sure) for f in faces]
 
 
 def _tilt(points: np.ndarray, width: float) -> float:

@@ -221,7 +221,7 @@ class PlainStylizer:
         room = usual and (strength == 0 or self._has_room(ground))
         if usual and not room and find_spec("torch") is None:
             raise self._too_large_at_once(ground, picture.name)
-        faces_in = finding(small) if faces and strength and room else None
+        faces_in = finding(small, photo) if faces and strength and room else None
         found = self._painted(ground, small, style, strength, grain) if room else None
         if found is None:
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at, "grain": grain}

@@ -185,6 +185,18 @@ def test_stylize_brings_the_features_back_as_far_as_it_is_asked_to(stylizer, ast
     np.testing.assert_array_equal(all_, np.asarray(wanted))
 
 
+def test_where_strokes_are_to_be_large_faces_are_looked_for_in_the_photograph_itself(stylizer, astronaut):
+    far = Image.new("RGB", (1500, 1500), "gray")
+    far.paste(astronaut.resize((300, 300)), (600, 600))
+    small = far.resize((150, 150))
+    assert find_faces(small) == []
+    (found,) = finding(small, far)()
+    assert near(found, Face(60 + 22.6 * 300 / 512, 60 + 12.1 * 300 / 512, 9.3 * 300 / 512, 12.5 * 300 / 512), 2)
+    style = next(iter(stylizer.styles))
+    none, all_ = (np.asarray(stylizer.stylize(far, style, paint_at=150, faces=a), np.float32) for a in (0, 1))
+    assert np.abs(all_ - none)[600:900, 600:900].max() > 10
+
+
 def test_films_and_sheets_do_the_same(stylizer, astronaut):
     style = next(iter(stylizer.styles))
     small = astronaut.resize((256, 256))
