@@ -22,7 +22,7 @@ from stylenorm.errors import StyleError, WeightsError
 from stylenorm.formats import FACES
 from stylenorm.kept import Kept, state_of
 
-PIXELS = 512 * 384  # of what is searched: faces down to some 10 px of that are found
+PIXELS, SHARE = 512 * 384, 0.5  # at most, and of a smaller photograph's, of what is searched: faces down to some 10 px of that are found
 STRIDE, CELL = 32, 4  # px: of the network, and between its places
 SURE, LIKELY = 0.5, 0.35  # from which on something is a face, and a face of the frame before still one
 SAME = 0.3  # of their union: what two boxes of one face share at least
@@ -53,7 +53,7 @@ def find_faces(photo: Image.Image, sure: float = SURE) -> list[Face]:
     detector = _detector()
     if detector is None:
         return []
-    scale = min(1.0, (PIXELS / (photo.width * photo.height)) ** 0.5)
+    scale = min(SHARE, PIXELS / (photo.width * photo.height)) ** 0.5
     width, height = (max(STRIDE, round(scale * side / STRIDE) * STRIDE) for side in photo.size)
     seen = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3), np.float32)
     heat, extent, offset, marks = detector(np.ascontiguousarray(seen.transpose(2, 0, 1))[None])
