@@ -31,7 +31,9 @@ COARSE, LEAST = 0.12, 3.0  # of a face's width, and px: what is larger than that
 EDGE = 0.18  # of a face: half the width of its soft edge
 TURNED = 0.6  # rad, up to which the eyes tell how a head is tilted
 APART = 0.25  # of a face's width: how far apart the eyes are in one that is not seen from the side
-RISE, FALL, PULL = 0.25, 0.15, 0.5  # a frame: how quickly a face's features come and go in a film, and how far it follows at once
+RISE, FALL = 0.25, 0.25  # a frame: how quickly a face's features come and go in a film
+PULL, MOVED = 0.5, 0.15  # how much of the way a face is followed that hardly moves, so that it does not tremble; of its width, at which it is all
+FARTHEST, LIKE = 1.0, 1.5  # of its width, how far a face may have gone, and by how much it may have grown or shrunk meanwhile
 
 
 class Face(NamedTuple):
@@ -140,11 +142,11 @@ class Followed:
         found = find_faces(photo, LIKELY)
         following: list[tuple[Face, float]] = []
         for before, level in () if cut else self.faces:
-            now = max(found, key=lambda face: shared(face, before), default=None)
-            if now is not None and shared(now, before) > SAME:
+            now = min(found, key=lambda face: _apart(face, before), default=None)
+            if now is not None and _apart(now, before) < FARTHEST and 1 / LIKE < now.width / before.width < LIKE:
                 found.remove(now)
-                moved = (b + PULL * (n - b) for b, n in zip(before, now))
-                following.append((Face(*moved), min(1.0, level + RISE)))
+                pull = min(1.0, max(PULL, _apart(now, before) / MOVED))
+                following.append((Face(*(b + pull * (n - b) for b, n in zip(before, now))), min(1.0, level + RISE)))
             elif level > FALL:
                 following.append((before, level - FALL))
         following += [(face, 1.0 if cut else RISE) for face in found if face.sure > SURE]
@@ -213,6 +215,11 @@ def _tilt(points: np.ndarray, width: float) -> float:
     down, right = points[1] - points[0]
     tilt = float(np.arctan2(down, right)) if np.hypot(down, right) > APART * width else 0.0
     return tilt if abs(tilt) <= TURNED else 0.0
+
+
+def _apart(a: Face, b: Face) -> float:
+    """In widths of the second."""
+    return float(np.hypot(a.x - b.x, a.y - b.y)) / b.width
 
 
 def shared(a: Face, b: Face) -> float:

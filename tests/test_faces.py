@@ -131,14 +131,23 @@ def strength_in(followed: Followed, monkeypatch, *found: list[Face]) -> list[lis
 
 def test_in_a_film_a_face_comes_and_goes_over_some_frames_and_does_not_jump(monkeypatch):
     face, moved = Face(30, 30, 20, 24), Face(32, 30, 20, 24)
-    assert strength_in(Followed(), monkeypatch, [face], [face], [], [], [moved])[-1] == [0.95]
+    assert strength_in(Followed(), monkeypatch, [face], [face], [], [], [moved])[-1] == [0.75]
     late = Followed()
     assert strength_in(late, monkeypatch, [], [face], [moved], [face], [face]) == [[], [0.25], [0.5], [0.75], [1.0]]
-    gone = strength_in(late, monkeypatch, *[[]] * 7)
-    assert gone[0] == [0.85] and gone[-2] == [0.1] and gone[-1] == []
-    followed = Followed()
-    strength_in(followed, monkeypatch, [face], [moved])
-    assert followed.faces[0][0].x == 31
+    assert strength_in(late, monkeypatch, *[[]] * 6) == [[0.75], [0.5], [0.25], [], [], []]
+
+
+def test_a_face_that_moves_is_followed_at_once_and_one_that_trembles_is_not(monkeypatch):
+    for x, wanted in ((31, 30.5), (32, 31.333), (34, 34), (48, 48)):
+        followed = Followed()
+        strength_in(followed, monkeypatch, [Face(30, 30, 20, 24)], [Face(x, 30, 20, 24)])
+        assert followed.faces[0][0].x == pytest.approx(wanted, abs=0.01) and len(followed.faces) == 1
+
+
+def test_another_face_that_comes_while_one_goes_is_another_one(monkeypatch):
+    for other in (Face(52, 30, 20, 24), Face(30, 30, 60, 70)):
+        followed = Followed()
+        assert strength_in(followed, monkeypatch, [Face(30, 30, 20, 24)], [other]) == [[1.0], [0.75, 0.25]]
 
 
 def test_what_is_hardly_a_face_is_one_where_one_was(monkeypatch):
