@@ -40,7 +40,7 @@ input[role=combobox] { padding-right: 1.4em !important; text-overflow: ellipsis;
 .icon-button-wrapper:not(:has(*)) { display: none; }  /* of no buttons, its border and shadow are a speck */
 button.label-wrap > span:first-child { text-align: left; }
 .styles.styles .thumbnail-item.selected, .styles.styles .thumbnail-item:focus-visible { outline: 3px solid var(--color-accent); }
-input:is([type=range], [type=checkbox]):focus-visible, label:has([type=radio]:focus-visible) {  /* so that it can be seen where the keys are */
+input:is([type=range], [type=checkbox]):focus-visible, .reset-button:focus-visible, label:has([type=radio]:focus-visible) {  /* so that it can be seen where the keys are */
   outline: 3px solid var(--color-accent) !important; outline-offset: 3px;
 }
 #camera-painted img { width: 100%; height: 100%; object-fit: contain; }

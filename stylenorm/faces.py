@@ -48,9 +48,9 @@ class Face(NamedTuple):
 
 
 def find_faces(photo: Image.Image, sure: float = SURE) -> list[Face]:
-    """The faces of an "RGB" photograph, of those that overlap the surest. None where there is no OpenVINO.
+    """The faces of an "RGB" photograph, of those that overlap the surest. None where OpenVINO or the network's file is missing.
 
-    Raises `WeightsError` where the network's file is damaged or missing.
+    Raises `WeightsError` where that file is damaged.
     """
     detector = _detector()
     if detector is None:
@@ -190,6 +190,8 @@ def _detector() -> CompiledModel | None:
 @cache
 def _made_detector() -> CompiledModel | None:
     file = faces_file()
+    if not file.is_file():
+        return None
     try:
         core = openvino_core()
     except ImportError:
@@ -199,7 +201,7 @@ def _made_detector() -> CompiledModel | None:
         try:
             return core.read_model(file)
         except RuntimeError:
-            raise WeightsError(f"{file} is missing or damaged; install stylenorm again, or paint with faces 0") from None
+            raise WeightsError(f"{file} is damaged; install stylenorm again, or paint with faces 0") from None
 
     return CompiledModel(build, precision(has_bfloat16(core)), Kept(cache_folder(), ("faces", state_of(file))), (__file__,))
 
