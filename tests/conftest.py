@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from stylenorm import training, training_model
 from stylenorm.checkpoint import load_network, network_hash, save_network, save_style
 from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.perceptual import VGGFeatures
 from stylenorm.style import Style, StyleEncoder
 
 TINY = GeneratorConfig(widths=(8, 16, 16), blocks=(0, 0, 1))
@@ -56,6 +58,39 @@ def few_examples():
     """For a network of some channels, on pictures of 64 px, sixteen of them take longer than the training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stylenorm.training.EXAMPLES", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def vgg_once():
+    """For a file of many small trainings: the same features are read, and the same pictures described by them, once.
+
+    What comes of it is the same, to the random numbers that are drawn meanwhile.
+    """
+    read, drawn, described = {}, {}, {}
+    real_read, real_describe = VGGFeatures.from_file, training_model.describe
+
+    def from_file(path, last="relu4_3"):
+        file = (str(path), Path(path).is_file() and Path(path).stat().st_mtime_ns, last, torch.is_inference_mode_enabled())
+        before = file, torch.get_rng_state().numpy().tobytes()
+        if before not in drawn or read[file]._compiled_call_impl:  # that one was the run's own
+            read[file] = real_read(path, last)
+            drawn[before] = torch.get_rng_state()
+        torch.set_rng_state(drawn[before])
+        return read[file]
+
+    def describe(vgg, pictures, smaller=()):
+        given = (vgg.features[0].weight, pictures)
+        key = (*(x.numpy().tobytes() for x in given), pictures.shape, smaller, torch.is_autocast_enabled("cpu"))
+        if key not in described:
+            described[key] = real_describe(vgg, pictures, smaller)
+        grams, statistics = described[key]
+        return {layer: gram.clone() for layer, gram in grams.items()}, statistics.clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VGGFeatures, "from_file", from_file)
+        for module in (training, training_model):
+            patch.setattr(module, "describe", describe)
         yield
 
 
