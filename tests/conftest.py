@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 
 from stylenorm import training, training_model
 from stylenorm.checkpoint import load_network, network_hash, save_network, save_style
+from stylenorm.compat import openvino
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.style import Style, StyleEncoder
@@ -58,6 +62,37 @@ def few_examples():
     """For a network of some channels, on pictures of 64 px, sixteen of them take longer than the training."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stylenorm.training.EXAMPLES", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """A graph that is, to its last number, one that was compiled in this process before is not compiled again, which takes
+    OpenVINO 50 ms even of a small one; and one thread computes it: two that wait for each other take four times as long."""
+    if find_spec("openvino") is None:
+        yield
+        return
+    core, files, compiled = openvino().Core, [tmp_path_factory.mktemp("graphs") / name for name in ("graph.xml", "graph.bin")], {}
+    compile, take, alone = core.compile_model, core.import_model, {"INFERENCE_NUM_THREADS": 1}
+
+    def import_model(self, data, device, settings):
+        return take(self, data, device, alone | settings)
+
+    def compile_model(self, model, device, settings):
+        settings = alone | settings
+        openvino().serialize(model, *map(str, files))
+        graph, numbers = (file.read_bytes() for file in files)
+        graph = re.sub(rb'(names?="\w*?)_\d+"', rb'\1"', graph)  # which node of this process it is
+        key = hashlib.sha256(graph + numbers + repr((device, sorted(settings.items()))).encode()).digest()
+        if key not in compiled:
+            if len(compiled) >= 32:
+                del compiled[next(iter(compiled))]
+            compiled[key] = compile(self, model, device, settings)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "compile_model", compile_model)
+        patch.setattr(core, "import_model", import_model)
         yield
 
 
