@@ -76,7 +76,7 @@ def running(tmp: Path, weights: Path, command=("-m", "app"), cwd: Path | None = 
     env = {k: v for k, v in os.environ.items() if not k.startswith(("GRADIO", "STYLENORM"))}
     env |= {
         "STYLENORM_WEIGHTS": str(weights), "STYLENORM_HOME": str(home), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2",
+        "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1",
     } | environment  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, *command], cwd=cwd or ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -118,7 +118,18 @@ def wait_until(condition, seconds: float = 60, every: float = 0.2):
 
 VISITORS = 20  # that the app holds, so that it takes few to see that it holds no more
 FETCHED = 2.0  # seconds that it keeps what was made at least
-FEW_VISITORS = f"import runpy; from app import files; files.MOST_VISITORS, files.FETCHED = {VISITORS}, {FETCHED}; runpy.run_module('app', run_name='__main__')"
+SMALL = """
+import runpy
+from functools import partial
+from app import files, library
+from stylenorm import engine, predicting
+
+# Paintings, and what a style is trained on, are seen at 64 px: at 384 and 512 that takes most of the time.
+engine.STYLE_SIZE = predicting.STYLE_SIZE = 64
+library.NewStyleConfig = partial(library.NewStyleConfig, size=64, style_size=64, photo_scales=(64, 72))
+"""
+RUN = "runpy.run_module('app', run_name='__main__')"
+FEW_VISITORS = f"{SMALL}files.MOST_VISITORS, files.FETCHED = {VISITORS}, {FETCHED}\n{RUN}"
 
 
 @pytest.fixture(scope="module", name="server")

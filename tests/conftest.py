@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 import signal
@@ -96,34 +97,43 @@ def compiled_once(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def vgg_once():
-    """For a file of many small trainings: the same features are read, and the same pictures described by them, once.
-
-    What comes of it is the same, to the random numbers that are drawn meanwhile.
-    """
-    read, drawn, described = {}, {}, {}
-    real_read, real_describe = VGGFeatures.from_file, training_model.describe
+@pytest.fixture(scope="session", autouse=True)
+def features_once():
+    """VGG is read from a file once in this process, with the random numbers drawn that reading it draws."""
+    read, drawn, real = {}, {}, VGGFeatures.from_file
 
     def from_file(path, last="relu4_3"):
-        file = (str(path), Path(path).is_file() and Path(path).stat().st_mtime_ns, last, torch.is_inference_mode_enabled())
+        told = Path(path).stat() if Path(path).is_file() else None
+        file = str(path), told and (told.st_size, told.st_mtime_ns), last, torch.is_inference_mode_enabled()
         before = file, torch.get_rng_state().numpy().tobytes()
-        if before not in drawn or read[file]._compiled_call_impl:  # that one was the run's own
-            read[file] = real_read(path, last)
+        if file not in read or read[file]._compiled_call_impl:  # that one was a run's own
+            read[file] = real(path, last)
+            drawn[before] = torch.get_rng_state()
+        elif before not in drawn:
+            VGGFeatures(last)
             drawn[before] = torch.get_rng_state()
         torch.set_rng_state(drawn[before])
-        return read[file]
+        return copy.deepcopy(read[file]) if torch.cuda.is_available() else read[file]  # where it may be taken elsewhere
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VGGFeatures, "from_file", from_file)
+        yield
+
+
+@pytest.fixture(scope="module")
+def described_once():
+    """For a file of many small trainings, all of the same pictures: what VGG sees in one is computed once."""
+    described, real = {}, training_model.describe
 
     def describe(vgg, pictures, smaller=()):
         given = (vgg.features[0].weight, pictures)
-        key = (*(x.numpy().tobytes() for x in given), pictures.shape, smaller, torch.is_autocast_enabled("cpu"))
+        key = (*(x.cpu().numpy().tobytes() for x in given), pictures.shape, pictures.device, smaller, torch.is_autocast_enabled("cpu"))
         if key not in described:
-            described[key] = real_describe(vgg, pictures, smaller)
+            described[key] = real(vgg, pictures, smaller)
         grams, statistics = described[key]
         return {layer: gram.clone() for layer, gram in grams.items()}, statistics.clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VGGFeatures, "from_file", from_file)
         for module in (training, training_model):
             patch.setattr(module, "describe", describe)
         yield

@@ -245,7 +245,7 @@ def test_wrong_settings_of_the_comparison_are_one_sentence(change, told, picture
         replace(config, training=replace(config.training, styles=None))
 
 
-def test_training_is_the_same_for_all_kinds_and_goes_on_where_it_was_stopped(vgg_once, pictures, tmp_path, monkeypatch):
+def test_training_is_the_same_for_all_kinds_and_goes_on_where_it_was_stopped(described_once, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("stylenorm.compare_training.JUDGED_SIZE", 64)
     config, seen = tiny(pictures, tmp_path), []
 

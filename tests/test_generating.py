@@ -37,6 +37,16 @@ from stylenorm.style import Style
 from stylenorm.walking import write_walk
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """What moments are taken of, 768 px, and the 384 px at which a painting is read take much longer than the pictures here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generating, "CANVAS", 256)
+        for module in ("predicting", "engine"):
+            patch.setattr(f"stylenorm.{module}.STYLE_SIZE", 64)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return add_generation(make_weights(tmp_path_factory.mktemp("generation"), seed=0))

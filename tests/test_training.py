@@ -42,7 +42,7 @@ from stylenorm.training_model import _provenance
 from stylenorm.training_state import LOCK, alone_in, load_state, save_state
 
 torch.set_num_threads(1)
-pytestmark = pytest.mark.usefixtures("vgg_once")
+pytestmark = pytest.mark.usefixtures("described_once")
 ROOT = Path(__file__).parent.parent
 
 
@@ -84,7 +84,7 @@ def tiny(pictures: Path, out: Path, **settings) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def finished(vgg_once, pictures, tmp_path_factory):
+def finished(described_once, pictures, tmp_path_factory):
     """A run of 8 steps: its folder, its trainer, its records, and the moving average followed beside it."""
     trainer = Trainer(tiny(pictures, tmp_path_factory.mktemp("finished") / "run"))
     records, average = [], {k: v.clone() for k, v in trainer.model.state_dict().items()}
