@@ -59,6 +59,14 @@ def no_styles_of_the_users(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def one_thread_elsewhere():
+    """In processes that the tests start: two threads wait for each other longer than a small network takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def few_examples():
     """For a network of some channels, on pictures of 64 px, sixteen of them take longer than the training."""
     with pytest.MonkeyPatch.context() as patch:
