@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from stylenorm.engine import Stylizer
-from stylenorm.flat import SIDE, ordinary_photos, own_share
+from stylenorm.flat import SIDE, FlatBackend, ordinary_photos, own_share
 from stylenorm.images import read_picture
 
 torch.set_num_threads(1)
@@ -16,6 +16,22 @@ BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (200, 30, 30), (40, 90, 20
 @pytest.fixture(scope="module", params=["torch", "auto"])
 def stylizer(request) -> Stylizer:
     return Stylizer(device="cpu", backend=request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ordinary_once():
+    """What ordinary photographs have in a style, which takes longer than the picture, is computed once for all colours."""
+    known, usual = {}, FlatBackend._usual
+
+    def once(self, style, dtype):
+        key = self.backend, style.row().tobytes(), dtype
+        if key not in known:
+            known[key] = usual(self, style, dtype)
+        return known[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FlatBackend, "_usual", once)
+        yield
 
 
 def one_colour(color, size=(48, 40)) -> Image.Image:
