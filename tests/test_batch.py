@@ -188,9 +188,15 @@ def test_links_into_the_results_are_left_out_and_named(top, tmp_path):
     make_photo(tmp_path / "out" / "sub" / "old.jpg")
     (top / "link").symlink_to(tmp_path / "out" / "sub")
     (top / "old.jpg").symlink_to(tmp_path / "out" / "sub" / "old.jpg")
-    tree = find_tree(top, tmp_path / "out")
-    assert not [p.name for p in tree.photos if "old" in p.name]
-    assert len(tree.left_out) == 2 and str(top / "link") in tree.left_out[0]
+    (tmp_path / "way").symlink_to(tmp_path / "out")
+    for out in (tmp_path / "out", tmp_path / "way"):
+        tree = find_tree(top, out)
+        assert not [p.name for p in tree.photos if "old" in p.name]
+        assert len(tree.left_out) == 2 and str(top / "link") in tree.left_out[0]
+    make_photo(top / "painted" / "new.jpg")
+    (top / "latest.jpg").symlink_to(top / "painted" / "new.jpg")
+    tree = find_tree(top, top / "painted")
+    assert "latest.jpg" not in [p.name for p in tree.photos] and str(top / "latest.jpg") in tree.left_out[0]
 
 
 @links
@@ -213,6 +219,10 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(top, tmp_pat
     assert [p.name for p in tree.photos] == ["a.PNG", "b.jpg", "x.jpg/y.gif"]
     (sentence,) = tree.unread
     assert str(top / "trip") in sentence and "Permission denied" in sentence
+    with pytest.raises(StylenormError, match="trip cannot be read .*change its permissions"):
+        find_tree(top / "trip", tmp_path / "out")
+    (tmp_path / "few" / "trip").mkdir(parents=True)
+    assert len(find_tree(tmp_path / "few", tmp_path / "out").unread) == 1, "which is no fault of the folder above"
 
 
 # ---- names -------------------------------------------------------------------------------------
@@ -231,7 +241,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(top, tmp_pat
         ("jpeg", ["a.jfif", "a.jpg", "b.jpe"], ["a.jfif", "a.jpg", "b.jpe"]),
         ("keep", ["A.jpg", "a.jpg", "X/b.jpg", "x/b.jpg"], ["A.jpg", "a-jpg.jpg", "X/b.jpg", "x/b-jpg.jpg"]),
         ("keep", ["a\u0308.jpg", "\xe4.jpg"], ["a\u0308.jpg", "\xe4-jpg.jpg"]),  # ä in two ways
-        ("jpeg", ["b.jpg/x.jpg", "b.png"], ["b.jpg/x.jpg", "b-png.jpg"]),  # a folder of that name
+        ("jpeg", ["B.jpg/x.jpg", "b.png"], ["B.jpg/x.jpg", "b-png.jpg"]),  # a folder of that name
         ("webp", ["a.b.tar.jpg"], ["a.b.tar.webp"]),
     ],
 )  # fmt: skip
@@ -266,6 +276,8 @@ def test_no_result_may_lie_among_the_photographs(tmp_path):
         (tmp_path / "out" / "sub").symlink_to(top)
         with pytest.raises(StylenormError, match="sub lies in"):
             check_targets(top, tmp_path / "out", ["", "sub"])
+        (tmp_path / "way").symlink_to(top / "painted")
+        check_targets(top, tmp_path / "way", [""])
 
 
 @links
@@ -371,6 +383,10 @@ def test_the_manifest_comes_back(tmp_path):
         manifest.append({"kind": "failed", "style": "kiss", "input": "b.jpg"})
     with Manifest(tmp_path / "new" / "out") as manifest:
         assert manifest.settings == {"size": None} and set(manifest.done) == {("kiss", strange), ("kiss", "b.jpg")}
+        assert manifest.failed == {("kiss", "b.jpg")}
+        manifest.append(done_line("b.jpg"))
+    with Manifest(tmp_path / "new" / "out") as manifest:
+        assert manifest.failed == set(), "what is painted at last has not failed"
         manifest.begin({"size": 5}, True)
     with Manifest(tmp_path / "new" / "out") as manifest:
         assert manifest.settings == {"size": 5} and manifest.replacing and manifest.done == {}
@@ -391,6 +407,8 @@ def test_a_half_line_of_a_kill_is_passed_over(tmp_path):
 
 def test_what_is_no_manifest_counts_for_nothing(tmp_path):
     (tmp_path / NAME).write_bytes(b"[1]\nnull\n{}\n\x00\x00\n{\"kind\": \"done\"}\n" + b"[" * 100_000 + b"\n")
+    with open(tmp_path / NAME, "a") as file:
+        file.write(json.dumps({key: value for key, value in done_line("a.jpg").items() if key != "input_bytes"}))
     with Manifest(tmp_path) as manifest:
         assert manifest.settings is None and manifest.done == {}
 
@@ -417,8 +435,9 @@ def test_an_unknown_suffix_that_somebody_has_noted_is_not_written(work):
 
 def test_a_newer_manifest_is_refused(tmp_path):
     (tmp_path / NAME).write_text(json.dumps({"kind": "settings", "version": 2, "settings": {}, "replacing": False}) + "\n")
-    with pytest.raises(StylenormError, match="newer stylenorm"):
-        Manifest(tmp_path)
+    for _ in range(2):  # the refused one holds it no more
+        with pytest.raises(StylenormError, match="newer stylenorm"):
+            Manifest(tmp_path)
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
@@ -427,13 +446,42 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     Manifest(tmp_path).close()
 
 
+def test_where_files_cannot_be_locked_a_batch_is_painted_all_the_same(tmp_path, monkeypatch):
+    def none(file):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("stylenorm.manifest.lock_file", none)
+    with Manifest(tmp_path) as manifest:
+        manifest.begin({"size": 5}, False)
+    with Manifest(tmp_path) as manifest:
+        assert manifest.settings == {"size": 5}
+
+
+def test_half_a_line_on_a_full_disk_is_an_error_and_what_follows_a_line_of_its_own(tmp_path, monkeypatch):
+    with Manifest(tmp_path) as manifest:
+        manifest.begin({}, False)
+        with monkeypatch.context() as patch:
+            real = os.write
+            patch.setattr(os, "write", lambda file, data: real(file, data[:20]))
+            with pytest.raises(OSError) as raised:
+                manifest.append(done_line("a.jpg"))
+        assert raised.value.errno == errno.ENOSPC
+        manifest.append(done_line("b.jpg"))
+    with Manifest(tmp_path) as manifest:
+        assert set(manifest.done) == {("kiss", "b.jpg")}
+
+
 def test_a_batch_that_is_refused_late_leaves_nothing(tmp_path):
     """A manifest keeps what is beside it from being painted by the batch of a folder above."""
     make_photo(tmp_path / "lib" / "a.jpg")
-    for out in (tmp_path / "lib", tmp_path / "new"):
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "lib", tmp_path / "new", tmp_path / "empty"):
         with pytest.raises(ValueError, match="a painting that is none"), Manifest(out):
             raise ValueError("a painting that is none")
-    assert os.listdir(tmp_path) == ["lib"] and os.listdir(tmp_path / "lib") == ["a.jpg"]
+    assert sorted(os.listdir(tmp_path)) == ["empty", "lib"] and os.listdir(tmp_path / "lib") == ["a.jpg"]
+    with Manifest(tmp_path / "other"):
+        (tmp_path / "other" / "mine.txt").touch()
+    assert os.listdir(tmp_path / "other") == ["mine.txt"]
     with Manifest(tmp_path / "new"):
         with pytest.raises(StylenormError, match="another stylenorm batch"):
             Manifest(tmp_path / "new")

@@ -17,7 +17,7 @@ from conftest import make_photo
 from stylenorm.batch import _is_another
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
-from stylenorm.manifest import NAME
+from stylenorm.manifest import NAME, UrlManifest, manifest_in
 from stylenorm.places import UrlFile, UrlFolder, place
 from stylenorm.tree import Photo, find_tree
 
@@ -82,6 +82,27 @@ def test_it_goes_on_where_it_was(memory, batch, tmp_path):
     assert "2 paintings to do, 2 are there already" in batch("memory://in", "memory://out")[1]
     code, _, told = batch("memory://in", "memory://out", "--quality", "50")
     assert code == 2 and "quality 95 instead of 50" in told
+
+
+def test_a_manifest_is_put_there_at_its_beginning_at_its_end_and_now_and_then(memory, monkeypatch):
+    memory.pipe_file(f"/out/{NAME}", b'{"kind": "settings", "ver')  # half a line, whoever left it
+    record = manifest_in(place("memory://out"))
+    record.append({"kind": "settings", "version": 1, "settings": {}, "replacing": False})
+
+    def noted() -> list[str]:
+        return [json.loads(text)["kind"] for text in memory.cat_file(f"/out/{NAME}").splitlines()[1:]]
+
+    assert noted() == ["settings"]
+    record.append({"kind": "done"})
+    assert noted() == ["settings"], "not for every painting"
+    monkeypatch.setattr(UrlManifest, "EVERY", -1)
+    record.append({"kind": "done"})
+    assert noted() == ["settings", "done", "done"]
+    monkeypatch.undo()
+    record.append({"kind": "failed"}), record.append({"kind": "end"})
+    assert noted()[3:] == ["failed", "end"]
+    record.append({"kind": "failed"}), record.close()
+    assert noted()[5:] == ["failed"]
 
 
 def test_a_photograph_of_another_folder_is_another_as_long_as_it_is_there(memory, tmp_path):
