@@ -74,12 +74,14 @@ def test_plain_is_what_does_not_bend():
     assert by_noise == sorted(by_noise, reverse=True) and by_noise[0] > 0.5 > 0.25 > by_noise[2] and by_noise[3] == 0
 
 
-def test_only_plain_ground_gets_some():
-    pixels = one_colour(128, 256)
-    pixels[:, 128:] = np.clip(128 + noise(128, 128, 20), 0, 255)
-    added = grained(pixels).astype(int) - pixels
-    assert abs(added[:, :112].std() - GRAIN) < 0.15 and abs(added[:, :112].mean()) < 0.1
-    assert not added[:, 144:].any()
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 0, 2)], ids=["left", "above"])
+def test_only_plain_ground_gets_some(axes):
+    pixels = one_colour(128, 288)
+    pixels[:, 160:] = np.clip(128 + noise(128, 128, 20), 0, 255)
+    added = (grained(pixels.transpose(axes)).astype(int) - pixels.transpose(axes)).transpose(axes)
+    for plain in (added[:, :144], added[:, 130:144]):
+        assert abs(plain.std() - GRAIN) < 0.15 and abs(plain.mean()) < 0.1
+    assert not added[:, 176:].any()
     assert (added == added[..., :1]).all()  # grey
 
 
@@ -115,6 +117,11 @@ def test_sixteen_bits_get_the_same():
     for color in (0, 65535):
         levels = grained(np.full((32, 32, 3), color, np.uint16)).astype(int)
         assert np.abs(levels - color).max() <= 4 * GRAIN * 257
+    random = np.random.default_rng(0)
+    levels = random.integers(126, 129, (64, 96, 3))
+    deep = levels * 257 + random.integers(-128, 129, levels.shape)
+    seen = plain_ground(deep.astype(np.uint16))
+    assert seen.tobytes() == plain_ground(levels.astype(np.uint8)).tobytes() and seen.getextrema()[1] > 0
 
 
 @pytest.mark.parametrize("size", list(itertools.product((1, 3, 17, 65), (1, 2, 16, 300))))
