@@ -101,17 +101,20 @@ class FlatBackend:
         if style.has_regions:  # whose places are the picture's
             return self.backend.steered(picture, style, given, share)
         usual = self._usual(style, picture.dtype)
-        own_part = share * self.share
-        others = (share * (1 - self.share) * usual + (1 - share) * given) / max(1 - own_part, 1e-6)
-        painted, own = self.backend.steered(picture, style, others.astype(np.float32), own_part)
+        painted, own = self.backend.steered(picture, style, *self._mixed(usual, given, share))
         return painted, (usual + self.share * (own - usual)).astype(np.float32)
 
     def pooled(self, pictures: np.ndarray, style: Style, given: np.ndarray, share: float) -> np.ndarray:
         """As `Backend.pooled`, of pictures that are nearly flat all together."""
         if style.has_regions:
             return self.backend.pooled(pictures, style, given, share)
-        others = share * self._usual(style, pictures.dtype) + (1 - share) * given
-        return self.backend.pooled(pictures, style, others.astype(np.float32), share * self.share)
+        return self.backend.pooled(pictures, style, *self._mixed(self._usual(style, pictures.dtype), given, share))
+
+    def _mixed(self, usual: np.ndarray, given: np.ndarray, share: float) -> tuple[np.ndarray, float]:
+        """What ``backend`` is given to strip beside the picture's own moments, and the share of these."""
+        own_part = share * self.share
+        others = (share * (1 - self.share) * usual + (1 - share) * given) / max(1 - own_part, 1e-6)
+        return others.astype(np.float32), own_part
 
     def _usual(self, style: Style, dtype: np.dtype) -> np.ndarray:
         """The moments of the ordinary pixels, met with those that they are mixed with in one precision."""

@@ -8,6 +8,7 @@ from PIL import Image
 from stylenorm.engine import Stylizer
 from stylenorm.flat import SIDE, FlatBackend, ordinary_photos, own_share
 from stylenorm.images import read_picture
+from stylenorm.style import Style
 
 torch.set_num_threads(1)
 BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (200, 30, 30), (40, 90, 200)
@@ -74,6 +75,33 @@ def test_the_second_half_that_a_mac_makes_of_a_file_is_no_photograph(tmp_path, m
     (tmp_path / "._a.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     monkeypatch.setattr("stylenorm.flat.photos_folder", lambda: tmp_path)
     assert ordinary_photos.__wrapped__().shape == (SIDE, SIDE, 3)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("own_part, share", [(0.25, 0.5), (0, 1), (0.75, 1), (0.5, 0)])
+def test_what_is_stripped_is_the_pictures_own_moments_and_those_of_photographs(own_part, share, kind):
+    """Whatever backend it is: of the moments, this one takes the mean level for each."""
+    style = Style([torch.ones(1, 3)], [torch.zeros(1, 3)])
+
+    class Levels:
+        def steered(self, picture, style, given, share, fine=True):
+            self.stripped = share * (own := np.full((2, 3), picture.mean(), np.float32)) + (1 - share) * given
+            assert given.dtype == np.float32 and picture.dtype == kind
+            return picture, own
+
+        def pooled(self, pictures, *rest):
+            self.steered(pictures, *rest)
+            return self.stripped
+
+    white = np.iinfo(kind).max
+    picture, given = np.full((4, 4, 3), white // 5, kind), np.full((2, 3), 0.4 * white, np.float32)
+    flat = FlatBackend(Levels(), own_part, lambda: np.full((2, 2, 3), 204, np.uint8))
+    own = (0.2 * own_part + 0.8 * (1 - own_part)) * white
+    painted, met = flat.steered(picture, style, given, share)
+    assert painted is picture and met.dtype == np.float32 and met == pytest.approx(own)
+    assert flat.backend.stripped == pytest.approx(share * own + (1 - share) * given)
+    assert flat.pooled(picture[None], style, given, share) == pytest.approx(share * own + (1 - share) * given)
+    assert flat(picture, style) is picture and flat.backend.stripped == pytest.approx(own)
 
 
 def test_ordinary_pictures_are_painted_as_ever(stylizer, monkeypatch):

@@ -63,6 +63,7 @@ def test_one_photograph_needs_no_list(weights, pictures, monkeypatch):
     style = stylizer.style_from(painting, 64)
     flats = [stylizer.refine(style, painting, given, 1, 64).flat() for given in ([photo], str(photo), Image.open(photo))]
     assert all(torch.equal(flat, flats[0]) for flat in flats)
+    assert (flats[0] - style.flat()).abs().max().item() == pytest.approx(0.1, rel=1e-3), "Adam's first step, a third of the way warm"
 
 
 def test_a_photograph_of_a_single_colour_is_left_out(weights, pictures, monkeypatch):
