@@ -1,12 +1,15 @@
 """Pictures of next to one colour: what is painted of them, by every way that paints."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from stylenorm.engine import Stylizer
-from stylenorm.flat import SIDE, FlatBackend, ordinary_photos, own_share
+from stylenorm.flat import SIDE, FlatBackend, backend_for, grain_for, has_colours, never_in_strips, ordinary_photos, own_share, painted_at
+from stylenorm.formats import FULL
 from stylenorm.images import read_picture
 from stylenorm.style import Style
 
@@ -86,7 +89,7 @@ def test_what_is_stripped_is_the_pictures_own_moments_and_those_of_photographs(o
     class Levels:
         def steered(self, picture, style, given, share, fine=True):
             self.stripped = share * (own := np.full((2, 3), picture.mean(), np.float32)) + (1 - share) * given
-            assert given.dtype == np.float32 and picture.dtype == kind
+            assert given.dtype == np.float32 and picture.dtype == kind and 0 <= share <= 1
             return picture, own
 
         def pooled(self, pictures, *rest):
@@ -102,6 +105,38 @@ def test_what_is_stripped_is_the_pictures_own_moments_and_those_of_photographs(o
     assert flat.backend.stripped == pytest.approx(share * own + (1 - share) * given)
     assert flat.pooled(picture[None], style, given, share) == pytest.approx(share * own + (1 - share) * given)
     assert flat(picture, style) is picture and flat.backend.stripped == pytest.approx(own)
+
+
+def test_regions_strip_what_they_are_given_as_their_moments_are_the_pictures():
+    class Told:
+        def steered(self, *words):
+            return words
+
+        pooled = steered
+
+    words = np.zeros((4, 4, 3), np.uint8), SimpleNamespace(has_regions=True), np.zeros((2, 3), np.float32), 0.3
+    flat = FlatBackend(Told(), 0.5, None)
+    assert flat.steered(*words) == flat.pooled(*words) == words
+
+
+def test_how_flat_a_picture_is_by_its_most_uneven_channel():
+    levels = np.full((6, 8, 3), 90, np.uint8)
+    levels[:, ::2, 1] += 4  # of deviation 2
+    for pixels in (Image.fromarray(levels), levels.astype(np.uint16) * 257):
+        assert own_share(pixels) == pytest.approx(2 / 3) and not has_colours(pixels, "instance") and has_colours(pixels, "batch")
+    levels[:, ::2, 1] += 2
+    assert own_share(Image.fromarray(levels)) == 1
+
+
+def test_a_flat_picture_is_painted_whole_at_2048_px_at_most_and_any_other_as_it_was_to_be():
+    flat, small = one_colour(RED, (2, 2049)), one_colour(RED, (2048, 2))
+    assert [painted_at(FULL, flat, norm) for norm in ("instance", "batch")] == [2048, None] and painted_at(FULL, small, "instance") is None
+    assert painted_at(300, flat, "instance") == 300 and painted_at(3000, small, "instance") == 2048
+    found = [never_in_strips(picture, norm) for picture in (flat, small) for norm in ("instance", "batch")]
+    assert found == [False, False, True, False] and not never_in_strips(noisy(RED, 9), "instance")
+    backend = object()
+    assert backend_for(backend, noisy(RED, 9), "instance") is backend and grain_for(backend) == 1
+    assert isinstance(given := backend_for(backend, noisy(RED, 1), "instance"), FlatBackend) and 0.2 < grain_for(given) < 0.5
 
 
 def test_ordinary_pictures_are_painted_as_ever(stylizer, monkeypatch):

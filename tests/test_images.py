@@ -22,8 +22,10 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, feat
 from stylenorm import colour, images
 from stylenorm import exif as exif_module
 from stylenorm.errors import ImageError, StylenormError
+from stylenorm.formats import FULL
 from stylenorm.images import fit, keep_color, read_picture, rewrap, short_side, to_image, to_tensor, write_picture
 from stylenorm.resources import lean_png
+from stylenorm.tensors import fit_even, fitted, side_to_paint, usual_side
 
 WRITTEN = ("jpeg", "png", "webp", "tiff")
 EXIF, GPS = ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
@@ -1474,6 +1476,10 @@ def test_tensors_that_are_no_image():
         (short_side, 24, (64, 48), (32, 24)),
         (short_side, 96, (48, 64), (96, 128)),
         (short_side, 2, (1, 1000), (2, 2000)),
+        (fit_even, 32, (64, 47), (32, 24)),
+        (fit_even, 30, (48, 64), (22, 30)),
+        (fit_even, 10, (1000, 3), (10, 2)),
+        (fit_even, 64, (64, 43), (64, 44)),
     ],
 )
 def test_sizes(call, size, given, expected):
@@ -1482,12 +1488,22 @@ def test_sizes(call, size, given, expected):
 
 def test_a_picture_that_fits_is_left_as_it_is():
     image = Image.fromarray(noise())
-    assert fit(image, 64) is image and short_side(image, 48) is image
+    assert fit(image, 64) is image and short_side(image, 48) is image and fit_even(image, 64) is image
     assert short_side(Image.new("RGB", (9, 2000)), 8).size == (8, 1778)
     with pytest.raises(ImageError, match="2000 x 3 px cannot be enlarged to a shorter side of 512 px"):
         short_side(Image.new("RGB", (2000, 3)), 512)  # to 175 megapixels
     for call in (fit, short_side):
-        assert "use 1 or more" in complaint(call, image, 0)
+        assert all("use 1 or more" in complaint(call, image, size) for size in (0, 0.5, -3))
+    assert all("use 1 or more" in complaint(fit, image, size) for size in (np.inf, np.nan, "64"))
+    assert "a PIL image is wanted" in complaint(fit, "a.jpg", 64)
+
+
+def test_large_pictures_are_painted_at_1280_by_960_pixels_whatever_their_proportions():
+    assert usual_side((1280, 960)) is None and usual_side((1, 1)) is None
+    assert usual_side((2560, 1920)) == usual_side((1920, 2560)) == 1280 and usual_side((1281, 960)) == 1280
+    assert usual_side((12_288, 400)) == 6144
+    assert [side_to_paint((2560, 1920), given) for given in (None, FULL, 500)] == [1280, None, 500]
+    assert fitted((64, 48), None) == (64, 48) and fitted((64, 48), 32) == (32, 24) and fitted((1000, 3), 10) == (10, 1)
 
 
 def luma(image) -> np.ndarray:
