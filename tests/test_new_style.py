@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from stylenorm.catalog import left_behind, renew_style, style_entries, user_styl
 from stylenorm.checkpoint import save_style
 from stylenorm.generator import GeneratorConfig
 from stylenorm.metadata import read_metadata
+from stylenorm.perceptual import STYLE_LAYERS, grams, style_statistics
 
 QUICK = NewStyleConfig(steps=12, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=3e-2)
 
@@ -199,7 +202,8 @@ def test_a_slow_machine_takes_fewer_steps_unless_told_otherwise(weights, paintin
         assert len(records) == steps and records[-1].seconds_left == 0
     unhurried = NewStyleConfig()
     assert [unhurried.done(step, 0) for step in (0, 125, 250)] == [0, 0.5, 1]
-    assert NewStyleConfig(minutes=2).done(10**6, 60) == 0.5
+    assert NewStyleConfig(minutes=2).done(10**6, 60) == NewStyleConfig(steps=1, minutes=2).done(10**6, 60) == 0.5
+    assert NewStyleConfig(steps=8).done(2, 10**6) == 0.25
 
 
 def test_squares_come_round_and_are_looked_at_once(weights, painting, photos, tmp_path, monkeypatch):
@@ -213,6 +217,55 @@ def test_squares_come_round_and_are_looked_at_once(weights, painting, photos, tm
     assert cut == [0, 1, 2] and len(records) == 5
     with pytest.raises(StylenormError, match="at least one square"):
         NewStyleConfig(crops=0)
+
+
+def plain_learning(**settings):
+    """A training whose network does nothing but scale and shift colours, and whose VGG sees these: for its arithmetic."""
+    from stylenorm.new_style import _describe, _Learning
+
+    def generator(photos, style):
+        return photos * style.gammas[0][..., None, None] + style.betas[0][..., None, None]
+
+    generator.config = SimpleNamespace(channels=(3,))
+
+    def vgg(pictures, layers=STYLE_LAYERS):
+        return {layer: pictures for layer in layers}
+
+    random = torch.Generator().manual_seed(0)
+    crops, paintings = (torch.rand(3, 3, 8, 8, generator=random), [torch.rand(1, 3, 8, n, generator=random) for n in (6, 9)])
+    goals, statistics = _describe(vgg, paintings)
+    for layer, goal in goals.items():
+        torch.testing.assert_close(goal, sum(grams(vgg(p))[layer] for p in paintings) / 2)
+    torch.testing.assert_close(statistics, sum(style_statistics(vgg(p)) for p in paintings) / 2)
+    row = torch.tensor([[[1.0, 1, 1], [0, 0, 0]]]).requires_grad_()
+    return _Learning(generator, vgg, goals, row, NewStyleConfig(**settings)), [SimpleNamespace(pixels=crop) for crop in crops]
+
+
+def test_the_rate_warms_up_and_falls_to_nothing_and_the_average_follows():
+    learning, crops = plain_learning(steps=4, batch=2, crops=3, content_weight=2.0, style_weight=5.0)
+    average, rate = learning.row.detach().clone(), learning.optimizer.param_groups[0]
+    shown, show = [], learning._shown
+    learning._shown = lambda crops, index: shown.append(index) or show(crops, index)
+    for step, record in enumerate(learning.steps(crops, "plain", "0" * 16)):
+        row = learning.row.detach()
+        assert rate["lr"] == pytest.approx(0.1 * (step + 1) / 10 * (1 + math.cos(math.pi * step / 4)) / 2)
+        assert step or (row - average).abs().max().item() == pytest.approx(0.01, rel=1e-3), "Adam's first step"
+        average = torch.lerp(row, average, (2 + step) / (11 + step))
+        torch.testing.assert_close(learning.average, average)
+        assert torch.equal(record.current.flat(), learning.average) and (record.current.name, record.current.network) == ("plain", "0" * 16)
+        assert (record.step, record.steps) == (step + 1, 4) and record.total == pytest.approx(2 * record.content + 5 * record.style)
+    assert record.step == 4 and record.seconds_left == 0 and shown == [0, 1, 2, 0, 1, 2, 0, 1]
+    learning.step, before = 998, learning.average.clone()
+    learning.config = replace(learning.config, steps=1000)
+    next(learning.steps(crops, "plain", ""))
+    torch.testing.assert_close(learning.average, before.lerp(learning.row.detach(), 0.03))
+
+
+def test_a_loss_that_is_not_finite_ends_it():
+    learning, crops = plain_learning(steps=4)
+    learning.goals = {layer: torch.full_like(goal, torch.nan) for layer, goal in learning.goals.items()}
+    with pytest.raises(StylenormError, match="the loss is not finite at step 1; try a learning rate below 0.1"):
+        next(learning.steps(crops, "plain", ""))
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "red-hill", "RED-HILL", ".hidden", "x" * 80, "dot."])
@@ -237,10 +290,11 @@ def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
         with pytest.raises(StylenormError) as told:
             train_style("x", paintings, folder, weights, tmp_path, QUICK)
         assert "\n" not in str(told.value)
-    for wrong in ({"steps": 0}, {"minutes": float("nan")}, {"minutes": float("inf")}):
+    NewStyleConfig(steps=1, batch=1, crops=1, size=64, style_size=64, learning_rate=10, content_weight=0)
+    for wrong in ({"steps": 0}, {"batch": 0}, {"minutes": 0.0}, {"minutes": float("nan")}, {"minutes": float("inf")}):
         with pytest.raises(StylenormError):
             NewStyleConfig(**wrong)
-    for wrong in ({"size": 0}, {"style_size": 8}, {"learning_rate": float("nan")}, {"learning_rate": -0.1}, {"learning_rate": 1e9}, {"style_weight": -1}, {"size": 64.5}, {"photo_scales": (64,)}):
+    for wrong in ({"size": 0}, {"style_size": 8}, {"learning_rate": float("nan")}, {"learning_rate": -0.1}, {"learning_rate": 10.1}, {"style_weight": -1}, {"content_weight": float("inf")}, {"size": 64.5}, {"photo_scales": (64,)}):
         with pytest.raises(StylenormError, match=f"{next(iter(wrong))} must be"):
             NewStyleConfig(**wrong)
 
