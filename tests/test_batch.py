@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import make_photo
-from PIL import Image
+from PIL import Image, features
 
 from stylenorm import batch as batch_module
 from stylenorm import batch_steps as steps
@@ -559,6 +559,94 @@ def test_each_painting_is_noted_with_its_hashes(work):
         assert (line["width"], line["height"]) == (60, 44) and line["paint_seconds"] >= 0
     noted = [json.loads(text) for text in (work.out / NAME).read_text().splitlines()]
     assert sorted(map(str, lines)) == sorted(map(str, noted[1:]))
+
+
+def read(path: Path, target: str, size: int | None = None, mask: str | None = None):
+    return steps.read_photo(steps.Task(Photo(path, path.name, 1, 7, mask), ((LOOK, target),)), size)
+
+
+def several(path: Path, **options) -> Path:
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+def test_what_a_file_has_beside_its_picture_is_noted(tmp_path):
+    photo = make_photo(tmp_path / "a.jpg")
+    facts = read(photo, "a.JPG")[1]
+    assert set(facts) == {"input_sha256", "input_bytes", "input_changed", "read_seconds"} and facts["input_changed"] == 7
+    assert read(photo, "a.jpg", mask="f" * 64)[1]["mask_sha256"] == "f" * 64
+    pages = several(tmp_path / "a.tif")
+    assert read(pages, "a.tif")[1]["pages"] == 2 and "pages" not in read(make_photo(tmp_path / "b.tif"), "b.tif")[1]
+    if features.check("avif"):
+        moving = several(tmp_path / "a.avif")
+        assert read(moving, "a.AVIF")[1]["frames"] == 2 and "frames" not in read(moving, "a.jpg")[1]
+        assert "frames" not in read(make_photo(tmp_path / "b.avif"), "b.avif")[1]
+
+
+def test_what_moves_is_read_a_frame_at_a_time_and_a_gif_is_always_written_so(tmp_path):
+    photo = make_photo(tmp_path / "a.jpg")
+    moving = {suffix: several(tmp_path / f"a.{suffix}") for suffix in ("gif", "webp", "png")}
+    for suffix, frames in (("GIF", 1), ("webp", 1), ("png", 2)):
+        found = read(moving["gif"], f"a.{suffix}")[0]
+        assert isinstance(found, steps.Moving) and (found.format, found.size, found.frames) == (suffix.lower(), (8, 6), frames)
+        assert (found.data, found.name) == (moving["gif"].read_bytes(), str(moving["gif"]))
+        assert not isinstance(read(moving[suffix.lower()], "a.jpg")[0], steps.Moving)
+    assert isinstance(read(photo, "a.gif")[0], steps.Moving) and not isinstance(read(photo, "a.png")[0], steps.Moving)
+
+
+def test_what_a_format_cannot_hold_is_no_painting(tmp_path):
+    Image.new("L", (16_500, 2)).save(tmp_path / "wide.png")
+    with pytest.raises(StylenormError, match="wide.png: webp holds at most 16383 .*; give --size 16383 or less, or --format png"):
+        read(tmp_path / "wide.png", "wide.webp")
+    assert read(tmp_path / "wide.png", "wide.webp", 16_383)[0].size == (16_500, 2) == read(tmp_path / "wide.png", "wide.png")[0].size
+    frames = [Image.new("L", (16_500, 1), level) for level in (0, 9)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert isinstance(read(tmp_path / "moving.gif", "moving.webp")[0], steps.Moving), "which tells it when it is written"
+
+
+def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkeypatch):
+    masks = SimpleNamespace(mask_for=lambda path: f"the mask of {path.name}")
+    options = {"strength": 0.5, "size": 9, "grain": False, "paint_at": "full", "tile": 3, "strip": True, "masks": masks}
+    stylizer = SimpleNamespace(stylize=lambda *words, **more: (words, more), stream=lambda *words, **more: (words, more))
+    still = SimpleNamespace(name="in/a.jpg")
+    assert steps.painted(stylizer, still, "kiss", options, 80) == ((still, "kiss"), {k: v for k, v in options.items() if k != "masks"} | {"mask": "the mask of a.jpg"})
+    assert steps.painted(stylizer, still, "kiss", {"size": 9}, 80) == ((still, "kiss"), {"size": 9}) and "masks" in options
+
+    def write(data, file, begin, *words):
+        file.write(b"painted")
+        asked.append((data, begin("pooled"), words))
+        return SimpleNamespace(size=(9, 7))
+
+    asked = []
+    monkeypatch.setattr(steps, "write_animation", write)
+    found = steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "webp", (8, 6), 1), "kiss", options, 80)
+    assert (found.data, found.size) == (b"painted", (9, 7)) and steps.encoded(found, "a.webp", 80) == b"painted"
+    streamed = {"strength": 0.5, "size": 9, "grain": False, "paint_at": "full", "mask": "the mask of a.gif"}
+    assert asked == [(b"data", (("kiss",), {"fixed": "pooled", **streamed}), ("webp", 80, True, "in/a.gif"))]
+    steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "gif", (8, 6), 1), "kiss", {"preserve_color": True}, 80)
+    assert asked[1][1] == (("kiss",), {"fixed": "pooled", "preserve_color": True}) and asked[1][2][2] is False
+
+
+def test_a_painting_has_the_format_of_its_name_and_lies_in_the_folder_of_it(tmp_path):
+    picture = Image.effect_noise((64, 48), 80).convert("RGB")
+    large, small = (steps.encoded(picture, "out/a.JPG", quality) for quality in (95, 20))
+    assert large[:2] == b"\xff\xd8" and len(small) < len(large) / 2
+    steps.publish(tmp_path / "out", "kiss/trip/a.jpg", steps.stage(tmp_path / "out", "kiss/trip/a.jpg", small), lambda: None)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")] == ["out/kiss/trip/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        ("another machine is gone", "another machine is gone"), (StylenormError("it is odd"), "it is odd"), (OSError(5, "I/O error", "b.jpg"), "b.jpg: I/O error"),
+        (OSError(5, "I/O error"), "a.jpg: I/O error"), (OSError("odd"), "a.jpg: odd"), (MemoryError(), "a.jpg needs more memory than there is; make it smaller"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_noted_in_words(error, told):
+    line = steps.failed_line(Photo(Path("a.jpg"), "trip/a.jpg", 1, 1), LOOK, "out.jpg", error)
+    assert line.pop("time").endswith("+00:00") and len(line) == 5
+    assert line == {"kind": "failed", "style": "kiss", "input": "trip/a.jpg", "output": "out.jpg", "error": told}
 
 
 def test_only_what_is_missing_is_done_again(work, monkeypatch):
