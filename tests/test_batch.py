@@ -713,6 +713,62 @@ def test_where_several_at_once_fail_each_is_tried_alone(work):
     assert len(work.painted) == 6 and len(work.files()) == 6
 
 
+def test_what_several_at_once_became_is_written_though_it_is_stopped_then(work):
+    stop = threading.Event()
+
+    def together(pictures, look):
+        stop.set()
+        return [work.brush(p, look) for p in pictures]
+
+    lines = work.run(slow_first(work, 0.2), workers=8, stop=stop, alike=Alike(lambda picture: 4, together))
+    assert stop.is_set() and 1 < len(lines) == len(work.painted) == len(work.files())
+
+
+def test_names_under_which_photographs_are_painted_with_their_own_suffix(work):
+    """As an animation where one moves, as it was called before where there is a painting, and numbered or renamed where it must be."""
+    for path in work.top.iterdir():
+        path.unlink()
+    for name in ("b.png", "b.bmp", "still.GIF"):
+        make_photo(work.top / name)
+    several(work.top / "moving.GIF", format="GIF")
+    (work.top / "broken.gif").write_bytes(b"no picture")
+    with Manifest(work.out) as manifest:
+        manifest.begin({}, False)
+        manifest.done["kiss", "still.GIF"] = done_line("still.GIF", output="still.gif")
+        plan = make_plan(work.top, work.out, find_tree(work.top, work.out).photos, [LOOK], "keep", manifest)
+    assert {task.photo.name: task.targets[0][1] for task in plan.tasks} == {
+        "b.png": "b.png", "b.bmp": "b-bmp.png", "still.GIF": "still.gif", "moving.GIF": "moving.GIF", "broken.gif": "broken.png",
+    }  # fmt: skip
+    assert plan.renamed == [("b.bmp", "b-bmp.png")] and plan.paintings == 5 and plan.there == 0
+
+
+def test_when_a_painting_counts_as_there(tmp_path):
+    photo, other = make_photo(tmp_path / "in" / "a.jpg"), make_photo(tmp_path / "other" / "a.jpg", seed=1)
+    (target := tmp_path / "a.jpg").write_bytes(b"painted")
+    line = done_line("a.jpg", source=str(photo), input_sha256="another", mask_sha256="1" * 64)
+    manifest, plan = SimpleNamespace(done={("kiss", "a.jpg"): line}, replacing=False), batch_module.Plan()
+
+    def there(path=photo, size=1, mask=None, **changed) -> bool:
+        manifest.done["kiss", "a.jpg"] = line | changed
+        return batch_module._is_there(target, manifest, LOOK, Photo(path, "a.jpg", size, 1, mask), plan)
+
+    assert there() and there(mask="1" * 64) and not there(mask="2" * 64)
+    assert not there(size=2) and there(size=2, input_sha256=hashlib.sha256(photo.read_bytes()).hexdigest())
+    assert not there(tmp_path / "in" / "gone.jpg", 2) and plan.others == []
+    assert there(size=2, source=str(other)) and plan.others == [("a.jpg", str(other))], "made of another one, which is still there"
+    assert not there(size=2, source=str(tmp_path / "gone.jpg")) and len(plan.others) == 1
+    del line["mask_sha256"]
+    assert there(mask="2" * 64), "of before masks were noted"
+    target.write_bytes(b"")
+    assert not there()
+
+
+@pytest.mark.parametrize("processors, workers", [(None, 2), (1, 2), (6, 3), (64, 8)])
+def test_as_many_threads_read_as_half_the_processors_but_two_to_eight(processors, workers, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert batch_module.default_workers() == workers
+
+
 def test_a_changed_photograph_is_painted_again_and_a_touched_one_is_not(work):
     work.run()
     os.utime(work.top / "1.jpg", (1, 1))
