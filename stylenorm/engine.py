@@ -23,7 +23,7 @@ from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short
-from stylenorm.faces import check_faces, find_faces, finding, with_features
+from stylenorm.faces import check_faces, faces_of, find_faces, finding, with_features
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.formats import FACES, FULL
 from stylenorm.generator import pad_to
@@ -364,7 +364,7 @@ class Stylizer:
         photo = fit(picture.rgb, tile)
         names = listed(names or self.styles)
         styles = [self._named(n) for n in names]
-        found = find_faces(photo) if faces else []
+        found = faces_of(photo, picture.rgb) if faces else []
         tiles = [with_features(self._whole(photo, style), photo, found, faces) for style in styles]
         return sheet([photo, *tiles], ["photograph", *names], columns, picture.alpha)
 

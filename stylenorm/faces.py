@@ -74,18 +74,23 @@ def find_faces(photo: Image.Image, sure: float = SURE) -> list[Face]:
     return found[:MOST]
 
 
-def finding(photo: Image.Image, larger: Image.Image | None = None) -> Callable[[], list[Face]]:
-    """Begins `find_faces` in a thread. What it returns waits for the faces, and raises what that raised.
+def faces_of(photo: Image.Image, larger: Image.Image, sure: float = SURE) -> list[Face]:
+    """`find_faces` of ``photo``, looked for in what it is a copy of where it has few pixels, as where strokes are to be large."""
+    if SHARE * photo.width * photo.height >= PIXELS:
+        return find_faces(photo, sure)
+    right, down = photo.width / larger.width, photo.height / larger.height
+    found = find_faces(larger, sure)
+    return [Face(f.x * right, f.y * down, f.width * right, f.height * down, f.tilt, f.sure) for f in found]
 
-    larger: of which ``photo`` is a copy, to look for them there if the copy has few pixels.
-    """
-    few = larger is not None and photo.width * photo.height < PIXELS
+
+def finding(photo: Image.Image, larger: Image.Image) -> Callable[[], list[Face]]:
+    """Begins `faces_of` in a thread. What it returns waits for the faces, and raises what that raised."""
     found: list[Face] = []
     error: list[BaseException] = []
 
     def find() -> None:
         try:
-            found.extend(_scaled(find_faces(larger), photo.size, larger.size) if few else find_faces(photo))
+            found.extend(faces_of(photo, larger))
         except BaseException as raised:  # noqa: BLE001: raised again where somebody waits for it
             error.append(raised)
 
@@ -137,9 +142,9 @@ class Followed:
         rows = () if state is None else state.tolist()
         self.faces: list[tuple[Face, float]] = [(Face(*row[:-1]), row[-1]) for row in rows]  # with how much of the amount each has by now
 
-    def __call__(self, photo: Image.Image, painted: Image.Image, amount: float, cut: bool = False) -> Image.Image:
-        """`with_features` of the next frame. cut: whether it is the first one, or of another scene."""
-        found = find_faces(photo, LIKELY)
+    def __call__(self, photo: Image.Image, larger: Image.Image, painted: Image.Image, amount: float, cut: bool = False) -> Image.Image:
+        """`with_features` of the next frame, a copy of ``larger``. cut: whether it is the first one, or of another scene."""
+        found = faces_of(photo, larger, LIKELY)
         following: list[tuple[Face, float]] = []
         for before, level in () if cut else self.faces:
             now = min(found, key=lambda face: _apart(face, before), default=None)
@@ -204,12 +209,6 @@ def _made_detector() -> CompiledModel | None:
             raise WeightsError(f"{file} is damaged; install stylenorm again, or paint with faces 0") from None
 
     return CompiledModel(build, precision(has_bfloat16(core)), Kept(cache_folder(), ("faces", state_of(file))), (__file__,))
-
-
-def _scaled(faces: Sequence[Face], size: tuple[int, int], before: tuple[int, int]) -> list[Face]:
-    """Faces of a picture of one size in another one."""
-    right, down = size[0] / before[0], size[1] / before[1]
-    return [Face(f.x * right, f.y * down, f.width * right, f.height * down, f.tilt, f.sure) for f in faces]
 
 
 def _tilt(points: np.ndarray, width: float) -> float:

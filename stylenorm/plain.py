@@ -282,7 +282,7 @@ class PlainStylizer:
 
     def sheet(self, image, tile: int = 384, columns: int = 5, faces: float | None = None) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
-        from stylenorm.faces import check_faces, find_faces, with_features
+        from stylenorm.faces import check_faces, faces_of, with_features
         from stylenorm.images import Picture, fit, read_picture
         from stylenorm.plots import sheet
 
@@ -297,7 +297,7 @@ class PlainStylizer:
         if None in tiles:
             return self._full().sheet(picture, tile=tile, columns=columns, faces=faces)
         if faces:
-            seen = find_faces(photo)
+            seen = faces_of(photo, picture.rgb)
             tiles = [with_features(painted, photo, seen, faces) for painted in tiles]
         return sheet([photo, *tiles], ["photograph", *self._files], columns, picture.alpha)
 

@@ -29,7 +29,7 @@ from PIL import Image, ImageChops, ImageFilter
 from stylenorm import bars, denoising, flow
 from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError, in_short
-from stylenorm.faces import Followed, find_faces, with_features
+from stylenorm.faces import Followed, faces_of, with_features
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.masks import mask_levels, painted_inside
@@ -252,11 +252,11 @@ class Steady:
             self._kept[name] = given + np.float32(share) * (own - given)
         return painted[down:, right:]
 
-    def with_faces(self, frame: Image.Image, painted: Image.Image, amount: float) -> Image.Image:
-        """The painting of the frame that has begun, with the features of its faces, see `stylenorm.faces`."""
+    def with_faces(self, frame: Image.Image, larger: Image.Image, painted: Image.Image, amount: float) -> Image.Image:
+        """The painting of the frame that has begun, a copy of ``larger``, with the features of its faces, see `stylenorm.faces`."""
         followed = self._followed if self.smoothing else None  # none at the first frame, and behind a cut
         self._followed = followed or Followed()
-        return self._followed(frame, painted, amount, cut=followed is None)
+        return self._followed(frame, larger, painted, amount, cut=followed is None)
 
     def settle(self, style: Style) -> Style:
         """A style that is predicted from each frame, smoothed like the moments."""
@@ -424,7 +424,7 @@ class Stream:
         if shown is None:
             self.steady.begin(pixels)
             painted = self._paint(small, self.steady)
-            painted = self.steady.with_faces(small, painted, self._faces) if self._faces else painted
+            painted = self.steady.with_faces(small, frame, painted, self._faces) if self._faces else painted
             shown = self.steady.end(np.asarray(self._colored(small, painted)))
         return self._whole(Image.fromarray(shown), small, frame)
 
@@ -433,7 +433,7 @@ class Stream:
         self._pool.begin()
         small = self._small(frame := self._sized(_read(frame)))
         painted = self._paint(small, self._pool)
-        painted = with_features(painted, small, find_faces(small), self._faces) if self._faces else painted
+        painted = with_features(painted, small, faces_of(small, frame), self._faces) if self._faces else painted
         return _masked(self._whole(self._colored(small, painted), small, frame), frame, self._inside)
 
     def pooled(self) -> dict[str, np.ndarray]:

@@ -124,7 +124,7 @@ def strength_in(followed: Followed, monkeypatch, *found: list[Face]) -> list[lis
     monkeypatch.setattr(faces, "find_faces", lambda photo, sure=0.5: list(next(given)))
     grey, levels = Image.new("RGB", (64, 64), "gray"), []
     for number in range(len(found)):
-        followed(grey, grey, 0.5, cut=number == 0 and not followed.faces)
+        followed(grey, grey, grey, 0.5, cut=number == 0 and not followed.faces)
         levels.append([round(level, 2) for _, level in followed.faces])
     return levels
 
@@ -169,7 +169,7 @@ def test_behind_a_cut_faces_are_there_at_once(astronaut, painted):
     steady, dark = Steady(0.8, 8), Image.new("RGB", astronaut.size)
     for frame in (dark, astronaut):
         steady.begin(np.asarray(frame))
-        result = steady.with_faces(frame, painted, 1.0)
+        result = steady.with_faces(frame, frame, painted, 1.0)
         steady.end(np.asarray(result))
     assert steady.cuts == 1 and "faces" in steady.state
     np.testing.assert_array_equal(result, with_features(painted, astronaut, find_faces(astronaut), 1.0))
@@ -203,6 +203,8 @@ def test_where_strokes_are_to_be_large_faces_are_looked_for_in_the_photograph_it
     assert near(found, Face(60 + 22.6 * 300 / 512, 60 + 12.1 * 300 / 512, 9.3 * 300 / 512, 12.5 * 300 / 512), 2)
     style = next(iter(stylizer.styles))
     none, all_ = (np.asarray(stylizer.stylize(far, style, paint_at=150, faces=a), np.float32) for a in (0, 1))
+    assert np.abs(all_ - none)[600:900, 600:900].max() > 10
+    none, all_ = (np.asarray(stylizer.stream(style, paint_at=150, faces=a)(far), np.float32) for a in (0, 1))
     assert np.abs(all_ - none)[600:900, 600:900].max() > 10
 
 
@@ -242,7 +244,7 @@ def test_without_openvino_no_face_is_found(astronaut, monkeypatch, anew):
 def test_a_damaged_file_is_told_by_whoever_waits_for_the_faces(astronaut, monkeypatch, anew, tmp_path):
     (tmp_path / "faces.onnx").write_bytes(faces_file().read_bytes()[:1000])
     monkeypatch.setattr(faces, "faces_file", lambda: tmp_path / "faces.onnx")
-    for ask in (lambda: find_faces(astronaut), finding(astronaut)):
+    for ask in (lambda: find_faces(astronaut), finding(astronaut, astronaut)):
         with pytest.raises(WeightsError, match="faces.onnx is damaged"):
             ask()
 
