@@ -17,6 +17,7 @@ from PIL import Image
 from stylenorm import training, training_model
 from stylenorm.checkpoint import load_network, network_hash, save_network, save_style
 from stylenorm.compat import openvino
+from stylenorm.device import usual_defaults
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.style import Style, StyleEncoder
@@ -30,8 +31,8 @@ PAINTINGS = {
 
 # The files that take longest, as they are run first: of two processes, one would else be busy with the last while the other has no more.
 LONGEST = (
-    "test_app_browser", "test_training", "test_cli", "test_app_safety", "test_app", "test_lab", "test_export", "test_faithful",
-    "test_plain", "test_cli_batch",
+    "test_app_browser", "test_cli", "test_training", "test_app", "test_app_safety", "test_video", "test_app_film", "test_layers",
+    "test_export", "test_plain", "test_generating", "test_faithful", "test_lab", "test_cli_batch",
 )  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def features_once():
             read[file] = real(path, last)
             drawn[before] = torch.get_rng_state()
         elif before not in drawn:
-            VGGFeatures(last)
+            with usual_defaults():
+                VGGFeatures(last)
             drawn[before] = torch.get_rng_state()
         torch.set_rng_state(drawn[before])
         return copy.deepcopy(read[file]) if torch.cuda.is_available() else read[file]  # where it may be taken elsewhere
