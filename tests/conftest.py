@@ -85,11 +85,13 @@ def compiled_once(tmp_path_factory):
     core, files, compiled = openvino().Core, [tmp_path_factory.mktemp("graphs") / name for name in ("graph.xml", "graph.bin")], {}
     compile, take, alone = core.compile_model, core.import_model, {"INFERENCE_NUM_THREADS": 1}
 
-    def import_model(self, data, device, settings):
-        return take(self, data, device, alone | settings)
+    def import_model(self, data, device, settings=None):
+        return take(self, data, device, alone | (settings or {}))
 
-    def compile_model(self, model, device, settings):
-        settings = alone | settings
+    def compile_model(self, model, device, settings=None):
+        settings = alone | (settings or {})
+        if not isinstance(model, openvino().Model):  # as OpenVINO's own functions call it
+            return compile(self, model, device, settings)
         openvino().serialize(model, *map(str, files))
         graph, numbers = (file.read_bytes() for file in files)
         graph = re.sub(rb'(names?="\w*?)_\d+"', rb'\1"', graph)  # which node of this process it is
