@@ -364,6 +364,10 @@ def test_a_batch_leaves_what_another_run_is_writing_into_its_folder(work):
         write_draft(work.out, b"of a batch that was killed")
         work.run()
         assert set(os.listdir(work.out)) == {NAME, draft.name, *(f"{i}.jpg" for i in range(6))}
+        abandoned = write_draft(work.out, b"frames of a run that was killed").rename(work.out / draft.name.replace(SUFFIX, f"0{SUFFIX}"))
+        os.utime(abandoned, (1, time.time() - 2 * DAY))
+        work.run()
+        assert draft.exists() and not abandoned.exists()
     assert (work.out / "cat.gif").read_bytes() == b"frames so far"
 
 
@@ -705,6 +709,10 @@ def test_photographs_of_one_size_are_painted_at_once_as_far_as_they_are_decoded(
     assert groups[::2] == groups[1::2], "each group in each look"
 
 
+def test_where_painting_is_slow_what_waits_is_lost_nowhere(work):
+    assert len(work.run(slow_first(work, 0.15), workers=1)) == len(work.files()) == 6
+
+
 def test_where_several_at_once_fail_each_is_tried_alone(work):
     def together(pictures, look):
         raise MemoryError
@@ -735,6 +743,7 @@ def test_names_under_which_photographs_are_painted_with_their_own_suffix(work):
     with Manifest(work.out) as manifest:
         manifest.begin({}, False)
         manifest.done["kiss", "still.GIF"] = done_line("still.GIF", output="still.gif")
+        manifest.done["scream", "b.png"] = done_line("b.png", output="scream/b.webp")
         plan = make_plan(work.top, work.out, find_tree(work.top, work.out).photos, [LOOK], "keep", manifest)
     assert {task.photo.name: task.targets[0][1] for task in plan.tasks} == {
         "b.png": "b.png", "b.bmp": "b-bmp.png", "still.GIF": "still.gif", "moving.GIF": "moving.GIF", "broken.gif": "broken.png",
@@ -793,7 +802,7 @@ def test_a_foreign_file_is_not_painted_over_unless_that_was_asked_for(work):
     work.out.mkdir()
     (work.out / "0.jpg").write_bytes(b"mine")
     work.run()
-    assert (work.out / "0.jpg").read_bytes() == b"mine" and len(work.painted) == 5
+    assert (work.out / "0.jpg").read_bytes() == b"mine" and len(work.painted) == 5 and work.plan.strange == ["0.jpg"]
     work.run(again=True)
     assert (work.out / "0.jpg").read_bytes() != b"mine" and len(work.painted) == 6
 
