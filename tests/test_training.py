@@ -14,13 +14,15 @@ import time
 import unicodedata
 from collections import Counter
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import TINY, make_photo
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -36,9 +38,10 @@ from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
 from stylenorm.images import read_picture
 from stylenorm.metadata import read_metadata
+from stylenorm.perceptual import STYLE_LAYERS, grams
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
-from stylenorm.training_model import _provenance
+from stylenorm.training_model import NamedStyles, StyledModel, _provenance, describe
 from stylenorm.training_state import LOCK, alone_in, load_state, save_state
 
 torch.set_num_threads(1)
@@ -209,6 +212,34 @@ def test_one_impossible_picture_does_not_outweigh_the_others():
     assert not whatever.isfinite().any()  # such a loss still stops the run
 
 
+def test_a_named_style_is_its_prediction_and_a_row_and_any_other_the_prediction_alone():
+    model, statistics = StyledModel(TINY, 2), torch.rand(3, 1920, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        predicted = model.encoder(statistics)
+        assert model.rows.shape == (2, *predicted.shape[1:]) and not model.rows.any()
+        model.rows += torch.tensor([1.0, 2.0]).view(2, 1, 1)
+        found = model.flat_styles(statistics, torch.tensor([1, -1, 0]))
+        torch.testing.assert_close(found - predicted, torch.tensor([2.0, 0, 1]).view(3, 1, 1).expand_as(found))
+        assert StyledModel(TINY, 0).flat_styles(statistics, torch.tensor([-1, -1, -1])).shape == found.shape
+
+
+def test_goals_are_those_of_the_named_and_of_each_next_painting_at_every_scale():
+    def vgg(pictures, layers=STYLE_LAYERS):
+        return {layer: pictures for layer in layers}
+
+    paintings = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    (table, statistics), (others, other_statistics) = (describe(vgg, p, (2, 4)) for p in (paintings[:3], paintings[3:]))
+    assert set(table) == {f"{layer}{scale}" for layer in STYLE_LAYERS for scale in ("", "/2", "/4")}
+    torch.testing.assert_close(table["relu1_2/4"], grams(vgg(torch.nn.functional.avg_pool2d(paintings[:3], 4)))["relu1_2"])
+    known = NamedStyles(["a", "b", "c"], table, statistics, [], (2, 4))
+    goals, wanted = known.goals(vgg, torch.tensor([-1, 2, -1, 0]), paintings[3:])
+    for found, (ours, theirs) in [(goals[k], (table[k], others[k])) for k in table] + [(wanted, (statistics, other_statistics))]:
+        torch.testing.assert_close(found, torch.stack([theirs[0], ours[2], theirs[1], ours[0]]))
+    torch.testing.assert_close(known.goals(vgg, torch.tensor([1, 1]), None)[1], statistics[[1, 1]])
+    goals, wanted = NamedStyles([], {}, torch.zeros(0, 24), [], (2, 4)).goals(vgg, torch.tensor([-1, -1]), paintings[3:])
+    assert set(goals) == set(others) and torch.equal(wanted, other_statistics)
+
+
 def test_a_style_can_weigh_content_more_than_others(config):
     def norms(*weights: str) -> list[float]:
         """Of the gradient of pictures in the first style, in the second, and in any painting's."""
@@ -256,6 +287,19 @@ def test_the_learning_rate_rises_stays_and_falls(pictures, tmp_path):
     assert rates[10:60] == [1.0] * 50
     assert all(a > b for a, b in zip(rates[60:], rates[61:]))
     assert rates[80] == pytest.approx(0.5) and 0 < rates[99] < 0.002
+
+
+def test_the_schedule_of_short_runs_of_those_by_the_clock_and_of_those_that_never_decay():
+    def rates(*at, **settings) -> list[float]:
+        config = TrainConfig(photos="photos", paintings="paintings", out="out", **settings)
+        run = SimpleNamespace(config=config, seconds=90.0)
+        run.done = partial(Trainer.done, run)
+        return [Trainer.learning_rate(run, step) for step in at]
+
+    assert rates(0, 1, 7, 8, steps=8, warmup=100, decay_start=1.0) == [0.5, 1, 1, 1], "a quarter of it at most"
+    assert rates(0, 99, steps=100, warmup=0, decay_start=1.0) == [1, 1]
+    assert rates(0, 49, 99, 10**6, minutes=2.0, warmup=100, decay_start=0.5) == pytest.approx([0.005, 0.25, 0.5, 0.5])
+    assert rates(10**6, minutes=1.0, decay_start=0.5) == pytest.approx([0])
 
 
 def test_the_learning_rates_of_the_run_are_those_of_the_schedule(finished):
