@@ -19,7 +19,7 @@ from stylenorm.catalog import left_behind, renew_style, style_entries, user_styl
 from stylenorm.checkpoint import save_style
 from stylenorm.generator import GeneratorConfig
 from stylenorm.metadata import read_metadata
-from stylenorm.perceptual import STYLE_LAYERS, grams, style_statistics
+from stylenorm.perceptual import STYLE_LAYERS, grams, style_loss, style_statistics
 
 QUICK = NewStyleConfig(steps=12, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=3e-2)
 
@@ -237,7 +237,7 @@ def plain_learning(**settings):
     for layer, goal in goals.items():
         torch.testing.assert_close(goal, sum(grams(vgg(p))[layer] for p in paintings) / 2)
     torch.testing.assert_close(statistics, sum(style_statistics(vgg(p)) for p in paintings) / 2)
-    row = torch.tensor([[[1.0, 1, 1], [0, 0, 0]]]).requires_grad_()
+    row = torch.tensor([[[0.5, 0.5, 0.5], [0, 0, 0]]]).requires_grad_()
     return _Learning(generator, vgg, goals, row, NewStyleConfig(**settings)), [SimpleNamespace(pixels=crop) for crop in crops]
 
 
@@ -250,6 +250,10 @@ def test_the_rate_warms_up_and_falls_to_nothing_and_the_average_follows():
         row = learning.row.detach()
         assert rate["lr"] == pytest.approx(0.1 * (step + 1) / 10 * (1 + math.cos(math.pi * step / 4)) / 2)
         assert step or (row - average).abs().max().item() == pytest.approx(0.01, rel=1e-3), "Adam's first step"
+        if not step:
+            painted = torch.stack([crop.pixels / 2 for crop in crops[:2]])
+            style = style_loss(grams({layer: painted for layer in STYLE_LAYERS}), learning.goals).mean().item()
+            assert (record.content, record.style) == pytest.approx((0.25, style), rel=0.02), "shares of what is wanted"
         average = torch.lerp(row, average, (2 + step) / (11 + step))
         torch.testing.assert_close(learning.average, average)
         assert torch.equal(record.current.flat(), learning.average) and (record.current.name, record.current.network) == ("plain", "0" * 16)

@@ -240,6 +240,34 @@ def test_goals_are_those_of_the_named_and_of_each_next_painting_at_every_scale()
     assert set(goals) == set(others) and torch.equal(wanted, other_statistics)
 
 
+def test_losses_are_shares_of_what_is_wanted_and_not_of_what_is_painted():
+    def vgg(pictures, layers=STYLE_LAYERS):
+        return {layer: pictures for layer in layers}
+
+    photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    named = NamedStyles(["a", "b"], *describe(vgg, photos), [])
+    run = SimpleNamespace(device=torch.device("cpu"), named=named, vgg=vgg, painter=lambda photos, *_: photos / 2, _there=lambda batch: batch)
+    content, style, _ = Trainer.losses(run, SimpleNamespace(photos=photos, named=torch.tensor([0, 1]), paintings=None))
+    assert content.tolist() == pytest.approx([0.25] * 2, rel=0.02) and style.tolist() == pytest.approx([0.75**2] * 2, rel=0.02)
+
+
+def test_with_muon_convolutions_and_nothing_else_are_its_own():
+    model = StyledModel(TINY, 2)
+    config = TrainConfig(photos="photos", paintings="paintings", out="out", optimizer="muon", learning_rate=0.1, encoder_learning_rate=0.2, style_learning_rate=0.3)
+    own, biases, encoder, rows = Trainer._optimizer(SimpleNamespace(config=config, model=model)).param_groups
+    assert own["params"] and {p.dim() for p in own["params"]} == {4} and {p.dim() for p in biases["params"]} == {1}
+    assert len(own["params"] + biases["params"]) == len(list(model.generator.parameters())) and rows["params"] == [model.rows]
+    assert len(encoder["params"]) == len(list(model.encoder.parameters()))
+    assert [group["peak"] for group in (own, biases, encoder, rows)] == [0.1, 0.1, 0.2, 0.3]
+
+
+def test_samples_show_what_is_not_trained_on_where_there_is_such(pictures):
+    seen, broken = [pictures / "photos" / "photo0.png"], [pictures / "photos" / "broken.jpg"]
+    for unseen, wanted in (([pictures / "photos" / "photo1.png"],) * 2, ([], seen), (broken, seen)):
+        run = SimpleNamespace(unseen=unseen, photos=SimpleNamespace(files=seen), config=SimpleNamespace(size=64))
+        assert Trainer._unseen(run).files == wanted
+
+
 def test_a_style_can_weigh_content_more_than_others(config):
     def norms(*weights: str) -> list[float]:
         """Of the gradient of pictures in the first style, in the second, and in any painting's."""
