@@ -1,6 +1,7 @@
 """A predicted style that is moved towards its painting: it gets nearer, and nothing else moves."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from stylenorm import Stylizer
 from stylenorm.cli import main
 from stylenorm.engine import REFINE_SIZES, _middle
 from stylenorm.errors import StyleError
-from stylenorm.perceptual import VGGFeatures
+from stylenorm.perceptual import STYLE_LAYERS, VGGFeatures, grams, style_loss
+from stylenorm.refining import refined
 from stylenorm.scoring import score
+from stylenorm.style import Style
 from test_scoring import SHIPPED
 
 torch.set_num_threads(1)
@@ -64,6 +67,27 @@ def test_one_photograph_needs_no_list(weights, pictures, monkeypatch):
     flats = [stylizer.refine(style, painting, given, 1, 64).flat() for given in ([photo], str(photo), Image.open(photo))]
     assert all(torch.equal(flat, flats[0]) for flat in flats)
     assert (flats[0] - style.flat()).abs().max().item() == pytest.approx(0.1, rel=1e-3), "Adam's first step, a third of the way warm"
+
+
+def test_the_loss_is_content_and_ten_times_style_of_each_photograph_in_turn(monkeypatch):
+    """By a network that does nothing but halve its colours, and a VGG that sees these."""
+    random, shown, losses, gradient = torch.Generator().manual_seed(0), [], [], torch.autograd.grad
+    painting, *photos = (torch.rand(1, 3, 8, 8, generator=random) for _ in range(3))
+
+    def vgg(pictures, layers=STYLE_LAYERS):
+        return {layer: pictures for layer in layers}
+
+    def generator(photo, style):
+        shown.append(next(i for i, other in enumerate(photos) if other is photo))
+        return photo * style.gammas[0][..., None, None] + style.betas[0][..., None, None]
+
+    generator.config = SimpleNamespace(channels=(3,))
+    monkeypatch.setattr(torch.autograd, "grad", lambda loss, row: losses.append(loss.item()) or gradient(loss, row))
+    style = Style([torch.full((1, 3), 0.5)], [torch.zeros(1, 3)], "halved", {"artist": "Ada"}, "0" * 16)
+    found = refined(generator, vgg, style, painting, photos, 3)
+    assert shown == [0, 1, 0] and (found.name, found.provenance, found.network) == ("halved", {"artist": "Ada"}, "0" * 16)
+    wanted = 0.25 + 10 * style_loss(grams(vgg(photos[0] / 2)), grams(vgg(painting))).item()
+    assert losses[0] == pytest.approx(wanted, rel=0.02) and (found.flat() - style.flat()).abs().max() < 0.1 + 0.2 * 2 / 3 + 0.1
 
 
 def test_a_photograph_of_a_single_colour_is_left_out(weights, pictures, monkeypatch):
