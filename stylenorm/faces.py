@@ -209,7 +209,8 @@ def _made_detector() -> CompiledModel | None:
         except RuntimeError:
             raise WeightsError(f"{file} is damaged; install stylenorm again, or paint with faces 0") from None
 
-    return CompiledModel(build, precision(has_bfloat16(core)), Kept(cache_folder(), ("faces", state_of(file))), (__file__,))
+    settings = precision(has_bfloat16(core)) | {"INFERENCE_NUM_THREADS": 1}  # by two, it takes a third more of their time the first time
+    return CompiledModel(build, settings, Kept(cache_folder(), ("faces", state_of(file))), (__file__,))
 
 
 def _tilt(points: np.ndarray, width: float) -> float:
