@@ -24,16 +24,6 @@ SLOW = 90_000  # ms, for a machine that is busy with other things
 # Without a GPU a drawing's WebGL is computed; the rest of a page takes far less time where it is not drawn by way of that, too.
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-gpu-compositing"]
 FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera that sees a clock hand going round
-# What is drawn anew all the time, as the canvas of Gradio's editor, is so ten times a second and not sixty: that alone would take a core.
-SELDOM = """
-  const soon = requestAnimationFrame, asked = new Map(); let last = 0;
-  requestAnimationFrame = draw => {
-    const number = ++last;
-    asked.set(number, setTimeout(() => soon(now => asked.delete(number) && draw(now)), 90));
-    return number;
-  };
-  cancelAnimationFrame = number => { clearTimeout(asked.get(number)); asked.delete(number) };
-"""
 ELSEWHERE = re.compile(r"^(?!http://127\.0\.0\.1[:/]|data:|blob:)")
 
 
@@ -64,7 +54,6 @@ class Visit:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "accept_downloads": True} | options)
         self.context.set_default_timeout(SLOW)
         self.outside, self.errors, self.seen = [], [], {}
-        self.context.add_init_script(SELDOM)
         self.context.route(ELSEWHERE, self._refuse)
         self.page = self.context.new_page()
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
