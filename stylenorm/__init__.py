@@ -19,6 +19,7 @@ _HOME = {
     "checkpoint": ("load_network", "load_style", "network_hash", "save_network", "save_style"),
     "catalog": ("compared_networks", "photos_folder", "style_entries", "unknown_style", "user_folder", "weights_folder"),
     "images": ("Picture", "fit", "read_picture", "write_picture"),
+    "people": ("find_people",),
     "engine": ("Stylizer",),
     "video": ("paint_film",),
     "config": ("TrainConfig",),

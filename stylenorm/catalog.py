@@ -19,7 +19,7 @@ from stylenorm.metadata import read_metadata
 NETWORK = "network.safetensors"
 GENERATION = "generate.safetensors"
 VGG = "vgg16.safetensors"
-FACES = "faces.onnx"
+FACES, PEOPLE = "faces.onnx", "people.onnx"
 LONGEST_NAME = 200  # bytes in UTF-8: a file's name has 255
 RESERVED = frozenset(["con", "prn", "aux", "nul"] + [f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)])
 STYLE_NAME = re.compile(r"[\w][\w .-]{0,63}")
@@ -83,6 +83,11 @@ def vgg_file(weights: str | Path | None = None) -> Path:
 def faces_file() -> Path:
     """What finds faces, which comes with the package."""
     return shipped_folder() / FACES
+
+
+def people_file() -> Path:
+    """What finds people, which comes with the package."""
+    return shipped_folder() / PEOPLE
 
 
 def compared_networks(folder: str | Path | None = None) -> dict[str, Path]:

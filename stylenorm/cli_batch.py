@@ -166,15 +166,16 @@ def batch(
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {} if grain else {"grain": False}  # the same
     options |= {} if faces == FACES else {"faces": faces}
-    masked = {"keep" if keep else "mask": told_masks(masks)} if masks else {}
+    drawn = None if masks is None or masks.word else masks
+    masked = {"keep" if keep else "mask": told_masks(drawn)} if drawn else {"mask": masks.word} if masks else {}
     settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | masked | {"format": format, "quality": quality})
     options |= {"paint_at": paint_at} if paint_at else {}
     source, target = place(photos), place(output)
-    if masks and not isinstance(source, Path):
-        raise StylenormError("--mask and --keep are for a folder of photographs of this machine, and not for a URL")
-    if masks and source.resolve() in masks.path.resolve().parents:  # as a/../b does not lie in a
+    if drawn and not isinstance(source, Path):
+        raise StylenormError("pictures for --mask and --keep are for a folder of photographs of this machine, and not for a URL; people or background will do")
+    if drawn and source.resolve() in masks.path.resolve().parents:  # as a/../b does not lie in a
         raise StylenormError(f"{masks.path} lies in {photos} and would be painted as well; move it to another place")
-    if masks and isinstance(target, Path) and identity(target) == identity(masks.path):
+    if drawn and isinstance(target, Path) and identity(target) == identity(masks.path):
         raise StylenormError(f"{output} is where the masks are; give another folder for the paintings")
     if ray is not None:
         check_ray(photos, output)
@@ -183,11 +184,11 @@ def batch(
             raise StylenormError("--workers is of this machine alone; with --ray the cluster's GPUs and cores decide")
         source, target = source.absolute(), target.absolute()  # workers are somewhere else
     if masks:
-        options["masks"] = replace(masks, path=masks.path.absolute(), top=source)
+        options["masks"] = replace(masks, path=masks.path.absolute(), top=source) if drawn else masks
     tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
         raise StylenormError("; ".join([f"the folder {photos} holds no photograph", *tree.left_out]))
-    if masks and masks.path.is_dir():
+    if drawn and drawn.path.is_dir():
         tree.photos = with_masks(tree.photos, options["masks"])
     show = Show(quiet=quiet, as_lines=as_lines)
     where = Where(weights, device, backend, memory, ray)

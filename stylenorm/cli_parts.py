@@ -98,7 +98,9 @@ PaintAt = Annotated[
 Mask = Annotated[
     str | None,
     typer.Option(
-        metavar="MASK", help="Paint only where this picture is white, or a cut-out is opaque. A folder has one for each input, called like it."
+        metavar="MASK",
+        help="Paint only where this picture is white, or a cut-out is opaque. A folder has one for each input, called like it. "
+        "Or people, or background, which are found in each.",
     ),
 ]
 Keep = Annotated[str | None, typer.Option(metavar="MASK", help="The other way round: what is there stays as it is.")]

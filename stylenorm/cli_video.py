@@ -58,6 +58,7 @@ Examples:
   stylenorm video holiday.mp4 painted.mp4 --style kiss:2,scream:1 --size 960
   stylenorm video clip.mov painted.webm --style-image art.jpg --smoothing 0.9
   stylenorm video clip.mp4 painted.mp4 --style auvers --mask sky.png
+  stylenorm video clip.mp4 painted.mp4 --style auvers --keep people
   stylenorm video clips/ painted/ --style kiss
 """
 )
@@ -157,7 +158,9 @@ class Asked:
         """What sets the pixels of the painting: an interrupted run goes on under the same ones alone."""
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
-        if self.masks:
+        if self.masks and self.masks.word:
+            more["mask"] = self.masks.word
+        elif self.masks:
             from stylenorm.mattes import matte_for
 
             matte = matte_for(self.masks, film)
@@ -167,7 +170,7 @@ class Asked:
 
 
 def check_mask(out: Path, masks: Masks | None) -> None:
-    if masks and masks.path.is_file() and identity(masks.path) == identity(out):
+    if masks and not masks.word and masks.path.is_file() and identity(masks.path) == identity(out):
         raise StylenormError(f"{out} is the mask and would be overwritten; give another name")
 
 
@@ -321,7 +324,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
         stylizer = asked.load()
         matte = matte_for(asked.masks, source)
         mask = None if matte else asked.masks and asked.masks.mask_for(source)
-        if mask is not None:
+        if mask is not None and not asked.masks.word:
             mask_levels(mask, film.size)  # one that cannot be used is told before anything is begun with it
         stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), mask=mask, **asked.options)
         if manifest.settings is None:

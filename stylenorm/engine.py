@@ -30,6 +30,7 @@ from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_levels, mask_tensor, opened_mask, painted_inside
+from stylenorm.people import Followers, Seen, is_word
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
     AROUND,
@@ -206,10 +207,11 @@ class Stylizer:
         whatever the result's: strokes are as large against the picture as in one of that size, and the
         photograph's finer detail is brought back (`stylenorm.detail`). Without it a larger picture is painted at
         1.2 megapixels, so that a style looks alike at all sizes; "full" paints every pixel of it. notice: called with a sentence
-        if the picture is painted in strips, before that starts. strip: without the photograph's EXIF, XMP and IPTC, so that
+        if the picture is painted in strips, before that starts, and where nobody is found of whom a mask is wanted. strip: without the photograph's EXIF, XMP and IPTC, so that
         nobody learns from them by whom, when and where it was taken. grain: plain ground, such as a cloudless sky, is painted
         like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
-        mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`; elsewhere the photograph stays, as at
+        mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`, or "people" or "background", which are found in the
+        photograph (`stylenorm.people`; a file of such a name is a `Path`); elsewhere the photograph stays, as at
         strength 0. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it.
         faces: how much of the features of people's faces comes back where strokes have gone across them, from 0 to 1 (`stylenorm.faces`).
 
@@ -224,13 +226,14 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip)
-        inside = None if mask is None else mask_levels(mask, photo.size)
+        seen = Seen(photo, notice, picture.name)
+        inside = None if mask is None else mask_levels(seen(mask), photo.size)
         if wanted.has_regions:  # which were made for a size
             side = None if paint_at == FULL else paint_at
         else:
             side = painted_at(paint_at, photo, self._network.generator.config.norm)
         small = photo if side is None else fit(photo, side)
-        wanted = self._layered(wanted, regions, small.size)
+        wanted = self._layered(wanted, [(over, seen(there)) for over, there in _pairs(regions)], small.size)
         self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
         found = finding(small, photo) if faces else None
@@ -298,15 +301,21 @@ class Stylizer:
         steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
         given = wanted = self._resolved(style)
         regions = [(self._resolved(over), mask) for over, mask in _pairs(regions)]  # for frames of several sizes
+        sought, followers = any(is_word(there) for _, there in regions), Followers()
+
+        def laid(frame: Image.Image, find: Callable) -> Style:
+            seen = Seen(frame, find=find)
+            return self._layered(given, [(over, seen(there)) for over, there in regions], frame.size)
 
         def check(frame: Image.Image) -> None:
             nonlocal wanted
             check_frame(frame.size, self._memory_needed(frame), free_memory(self._device))
-            wanted = self._layered(given, regions, frame.size)
+            wanted = laid(frame, Followers())
             self._check_regions(wanted, frame)
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
-            return self._frame(frame, wanted, strength, grain, memory)
+            style = laid(frame, followers if memory is steady else Followers()) if sought else wanted
+            return self._frame(frame, style, strength, grain, memory)
 
         norm = self._network.generator.config.norm
         faces = faces if strength else 0.0

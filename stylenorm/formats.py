@@ -12,6 +12,7 @@ RAW = frozenset(".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .mef .mos .mrw .nef .nr
 UNREAD = frozenset(".ai .emf .eps .exr .hdr .jxl .jxr .pdf .pict .svg .tga .wmf .xcf".split())  # pictures all the same
 FILMS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mts .webm .wmv".split())
 FACES = 0.5  # how much of faces' features comes back in a painting, unless the caller says otherwise
+PEOPLE, BACKGROUND = "people", "background"  # what a mask may be called, in place of a picture, to be found in each photograph
 USUAL_PIXELS = 1280 * 960  # of which larger pictures are painted: strokes are some pixels wide, and mere grain in a larger one
 FULL = "full"  # instead of a side: at the picture's own
 LONGEST_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65536}  # px; Pillow's own messages for it are riddles

@@ -17,7 +17,7 @@ from unicodedata import normalize
 from stylenorm.catalog import style_entries, unknown_style
 from stylenorm.drafts import DAY, file_id, remove_drafts
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted, how_to_install
-from stylenorm.formats import ANIMATABLE, ANIMATED, FILMS, FORMAT, PHOTOGRAPHS, told_of_others
+from stylenorm.formats import ANIMATABLE, ANIMATED, BACKGROUND, FILMS, FORMAT, PEOPLE, PHOTOGRAPHS, told_of_others
 
 # What is written, by the name that --format takes.
 SUFFIX = {"jpeg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "heic": ".heic"}
@@ -241,23 +241,29 @@ class Masks:
     """The masks that were asked for: a file for all photographs or films, or a folder that has one for each, called like it.
 
     inverted: the rest of them is meant. top: of a tree of photographs, which that folder is like. piped: what came through a pipe.
+    word: `PEOPLE` or `BACKGROUND`, which are found in each photograph, and no file is meant.
     """
 
     path: Path
     inverted: bool = False
     top: Path | None = None
     piped: bytes | None = None
+    word: str | None = None
 
     @classmethod
     def of(cls, text: str, option: str, inverted: bool = False) -> "Masks":
         path = Path(text)
+        if text in (PEOPLE, BACKGROUND):
+            return cls(path, word=text if not inverted else PEOPLE if text == BACKGROUND else BACKGROUND)
         if not text or not path.exists():
             told = f"there is no mask {text}" if text else f"{option} is empty"
-            raise StylenormError(f"{told}; give a picture that is white where it counts, or a folder of such")
+            raise StylenormError(f"{told}; give a picture that is white where it counts, a folder of such, people or background")
         return cls(path, inverted, piped=path.read_bytes() if path.is_fifo() else None)  # it gives its bytes once
 
     def mask_for(self, source: Path | None):
         """What `Stylizer.stylize` takes as a mask. source: None is standard input. Raises `ImageError`."""
+        if self.word:
+            return self.word
         from stylenorm.images import read_picture
         from stylenorm.masks import inverted_mask
 
@@ -269,6 +275,8 @@ class Masks:
 
     def files(self) -> list[Path]:
         """What nothing may be written over."""
+        if self.word:
+            return []
         return [*self.path.iterdir()] if self.path.is_dir() else [self.path]
 
     def has(self, source: Path) -> bool:

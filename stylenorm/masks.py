@@ -13,6 +13,7 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 from stylenorm.bands import Pixels, in_bands
 from stylenorm.errors import ImageError, StyleError, how_to_install
 from stylenorm.flow import opencv
+from stylenorm.formats import BACKGROUND, PEOPLE
 from stylenorm.images import Picture, read_picture
 from stylenorm.modes import split_deep
 
@@ -89,6 +90,8 @@ def opened_mask(mask):
     """A mask's file as an image, and an image upright; all else as it is."""
     if isinstance(mask, Image.Image):
         return ImageOps.exif_transpose(mask)
+    if isinstance(mask, str) and mask in (PEOPLE, BACKGROUND):
+        raise StyleError(f"{mask!r} is found in a photograph, and here is none; give a picture, such as stylenorm.find_people(photo) makes")
     if not isinstance(mask, (str, os.PathLike, Picture)):
         return mask
     picture = read_picture(mask)

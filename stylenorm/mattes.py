@@ -62,7 +62,7 @@ class Matte:
 
 def matte_for(masks: Masks | None, film: Path) -> Matte | None:
     """The one that is meant for a film, if what is asked for moves: a film or a folder of numbered pictures, or one called like the film in a folder."""
-    if masks is None:
+    if masks is None or masks.word:
         return None
     path = masks.path
     if path.is_dir():

@@ -208,12 +208,14 @@ class PlainStylizer:
         from stylenorm.flat import painted_at
         from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
         from stylenorm.masks import mask_levels, painted_inside
+        from stylenorm.people import Seen
 
         strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
-        inside = None if mask is None or strength == 0 else mask_levels(mask, photo.size)
+        seen = Seen(photo, others.get("notice"), picture.name)
+        inside = None if mask is None or strength == 0 else mask_levels(seen(mask), photo.size)
         side = None if strength == 0 else painted_at(paint_at, photo, self._config.norm)
         small = photo if side is None else fit(photo, side)
         ground = small if picture.deep is None else at_size(pixels, small.size)

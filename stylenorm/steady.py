@@ -33,6 +33,7 @@ from stylenorm.faces import Followed, faces_of, with_features
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.masks import mask_levels, painted_inside
+from stylenorm.people import Followers, Seen, is_word
 from stylenorm.tensors import fit_even, side_to_paint
 
 if TYPE_CHECKING:  # which would import torch
@@ -163,12 +164,14 @@ class Steady:
         self._shown: tuple[np.ndarray, np.ndarray] | None = None  # the frame before, and what was shown of it
         self._stood = self._open = False
         self._followed: Followed | None = None  # the faces
+        self._people: Followers | None = None
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """All of it, for `restore`."""
         pictures = {"before": self._before, "mean": self._mean, "painted": self._painted, "shown": self._shown[1]} if self._before is not None else {}
         pictures |= {"faces": self._followed.state} if self._followed else {}
+        pictures |= {"people": self._people.state} if self._people else {}
         return {"offset": self._moved, "change": np.array(self._change), "stood": np.array(self._stood), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -177,6 +180,7 @@ class Steady:
         self._before, self._mean, self._painted, shown = (kept.pop(name, None) for name in ("before", "mean", "painted", "shown"))
         self._shown, self._softened = None if shown is None else (self._before, shown), None
         self._followed = Followed(kept.pop("faces")) if "faces" in kept else None
+        self._people = Followers(kept.pop("people")) if "people" in kept else None
         self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._kept = kept
 
@@ -257,6 +261,12 @@ class Steady:
         followed = self._followed if self.smoothing else None  # none at the first frame, and behind a cut
         self._followed = followed or Followed()
         return self._followed(frame, larger, painted, amount, cut=followed is None)
+
+    def people(self, frame: Image.Image, again: bool) -> Image.Image:
+        """A mask of the people in the frame that was painted last. again: it was the same as the one before."""
+        followers = self._people if self.smoothing else None  # none at the first frame, and behind a cut
+        self._people = followers or Followers()
+        return self._people(frame, again)
 
     def settle(self, style: Style) -> Style:
         """A style that is predicted from each frame, smoothed like the moments."""
@@ -383,7 +393,7 @@ class Stream:
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
-    mask: where frames are painted; elsewhere they stay as they are. faces: how much of their features stays. For both see `Stylizer.stylize`.
+    mask: where frames are painted; elsewhere they stay as they are, "people" or "background" to find them in each. faces: how much of their features stays. For both see `Stylizer.stylize`.
     """
 
     even, box, of_regions = False, None, False
@@ -400,7 +410,7 @@ class Stream:
         mask: object = None,
         faces: float = 0.0,
     ) -> None:
-        self._mask, self._inside, self._faces = mask, None, faces
+        self._mask, self._inside, self._faces, self._again = mask, None, faces, False
         self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
         self._pool = Pool(together)
@@ -410,17 +420,25 @@ class Stream:
         """mask: of this frame alone, in place of the stream's."""
         given = _read(frame)
         frame = self._sized(given)
-        inside = self._inside if mask is None else mask_levels(mask, frame.size)
         if self.box is None or not bars.is_outside_black(given, self.box):
-            return _masked(self._next(frame), frame, inside)
-        box = bars.scaled(self.box, given.size, frame.size)
-        painted = frame.copy()
-        painted.paste(self._next(frame.crop(box)), box)
-        return _masked(painted, frame, inside)
+            painted = self._next(frame)
+        else:
+            box = bars.scaled(self.box, given.size, frame.size)
+            painted = frame.copy()
+            painted.paste(self._next(frame.crop(box)), box)
+        return _masked(painted, frame, self._inside_of(frame, mask, lambda f: self.steady.people(f, self._again)))
+
+    def _inside_of(self, frame: Image.Image, mask: object, find: Callable) -> Image.Image | None:
+        """Where it is painted. mask: of this frame alone, or None. find: makes a mask of its people."""
+        mask = self._mask if mask is None else mask
+        if mask is None or (mask is self._mask and self._inside is not None):
+            return self._inside
+        return mask_levels(Seen(frame, find=find)(mask), frame.size)
 
     def _next(self, frame: Image.Image) -> Image.Image:
         pixels = np.array(small := self._small(frame))
         shown = self.steady.again(pixels)
+        self._again = shown is not None
         if shown is None:
             self.steady.begin(pixels)
             painted = self._paint(small, self.steady)
@@ -434,7 +452,7 @@ class Stream:
         small = self._small(frame := self._sized(_read(frame)))
         painted = self._paint(small, self._pool)
         painted = with_features(painted, small, faces_of(small, frame), self._faces) if self._faces else painted
-        return _masked(self._whole(self._colored(small, painted), small, frame), frame, self._inside)
+        return _masked(self._whole(self._colored(small, painted), small, frame), frame, self._inside_of(frame, None, Followers()))
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
@@ -448,7 +466,7 @@ class Stream:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
             self._check(self._small(frame))
-            self._inside = None if self._mask is None else mask_levels(self._mask, frame.size)
+            self._inside = None if self._mask is None or is_word(self._mask) else mask_levels(self._mask, frame.size)
             self.size = frame.size
         return frame
 

@@ -1,0 +1,234 @@
+"""People: where they are in a photograph, as a mask that follows their edges. No torch.
+
+They are found by MediaPipe's Selfie Segmentation (Google 2021, https://ai.google.dev/edge/mediapipe/solutions/vision/image_segmenter),
+which OpenVINO runs on the CPU; what it finds is brought to the photograph's edges by a guided filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property
+from itertools import combinations_with_replacement
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stylenorm.bands import BAND
+from stylenorm.catalog import cache_folder, people_file
+from stylenorm.compat import openvino_core
+from stylenorm.compiled import CompiledModel, precision
+from stylenorm.errors import WeightsError
+from stylenorm.faces import Face, find_faces
+from stylenorm.formats import BACKGROUND, PEOPLE
+from stylenorm.images import Source, read_picture
+from stylenorm.kept import Kept, state_of
+
+SQUARE, SIDES = 256, (224, 320)  # px: the network's own size, in which it sees a photograph as a square, and the shorter sides of further looks
+STRIDE, LONGEST = 16, 2  # px, of the network, and how often its shorter side a longer one may hold
+WORK = 400  # px, longer side of what is filtered
+SMALL, NEAR = 0.3, 7.0  # of the photograph's shorter side: heads below that are looked at from nearer, in squares of so many of their height
+ABOVE = 0.22  # of such a square, how far below its upper edge the middle of the head is
+FEWEST, MOST = 10, 12  # px of a head's width, and heads, that are looked at so
+CERTAIN = 9.0  # the largest logit that is believed
+REACH, EVEN = 5, 2e-4  # px of `WORK`, of the filter, and the variance of colour, of 1, below which a square has no edge
+LEAST, ALL = 0.25, 0.75  # what the filter gives for nothing and for all
+SEEN = 0.002  # of a photograph: less is nobody
+FOLLOWED = 0.35  # of what is new in a film's frame is taken at once; more where more has changed
+
+
+def find_people(photo: Source) -> Image.Image:
+    """A mask of the people in a photograph, upright and as large as it: mode "L", 255 where they are.
+
+    photo: a path, a PIL image, an array or a `Picture`. Raises `ImageError` for what is no picture, and `WeightsError` where OpenVINO or
+    the network's file is missing.
+    """
+    return _followed(_chance(found := _upright(photo)), found)
+
+
+def _upright(photo: Source) -> Image.Image:
+    plain = isinstance(photo, Image.Image) and photo.mode == "RGB" and not photo.info  # of a file, it may lie on its side
+    return photo if plain else read_picture(photo).rgb
+
+
+def is_word(mask: object) -> bool:
+    """Whether a mask is `PEOPLE` or `BACKGROUND`, to be found in each photograph."""
+    return isinstance(mask, str) and mask in (PEOPLE, BACKGROUND)
+
+
+class Seen:
+    """What masks are in one photograph, "RGB": people are looked for once, and only where they are asked for."""
+
+    def __init__(self, photo: Image.Image, tell: Callable[[str], None] | None = None, name: str = "", find: Callable = find_people) -> None:
+        """tell: is told where nobody is to be seen in the photograph of that name. find: makes the people's mask."""
+        self._photo, self._tell, self._name, self._find = photo, tell, name, find
+
+    def __call__(self, mask):
+        """``mask``, or what a word stands for, as an image."""
+        if not is_word(mask):
+            return mask
+        return self.people if mask == PEOPLE else ImageOps.invert(self.people)
+
+    @cached_property
+    def people(self) -> Image.Image:
+        found = self._find(self._photo)
+        if self._tell and not any_in(found):
+            self._tell(f"{self._name or 'the photograph'}: no people are to be seen in it")
+        return found
+
+
+def any_in(mask: Image.Image) -> bool:
+    """Whether anybody is there."""
+    return sum(mask.histogram()[128:]) >= SEEN * mask.width * mask.height
+
+
+class Followers:
+    """The people of a film, from frame to frame: their edges do not tremble."""
+
+    def __init__(self, state: np.ndarray | None = None) -> None:
+        """state: of another one, to go on from there."""
+        self.state = state  # (h, w) float32, 0 to 1: how likely somebody is there
+
+    def __call__(self, frame: Image.Image, again: bool = False) -> Image.Image:
+        """`find_people` of the next frame, "RGB". again: it is the same as the one before."""
+        before = self.state
+        if before is None or not again:
+            now = _chance(frame, quick=True)
+            if before is not None and before.shape == now.shape:
+                now = before + np.minimum(1, FOLLOWED + np.abs(now - before)) * (now - before)
+            self.state = now.astype(np.float32)
+        return _followed(self.state, frame)
+
+
+def _chance(photo: Image.Image, quick: bool = False) -> np.ndarray:
+    """(h, w) of `WORK` px, from 0 to 1: how likely somebody is there. quick: one look, as for the frames of a film."""
+    size = _within(photo.size, WORK)
+    looks = [_within(photo.size, side, shorter=True) for side in ([SQUARE] if quick else SIDES)] + [(SQUARE, SQUARE)] * (not quick)
+    logit = sum(_enlarged(_look(photo, look, mirrored=not quick), size) for look in looks) / len(looks)
+    return 1 / (1 + np.exp(-(logit if quick else _from_nearer(photo, logit))))
+
+
+def _within(size: tuple[int, int], side: int, shorter: bool = False) -> tuple[int, int]:
+    """A size of these proportions, whose longer side is ``side``; or whose shorter one is, in strides, and the longer one within `LONGEST` of it."""
+    if shorter:
+        return tuple(round(min(LONGEST, s / min(size)) * side / STRIDE) * STRIDE for s in size)
+    return tuple(max(1, round(s * side / max(size))) for s in size)
+
+
+def _look(photo: Image.Image, size: tuple[int, int], mirrored: bool) -> np.ndarray:
+    """The network's logits, (H, W) of ``size``. mirrored: the mean of that and of what it finds in the mirror."""
+    seen = np.asarray(photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=3), np.float32) / 255
+    seen = np.ascontiguousarray(seen.transpose(2, 0, 1)[None])
+    logit = _logit(_network()(seen)[0])
+    if mirrored:
+        logit = (logit + _logit(_network()(np.ascontiguousarray(seen[..., ::-1]))[0])[..., ::-1]) / 2
+    return logit[0, 0]
+
+
+def _logit(chance: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.clip(np.log(chance) - np.log1p(-chance), -CERTAIN, CERTAIN)
+
+
+def _from_nearer(photo: Image.Image, logit: np.ndarray) -> np.ndarray:
+    """``logit``, and around small heads the mean of it and of what is found there from nearer, where that is more."""
+    height, width = logit.shape
+    right, down = width / photo.width, height / photo.height
+    sums, shares = logit.copy(), np.ones_like(logit)
+    for face in [f for f in find_faces(photo) if f.width >= FEWEST and f.height < SMALL / 2 * min(photo.size)][:MOST]:
+        left, upper, low_right, low = _around(face, photo.size)
+        there = slice(round(upper * down), round(low * down)), slice(round(left * right), round(low_right * right))
+        tall, wide = (part.stop - part.start for part in there)
+        if min(tall, wide) < STRIDE:
+            continue
+        found = _enlarged(_look(photo.crop((left, upper, low_right, low)), (SQUARE, SQUARE), mirrored=True), (wide, tall))
+        share = np.minimum.outer(_fading(tall), _fading(wide))
+        sums[there] += share * found
+        shares[there] += share
+    return np.maximum(logit, sums / shares)
+
+
+def _around(face: Face, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    side = NEAR * face.height
+    box = face.x - side / 2, face.y - ABOVE * side, face.x + side / 2, face.y + (1 - ABOVE) * side
+    return tuple(int(min(max(0, edge), most)) for edge, most in zip(box, (*size, *size)))
+
+
+def _fading(n: int) -> np.ndarray:
+    """1 in the middle half of ``n`` places, and less towards both ends."""
+    place = np.arange(n, dtype=np.float32)
+    return np.minimum(1, 4 * np.minimum(place + 1, n - place) / n)
+
+
+def _enlarged(values: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(values, np.float32)).resize(size, Image.Resampling.BILINEAR, box))
+
+
+def _followed(chance: np.ndarray, photo: Image.Image) -> Image.Image:
+    """``chance`` (h, w) at the size of ``photo``, brought to its edges, as a mask.
+
+        q = up(a) I + up(b)        a = (cov(i, i) + EVEN)^-1 cov(i, p), b = mean(p) - a mean(i)
+
+    with p the chance, i the colours of a small copy and I those of the photograph: guided filtering (He et al. 2010, for colours) with
+    coefficients from a small copy (He and Sun 2015).
+    """
+    height, width = chance.shape
+    small = np.asarray(photo.resize((width, height), Image.Resampling.BOX), np.float64).transpose(2, 0, 1) / 255
+    *slopes, base = _coefficients(small, chance.astype(np.float64))
+    mask = Image.new("L", photo.size)
+    for top in range(0, photo.height, BAND):
+        last = min(top + BAND, photo.height)
+        rows = np.asarray(photo.crop((0, top, photo.width, last)))
+        size, box = (photo.width, last - top), (0, top * height / photo.height, width, last * height / photo.height)
+        q = _enlarged(base, size, box)
+        for channel, slope in enumerate(slopes):
+            q = q + _enlarged(slope, size, box) * rows[..., channel] / 255
+        levels = np.clip(255 * (q - LEAST) / (ALL - LEAST) + 0.5, 0, 255).astype(np.uint8)
+        mask.paste(Image.fromarray(levels), (0, top))
+    return mask
+
+
+def _coefficients(colours: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """a and b of `_followed`, (3 + 1, h, w), smoothed."""
+    mean_i, mean_p = _mean(colours), _mean(p)
+    covariance = _mean(colours * p) - mean_i * mean_p
+    among = {pair: _mean(colours[pair[0]] * colours[pair[1]]) - mean_i[pair[0]] * mean_i[pair[1]] for pair in combinations_with_replacement(range(3), 2)}
+    (rr, rg, rb), (gg, gb), bb = [among[0, i] for i in range(3)], [among[1, i] for i in (1, 2)], among[2, 2]
+    rr, gg, bb = rr + EVEN, gg + EVEN, bb + EVEN
+    inverse = np.array([  # of a symmetric matrix, times its determinant
+        [gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg],
+        [rb * gb - rg * bb, rr * bb - rb * rb, rg * rb - rr * gb],
+        [rg * gb - rb * gg, rg * rb - rr * gb, rr * gg - rg * rg],
+    ])  # fmt: skip
+    determinant = rr * inverse[0, 0] + rg * inverse[0, 1] + rb * inverse[0, 2]
+    slopes = np.einsum("abhw,bhw->ahw", inverse, covariance) / determinant
+    return _mean(np.concatenate([slopes, (mean_p - (slopes * mean_i).sum(0))[None]]))
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Of squares of `REACH` px in each direction, edges repeated."""
+    side = 2 * REACH + 1
+    for axis in (-1, -2):
+        around = [(0, 0)] * x.ndim
+        around[axis] = REACH + 1, REACH
+        sums = np.moveaxis(np.cumsum(np.pad(x, around, "edge"), axis), axis, 0)
+        x = np.moveaxis((sums[side:] - sums[:-side]) / side, 0, axis)
+    return x
+
+
+@cache
+def _network() -> CompiledModel:
+    file = people_file()
+    if not file.is_file():
+        raise WeightsError(f"{file}, which finds people, does not exist; install stylenorm again, or give a mask")
+    try:
+        core = openvino_core()
+    except ImportError:
+        raise WeightsError("finding people takes the package openvino, which is missing here; give a mask") from None
+
+    def build():
+        try:
+            return core.read_model(file)
+        except RuntimeError:
+            raise WeightsError(f"{file} is damaged; install stylenorm again, or give a mask") from None
+
+    return CompiledModel(build, precision(False), Kept(cache_folder(), ("people", state_of(file))), (__file__,))

@@ -1,0 +1,317 @@
+"""People in photographs, and masks that are found instead of given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import make_weights
+from PIL import Image, ImageOps
+
+from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, people
+from stylenorm.catalog import people_file, photos_folder
+from stylenorm.faces import Face
+from stylenorm.masks import mask_levels
+from stylenorm.people import Followers, Seen
+from stylenorm.steady import Steady
+
+INSIDE = [(226, 121), (226, 60), (200, 300), (100, 420), (300, 330), (190, 250)]  # px of the astronaut: face, hair, suit, badge
+OUTSIDE = [(40, 60), (60, 220), (120, 60), (330, 40), (420, 120), (470, 300), (440, 60)]  # flag, wall, shuttle
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Image.Image:
+    return Image.open(photos_folder() / "astronaut.jpg").convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def mask(astronaut) -> Image.Image:
+    return find_people(astronaut)
+
+
+def test_somebody_is_found_where_she_is(astronaut, mask):
+    assert mask.mode == "L" and mask.size == astronaut.size
+    assert all(mask.getpixel(at) > 250 for at in INSIDE) and all(mask.getpixel(at) < 5 for at in OUTSIDE)
+    levels = np.asarray(mask)
+    assert 0.4 < (levels > 127).mean() < 0.6 and ((levels > 12) & (levels < 243)).mean() < 0.04, "nearly all is clearly in or out"
+
+
+def test_the_network_is_what_another_program_makes_of_its_file(astronaut):
+    session = onnxruntime.InferenceSession(people_file())
+    seen = np.asarray(astronaut.resize((256, 192), Image.Resampling.BILINEAR, reducing_gap=3), np.float32).transpose(2, 0, 1)[None] / 255
+    other = session.run(None, {"photo": seen})[0][0, 0]
+    ours = 1 / (1 + np.exp(-people._look(astronaut, (256, 192), mirrored=False)))
+    np.testing.assert_allclose(ours, other, atol=2e-3)  # logits end at 9
+    assert other.min() < 0.01 and other.max() > 0.99
+
+
+@pytest.mark.parametrize("size", [(1500, 1500), (300, 300), (700, 512), (128, 128)])
+def test_a_photograph_of_any_size_has_a_mask_of_its_own(astronaut, mask, size):
+    found = find_people(astronaut.resize(size, Image.Resampling.LANCZOS))
+    assert found.size == size
+    apart = np.abs(np.subtract(found.resize((64, 64)), mask.resize((64, 64)), dtype=np.int16))
+    assert apart.mean() < 10
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 2000), (2000, 3)])
+def test_a_photograph_of_any_shape_has_one(size):
+    assert find_people(Image.new("RGB", size, "gray")).size == size
+
+
+def test_a_photograph_that_lies_on_its_side_is_seen_upright(astronaut, mask, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    astronaut.rotate(90, expand=True).save(tmp_path / "lying.png", exif=exif)
+    np.testing.assert_array_equal(find_people(tmp_path / "lying.png"), mask)
+    np.testing.assert_array_equal(find_people(np.asarray(astronaut)), mask)
+    with pytest.raises(ImageError, match="none.png"):
+        find_people(tmp_path / "none.png")
+
+
+def test_a_small_figure_is_looked_at_from_nearer(astronaut, monkeypatch):
+    looked = []
+    look = people._look
+    monkeypatch.setattr(people, "_look", lambda photo, *more, **rest: looked.append(photo.size) or look(photo, *more, **rest))
+    find_people(astronaut)
+    large = set(looked)
+    wide = Image.new("RGB", (1600, 900), (90, 140, 90))
+    wide.paste(astronaut.resize((200, 200)), (900, 500))
+    looked.clear()
+    found = find_people(wide)
+    assert len(large) == 1 and set(looked) > {wide.size}
+    assert found.getpixel((900 + 226 * 200 // 512, 500 + 121 * 200 // 512)) > 200 and found.getpixel((100, 100)) < 5
+    box = people._around(Face(100, 200, 20, 30), (1600, 900))
+    assert box == (0, 153, 205, 363), "seven heads high, the head near its upper edge, within the photograph"
+
+
+# ---- the edges ---------------------------------------------------------------------------------
+
+
+def test_slopes_are_those_of_a_regression_over_each_square(monkeypatch):
+    rng = np.random.default_rng(0)
+    colours, p = rng.random((3, 23, 31)), rng.random((23, 31))
+    monkeypatch.setattr(people, "EVEN", 0.0)
+    reach, given = people.REACH, people._mean
+    calls = []
+    monkeypatch.setattr(people, "_mean", lambda x: calls.append(x) or given(x))
+    people._coefficients(colours, p)
+    slopes = calls[-1]  # before the last mean
+    row, column = 11, 15
+    here = slice(row - reach, row + reach + 1), slice(column - reach, column + reach + 1)
+    table = np.stack([*(c[here].ravel() for c in colours), np.ones((2 * reach + 1) ** 2)], 1)
+    wanted, *_ = np.linalg.lstsq(table, p[here].ravel(), rcond=None)
+    np.testing.assert_allclose(slopes[:, row, column], wanted, atol=1e-9)
+
+
+def test_means_are_of_squares_with_edges_repeated():
+    x = np.random.default_rng(0).random((2, 13, 17))
+    reach = people.REACH
+    padded = np.pad(x, [(0, 0), (reach, reach), (reach, reach)], "edge")
+    wanted = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1,) * 2, (1, 2)).mean((3, 4))
+    np.testing.assert_allclose(people._mean(x), wanted, atol=1e-12)
+
+
+def test_a_mask_gets_the_edge_of_the_photograph_at_its_own_size():
+    """What is known of 60 x 40 px, blurred and a little off, follows an edge of 1200 x 800."""
+    photo = Image.new("RGB", (1200, 800), (200, 60, 40))
+    photo.paste((40, 90, 160), (613, 0, 1200, 800))
+    chance = np.clip((np.arange(60) - 27) / 7, 0, 1).astype(np.float32) * np.ones((40, 1), np.float32)
+    levels = np.asarray(people._followed(chance, photo))
+    assert levels.shape == (800, 1200) and (levels == levels[0]).all(), "bands of rows leave no seam"
+    assert levels[0, 611] < 10 and levels[0, 613] > 245 and levels[0, :560].max() < 10 and levels[0, 660:].min() > 245
+
+
+def test_where_a_photograph_has_no_edge_a_mask_stays_as_soft_as_it_is_known():
+    chance = np.clip((np.arange(60) - 20) / 20, 0, 1).astype(np.float32) * np.ones((40, 1), np.float32)
+    levels = np.asarray(people._followed(chance, Image.new("RGB", (600, 400), "gray")))
+    assert 110 < levels[200, 300] < 120 and levels[200, 100] == 0 and levels[200, 500] == 255
+    assert np.abs(np.diff(levels[200].astype(int))).max() < 8
+
+
+# ---- films -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chances(monkeypatch):
+    """What is found in the next frames, in place of the network."""
+    given = []
+    monkeypatch.setattr(people, "_chance", lambda photo, quick=False: np.full((4, 6), given.pop(0), np.float32))
+    return given
+
+
+def test_what_changes_little_comes_slowly_and_what_changes_much_at_once(chances):
+    chances += [0.5, 0.6, 0.6, 0.0]
+    frame, followers, levels = Image.new("RGB", (6, 4), "gray"), Followers(), []
+    for _ in range(4):
+        followers(frame)
+        levels.append(float(followers.state[0, 0]))
+    assert levels[0] == 0.5 and levels[1] == pytest.approx(0.5 + 0.45 * 0.1) and levels[1] < levels[2] < 0.6
+    assert levels[3] < 0.1 * levels[2]
+
+
+def test_a_frame_that_is_the_same_has_the_same_mask_and_a_film_may_go_on_later(chances):
+    chances += [0.5, 0.62, 0.7]
+    frame, followers = Image.new("RGB", (6, 4), "gray"), Followers()
+    followers(frame), followers(frame)
+    before = followers.state
+    resumed = Followers(before.copy())
+    for other in (followers, resumed):
+        np.testing.assert_array_equal(other(frame, again=True), followers(frame, again=True))
+    assert len(chances) == 1 and (resumed.state == before).all()
+    assert Followers()(frame, again=True).getpixel((0, 0)) > 200 and not chances, "nothing is known of the one before"
+
+
+def test_another_size_and_a_cut_begin_anew(chances, monkeypatch):
+    frame, followers = Image.new("RGB", (6, 4), "gray"), Followers(np.zeros((2, 3), np.float32))
+    chances += [0.5]
+    followers(frame)
+    assert (followers.state == 0.5).all()
+    steady, noise = Steady(0.8, 4), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    chances += [0.2, 0.8]
+    for pixels in (noise, 255 - noise // 4):
+        steady.begin(pixels)
+        steady.end(pixels)
+        steady.people(Image.fromarray(pixels), again=False)
+    assert steady.cuts == 1 and steady.state["people"][0, 0] == np.float32(0.8)
+    other = Steady(0.8, 4)
+    other.restore(steady.state)
+    assert (other.state["people"] == steady.state["people"]).all()
+    alone = Steady(0.0, 4)
+    chances += [0.2, 0.3]
+    for _ in range(2):
+        alone.people(frame, again=False)
+    assert alone.state["people"][0, 0] == np.float32(0.3), "each frame by itself"
+
+
+# ---- painting ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stylizer(tmp_path_factory) -> Stylizer:
+    return Stylizer(make_weights(tmp_path_factory.mktemp("weights"), 0), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def styles(stylizer) -> list[str]:
+    return list(stylizer.styles)
+
+
+def painting(*given, **more) -> np.ndarray:
+    return np.asarray(given[0].stylize(*given[1:], **more))
+
+
+def test_people_or_all_else_is_painted(stylizer, styles, astronaut, mask):
+    photo = np.asarray(astronaut)
+    whole, inside, outside = (painting(stylizer, astronaut, styles[0], mask=m) for m in (None, "people", "background"))
+    levels = np.asarray(mask)
+    for painted, there in ((inside, levels), (outside, 255 - levels)):
+        assert (painted[there == 255] == whole[there == 255]).all() and (painted[there == 0] == photo[there == 0]).all()
+    np.testing.assert_array_equal(inside, painting(stylizer, astronaut, styles[0], mask=mask))
+
+
+def test_people_have_a_style_of_their_own(stylizer, styles, astronaut, mask):
+    ours, other = (painting(stylizer, astronaut, styles[0], regions=[(styles[1], m)], paint_at=128) for m in ("people", mask))
+    np.testing.assert_array_equal(ours, other)
+    assert (ours != painting(stylizer, astronaut, styles[0], regions=[(styles[1], "background")], paint_at=128)).mean() > 0.5
+
+
+def test_people_are_looked_for_once_and_only_where_they_are_asked_for(stylizer, styles, astronaut, monkeypatch, mask):
+    asked = []
+    monkeypatch.setattr(Seen.__init__, "__defaults__", (None, "", lambda photo: asked.append(photo.size) or mask))
+    stylizer.stylize(astronaut, styles[0], mask="background", regions=[(styles[1], "people")])
+    assert asked == [astronaut.size]
+    stylizer.stylize(astronaut, styles[0], strength=0, mask="people")
+    stylizer.stylize(astronaut, styles[0], mask=mask)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("word, where", [("people", 226), ("background", 60)])
+def test_in_films_they_are_found_in_each_frame(stylizer, styles, astronaut, word, where):
+    small = astronaut.resize((256, 256))
+    frames = [small, small, small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    stream, apart = stylizer.stream(styles[0], mask=word), []
+    for frame in frames:
+        apart.append(np.abs(np.subtract(stream(frame), frame, dtype=np.int16)).mean(2))
+    assert stream.steady.state["people"].shape == (people.WORK, people.WORK)
+    face, wall = (slice(45, 75), slice(100, 125)), (slice(15, 40), slice(48, 70))
+    changed, kept = (face, wall) if word == "people" else (wall, face)
+    for number, difference in enumerate(apart):
+        difference = difference[:, ::-1] if number == 2 else difference
+        assert difference[changed].mean() > 5 and not difference[kept].any(), number
+    np.testing.assert_array_equal(apart[0], apart[1])
+    surveyed = stylizer.stream(styles[0], mask=word).survey(small)
+    assert not np.abs(np.subtract(surveyed, small, dtype=np.int16))[kept].any()
+
+
+def test_in_films_they_have_a_style_of_their_own(stylizer, styles, astronaut):
+    small = astronaut.resize((256, 256))
+    far = Image.effect_noise(small.size, 30).convert("RGB")
+    stream = stylizer.stream(styles[0], regions=[(styles[1], "people")], faces=0, smoothing=0)
+    plain, other = (stylizer.stream(s, faces=0, smoothing=0) for s in styles[:2])
+    here, there = (np.abs(np.subtract(stream(small), s(small), dtype=np.int16)).mean(2)[130:180, 80:130].mean() for s in (plain, other))
+    assert there < here / 2
+    stream = stylizer.stream(styles[0], regions=[(styles[1], "people")], faces=0, smoothing=0)
+    assert np.abs(np.subtract(stream(far), plain(far), dtype=np.int16)).mean() < 2, "nobody is there, and rounding alone differs"
+
+
+def test_where_nobody_is_that_is_said(stylizer, styles, tmp_path):
+    Image.effect_noise((64, 48), 40).convert("RGB").save(tmp_path / "wall.png")
+    told = []
+    before = np.asarray(Image.open(tmp_path / "wall.png"))
+    assert (painting(stylizer, tmp_path / "wall.png", styles[0], mask="people", notice=told.append) == before).mean() > 0.99
+    assert len(told) == 1 and told[0].endswith("wall.png: no people are to be seen in it")
+    assert people.any_in(Image.new("L", (10, 10), 255)) and not people.any_in(Image.new("L", (10, 10)))
+
+
+def test_a_file_of_that_name_is_a_path(tmp_path, monkeypatch, stylizer, styles):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (64, 48), 255).save("people", "png")
+    photo = Image.effect_noise((64, 48), 40).convert("RGB")
+    whole = painting(stylizer, photo, styles[0])
+    np.testing.assert_array_equal(painting(stylizer, photo, styles[0], mask=Path("people")), whole)
+    np.testing.assert_array_equal(painting(stylizer, photo, styles[0], mask="./people"), whole)
+
+
+def test_without_a_photograph_there_are_no_people(stylizer, styles):
+    with pytest.raises(StyleError, match="find_people"):
+        mask_levels("people", (64, 48))
+    with pytest.raises(StyleError, match="find_people"):
+        stylizer.region_style([(styles[0], "background")], (64, 48))
+
+
+def test_the_background_is_the_rest(astronaut, mask):
+    seen = Seen(astronaut)
+    np.testing.assert_array_equal(seen("background"), ImageOps.invert(mask))
+    assert seen(None) is None and seen(mask) is mask and seen("sky.png") == "sky.png"
+
+
+# ---- what is missing ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anew():
+    """Another network than the one that is kept."""
+    people._network.cache_clear()
+    yield
+    people._network.cache_clear()
+
+
+def test_without_openvino_that_is_said(astronaut, monkeypatch, anew):
+    def missing():
+        raise ImportError("no openvino")
+
+    monkeypatch.setattr(people, "openvino_core", missing)
+    with pytest.raises(WeightsError, match="openvino, which is missing here; give a mask"):
+        find_people(astronaut)
+
+
+def test_a_file_that_is_missing_or_damaged_is_named(stylizer, styles, astronaut, monkeypatch, anew, tmp_path):
+    monkeypatch.setattr(people, "people_file", lambda: tmp_path / "people.onnx")
+    with pytest.raises(WeightsError, match="people.onnx, which finds people, does not exist"):
+        stylizer.stylize(astronaut, styles[0], mask="people")
+    stylizer.stylize(astronaut, styles[0])
+    (tmp_path / "people.onnx").write_bytes(people_file().read_bytes()[:1000])
+    with pytest.raises(WeightsError, match="people.onnx is damaged"):
+        find_people(astronaut)
