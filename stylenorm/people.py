@@ -33,7 +33,7 @@ CERTAIN = 9.0  # the largest logit that is believed
 REACH, EVEN = 5, 2e-4  # px of `WORK`, of the filter, and the variance of colour, of 1, below which a square has no edge
 LEAST, ALL = 0.25, 0.75  # what the filter gives for nothing and for all
 SEEN = 0.002  # of a photograph: less is nobody
-FOLLOWED = 0.35  # of what is new in a film's frame is taken at once; more where more has changed
+FOLLOWED = 0.25  # of what is new in a film's frame is taken at once; more where more has changed
 
 
 def find_people(photo: Source) -> Image.Image:
@@ -103,7 +103,7 @@ def _chance(photo: Image.Image, quick: bool = False) -> np.ndarray:
     """(h, w) of `WORK` px, from 0 to 1: how likely somebody is there. quick: one look, as for the frames of a film."""
     size = _within(photo.size, WORK)
     looks = [_within(photo.size, side, shorter=True) for side in ([SQUARE] if quick else SIDES)] + [(SQUARE, SQUARE)] * (not quick)
-    logit = sum(_enlarged(_look(photo, look, mirrored=not quick), size) for look in looks) / len(looks)
+    logit = sum(_enlarged(_look(photo, look), size) for look in looks) / len(looks)
     return 1 / (1 + np.exp(-(logit if quick else _from_nearer(photo, logit))))
 
 
@@ -114,17 +114,14 @@ def _within(size: tuple[int, int], side: int, shorter: bool = False) -> tuple[in
     return tuple(max(1, round(s * side / max(size))) for s in size)
 
 
-def _look(photo: Image.Image, size: tuple[int, int], mirrored: bool) -> np.ndarray:
-    """The network's logits, (H, W) of ``size``. mirrored: the mean of that and of what it finds in the mirror."""
-    seen = np.asarray(photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=3), np.float32) / 255
-    seen = np.ascontiguousarray(seen.transpose(2, 0, 1)[None])
-    logit = _logit(_network()(seen)[0])
-    if mirrored:
-        logit = (logit + _logit(_network()(np.ascontiguousarray(seen[..., ::-1]))[0])[..., ::-1]) / 2
-    return logit[0, 0]
+def _look(photo: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Logits, (H, W) of ``size``: the mean of what the network finds and of what it finds in the mirror."""
+    seen = np.asarray(photo.resize(size, Image.Resampling.BILINEAR, reducing_gap=3), np.float32).transpose(2, 0, 1)[None] / 255
+    return (_logits(seen) + _logits(seen[..., ::-1])[:, ::-1]) / 2
 
 
-def _logit(chance: np.ndarray) -> np.ndarray:
+def _logits(seen: np.ndarray) -> np.ndarray:
+    chance = _network()(np.ascontiguousarray(seen))[0][0, 0]
     with np.errstate(divide="ignore"):
         return np.clip(np.log(chance) - np.log1p(-chance), -CERTAIN, CERTAIN)
 
@@ -140,7 +137,7 @@ def _from_nearer(photo: Image.Image, logit: np.ndarray) -> np.ndarray:
         tall, wide = (part.stop - part.start for part in there)
         if min(tall, wide) < STRIDE:
             continue
-        found = _enlarged(_look(photo.crop((left, upper, low_right, low)), (SQUARE, SQUARE), mirrored=True), (wide, tall))
+        found = _enlarged(_look(photo.crop((left, upper, low_right, low)), (SQUARE, SQUARE)), (wide, tall))
         share = np.minimum.outer(_fading(tall), _fading(wide))
         sums[there] += share * found
         shares[there] += share
@@ -172,8 +169,8 @@ def _followed(chance: np.ndarray, photo: Image.Image) -> Image.Image:
     coefficients from a small copy (He and Sun 2015).
     """
     height, width = chance.shape
-    small = np.asarray(photo.resize((width, height), Image.Resampling.BOX), np.float64).transpose(2, 0, 1) / 255
-    *slopes, base = _coefficients(small, chance.astype(np.float64))
+    small = np.asarray(photo.resize((width, height), Image.Resampling.BOX), np.float32).transpose(2, 0, 1) / 255
+    *slopes, base = _coefficients(small, chance)
     mask = Image.new("L", photo.size)
     for top in range(0, photo.height, BAND):
         last = min(top + BAND, photo.height)
