@@ -33,7 +33,7 @@ CERTAIN = 9.0  # the largest logit that is believed
 REACH, EVEN = 5, 2e-4  # px of `WORK`, of the filter, and the variance of colour, of 1, below which a square has no edge
 LEAST, ALL = 0.25, 0.75  # what the filter gives for nothing and for all
 SEEN = 0.002  # of a photograph: less is nobody
-FOLLOWED = 0.25  # of what is new in a film's frame is taken at once; more where more has changed
+FOLLOWED, MORE = 0.25, 1.5  # of what is new in a film's frame is taken at once, and more where more has changed
 
 
 def find_people(photo: Source) -> Image.Image:
@@ -94,7 +94,7 @@ class Followers:
         if before is None or not again:
             now = _chance(frame, quick=True)
             if before is not None and before.shape == now.shape:
-                now = before + np.minimum(1, FOLLOWED + np.abs(now - before)) * (now - before)
+                now = before + np.minimum(1, FOLLOWED + MORE * np.abs(now - before)) * (now - before)
             self.state = now.astype(np.float32)
         return _followed(self.state, frame)
 

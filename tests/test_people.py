@@ -153,7 +153,7 @@ def test_what_changes_little_comes_slowly_and_what_changes_much_at_once(chances)
     for _ in range(4):
         followers(frame)
         levels.append(float(followers.state[0, 0]))
-    assert levels[0] == 0.5 and levels[1] == pytest.approx(0.5 + 0.35 * 0.1) and levels[1] < levels[2] < 0.6
+    assert levels[0] == 0.5 and levels[1] == pytest.approx(0.5 + 0.4 * 0.1) and levels[1] < levels[2] < 0.6
     assert levels[3] < 0.1 * levels[2]
 
 
