@@ -80,6 +80,7 @@ class Camera:
             size=wish.size,
             smoothing=STEADY if steady else 0.0,
             faces=wish.faces,
+            mask=wish.mask,
         )
 
 

@@ -105,7 +105,7 @@ class Cinema:
         self.studio.check_size(moving, wish.size)
         self.studio.shelf.hold_all(visitor, {"film": [file], "film style": [wish.painting, wish.style_file]})
         paint_at = painted_at(wish.strokes, fitted(moving.size, wish.size))
-        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "paint_at": paint_at, "faces": wish.faces}
+        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "paint_at": paint_at, "faces": wish.faces, "mask": wish.mask}
         begin = partial(self.studio.stylizer.stream, self.studio.style(wish), **options)
         suffix = ".mp4" if moving.film else Path(file).suffix.lower()
         target = self.studio.shelf.new(f"{Path(file).stem}-painted{suffix if moving.film or suffix in ANIMATABLE else '.webp'}")

@@ -10,12 +10,13 @@ from stylenorm.encode import LONGEST_SIDE
 from stylenorm.engine import Stream, Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted
 from stylenorm.flow import opencv
-from stylenorm.formats import ANIMATABLE, FACES, FILMS, PHOTOGRAPHS
+from stylenorm.formats import ANIMATABLE, BACKGROUND, FACES, FILMS, PEOPLE, PHOTOGRAPHS
 from stylenorm.generating import MOST_PIXELS, NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
 from stylenorm.layouts import Layout
 from stylenorm.masks import drawn_mask
 from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
+from stylenorm.people import NOBODY
 from stylenorm.tensors import fitted, usual_side
 from stylenorm.training import train
 from stylenorm.video import paint_film
@@ -24,7 +25,7 @@ from stylenorm.video_files import picture_box
 from stylenorm.video_files import probe as probe_film
 
 __all__ = [
-    "ANIMATABLE", "CHANGES", "FACES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout",
+    "ANIMATABLE", "BACKGROUND", "CHANGES", "FACES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "NOBODY", "PEOPLE", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout",
     "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
     "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "fitted", "frame_count", "generation_file",
     "load_style", "opencv", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
-from .library import FACES, StylenormError
+from .library import BACKGROUND, FACES, PEOPLE, StylenormError
 from .parts import Choice, Files, Picture
 from .studio import PAINTING, STYLE_FILE, Studio, Wish
 
@@ -22,6 +22,7 @@ QUEUE = {"concurrency_id": "network", "concurrency_limit": 2}
 AS_PHOTOGRAPH = 0
 SIZES = (512, 768, 1024, 1536, 2048, 3072, 4096)  # px
 STROKES = [("Large", 1.6), ("Usual", 1), ("Fine", 0.625)]
+WHERE = [("Everything", ""), ("All but people", BACKGROUND), ("People alone", PEOPLE)]
 NONE = ""  # a style that is none
 BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
 ROW, LONG_ROW = 292, 304  # the same for those whose choices, or whose label, would else not stand in one row
@@ -173,6 +174,10 @@ def faces_slider(kind: type[gr.Slider] = gr.Slider) -> gr.Slider:
     return kind(0, 1, FACES, step=0.05, label="Faces", info="How much of their features stays", min_width=BESIDE)
 
 
+def where_choice() -> gr.Radio:
+    return gr.Radio(WHERE, value="", label="What is painted", min_width=ROW)
+
+
 def colors_box() -> gr.Checkbox:
     return gr.Checkbox(False, label="Keep the photograph's colours")
 
@@ -237,8 +242,8 @@ def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     file.upload(lambda: STYLE_FILE, None, list_, api_visibility="private", show_progress="hidden", queue=False)
 
 
-def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1, faces=FACES) -> Wish:
-    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes), float(faces))
+def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1, faces=FACES, where="") -> Wish:
+    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes), float(faces), where or "")
 
 
 def whole(size) -> int | None:

@@ -18,8 +18,11 @@ from pathlib import Path
 from .archive import SUFFIXES, Results, items
 from .files import Shelf
 from .library import (
+    BACKGROUND,
     FACES,
     LONGEST_SIDE,
+    NOBODY,
+    PEOPLE,
     Comparison,
     ImageError,
     StyleError,
@@ -93,7 +96,7 @@ class Wish:
     """How a photograph is to be painted. styles: (name, weight), up to four. size: longer side in px, or None.
 
     closer: the uploaded painting's style is refined on the photograph. strokes: times as large as usual.
-    faces: how much of their features stays.
+    faces: how much of their features stays. where: what is painted, `PEOPLE`, `BACKGROUND`, or "" for all of it.
     """
 
     styles: Sequence[tuple[str | None, float]]
@@ -105,6 +108,12 @@ class Wish:
     closer: bool = False
     strokes: float = 1.0
     faces: float = FACES
+    where: str = ""
+
+    @property
+    def mask(self) -> str | None:
+        """As `Stylizer.stylize` takes it."""
+        return self.where or None
 
 
 @dataclass
@@ -363,12 +372,14 @@ class Studio:
             preserve_color=wish.keep_colors,
             size=size,
             paint_at=painted_at(wish.strokes, fitted(picture.size, size)),
-            notice=self._in_strips,
+            notice=self._noticed,
             faces=wish.faces,
+            mask=wish.mask,
         )
 
-    def _in_strips(self, _: str) -> None:  # what the library says is about this machine's memory and folders
-        self.notice("This picture is large, so it is painted strip by strip. That takes a few minutes.")
+    def _noticed(self, told: str) -> None:  # what the library says is about this machine's memory and folders
+        nobody = told.endswith(NOBODY)
+        self.notice("No people are to be seen in this picture." if nobody else "This picture is large, so it is painted strip by strip. That takes a few minutes.")
 
     def save(self, image, stem: str, what: str) -> Path:
         """A picture for the screen: PNG where it is transparent, else JPEG."""
@@ -379,33 +390,37 @@ class Studio:
     # ---- regions -------------------------------------------------------------------------------
 
     def regions(
-        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, follow: bool = False
-    ) -> tuple[Path, Path]:
+        self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, follow: bool = False,
+        people: bool = False,
+    ) -> tuple[Path, Path]:  # fmt: skip
         """(the photograph, its painting with one style inside the mask and another outside), at preview size.
 
-        Without a style the photograph stays as it is there. follow: the mask is brought to the photograph's own edges.
+        Without a style the photograph stays as it is there. follow: the mask is brought to the photograph's own edges. people: they are
+        the part, and nothing need be drawn.
         """
         before = self._start(visitor, photo, inside, "regions", layers=layers)
-        masks = partial(self._masks, photo, layers, edge, follow)
+        masks = partial(self._masks, photo, layers, edge, follow, people)
         after = self.save(self._paint_regions(before, masks, inside, outside), Path(photo).stem, "painted")
         self.shelf.hold(visitor, "regions after", [after])
         return before, after
 
     def finish_regions(
         self, visitor: str, photo: str | None, layers: Sequence, inside: Wish, outside: str, edge: float, format: str, quality: int,
-        follow: bool = False,
+        follow: bool = False, people: bool = False,
     ) -> Path:  # fmt: skip
         """The same at full size, as a file."""
         check_format(format, quality)
         self._start(visitor, photo, inside, "regions", small=False, layers=layers)
-        image = self._paint_regions(photo, partial(self._masks, photo, layers, edge, follow), inside, outside)
+        image = self._paint_regions(photo, partial(self._masks, photo, layers, edge, follow, people), inside, outside)
         target = self.shelf.new(f"{Path(photo).stem}-painted{SUFFIXES[format]}")
         write(image, target, format=format, quality=int(quality))
         self.shelf.hold(visitor, "regions file", [target])
         return target
 
-    def _masks(self, photo: str, layers: Sequence, edge: float, follow: bool):
-        """What is drawn, and the rest."""
+    def _masks(self, photo: str, layers: Sequence, edge: float, follow: bool, people: bool):
+        """What is drawn, or is to be found, and the rest."""
+        if people:
+            return PEOPLE, BACKGROUND
         drawn = [self.read(layer, "the mask") for layer in layers]
         seen = self.read(self.small(photo, SCREEN)).rgb if follow else None  # for a preview and for the file
         return drawn_mask([p.alpha or p.rgb.convert("L") for p in drawn], edge, seen)
@@ -417,7 +432,7 @@ class Studio:
         mask, rest = masks()
         base = self.style(replace(inside, styles=[(outside, 1)]) if outside else inside)
         where = {"regions": [(self.style(inside), mask)]} if chosen and outside else {"mask": mask if chosen else rest}
-        wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "faces": inside.faces, "notice": self._in_strips}
+        wish_of = {"strength": inside.strength, "preserve_color": inside.keep_colors, "faces": inside.faces, "notice": self._noticed}
         return self.stylizer.stylize(self.read(photo), base, **wish_of, **where)
 
     # ---- folder --------------------------------------------------------------------------------
@@ -438,7 +453,7 @@ class Studio:
         check_format(format, quality)
         self.shelf.hold_all(visitor, {"folder photo": files, "folder style": [wish.painting, wish.style_file]})
         work, style = items(list(files)), self.style(wish)
-        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "faces": wish.faces, "notice": self._in_strips}
+        wish_of = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "faces": wish.faces, "notice": self._noticed, "mask": wish.mask}
         target = self.shelf.new("painted.zip")
         self.shelf.hold(visitor, "folder file", [target])
         rows: list[list[str]] = []

@@ -49,6 +49,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 strength = page.strength_slider(Slide)
             with gr.Row():
                 size = gr.Radio([(f"{n} px", n) for n in SIDES], value=384, label="Size of the painting: small is fast", elem_id="camera-size")
+            where = page.where_choice()
             with gr.Accordion("Use your own painting as the style", open=False):
                 painting, style_file = page.own_style("camera")
             with gr.Row():
@@ -58,18 +59,18 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                     keep_colors = gr.Checkbox(False, label="Keep the camera's colours")
 
     @page.plain
-    def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces, request: gr.Request):
+    def paint(picture, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces, where, request: gr.Request):
         try:
             check(share, strength, faces)
             styles = [(style, 1 - share if other else 1), (other, share)]
-            wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, faces=faces)
+            wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, faces=faces, where=where)
             image, pace = camera.paint(page.visitor(request), picture, wish, bool(steady))
         except StylenormError as error:  # raised, it would end the stream
             return gr.skip(), html.escape(page.sentence(error), quote=False)
         return image, told(image.size, pace)
 
     seen = lens.stream(
-        paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces], [shown, status],
+        paint, [lens, style, other, share, painting, style_file, strength, size, steady, keep_colors, faces, where], [shown, status],
         stream_every=EVERY, time_limit=None, show_progress="hidden", api_visibility="private",
         concurrency_id="camera", concurrency_limit=AT_ONCE,
     )  # fmt: skip

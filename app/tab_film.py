@@ -42,6 +42,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             with gr.Row():
                 strength = page.strength_slider(info="0 is the film, 1 is all painting")
                 faces = page.faces_slider()
+            where = page.where_choice()
             keep_colors = gr.Checkbox(False, label="Keep the film's colours")
             with gr.Row():
                 strokes = page.strokes_choice()
@@ -51,27 +52,28 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 stop = gr.Button("Stop here", elem_id="film-stop", size="lg")
             file = gr.DownloadButton("Save the file", elem_id="film-save", **HIDDEN)
 
-    def wish(style, painting, style_file, strength, keep_colors, size, strokes, faces):
-        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes, faces=faces)
+    def wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where):
+        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes, faces=faces, where=where)
 
     @page.plain
-    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, faces, request: gr.Request):
+    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where, request: gr.Request):
         nothing = gr.update(**HIDDEN)
         if not film:
             return gr.update(value=None, visible=True), BEGIN, nothing, nothing, nothing
-        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces)
+        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where)
         found, pair = cinema.preview(page.visitor(request), film, wanted)
         return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing, nothing
 
     @page.plain
     def paint_film(
-        film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, faces=FACES,
+        film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, faces=FACES, where="",
         request: gr.Request = None,
     ):  # fmt: skip
         """Paint a film, with its sound, or an animated GIF, WebP or PNG, frame by frame.
 
         film: the file. size: longer side in pixels, 0 for the film's. strokes: 1.6, 1 or 0.625 times as large as usual.
-        faces: how much of the features of faces stays where strokes would go across them, 0 to 1.
+        faces: how much of the features of faces stays where strokes would go across them, 0 to 1. where: "people" or "background" to
+        have these alone painted, which are looked for in each frame; "" for all of it.
         Returns again and again a line about the progress and the latest frame with its painting, and at the end the file: an
         .mp4, or an animation. Stop it with /stop_film: a film ends there then, of an animation nothing is kept.
         """
@@ -79,7 +81,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         nothing, shown = gr.update(**HIDDEN), gr.update(visible=True)
         with studio.stops.work(who, "film") as event, studio.turn(event) as over:
             try:
-                wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces)
+                wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where)
                 for look in cinema.paint(who, film, wanted, event):
                     if look.path is None:
                         pair = gr.update(value=look.pair, visible=True) if look.pair else shown
@@ -103,8 +105,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """Stop the film that this visitor is having painted."""
         return "Stopping." if studio.stops.ask(page.visitor(request), "film") else "Nothing is being painted."
 
-    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces]
-    changes = [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, faces.release]
+    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where]
+    changes = [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, faces.release, where.change]
     gr.on(
         [*changes, painting.change, style_file.change], one_frame, inputs, [slider, status, player, moving, file],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,

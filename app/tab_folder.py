@@ -26,6 +26,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
             with gr.Row():
                 strength = page.strength_slider()
                 faces = page.faces_slider()
+            where = page.where_choice()
             keep_colors = page.colors_box()
             with gr.Row():
                 strokes = page.strokes_choice()
@@ -53,17 +54,18 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     @page.plain
     def folder(
         files, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, format="jpeg",
-        quality=95, faces=FACES, request: gr.Request = None,
+        quality=95, faces=FACES, where="", request: gr.Request = None,
     ):  # fmt: skip
         """Paint many photographs in one style.
 
-        files: pictures and zips of pictures. faces: how much of the features of faces stays, 0 to 1. Returns a line about the progress, a table with a row for each file, and
-        at the end a zip that keeps names and folders. A broken file gets a row, and the rest goes on.
+        files: pictures and zips of pictures. faces: how much of the features of faces stays, 0 to 1. where: "people" or "background" to
+        have these alone painted, which are looked for; "" for all of each. Returns a line about the progress, a table with a row for
+        each file, and at the end a zip that keeps names and folders. A broken file gets a row, and the rest goes on.
         """
         if not files:
             raise StylenormError("add photographs, or a zip of them, first")
         who = page.visitor(request)
-        wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes, faces=faces)
+        wish = page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes, faces=faces, where=where)
         with studio.stops.work(who, "folder") as stop, studio.turn(stop) as over:
             for done, count, left, rows, path in studio.folder(who, files, wish, format, quality, stop.is_set):
                 broken = sum(row[1] == "left out" for row in rows)
@@ -78,7 +80,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     page.expect(run, studio, "folder")
     running = run.click(
-        folder, [files, style, painting, style_file, strength, keep_colors, size, strokes, format, quality, faces], [status, table, zipped],
+        folder, [files, style, painting, style_file, strength, keep_colors, size, strokes, format, quality, faces, where], [status, table, zipped],
         api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,
     )  # fmt: skip
     page.expect_no_more(running, studio, "folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from . import page
-from .library import FACES, opencv
+from .library import FACES, PEOPLE, opencv
 from .parts import Drawing
 from .studio import SCREEN, Studio, example_photos
 from .tab_stylize import SAVE
@@ -18,7 +18,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     names = list(studio.stylizer.styles)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
-            gr.Markdown("Add a photograph, paint over a part of it with the brush, and give that part a style of its own. Or choose “the photograph as it is” for one of the two parts.")
+            gr.Markdown("Add a photograph, paint over a part of it with the brush, and give that part a style of its own; people are found without any brush. Or choose “the photograph as it is” for one of the two parts.")
             photo = page.photo_input("regions-photo", height=200)
             gr.Examples(
                 [[str(p)] for p in example_photos()], [photo], label="Or try one of these", elem_id="regions-examples",
@@ -50,9 +50,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 buttons=["fullscreen"],
                 max_height=480,
             )
+            part = gr.Radio([("What I paint over", ""), ("People", PEOPLE)], value="", label="The part", elem_id="part")
             with gr.Row():
                 either = {"none": AS_IT_IS, "min_width": page.BESIDE}
-                inside = choosers.add(studio, "Style where you painted", names[0] if names else None, elem_id="inside", **either)
+                inside = choosers.add(studio, "Style of the part", names[0] if names else None, elem_id="inside", **either)
                 outside = choosers.add(studio, "Style elsewhere", names[1] if names[1:] else None, elem_id="outside", **either)
             with gr.Accordion("Use your own painting as one of the styles", open=False):
                 gr.Markdown("Upload it here, then choose “My own painting” in one of the lists.")
@@ -101,25 +102,25 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     @page.plain
     def regions(
         photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, follow=False, faces=FACES,
-        request: gr.Request = None,
+        part="", request: gr.Request = None,
     ):  # fmt: skip
         """Paint the part under the mask in one style and the rest in another, at preview size. "" for a style leaves it as it is.
 
         mask: {"background": None, "layers": [pictures], "composite": None}; where a layer is opaque (or, without
         transparency, bright) is inside. edge: width of the soft edge in % of the picture's width. follow: bring the mask to the
-        edges of what it lies on. faces: how much of the features of faces stays, 0 to 1.
+        edges of what it lies on. faces: how much of the features of faces stays, 0 to 1. part: "people" to have them found, whatever is drawn.
         """
         chosen = wish(inside, painting, style_file, strength, keep_colors, faces)
-        return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge, bool(follow)), gr.DownloadButton(visible=False)
+        return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge, bool(follow), part == PEOPLE), gr.DownloadButton(visible=False)
 
     @page.plain
     def regions_file(
         photo, mask, inside, outside, edge=6, painting=None, style_file=None, strength=1, keep_colors=False, format="jpeg",
-        quality=95, follow=False, faces=FACES, request: gr.Request = None,
+        quality=95, follow=False, faces=FACES, part="", request: gr.Request = None,
     ):  # fmt: skip
         """The same as /regions at full size, as a file of format "jpeg" or "png"."""
         chosen = wish(inside, painting, style_file, strength, keep_colors, faces)
-        path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality, bool(follow))
+        path = studio.finish_regions(page.visitor(request), photo, mask, chosen, outside, edge, format, quality, bool(follow), part == PEOPLE)
         return gr.DownloadButton(f"Save {path.name}, {path.stat().st_size / 1e6:.1f} MB", value=str(path), visible=True)
 
     @page.plain
@@ -129,8 +130,12 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     inputs = [photo, drawing, inside, outside, edge, painting, style_file, strength, keep_colors]
     follow.change(lambda follows: SHARP if follows else SOFT, follow, edge, api_visibility="private", show_progress="hidden", queue=False)
+    part.change(
+        lambda part: (gr.update(visible=not part and bool(opencv())), gr.update(visible=not part)), part, [follow, edge],
+        api_visibility="private", show_progress="hidden", queue=False,
+    )  # fmt: skip
     photo.change(start, photo, [drawing, slider, file], api_visibility="private", show_progress="hidden", **page.QUEUE)
     drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
-    show.click(regions, [*inputs, follow, faces], [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
-    done = finish.click(regions_file, [*inputs, format, quality, follow, faces], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
+    show.click(regions, [*inputs, follow, faces, part], [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
+    done = finish.click(regions_file, [*inputs, format, quality, follow, faces, part], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)
     done.success(None, file, None, js=SAVE, api_visibility="private")

@@ -62,6 +62,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
             with gr.Row():
                 strength = page.strength_slider()
                 faces = page.faces_slider()
+            where = page.where_choice()
             keep_colors = page.colors_box()
             with gr.Row():
                 strokes = page.strokes_choice()
@@ -76,7 +77,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     def preview(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
         painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, strokes=1, faces=FACES,
-        request: gr.Request = None,
+        where="", request: gr.Request = None,
     ):  # fmt: skip
         """Paint a photograph at preview size (1.2 megapixels at most).
 
@@ -86,7 +87,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         if not (photo or style):
             return studio.example(), EXAMPLE, hidden
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer, strokes, faces)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer, strokes, faces, where)
         who, started = page.visitor(request), time.perf_counter()
         if studio.newest.replaced(who, "photo", photo) or not studio.newest.ask(who, (photo, wish)):
             return AS_IT_IS
@@ -108,7 +109,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     def stylize(
         photo=None, style=None, share=1, style_2=None, share_2=0, style_3=None, share_3=0, style_4=None, share_4=0,
         painting=None, style_file=None, strength=1, keep_colors=False, size=None, closer=False, strokes=1, format="jpeg",
-        quality=95, faces=FACES, request: gr.Request = None,
+        quality=95, faces=FACES, where="", request: gr.Request = None,
     ):  # fmt: skip
         """Paint a photograph at full size and return the file, with the photograph's EXIF, XMP and colour profile.
 
@@ -116,10 +117,11 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         as painting or style_file; the shares say how much of each. strength: 0 is the photograph, 1 the painting.
         size: longer side in pixels, 0 for the photograph's. closer: refine the painting's style on the photograph.
         strokes: 1.6, 1 or 0.625 times as large as usual. format: "jpeg" or "png".
-        faces: how much of the features of faces stays where strokes would go across them, 0 to 1.
+        faces: how much of the features of faces stays where strokes would go across them, 0 to 1. where: "people" or "background" to
+        have these alone painted, which are looked for; "" for all of it.
         """
         styles = [(style, share), (style_2, share_2), (style_3, share_3), (style_4, share_4)]
-        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer, strokes, faces)
+        wish = page.wish_of(styles, painting, style_file, strength, keep_colors, size, closer, strokes, faces, where)
         started = time.perf_counter()
         path = studio.finish(page.visitor(request), photo, wish, format, quality)
         seconds = time.perf_counter() - started
@@ -136,14 +138,14 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
         studio.newest.tell(page.visitor(request), "photo", photo)
 
     photo.change(tell, photo, None, api_visibility="private", show_progress="hidden", concurrency_limit=1)  # one after another
-    changes = [photo.change, style.change, keep_colors.change, size.change, closer.change, strokes.change, strength.release, share.release]
+    changes = [photo.change, style.change, where.change, keep_colors.change, size.change, closer.change, strokes.change, strength.release, share.release]
     changes += [faces.release, *(part.release if isinstance(part, gr.Slider) else part.change for part in more), replaced.change]
     gr.on(
-        changes, preview, [photo, *wish, faces], [slider, status, file],
+        changes, preview, [photo, *wish, faces, where], [slider, status, file],
         api_name="preview", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip
     done = finish.click(
-        stylize, [photo, *wish, format, quality, faces], [file, status], api_name="stylize", show_progress_on=status, **page.QUEUE
+        stylize, [photo, *wish, format, quality, faces, where], [file, status], api_name="stylize", show_progress_on=status, **page.QUEUE
     )
     done.success(None, file, None, js=SAVE, api_visibility="private")
     page.join(choosers, studio, gallery, style)

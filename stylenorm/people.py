@@ -33,6 +33,7 @@ CERTAIN = 9.0  # the largest logit that is believed
 REACH, EVEN = 5, 2e-4  # px of `WORK`, of the filter, and the variance of colour, of 1, below which a square has no edge
 LEAST, ALL = 0.25, 0.75  # what the filter gives for nothing and for all
 SEEN = 0.002  # of a photograph: less is nobody
+NOBODY = "no people are to be seen in it"
 FOLLOWED, MORE = 0.25, 1.5  # of what is new in a film's frame is taken at once, and more where more has changed
 
 
@@ -72,7 +73,7 @@ class Seen:
     def people(self) -> Image.Image:
         found = self._find(self._photo)
         if self._tell and not any_in(found):
-            self._tell(f"{self._name or 'the photograph'}: no people are to be seen in it")
+            self._tell(f"{self._name or 'the photograph'}: {NOBODY}")
         return found
 
 

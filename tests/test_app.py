@@ -21,6 +21,7 @@ pytest.importorskip("gradio_client")
 from app_helpers import ENDPOINTS, ROOT, app_client, app_server, new_client, refused, saved, wait_until  # noqa: E402, F401
 from gradio_client import handle_file  # noqa: E402
 
+from stylenorm.catalog import photos_folder  # noqa: E402
 from stylenorm.checkpoint import load_style, save_style  # noqa: E402
 
 
@@ -210,6 +211,33 @@ def test_regions(client, tmp_path):
     assert "one of the two parts" in refused(client, **{**common, "outside": ""}, inside="")
     empty = {"background": None, "layers": [], "composite": None}
     assert "paint over" in refused(client, **{**common, "mask": empty}, inside="red-hill").lower()
+
+
+def test_people_are_found_and_they_or_all_else_is_painted(client, tmp_path):
+    astronaut = Image.open(photos_folder() / "astronaut.jpg").convert("RGB").resize((200, 200))
+    astronaut.save(tmp_path / "me.png")
+    photo, before = handle_file(tmp_path / "me.png"), np.asarray(astronaut, float)
+    face, wall = (slice(38, 56), slice(80, 96)), (slice(15, 35), slice(40, 55))
+
+    def painted(**settings) -> list[bool]:
+        """Whether her face, and the wall, are."""
+        button = client.predict(photo=photo, format="png", **settings)
+        image = np.asarray(Image.open(saved(button[0] if isinstance(button, tuple) else button)).convert("RGB"), float)
+        return [bool(np.abs(image - before)[part].mean() > 3) for part in (face, wall)]
+
+    one = {"style": "red-hill", "api_name": "/stylize"}
+    assert [painted(where=where, **one) for where in ("", "people", "background")] == [[True, True], [True, False], [False, True]]
+    pair, *_ = client.predict(photo=photo, style="red-hill", where="people", api_name="/preview")
+    assert np.abs(np.asarray(Image.open(pair[1]), float) - before)[wall].max() < 8, "but for JPEG"
+    empty = {"background": None, "layers": [], "composite": None}
+    part = {"mask": empty, "part": "people", "api_name": "/regions_file"}
+    styles = (("red-hill", ""), ("", "red-hill"), ("red-hill", "blue-tree"))
+    assert [painted(inside=i, outside=o, **part) for i, o in styles] == [[True, False], [False, True], [True, True]]
+    with zipfile.ZipFile(client.predict(files=[photo], style="red-hill", where="background", format="png", api_name="/folder")[2]) as made:
+        image = np.asarray(Image.open(made.open("me.png")).convert("RGB"), float)
+    assert not np.abs(image - before)[face].any() and np.abs(image - before)[wall].mean() > 3
+    assert "'pets'" in refused(client, photo=photo, where="pets", **one)
+    assert "'pets'" in refused(client, photo=photo, mask=empty, inside="red-hill", outside="", part="pets", api_name="/regions")
 
 
 def test_generate(client, tmp_path):

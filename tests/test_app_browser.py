@@ -673,7 +673,7 @@ def keys_do_what_the_mouse_does(page) -> None:
         page.keyboard.press("ArrowLeft")
     seen = "(e => [e, e.closest('label')].some(e => e && getComputedStyle(e).outlineStyle == 'solid'))(document.activeElement)"
     page.add_style_tag(content="[role=listbox] { max-height: 30px !important }")  # as long as that of thirty styles: it scrolls
-    for kind in ("range", "number", "submit", "range", "checkbox", *3 * ["radio"], "text", "radio"):  # where the keys are is seen; a list opens
+    for kind in ("range", "number", "submit", "range", *3 * ["radio"], "checkbox", *3 * ["radio"], "text", "radio"):  # where the keys are is seen; a list opens
         assert page.evaluate("document.activeElement.type") == kind and (kind in ("text", "number") or page.evaluate(seen)), kind
         page.keyboard.press("Tab")
     page.wait_for_timeout(300)

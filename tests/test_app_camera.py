@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -23,6 +24,7 @@ from app.parts import Frame, Lens  # noqa: E402
 from app.studio import PAINTING, Studio, Wish  # noqa: E402
 from app.tab_camera import told  # noqa: E402
 from stylenorm import Stylizer  # noqa: E402
+from stylenorm.catalog import photos_folder  # noqa: E402
 from stylenorm.errors import ImageError, StyleError, StylenormError  # noqa: E402
 
 RED = Wish([("red-hill", 1)], size=256)
@@ -53,6 +55,13 @@ def test_it_paints_as_a_stream_of_the_library(studio):
         painted, _ = camera.paint("ada", seen(n), RED, True)
         assert painted.size == (256, 192)
         assert np.array_equal(painted, stream(Image.open(BytesIO(seen(n)))))
+
+
+def test_people_stay_as_they_are(studio):
+    Image.open(photos_folder() / "astronaut.jpg").convert("RGB").resize((256, 256)).save(file := BytesIO(), "PNG")
+    painted, _ = Camera(studio).paint("ada", file.getvalue(), replace(RED, where="background"), True)
+    apart = np.abs(np.subtract(painted, Image.open(file), dtype=np.int16))
+    assert not apart[45:75, 100:125].any() and apart[15:40, 48:70].mean() > 3
 
 
 def test_what_holds_still_stays_only_where_that_is_wanted(studio):

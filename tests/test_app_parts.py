@@ -598,6 +598,15 @@ def test_a_visitor_is_told_of_strips_and_not_of_the_server(weights, tmp_path, me
     assert all("strip" in line and "/" not in line and "GB" not in line for line in told)
 
 
+def test_a_visitor_is_told_where_nobody_is_seen(weights, tmp_path):
+    told, shelf = [], Shelf(tmp_path / "shelf")
+    studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights, notice=told.append)
+    photo = shelf.new("photo.png")
+    Image.effect_noise((64, 48), 40).convert("RGB").save(photo)
+    studio.finish("ada", str(photo), Wish([("red-hill", 1)], where="people"), "png", 90)
+    assert told == ["No people are to be seen in this picture."]
+
+
 def test_the_app_asks_itself_through_no_proxy(monkeypatch):
     from app import main
 
