@@ -568,5 +568,5 @@ def app_module():
 @cache
 def add_the_others() -> None:
     """The verbs of the other modules, which take longer to read than a small photograph takes to paint."""
-    for module in ("train", "batch", "export", "generate", "judge", "compare", "lab", "video"):
+    for module in ("train", "batch", "export", "generate", "judge", "compare", "lab", "video", "mask"):
         app.add_typer(import_module(f"stylenorm.cli_{module}").app)

@@ -49,7 +49,7 @@ from stylenorm.tensors import fitted
 ROOT = Path(__file__).parent.parent
 VERBS = (
     "stylize", "styles", "sheet", "bench", "train", "train-style", "optimize", "batch", "export", "score", "compare", "lab", "generate",
-    "train-generate", "app", "video",
+    "train-generate", "app", "video", "mask",
 )  # fmt: skip
 
 

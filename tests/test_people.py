@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -373,6 +374,33 @@ def test_where_nobody_is_the_command_line_says_so_once(cli):
     Image.effect_noise((64, 48), 40).convert("RGB").save("wall.png")
     code, told = cli("stylize", "wall.png", "-o", "a.png", "--keep", "people")
     assert code == 0 and told.out.count("wall.png: no people are to be seen in it") == 1
+
+
+def test_masks_are_written_to_be_corrected(cli, astronaut):
+    words = ("--quiet",)
+    assert main(["mask", "me.png", "-o", "mask.png"]) == 0 == main(["mask", "me.png", "more", "-o", "masks", *words])
+    wanted = find_people(astronaut.resize((128, 128)))
+    for name in ("mask.png", "masks/me.png", "masks/me-2.png"):
+        with Image.open(name) as image:
+            assert image.mode == "L" and (np.asarray(image) == wanted).all()
+    assert cli("stylize", "me.png", "-o", "a.png", "--keep", "masks/me.png")[0] == 0 == cli("stylize", "me.png", "-o", "b.png", "--keep", "people")[0]
+    np.testing.assert_array_equal(pixels("a.png"), pixels("b.png"))
+
+
+def test_what_masks_cannot_be_made_of_is_told(cli, capsys):
+    Path("not.jpg").write_text("no picture")
+    Image.effect_noise((64, 48), 40).convert("RGB").save("wall.png")
+    before = Path("me.png").read_bytes()
+    for words, code, line in (
+        (["not.jpg", "wall.png", "-o", "masks"], 1, "not.jpg"), (["wall.png", "-o", "a.png"], 0, "no people are to be seen"), (["me.png", "-o", "me.png"], 2, "is an input"),
+        (["none.jpg", "-o", "b.png"], 2, "none.jpg"), (["me.png", "-o", "b.txt"], 2, "does not end in a format"), (["me.png", "-o", "-", "--json"], 2, "cannot both go"),
+    ):  # fmt: skip
+        assert main(["mask", *words]) == code
+        assert line in capsys.readouterr().err
+    assert sorted(p.name for p in Path("masks").iterdir()) == ["wall.png"] and Path("me.png").read_bytes() == before
+    assert main(["mask", "me.png", "-o", "c.png", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["output"] == "c.png" and "error" not in row
 
 
 def test_a_folder_has_its_people_found_and_goes_on_alike(cli, tmp_path):
