@@ -271,7 +271,7 @@ def stylize(
     rows = []
     with redirect_stdout(sys.stderr) if to_stdout else nullcontext():  # whatever a library prints
         given = weights, device, backend, memory
-        stylizer = stylizer_of(*given) if refine or regions else lean_stylizer(*given, predicts=0 < strength < 1, faces=faces > 0 < strength)
+        stylizer = stylizer_of(*given) if refine else lean_stylizer(*given, predicts=0 < strength < 1, faces=faces > 0 < strength)
         paintings = [(painting_of(path), w) for path, w in kept]
         predicted = [(painting, stylizer.style_from(painting, size=style_size), w) for painting, w in paintings]
         if refine:

@@ -30,7 +30,7 @@ from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_levels, mask_tensor, opened_mask, painted_inside
-from stylenorm.people import Followers, Seen, is_word
+from stylenorm.people import Seen
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
     AROUND,
@@ -48,7 +48,7 @@ from stylenorm.plain import (
 from stylenorm.plots import sheet
 from stylenorm.predicting import MOST, STYLE_SIZE, Predictor, small_array
 from stylenorm.refining import refined
-from stylenorm.steady import SMOOTHING, Pool, Steady, Stream
+from stylenorm.steady import SMOOTHING, Pool, Steady, Stream, split_moments
 from stylenorm.spill import free_disk, spill_folder
 from stylenorm.style import Style, StyleLike, blend, interpolate
 from stylenorm.style import regions as blend_regions
@@ -212,7 +212,8 @@ class Stylizer:
         like all else (`stylenorm.grain`). A picture of next to one colour comes out in one (`stylenorm.flat`).
         mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`, or "people" or "background", which are found in the
         photograph (`stylenorm.people`; a file of such a name is a `Path`); elsewhere the photograph stays, as at
-        strength 0. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it.
+        strength 0. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it. In
+        each of them all of the photograph is painted, so that none changes what another one makes of its part, which `region_style` does.
         faces: how much of the features of people's faces comes back where strokes have gone across them, from 0 to 1 (`stylenorm.faces`).
 
         Returns a PIL image, "RGB" or "RGBA", upright, with the photograph's transparency, and with its colour profile, EXIF,
@@ -228,21 +229,26 @@ class Stylizer:
             return rewrap(picture, pixels, strip=strip)
         seen = Seen(photo, notice, picture.name)
         inside = None if mask is None else mask_levels(seen(mask), photo.size)
-        if wanted.has_regions:  # which were made for a size
+        laid = [(self._resolved(over), mask_levels(seen(there), photo.size)) for over, there in _pairs(regions)]
+        if any(s.has_regions for s in (wanted, *(over for over, _ in laid))):  # which were made for a size
             side = None if paint_at == FULL else paint_at
         else:
             side = painted_at(paint_at, photo, self._network.generator.config.norm)
         small = photo if side is None else fit(photo, side)
-        wanted = self._layered(wanted, [(over, seen(there)) for over, there in _pairs(regions)], small.size)
-        self._check_regions(wanted, small)
         ground = small if picture.deep is None else at_size(pixels, small.size)
         found = finding(small, photo) if faces else None
-        way = self._way(ground, picture.name, notice, wanted, strength)
-        painted = self._painted(ground, small, wanted, strength, partial(way, grain=grain))
-        if found:
-            painted = with_features(painted, ground, found(), faces)
-        if small.size != photo.size:
-            painted = enlarge(painted, ground, pixels)
+
+        def whole(style: Style, tell: Callable[[str], None] | None = None) -> Pixels:
+            self._check_regions(style, small)
+            way = self._way(ground, picture.name, tell, style, strength)
+            painted = self._painted(ground, small, style, strength, partial(way, grain=grain))
+            if found:
+                painted = with_features(painted, ground, found(), faces)
+            return painted if small.size == photo.size else enlarge(painted, ground, pixels)
+
+        painted = whole(wanted, notice)
+        for over, there in laid:
+            painted = painted_inside(whole(over), painted, there) if there.getbbox() else painted
         if preserve_color:
             painted = recolored(painted, pixels)
         if inside is not None:
@@ -298,37 +304,33 @@ class Stylizer:
         `stylenorm.steady.Steady`. fixed: moments for all frames, `Stream.pooled` of a stream that has surveyed them.
         """
         strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
+        fixed, *others = split_moments(fixed)
         steady = Steady(smoothing if strength else 0.0, self._network.generator.config.stride, fixed)
-        given = wanted = self._resolved(style)
-        regions = [(self._resolved(over), mask) for over, mask in _pairs(regions)]  # for frames of several sizes
-        sought, followers = any(is_word(there) for _, there in regions), Followers()
-
-        def laid(frame: Image.Image, find: Callable) -> Style:
-            seen = Seen(frame, find=find)
-            return self._layered(given, [(over, seen(there)) for over, there in regions], frame.size)
+        wanted, laid = self._resolved(style), [(self._resolved(over), there) for over, there in _pairs(regions)]
 
         def check(frame: Image.Image) -> None:
-            nonlocal wanted
             check_frame(frame.size, self._memory_needed(frame), free_memory(self._device))
-            wanted = laid(frame, Followers())
             self._check_regions(wanted, frame)
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
-            style = laid(frame, followers if memory is steady else Followers()) if sought else wanted
-            return self._frame(frame, style, strength, grain, memory)
+            return self._frame(frame, wanted, strength, grain, memory)
 
         norm = self._network.generator.config.norm
         faces = faces if strength else 0.0
-        if strength == 0 or (given.has_regions and paint_at is None):  # whose frames stay as they are; which was made for their size
+        of_regions = any(s.has_regions for s in (wanted, *(over for over, _ in laid)))
+        if strength == 0 or (of_regions and paint_at is None):  # whose frames stay as they are; which was made for their size
             paint_at = FULL
-        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask, faces)
-        stream.of_regions = given.has_regions or bool(regions)
+        options = {"strength": strength, "preserve_color": preserve_color, "smoothing": smoothing, "grain": grain, "paint_at": paint_at, "faces": faces}
+        layers = [self.stream(over, fixed=own, mask=there, **options) for (over, there), own in zip(laid, [*others, *[None] * len(laid)])]
+        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask, faces, layers)
+        stream.of_regions = of_regions
         return stream
 
     def region_style(self, regions: Regions, size: tuple[int, int]) -> Style:
         """A style that differs from place to place, for pictures of ``size`` = (width, height) px.
 
-        For one picture `stylize` and its ``regions`` are simpler.
+        γ and β then differ from place to place, and one painting has them all: styles go over into one another, and what the
+        network normalizes by is of all places together, so that each style changes the others. The ``regions`` of `stylize` do not mix so.
 
         regions: (style, mask) pairs. A style is anything that `stylize` takes. A mask says how much of it is
         wanted where: a path or a PIL image (white: all, transparent: nothing) or an array (H, W) from 0 up, of any
@@ -342,25 +344,9 @@ class Stylizer:
         self._check_region_memory(width, height)
         masks = [mask_tensor(opened_mask(mask), (height, width)) for _, mask in regions]
         masks[0] = torch.where(sum(masks) > 0, masks[0], masks[0].new_ones(()))
-        return self._of_regions([self.resolve(s) for s, _ in regions], masks)
-
-    def _layered(self, style: Style, regions: Regions, size: tuple[int, int]) -> Style:
-        """``style``, and over it the regions, each where its mask is white, for pictures of ``size`` = (width, height) px."""
-        regions = _pairs(regions)
-        if not regions:
-            return style
-        self._check_region_memory(*size)
-        styles, shares = [style], [torch.ones(size[::-1], device="cpu", dtype=torch.float32)]
-        for other, mask in regions:
-            over = mask_tensor(mask_levels(mask, size), size[::-1])
-            styles, shares = [*styles, self._resolved(other)], [*(share * (1 - over) for share in shares), over]
-        return self._of_regions(styles, shares)
-
-    def _of_regions(self, styles: Sequence[Style], masks: Sequence[torch.Tensor]) -> Style:
-        """masks: (H, W) each, those of a picture's pixels."""
         generator = self._network.generator
-        padded = pad_to(torch.stack(list(masks))[None], generator.config.stride)[0]
-        return blend_regions(styles, padded, generator.region_sizes(*masks[0].shape))
+        padded = pad_to(torch.stack(masks)[None], generator.config.stride)[0]
+        return blend_regions([self.resolve(s) for s, _ in regions], padded, generator.region_sizes(height, width))
 
     def sheet(
         self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5, faces: float = FACES

@@ -204,6 +204,7 @@ class PlainStylizer:
         **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
+        from stylenorm.detail import enlarge
         from stylenorm.faces import check_faces, finding, with_features
         from stylenorm.flat import painted_at
         from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
@@ -216,25 +217,33 @@ class PlainStylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         seen = Seen(photo, others.get("notice"), picture.name)
         inside = None if mask is None or strength == 0 else mask_levels(seen(mask), photo.size)
+        laid = [(over, mask_levels(seen(there), photo.size)) for over, there in regions] if strength else []
         side = None if strength == 0 else painted_at(paint_at, photo, self._config.norm)
         small = photo if side is None else fit(photo, side)
         ground = small if picture.deep is None else at_size(pixels, small.size)
-        usual = isinstance(style, PlainStyle) and not regions and others.keys() <= {"notice"}
+        usual = all(isinstance(s, PlainStyle) for s in (style, *(over for over, _ in laid))) and others.keys() <= {"notice"}
         room = usual and (strength == 0 or self._has_room(ground))
         if usual and not room and find_spec("torch") is None:
             raise self._too_large_at_once(ground, picture.name)
         faces_in = finding(small, photo) if faces and strength and room else None
-        found = self._painted(ground, small, style, strength, grain) if room else None
+
+        def whole(style: PlainStyle):
+            painted = self._painted(ground, small, style, strength, grain)
+            if painted is None:
+                return None
+            if faces_in:
+                painted = with_features(painted, ground, faces_in(), faces)
+            return painted if small.size == photo.size else enlarge(painted, ground, pixels)
+
+        found = whole(style) if room else None
+        for over, there in laid:
+            if found is not None and there.getbbox():
+                painted = whole(over)
+                found = None if painted is None else painted_inside(painted, found, there)
         if found is None:
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at, "grain": grain}
-            options |= {"mask": inside, "regions": self._regions_for_full(regions), "faces": faces}
+            options |= {"mask": inside, "regions": self._regions_for_full(laid), "faces": faces}
             return self._full().stylize(picture, self._style_for_full(style), **options, **others)
-        if faces_in:
-            found = with_features(found, ground, faces_in(), faces)
-        if small.size != photo.size:
-            from stylenorm.detail import enlarge
-
-            found = enlarge(found, ground, pixels)
         if preserve_color:
             found = recolored(found, pixels)
         if inside is not None:
@@ -258,11 +267,13 @@ class PlainStylizer:
         """As `Stylizer.stream`."""
         from stylenorm.faces import check_faces
         from stylenorm.flat import pooled
-        from stylenorm.steady import SMOOTHING, Steady, Stream
+        from stylenorm.steady import SMOOTHING, Steady, Stream, split_moments
 
         strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0
-        steady, usual = Steady(smoothing, self._config.stride, fixed), isinstance(style, PlainStyle) and not regions
+        usual = all(isinstance(s, PlainStyle) for s in (style, *(over for over, _ in regions)))
+        own, *others = split_moments(fixed)
+        steady = Steady(smoothing, self._config.stride, own)
         try:
             if usual:
                 self._prepare_for_films(0 < strength < 1)
@@ -280,7 +291,9 @@ class PlainStylizer:
             return self._painted(frame, frame, style, strength, grain, memory)
 
         paint_at, faces = (paint_at, faces) if strength else (FULL, 0.0)  # whose frames stay as they are
-        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask, faces)
+        options = {"strength": strength, "preserve_color": preserve_color, "smoothing": smoothing, "grain": grain, "paint_at": paint_at, "faces": faces}
+        layers = [self.stream(over, fixed=own, mask=there, **options) for (over, there), own in zip(regions, [*others, *[None] * len(regions)])]
+        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask, faces, layers)
 
     def sheet(self, image, tile: int = 384, columns: int = 5, faces: float | None = None) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""

@@ -19,7 +19,7 @@ handed in; no torch is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -393,6 +393,7 @@ class Stream:
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
+    layers: streams of other styles, whose paintings lie over this one's where their masks are white.
     mask: where frames are painted; elsewhere they stay as they are, "people" or "background" to find them in each. faces: how much of their features stays. For both see `Stylizer.stylize`.
     """
 
@@ -409,7 +410,9 @@ class Stream:
         paint_at: int | str | None = None,
         mask: object = None,
         faces: float = 0.0,
+        layers: Sequence[Stream] = (),
     ) -> None:
+        self._layers = layers
         self._mask, self._inside, self._faces, self._again = mask, None, faces, False
         self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
@@ -420,20 +423,35 @@ class Stream:
         """mask: of this frame alone, in place of the stream's."""
         given = _read(frame)
         frame = self._sized(given)
-        if self.box is None or not bars.is_outside_black(given, self.box):
-            painted = self._next(frame)
-        else:
+        box = None
+        if self.box is not None and bars.is_outside_black(given, self.box):
             box = bars.scaled(self.box, given.size, frame.size)
-            painted = frame.copy()
-            painted.paste(self._next(frame.crop(box)), box)
-        return _masked(painted, frame, self._inside_of(frame, mask, lambda f: self.steady.people(f, self._again)))
+        seen = Seen(frame, find=lambda frame: self.steady.people(frame, self._again))
+        return self._composed(frame, seen, mask, lambda stream: stream._within(box, frame))
 
-    def _inside_of(self, frame: Image.Image, mask: object, find: Callable) -> Image.Image | None:
-        """Where it is painted. mask: of this frame alone, or None. find: makes a mask of its people."""
+    def _composed(self, frame: Image.Image, seen: Seen, mask: object, paint: Callable[[Stream], Image.Image]) -> Image.Image:
+        """The paintings of all layers, one over the other, inside the mask, which is of this frame alone, or None."""
+        painted = paint(self)
+        for layer in self._layers:
+            painted = painted_inside(paint(layer), painted, layer._inside_of(frame, seen))
+        inside = self._inside_of(frame, seen, mask)
+        return painted if inside is None else painted_inside(painted, frame, inside)
+
+    def _inside_of(self, frame: Image.Image, seen: Seen, mask: object = None) -> Image.Image | None:
         mask = self._mask if mask is None else mask
-        if mask is None or (mask is self._mask and self._inside is not None):
-            return self._inside
-        return mask_levels(Seen(frame, find=find)(mask), frame.size)
+        if mask is not self._mask or is_word(mask):
+            return mask_levels(seen(mask), frame.size)
+        if mask is not None and (self._inside is None or self._inside.size != frame.size):
+            self._inside = mask_levels(mask, frame.size)
+        return self._inside
+
+    def _within(self, box: tuple[int, int, int, int] | None, frame: Image.Image) -> Image.Image:
+        """The frame with what lies in the box painted."""
+        if box is None:
+            return self._next(frame)
+        painted = frame.copy()
+        painted.paste(self._next(frame.crop(box)), box)
+        return painted
 
     def _next(self, frame: Image.Image) -> Image.Image:
         pixels = np.array(small := self._small(frame))
@@ -448,15 +466,29 @@ class Stream:
 
     def survey(self, frame: Source) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
+        frame = self._sized(_read(frame))
+        return self._composed(frame, Seen(frame, find=Followers()), None, lambda stream: stream._surveyed(frame))
+
+    def _surveyed(self, frame: Image.Image) -> Image.Image:
         self._pool.begin()
-        small = self._small(frame := self._sized(_read(frame)))
+        small = self._small(frame)
         painted = self._paint(small, self._pool)
         painted = with_features(painted, small, faces_of(small, frame), self._faces) if self._faces else painted
-        return _masked(self._whole(self._colored(small, painted), small, frame), frame, self._inside_of(frame, None, Followers()))
+        return self._whole(self._colored(small, painted), small, frame)
 
     def pooled(self) -> dict[str, np.ndarray]:
         """The moments of all surveyed frames together, for the ``fixed`` of another stream."""
-        return self._pool.pooled()
+        return joined(stream._pool.pooled() for stream in (self, *self._layers))
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """All that is kept from frame to frame, for `restore`."""
+        return joined(stream.steady.state for stream in (self, *self._layers))
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from the `state` of a stream with the same settings."""
+        for stream, own in zip((self, *self._layers), split(state)):
+            stream.steady.restore(own)
 
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
         return recolored(painted, frame) if self._preserve_color else painted
@@ -465,8 +497,10 @@ class Stream:
         if self._size is not None:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
-            self._check(self._small(frame))
-            self._inside = None if self._mask is None or is_word(self._mask) else mask_levels(self._mask, frame.size)
+            seen = Seen(frame, find=lambda frame: Image.new("L", frame.size))  # a mask of no use is told at once
+            for stream in (self, *self._layers):
+                stream._check(self._small(frame))
+                stream._inside_of(frame, seen)
             self.size = frame.size
         return frame
 
@@ -478,8 +512,24 @@ class Stream:
         return painted if small.size == frame.size else enlarge(painted, small, frame)
 
 
-def _masked(painted: Image.Image, frame: Image.Image, inside: Image.Image | None) -> Image.Image:
-    return painted if inside is None else painted_inside(painted, frame, inside)
+def joined(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What the layers of a stream keep, in one; names of those above the first begin with their number."""
+    return {f"{k}|{name}" if k else name: value for k, part in enumerate(parts) for name, value in part.items()}
+
+
+def split(whole: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """The parts that were `joined`."""
+    count = 1 + max((int(name.partition("|")[0]) for name in whole if "|" in name), default=0)
+    parts: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    for name, value in whole.items():
+        number, bar, own = name.partition("|")
+        parts[int(number) if bar else 0][own if bar else name] = value
+    return parts
+
+
+def split_moments(fixed: Mapping[str, np.ndarray] | None) -> list:
+    """`split` of the ``fixed`` of a stream, which may be none, or not what it should be."""
+    return split(fixed) if isinstance(fixed, Mapping) else [fixed]
 
 
 def _read(frame) -> Image.Image:

@@ -124,7 +124,7 @@ def paint_video(
     if done:
         report.cuts = done[-1]["cuts"]
         with np.load(folder / _state_name(len(done) - 1)) as state:
-            stream.steady.restore(dict(state))
+            stream.restore(state)
     tell(report.frames)
     reader = frames(film)
     masked = _masks(matte, film, report.kept)
@@ -181,7 +181,7 @@ def _paint_part(number, film, reader: Iterator, masked: Iterator, stream, folder
             part.close(whole=True)
         else:
             draft.touch()
-        np.savez(buffer := io.BytesIO(), **stream.steady.state)
+        np.savez(buffer := io.BytesIO(), **stream.state)
         write_whole(folder / _state_name(number), buffer.getvalue())
     line = {"kind": "done", "style": "", "input": name, "output": name, "input_bytes": 0, "input_changed": 0}
     return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts}

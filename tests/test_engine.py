@@ -26,6 +26,7 @@ from stylenorm.device import choose_device, most_in_a_map
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.images import read_picture, to_tensor
+from stylenorm.masks import mask_levels
 from stylenorm.perceptual import resized_short_side
 from stylenorm.style import Style, blend
 
@@ -483,8 +484,10 @@ def test_with_a_mask_the_rest_of_the_photograph_stays(stylizer, image, options):
 
 def test_regions_lie_one_over_the_other_whatever_size_they_are_painted_at(stylizer, image):
     left = half_of(image.size)
-    by_hand = stylizer.region_style([("red-hill", left), ("blue-tree", 1 - left)], image.size)
-    assert pixels(stylizer.stylize(image, "blue-tree", regions=[("red-hill", left)])).tolist() == pixels(stylizer.stylize(image, by_hand)).tolist()
+    hill, tree, both = (np.asarray(stylizer.stylize(image, s, regions=r)) for s, r in (("red-hill", ()), ("blue-tree", ()), ("blue-tree", [("red-hill", left)])))
+    assert np.array_equal(both[left], hill[left]) and np.array_equal(both[~left], tree[~left]), "each as if all were painted in its style"
+    soft = np.asarray(stylizer.stylize(image, "blue-tree", regions=[("red-hill", np.full((4, 4), 0.5))]), float)
+    assert np.abs(soft - (hill.astype(float) + tree) / 2).max() <= 1
     above = [("red-hill", np.ones((4, 4))), ("blue-tree", Image.new("L", (6, 4), 255))]  # the last one hides all
     assert distance(stylizer.stylize(image, "red-hill", regions=above), stylizer.stylize(image, "blue-tree")) < 1
     larger = stylizer.stylize(image, "blue-tree", regions=[("red-hill", left)], size=150, paint_at=90)
@@ -501,13 +504,75 @@ def test_a_film_has_masks_and_regions_too(stylizer, image):
         assert np.array_equal(painted[~left], np.asarray(image)[~left])
         assert np.abs(painted.astype(int) - np.asarray(stylizer.stylize(image, "red-hill")))[left].max() <= 2
     assert np.array_equal(np.asarray(stylizer.stream("blue-tree", mask=left).survey(image))[~left], np.asarray(image)[~left])
-    assert stream.of_regions
+    assert not stream.of_regions
     pairs = [("red-hill", np.ones((2, 2)))]
     once, always = (stylizer.stream("blue-tree", regions=regions) for regions in (iter(pairs), pairs))
     for frame in (image, image.resize((40, 32))):
         assert np.array_equal(np.asarray(once(frame)), np.asarray(always(frame)))
     for regions in (np.zeros((2, 2)), None, ["red-hill"], [("no-style", np.ones((2, 2)))]):
         refused(lambda: stylizer.stream("blue-tree", regions=regions), kind=StyleError)
+
+
+def test_where_a_region_is_nowhere_its_style_is_not_painted(stylizer, image, monkeypatch):
+    asked, paint = [], stylizer._painted
+    monkeypatch.setattr(stylizer, "_painted", lambda *given: asked.append(given[2].name) or paint(*given))
+    for mask, count in ((np.zeros((2, 2)), 1), (np.eye(2), 2)):
+        asked.clear()
+        stylizer.stylize(image, "blue-tree", regions=[("red-hill", mask)])
+        assert len(asked) == count
+
+
+def test_regions_have_sixteen_bits_and_strips_like_all_else(stylizer, image, monkeypatch):
+    left, deep, told = half_of(image.size), np.asarray(image).astype(np.uint16) * 257, []
+    both = stylizer.stylize(deep, "blue-tree", regions=[("red-hill", left)]).info["deep"]
+    for where, name in ((left, "red-hill"), (~left, "blue-tree")):
+        assert np.array_equal(both[where], stylizer.stylize(deep, name).info["deep"][where])
+    usual = stylizer.stylize(image, "blue-tree", regions=[("red-hill", left)])
+    strips = Stylizer(stylizer._file, "cpu", "torch", memory=0).stylize(image, "blue-tree", regions=[("red-hill", left)], notice=told.append)
+    assert distance(strips, usual) < 1 and len(told) == 1, "which is told once"
+
+
+def test_each_layer_of_a_film_has_a_memory_of_its_own(stylizer, image):
+    frames = [image.transform(image.size, Image.Transform.AFFINE, (1, 0, n, 0, 1, 0)) for n in range(4)]
+    left = half_of(image.size)
+    whole, begun, resumed = (stylizer.stream("blue-tree", regions=[("red-hill", left), ("tall-grass", np.eye(4))]) for _ in range(3))
+    alone = {name: stylizer.stream(name) for name in ("blue-tree", "red-hill", "tall-grass")}
+    for number, frame in enumerate(frames):
+        painted = np.asarray(whole(frame))
+        tree, hill, grass = (np.asarray(stream(frame)) for stream in alone.values())
+        over = np.asarray(mask_levels(np.eye(4), image.size))
+        for where, wanted in ((over == 255, grass), ((over == 0) & left, hill), ((over == 0) & ~left, tree)):
+            assert where.any() and np.array_equal(painted[where], wanted[where])
+        if number == 1:
+            resumed.restore(begun.state)
+        other = np.asarray((begun if number < 1 else resumed)(frame))
+        assert np.array_equal(painted, other)
+    survey = stylizer.stream("blue-tree", regions=[("red-hill", left)])
+    surveyed = {name: stylizer.stream(name) for name in ("blue-tree", "red-hill")}
+    for frame in frames:
+        first = [np.asarray(s.survey(frame)) for s in (survey, *surveyed.values())]
+        assert np.array_equal(first[0][left], first[2][left]) and np.array_equal(first[0][~left], first[1][~left])
+    fixed = stylizer.stream("blue-tree", regions=[("red-hill", left)], fixed=survey.pooled())(frames[0])
+    for where, name in ((left, "red-hill"), (~left, "blue-tree")):
+        assert np.array_equal(np.asarray(fixed)[where], np.asarray(stylizer.stream(name, fixed=surveyed[name].pooled())(frames[0]))[where])
+
+
+def test_regions_of_a_film_leave_black_bars(stylizer, image):
+    frame = Image.new("RGB", (60, 64))
+    frame.paste(image, (0, 10))
+    stream = stylizer.stream("blue-tree", regions=[("red-hill", half_of(frame.size))])
+    stream.box = (0, 10, 60, 54)
+    painted = np.asarray(stream(frame))
+    assert not painted[:10].any() and not painted[54:].any()
+    for columns, name in ((slice(0, 30), "red-hill"), (slice(30, 60), "blue-tree")):
+        assert np.array_equal(painted[10:54, columns], np.asarray(stylizer.stream(name)(image))[:, columns])
+
+
+def test_a_mask_of_no_use_for_a_film_is_told_at_its_first_frame(stylizer, image):
+    for more in ({"mask": np.ones((60, 20))}, {"regions": [("red-hill", np.ones((60, 20)))]}):
+        refused(lambda: stylizer.stream("blue-tree", **more)(image), "lies on its side", kind=StyleError)
+    other = stylizer.region_style([("red-hill", np.ones((4, 4))), ("blue-tree", np.eye(4))], (128, 64))
+    refused(lambda: stylizer.stream("blue-tree", regions=[(other, np.ones((2, 2)))])(image), "60 x 44", kind=StyleError)
 
 
 @pytest.mark.parametrize("size", [(0, 44), (60, 0), (-1, 44), (60.5, 44), (60,), None, "ab"])
