@@ -106,14 +106,16 @@ def _moving(task: Task, data: bytes) -> Moving | None:
 def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, object], quality: int):
     """What `encoded` takes. quality: of an animation, which is encoded as it is painted.
 
-    options: of `Stylizer.stylize`, but for ``masks``, a `stylenorm.jobs.Masks`, in place of a mask. Raises one of `CANNOT_READ`.
+    options: of `Stylizer.stylize`, but for ``masks``, a `stylenorm.jobs.Masks`, in place of a mask, and in regions. Raises one of `CANNOT_READ`.
     """
     options = dict(options)
     if masks := options.pop("masks", None):
         options["mask"] = masks.mask_for(Path(picture.name))
+    if regions := options.get("regions"):
+        options["regions"] = [(over, there.mask_for(Path(picture.name))) for over, there in regions]
     if not isinstance(picture, Moving):
         return stylizer.stylize(picture, style, **options)
-    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at", "mask", "faces") if key in options}
+    streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at", "mask", "regions", "faces") if key in options}
 
     def begin(fixed):
         return stylizer.stream(style, fixed=fixed, **streamed)

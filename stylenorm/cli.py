@@ -38,6 +38,7 @@ from stylenorm.cli_parts import (
     PreserveColor,
     Quality,
     Quiet,
+    RegionsOf,
     Size,
     Strength,
     Strip,
@@ -186,6 +187,7 @@ Examples:
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
   stylenorm stylize panorama.jpg --style kiss --paint-at full -o painted.jpg
   stylenorm stylize me.jpg --style scream --keep cut-out.png -o painted.jpg
+  stylenorm stylize photo.jpg --style kiss --keep people -o p.jpg
   stylenorm stylize photo.jpg --style kiss --region sky.png=auvers -o p.jpg
   stylenorm stylize - --style kiss -o - < photo.jpg > painted.png
 """
@@ -220,13 +222,7 @@ def stylize(
     ] = 0,
     mask: Mask = None,
     keep: Keep = None,
-    region: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MASK=STYLE",
-            help="A style, or a file of a painting, for where a mask is white; --style for the rest. May be repeated: the last one lies on top.",
-        ),
-    ] = None,
+    region: RegionsOf = None,
     format: Annotated[
         Literal["jpeg", "png", "webp", "tiff", "avif", "heic"] | None,
         typer.Option(help="What to write, else what the name says."),

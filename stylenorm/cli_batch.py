@@ -33,6 +33,7 @@ from stylenorm.cli_parts import (
     PreserveColor,
     Quality,
     Quiet,
+    RegionsOf,
     Size,
     Strength,
     Strip,
@@ -50,7 +51,7 @@ from stylenorm.cli_parts import (
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import ImageError, StyleError, StylenormError, how_to_install
 from stylenorm.formats import FACES, FULL
-from stylenorm.jobs import Masks, check_limit, check_writable, folded, identity, weighted_file, weighted_names
+from stylenorm.jobs import Masks, Region, check_limit, check_writable, folded, identity, region_of, weighted_file, weighted_names
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
@@ -86,6 +87,7 @@ Examples:
   stylenorm batch photos/ painted/ --style starry-night
   stylenorm batch photos/ painted/ --style kiss:2,scream:1 --style great-wave
   stylenorm batch photos/ painted/ --style kiss --format jpeg --size 2048
+  stylenorm batch photos/ painted/ --style kiss --keep people
   stylenorm batch photos/ painted/ --style kiss --json-lines > log.jsonl
 """
 )
@@ -117,6 +119,7 @@ def batch(
     style_size: StyleSize = None,
     mask: Mask = None,
     keep: Keep = None,
+    region: RegionsOf = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Paint everything again, over what is in OUT.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many photographs that were not done yet.")] = None,
     workers: Annotated[
@@ -160,39 +163,43 @@ def batch(
     check_limit()
     check_writable(format)
     wanted = wanted_styles(style or (), style_image or (), weights)
-    check_style_size(style_size, style_image or ())
-    masks = masks_of(mask, keep)
+    masks, asked_regions = masks_of(mask, keep), [region_of(text, weights) for text in region or ()]
+    check_style_size(style_size, [*(style_image or ()), *(r.painting for r in asked_regions if r.painting)])
+    regions = [(wanted_in(r), r.masks) for r in asked_regions]
     options = {"strength": strength, "preserve_color": preserve_color, "size": size}
     options |= {"strip": True} if strip else {}  # a batch begun by an older version goes on
     options |= {} if grain else {"grain": False}  # the same
     options |= {} if faces == FACES else {"faces": faces}
-    drawn = None if masks is None or masks.word else masks
-    masked = {"keep" if keep else "mask": told_masks(drawn)} if drawn else {"mask": masks.word} if masks else {}
-    settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | masked | {"format": format, "quality": quality})
+    drawn = [m for m in (masks, *(there for _, there in regions)) if m and not m.word]
+    masked = {"keep" if masks.inverted else "mask": told_masks(masks)} if masks else {}
+    told = [(w, there, told_masks(there)) for w, there in regions]
+    settings = settings_of(wanted, weights, style_size, options | told_side(paint_at) | masked | {"format": format, "quality": quality}, told)
     options |= {"paint_at": paint_at} if paint_at else {}
     source, target = place(photos), place(output)
     if drawn and not isinstance(source, Path):
-        raise StylenormError("pictures for --mask and --keep are for a folder of photographs of this machine, and not for a URL; people or background will do")
-    if drawn and source.resolve() in masks.path.resolve().parents:  # as a/../b does not lie in a
-        raise StylenormError(f"{masks.path} lies in {photos} and would be painted as well; move it to another place")
-    if drawn and isinstance(target, Path) and identity(target) == identity(masks.path):
-        raise StylenormError(f"{output} is where the masks are; give another folder for the paintings")
+        raise StylenormError("pictures as masks are for a folder of photographs of this machine, and not for a URL; people or background will do")
+    for there in drawn:
+        if source.resolve() in there.path.resolve().parents:  # as a/../b does not lie in a
+            raise StylenormError(f"{there.path} lies in {photos} and would be painted as well; move it to another place")
+        if isinstance(target, Path) and identity(target) == identity(there.path):
+            raise StylenormError(f"{output} is where the masks are; give another folder for the paintings")
     if ray is not None:
         check_ray(photos, output)
         check_answers(ray)
         if workers is not None:
             raise StylenormError("--workers is of this machine alone; with --ray the cluster's GPUs and cores decide")
         source, target = source.absolute(), target.absolute()  # workers are somewhere else
-    if masks:
-        options["masks"] = replace(masks, path=masks.path.absolute(), top=source) if drawn else masks
+    placed = {id(m): replace(m, path=m.path.absolute(), top=source) for m in drawn}
+    options |= {"masks": placed.get(id(masks), masks)} if masks else {}
+    regions = [(w, placed.get(id(there), there)) for w, there in regions]
     tree = find_tree(source, target, recursive)
     if not tree.photos and not tree.unread:
         raise StylenormError("; ".join([f"the folder {photos} holds no photograph", *tree.left_out]))
-    if drawn and drawn.path.is_dir():
-        tree.photos = with_masks(tree.photos, options["masks"])
+    if folders := [m for m in placed.values() if m.path.is_dir()]:
+        tree.photos = with_masks(tree.photos, folders)
     show = Show(quiet=quiet, as_lines=as_lines)
     where = Where(weights, device, backend, memory, ray)
-    asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where)
+    asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where, regions)
     try:
         with manifest_in(target) as manifest, show:
             check_settings(manifest, settings, target, overwrite)
@@ -229,6 +236,7 @@ class Batch:
     limit: int | None
     overwrite: bool
     where: Where
+    regions: Sequence[tuple[Wanted, Masks]] = ()
 
 
 def check_ray(*places: str) -> None:
@@ -291,29 +299,48 @@ def piped(path: Path) -> Wanted:
     return Wanted(name, name, painting=path, data=data)
 
 
+def wanted_in(region: Region) -> Wanted:
+    """The style of a part."""
+    if region.painting:
+        return Wanted(region.painting.name, region.painting.stem, painting=region.painting)
+    total = sum(w for _, w in region.names)
+    if not total > 0:
+        raise StyleError("the style of a --region needs a weight above 0")
+    shares = tuple((name, round(w / total, 6)) for name, w in region.names)
+    return Wanted("+".join(f"{n}:{w:.3g}" for n, w in shares), "", shares)
+
+
 def told_masks(masks: Masks) -> str:
     """What a batch's settings tell of them: of a file the content, of a folder where it is."""
+    if masks.word:
+        return masks.word
     return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.content_for(None))
 
 
-def with_masks(photos: Sequence[Photo], masks: Masks) -> list[Photo]:
-    """Each with the hash of its mask, where it has one; without is told when its turn comes."""
+def with_masks(photos: Sequence[Photo], folders: Sequence[Masks]) -> list[Photo]:
+    """Each with the hash of its mask, or of all of them, where it has some; without is told when its turn comes."""
 
     def of(photo: Photo) -> str | None:
         with suppress(ImageError, OSError):
-            return hash_of(masks.content_for(photo.path))
+            first, *more = [hash_of(masks.content_for(photo.path)) for masks in folders]
+            return hash_of("".join([first, *more]).encode()) if more else first
 
     return [replace(photo, mask=of(photo)) for photo in photos]
 
 
-def settings_of(wanted: Sequence[Wanted], weights: Path | None, style_size: int | None, options: dict) -> dict:
-    """What sets the pixels of the results, told by content: two equal settings give equal paintings."""
+def settings_of(
+    wanted: Sequence[Wanted], weights: Path | None, style_size: int | None, options: dict, regions: Sequence[tuple[Wanted, Masks, str]] = ()
+) -> dict:
+    """What sets the pixels of the results, told by content: two equal settings give equal paintings. regions: with what tells of their masks."""
     files = {entry.name: entry.file for entry in style_entries(weights)}
-    styles = []
-    for w in wanted:
+
+    def told(w: Wanted) -> dict:
         parts = [{"name": n, "weight": x, "sha256": hash_of(files[n].read_bytes())} for n, x in w.names]
-        image = {"painting": hash_of(w.content), "size": style_size} if w.painting else None
-        styles.append({"label": w.label, "folder": folder_of(w, wanted), "parts": parts, "image": image})
+        return {"parts": parts, "image": {"painting": hash_of(w.content), "size": style_size} if w.painting else None}
+
+    styles = [{"label": w.label, "folder": folder_of(w, wanted)} | told(w) for w in wanted]
+    parts = [{"label": f"{there.path.name}={w.label}", "mask": content} | told(w) for w, there, content in regions]
+    options = options | ({"regions": parts} if parts else {})
     digest = read_metadata(network_file(weights), "network").get("hash")
     return json.loads(json.dumps(options | {"network": digest, "style": styles}))
 
@@ -400,15 +427,17 @@ def on_this_machine(
     stylizer = lean_stylizer(where.weights, where.device, where.backend, where.memory, 0 < asked.options["strength"] < 1)
     styles = styles_of(stylizer, asked, looks)
 
+    laid = laid_of(stylizer, asked)
+
     def paint(picture, look):
-        options = asked.options | {"notice": say}
+        options = asked.options | laid | {"notice": say}
         return painted(stylizer, picture, styles[look.label], options, asked.settings["quality"])
 
     def paint_alike(pictures, look):
         return stylizer.stylize_alike(pictures, styles[look.label], **asked.options)
 
     def paint_tasks(tasks):
-        alike = Alike(lambda picture: 1 if "masks" in asked.options else stylizer.together(picture, **asked.options), paint_alike)
+        alike = Alike(lambda picture: 1 if laid or "masks" in asked.options else stylizer.together(picture, **asked.options), paint_alike)
         return paint_all(tasks, paint, asked.output, manifest, asked.settings["quality"], asked.workers, stop, alike, asked.options["size"])
 
     yield stylizer.describe(), paint_tasks
@@ -420,11 +449,12 @@ def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> It
     from stylenorm.batch_ray import Brush, Crew
 
     where = asked.where
-    styles = styles_of(stylizer_of(where.weights, "cpu", "torch", where.memory), asked, looks)
+    stylizer = stylizer_of(where.weights, "cpu", "torch", where.memory)
+    styles = styles_of(stylizer, asked, looks)
     weights = where.weights and str(where.weights.absolute())
     brush = Brush(
         weights, asked.settings["network"], where.device, where.backend, where.memory,
-        styles, asked.options, asked.output, asked.settings["quality"],
+        styles, asked.options | laid_of(stylizer, asked), asked.output, asked.settings["quality"],
     )  # fmt: skip
     with Crew(where.ray, brush) as crew:
         yield crew.start(stop), lambda tasks: crew.paint(tasks, manifest, stop)
@@ -432,6 +462,11 @@ def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> It
 
 def styles_of(stylizer, asked: Batch, looks) -> dict:
     return {look.label: resolved(stylizer, w, asked.style_size) for look, w in zip(looks, asked.wanted)}
+
+
+def laid_of(stylizer, asked: Batch) -> dict:
+    """The regions as an option of `stylenorm.batch_steps.painted`."""
+    return {"regions": [(resolved(stylizer, w, asked.style_size), there) for w, there in asked.regions]} if asked.regions else {}
 
 
 def resolved(stylizer, w: Wanted, style_size: int | None):

@@ -104,6 +104,13 @@ Mask = Annotated[
     ),
 ]
 Keep = Annotated[str | None, typer.Option(metavar="MASK", help="The other way round: what is there stays as it is.")]
+RegionsOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MASK=STYLE",
+        help="A style, or a file of a painting, for where a mask is white; --style for the rest. May be repeated: the last one lies on top.",
+    ),
+]
 Faces = Annotated[
     float,
     typer.Option(

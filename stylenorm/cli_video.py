@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from stylenorm import __version__
-from stylenorm.cli_batch import Wanted, resolved, settings_of, told_side, wanted_styles
+from stylenorm.cli_batch import Wanted, resolved, settings_of, told_side, wanted_in, wanted_styles
 from stylenorm.cli_parts import (
     AsJson,
     Backend,
@@ -31,6 +31,7 @@ from stylenorm.cli_parts import (
     PaintAt,
     PreserveColor,
     Quiet,
+    RegionsOf,
     Strength,
     StyleSize,
     Weights,
@@ -44,7 +45,7 @@ from stylenorm.cli_parts import (
 from stylenorm.cli_show import Show, stopping
 from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FACES, FILMS, is_hidden
-from stylenorm.jobs import Masks, identity
+from stylenorm.jobs import Masks, identity, region_of
 from stylenorm.manifest import Manifest
 from stylenorm.progress import duration
 
@@ -83,6 +84,7 @@ def video(
     style_size: StyleSize = None,
     mask: Mask = None,
     keep: Keep = None,
+    region: RegionsOf = None,
     smoothing: Annotated[
         float, typer.Option(min=0, max=0.98, help="Share of the past, so that strokes hold still where they are; 0: each frame by itself.")
     ] = 0.8,
@@ -118,7 +120,8 @@ def video(
     if math.isnan(smoothing):
         raise StylenormError("the smoothing must be a number from 0 to 0.98")
     wanted = one_style(style, style_image, weights)
-    check_style_size(style_size, style_image or ())
+    asked_regions = [region_of(text, weights) for text in region or ()]
+    check_style_size(style_size, [*([style_image] if style_image else []), *(r.painting for r in asked_regions if r.painting)])
     several = source.is_dir()
     films = films_of(source, target) if several else [(source, target)]
     if not several:
@@ -127,7 +130,7 @@ def video(
         raise StylenormError(f"video takes the package av: {how_to_install('video')}")
     options = {"strength": strength, "preserve_color": preserve_color, "size": size, "smoothing": smoothing, "grain": grain, "paint_at": paint_at, "faces": faces}
     load = lru_cache(partial(lean_stylizer, weights, device, backend, predicts=0 < strength < 1))
-    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load, masks_of(mask, keep))
+    asked = Asked(wanted, options, style_size, crf, overwrite, weights, quiet or as_json, load, masks_of(mask, keep), [(wanted_in(r), r.masks) for r in asked_regions])
     failed = 0
     for film, out in films:
         if several and out.exists() and not overwrite:
@@ -153,24 +156,35 @@ class Asked:
     quiet: bool
     load: Callable
     masks: Masks | None = None
+    regions: Sequence[tuple[Wanted, Masks]] = ()
 
     def settings(self, film: Path) -> dict:
         """What sets the pixels of the painting: an interrupted run goes on under the same ones alone."""
         about = film.stat()
         more = {"crf": self.crf, "video": film.name, "bytes": about.st_size, "changed": about.st_mtime_ns}
-        if self.masks and self.masks.word:
-            more["mask"] = self.masks.word
-        elif self.masks:
-            from stylenorm.mattes import matte_for
-
-            matte = matte_for(self.masks, film)
-            more["keep" if self.masks.inverted else "mask"] = matte.told() if matte else sha256(self.masks.content_for(film)).hexdigest()
+        if self.masks:
+            more["keep" if self.masks.inverted else "mask"] = told_for(film, self.masks)
+        regions = [(w, there, told_for(film, there)) for w, there in self.regions]
         options = {name: value for name, value in self.options.items() if name != "paint_at"} | told_side(self.options["paint_at"])
-        return settings_of([self.wanted], self.weights, self.style_size, options | more)
+        return settings_of([self.wanted], self.weights, self.style_size, options | more, regions)
+
+    def files(self) -> list[Path]:
+        """The masks, which nothing may be written over."""
+        return [m.path for m in (self.masks, *(there for _, there in self.regions)) if m and not m.word and m.path.is_file()]
 
 
-def check_mask(out: Path, masks: Masks | None) -> None:
-    if masks and not masks.word and masks.path.is_file() and identity(masks.path) == identity(out):
+def told_for(film: Path, masks: Masks) -> str:
+    """What tells of a film's mask."""
+    from stylenorm.mattes import matte_for
+
+    if masks.word:
+        return masks.word
+    matte = matte_for(masks, film)
+    return matte.told() if matte else sha256(masks.content_for(film)).hexdigest()
+
+
+def check_mask(out: Path, masks: Sequence[Path]) -> None:
+    if identity(out) in map(identity, masks):
         raise StylenormError(f"{out} is the mask and would be overwritten; give another name")
 
 
@@ -179,7 +193,7 @@ def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:
     with told_of_stops(out):
         try:
             check_files(film, out, asked.overwrite)
-            check_mask(out, asked.masks)
+            check_mask(out, asked.files())
             settings = asked.settings(film)
             show = Reel(asked.quiet, as_lines=False)
             with redirect_stdout(sys.stderr):  # whatever a library prints
@@ -322,16 +336,24 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
             manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
         stylizer = asked.load()
-        matte = matte_for(asked.masks, source)
-        mask = None if matte else asked.masks and asked.masks.mask_for(source)
-        if mask is not None and not asked.masks.word:
-            mask_levels(mask, film.size)  # one that cannot be used is told before anything is begun with it
-        stream = stylizer.stream(resolved(stylizer, asked.wanted, asked.style_size), mask=mask, **asked.options)
+        mattes = [matte_for(there, source) for there in (asked.masks, *(there for _, there in asked.regions))]
+
+        def still(masks: Masks | None, matte):
+            """The mask of all frames; where they have one each, any will do to begin with."""
+            if masks is None or matte:
+                return matte and next(matte.masks())
+            if not masks.word:
+                mask_levels(masks.mask_for(source), film.size)  # one that cannot be used is told before anything is begun with it
+            return masks.mask_for(source)
+
+        styles = [resolved(stylizer, w, asked.style_size) for w in (asked.wanted, *(w for w, _ in asked.regions))]
+        mask, *parts = map(still, (asked.masks, *(there for _, there in asked.regions)), mattes)
+        stream = stylizer.stream(styles[0], mask=mask, regions=list(zip(styles[1:], parts)), **asked.options)
         if manifest.settings is None:
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
         show.begin(film, stylizer.describe())
         with stopping(stop), show.bar():
-            report = paint_video(film, target, stream, manifest, asked.crf, stop, show.frame, matte=matte)
+            report = paint_video(film, target, stream, manifest, asked.crf, stop, show.frame, mattes=mattes)
     seconds = round(time.monotonic() - started, 1)
     show.end_of(report, source, target, stream, seconds)
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}

@@ -7,20 +7,40 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property, wraps
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from stylenorm.compat import openvino, openvino_core
 from stylenorm.machine import processor
 
+Made = TypeVar("Made")
+
 # OpenVINO computes one request after another here. That it makes and frees them at the same time has crashed once.
 turn = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a process that is forked off meanwhile would wait for its turn for ever
     os.register_at_fork(before=turn.acquire, after_in_parent=turn.release, after_in_child=turn.release)
+
+
+making = threading.Lock()  # in `made_once`; it is taken before the turn
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=making.acquire, after_in_parent=making.release, after_in_child=making.release)
+
+
+def made_once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """What ``make`` gave the first time, for all threads, however many ask at once. ``cache_clear`` of it forgets that."""
+    made = cache(make)
+
+    @wraps(make)
+    def get() -> Made:
+        with making:
+            return made()
+
+    get.cache_clear = made.cache_clear
+    return get
 
 
 class Keep(Protocol):

@@ -5,10 +5,8 @@ They are found by CenterFace (Xu et al. 2019, https://arxiv.org/abs/1911.03599),
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +14,8 @@ from PIL import Image
 
 from stylenorm.bands import Pixels, size_of
 from stylenorm.catalog import cache_folder, faces_file
-from stylenorm.compat import openvino, openvino_core
-from stylenorm.compiled import CompiledModel, has_bfloat16, precision
+from stylenorm.compat import openvino_core
+from stylenorm.compiled import CompiledModel, has_bfloat16, made_once, precision
 from stylenorm.errors import StyleError, WeightsError
 from stylenorm.formats import FACES
 from stylenorm.kept import Kept, state_of
@@ -183,18 +181,8 @@ def prepare_faces() -> None:
     _detector()
 
 
-_making = threading.Lock()
-if hasattr(os, "register_at_fork"):  # see `stylenorm.compiled`, whose lock is taken after this one
-    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
-
-
+@made_once
 def _detector() -> CompiledModel | None:
-    with _making:
-        return _made_detector()
-
-
-@cache
-def _made_detector() -> CompiledModel | None:
     file = faces_file()
     if not file.is_file():
         return None

@@ -7,7 +7,7 @@ which OpenVINO runs on the CPU; what it finds is brought to the photograph's edg
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from stylenorm.bands import BAND
 from stylenorm.catalog import cache_folder, people_file
 from stylenorm.compat import openvino_core
-from stylenorm.compiled import CompiledModel, precision
+from stylenorm.compiled import CompiledModel, made_once, precision
 from stylenorm.errors import WeightsError
 from stylenorm.faces import Face, find_faces
 from stylenorm.formats import BACKGROUND, PEOPLE
@@ -213,7 +213,7 @@ def _mean(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@cache
+@made_once
 def _network() -> CompiledModel:
     file = people_file()
     if not file.is_file():

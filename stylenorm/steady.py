@@ -20,6 +20,7 @@ handed in; no torch is imported here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -419,21 +420,21 @@ class Stream:
         self._pool = Pool(together)
         self.size: tuple[int, int] | None = None  # (width, height) of the last painting
 
-    def __call__(self, frame: Source, mask: object = None) -> Image.Image:
-        """mask: of this frame alone, in place of the stream's."""
+    def __call__(self, frame: Source, mask: object = None, layer_masks: Sequence[object] = ()) -> Image.Image:
+        """mask: of this frame alone, in place of the stream's. layer_masks: the same of its layers, or None for each that keeps its own."""
         given = _read(frame)
         frame = self._sized(given)
         box = None
         if self.box is not None and bars.is_outside_black(given, self.box):
             box = bars.scaled(self.box, given.size, frame.size)
         seen = Seen(frame, find=lambda frame: self.steady.people(frame, self._again))
-        return self._composed(frame, seen, mask, lambda stream: stream._within(box, frame))
+        return self._composed(frame, seen, lambda stream: stream._within(box, frame), mask, *layer_masks)
 
-    def _composed(self, frame: Image.Image, seen: Seen, mask: object, paint: Callable[[Stream], Image.Image]) -> Image.Image:
-        """The paintings of all layers, one over the other, inside the mask, which is of this frame alone, or None."""
+    def _composed(self, frame: Image.Image, seen: Seen, paint: Callable[[Stream], Image.Image], mask: object = None, *others: object) -> Image.Image:
+        """The paintings of all layers, one over the other, inside the mask. mask, others: see `__call__`."""
         painted = paint(self)
-        for layer in self._layers:
-            painted = painted_inside(paint(layer), painted, layer._inside_of(frame, seen))
+        for layer, other in zip_longest(self._layers, others):
+            painted = painted_inside(paint(layer), painted, layer._inside_of(frame, seen, other))
         inside = self._inside_of(frame, seen, mask)
         return painted if inside is None else painted_inside(painted, frame, inside)
 
@@ -467,7 +468,7 @@ class Stream:
     def survey(self, frame: Source) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         frame = self._sized(_read(frame))
-        return self._composed(frame, Seen(frame, find=Followers()), None, lambda stream: stream._surveyed(frame))
+        return self._composed(frame, Seen(frame, find=Followers()), lambda stream: stream._surveyed(frame))
 
     def _surveyed(self, frame: Image.Image) -> Image.Image:
         self._pool.begin()

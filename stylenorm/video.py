@@ -12,7 +12,7 @@ import math
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
@@ -67,7 +67,7 @@ def paint_film(
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
-    masked = _masks(None if mask is None else Matte(path_of(mask, "a mask that moves")), film)
+    masked = _masks([] if mask is None else [Matte(path_of(mask, "a mask that moves"))], film)
     codec = container_of(target)[1]
     stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
     # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
@@ -107,12 +107,13 @@ def paint_video(
     stop: threading.Event,
     tell: Callable[[int], None] = lambda frames: None,
     length: int | None = None,
-    matte: Matte | None = None,
+    mattes: Sequence[Matte | None] = (),
 ) -> Report:
     """Paint what is missing, and join it all to ``target`` unless ``stop`` was set before the end.
 
     stream: a fresh `stylenorm.steady.Stream`. manifest: open, in `parts_folder`, begun with this film's settings.
-    tell: called with the number of frames that are painted, after each. length: frames of a part. matte: a mask that moves.
+    tell: called with the number of frames that are painted, after each. length: frames of a part. mattes: masks that
+    move, in place of the stream's and then of each of its layers'; None where its own one stands.
     """
     length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
@@ -127,7 +128,7 @@ def paint_video(
             stream.restore(state)
     tell(report.frames)
     reader = frames(film)
-    masked = _masks(matte, film, report.kept)
+    masked = _masks(mattes, film, report.kept)
     for _ in islice(reader, report.kept):  # decoded and passed over, which is exact and quick beside painting
         if stop.is_set():
             return report
@@ -187,12 +188,14 @@ def _paint_part(number, film, reader: Iterator, masked: Iterator, stream, folder
     return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts}
 
 
-def _masks(matte: Matte | None, film: Film, first: int = 0) -> Iterator[dict]:
+def _masks(mattes: Sequence[Matte | None], film: Film, first: int = 0) -> Iterator[dict]:
     """What a stream is given with each frame from ``first`` on."""
-    if matte is None:
+    for matte in filter(None, mattes):
+        matte.check_length(film)
+    if not any(mattes):
         return repeat({})
-    matte.check_length(film)
-    return ({"mask": mask} for mask in matte.masks(first))
+    each = zip(*(matte.masks(first) if matte else repeat(None) for matte in mattes))
+    return ({"mask": mask, "layer_masks": others} for mask, *others in each)
 
 
 def _part_name(number: int) -> str:

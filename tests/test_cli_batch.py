@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import make_photo
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stylenorm import Stylizer, animation, cli_batch, cli_show, engine, formats
 from stylenorm.animation import paint_animation
@@ -94,6 +94,33 @@ def test_a_folder_is_painted_as_the_stylizer_paints(cli, photos, stylizer, tmp_p
     assert head["settings"]["network"] == stylizer.resolve("red-hill").network and head["settings"]["size"] == 40
     assert len(lines) == 4 and (end["kind"], end["done"], end["failed"]) == ("end", 4, 0)
     assert "4 photographs, 4 paintings to do" in result.out and re.search(r"done +4", result.out)
+
+
+def test_parts_of_each_photograph_have_styles_of_their_own(cli, photos, stylizer, tmp_path):
+    left = Image.new("L", (60, 44))
+    left.paste(255, (0, 0, 30, 44))
+    (tmp_path / "masks" / "trip").mkdir(parents=True)
+    for name in ("a.png", "b.png", "trip/c.png", "trip/ä — 猫.png"):
+        left.save(tmp_path / "masks" / name)
+    painting = make_photo(tmp_path / "painting.png", (70, 90), seed=3)
+    words = ["--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree:2,tall-grass:1", "--region", f"{tmp_path / 'masks' / 'a.png'}={painting}"]
+    words += ["--style-size", "64", "--keep", tmp_path / "masks" / "b.png"]
+    assert cli(*words).code == 0
+    regions = [({"blue-tree": 2, "tall-grass": 1}, left), (stylizer.style_from(painting, 64), left)]
+    for name, photo in (("a.png", "a.jpg"), ("trip/ä — 猫.png", "trip/ä — 猫.webp")):
+        wanted = stylizer.stylize(photos / photo, "red-hill", regions=regions, mask=ImageOps.invert(left))
+        assert np.abs(pixels(tmp_path / "out" / name) - np.asarray(wanted)).max() <= 1
+    (settings,) = [line["settings"] for line in manifest(tmp_path / "out") if "settings" in line]
+    assert [part["label"] for part in settings["regions"]] == ["masks=blue-tree:0.667+tall-grass:0.333", "a.png=painting.png"]
+    assert "4 are there already" in cli(*words).out
+    Image.new("L", (60, 44), 255).save(tmp_path / "masks" / "trip" / "c.png")
+    assert "3 are there already" in cli(*words).out, "one of its masks is another"
+    refused(cli("--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree", "--keep", tmp_path / "masks" / "b.png"), "were made with", "regions masks=")
+    refused(cli("--region", "people=red-hil"), "did you mean red-hill")
+    refused(cli("--region", "people=red-hill:0"), "weight above 0")
+    refused(cli("--region", f"{photos / 'trip'}=red-hill"), "lies in", "move it")
+    refused(cli("--region", f"{tmp_path / 'masks'}=red-hill", out="masks"), "is where the masks are")
+    refused(cli("--region", "people=red-hill", "--style-size", "64"), "--style-size is for paintings")
 
 
 def test_one_is_told_as_one(cli, tmp_path):

@@ -228,9 +228,9 @@ def test_an_amount_that_is_none_is_told(stylizer, amount):
 @pytest.fixture
 def anew():
     """Another detector than the one that is kept."""
-    faces._made_detector.cache_clear()
+    faces._detector.cache_clear()
     yield
-    faces._made_detector.cache_clear()
+    faces._detector.cache_clear()
 
 
 def test_without_openvino_no_face_is_found(astronaut, monkeypatch, anew):

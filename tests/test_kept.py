@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from conftest import make_weights
 from stylenorm import graph, kept
 from stylenorm.catalog import cache_folder
 from stylenorm.compat import openvino
-from stylenorm.compiled import CompiledModel
+from stylenorm.compiled import CompiledModel, made_once
 from stylenorm.engine import Stylizer
 from stylenorm.kept import Kept, release_of, state_of
 from stylenorm.plain import plain_stylizer
@@ -152,6 +153,26 @@ def test_a_process_that_is_forked_off_while_a_thread_is_at_a_model_has_its_turn(
 
 
 @needs_openvino
+def test_what_is_made_once_is_made_once_whoever_asks():
+    made, gate = [], threading.Barrier(4)
+
+    @made_once
+    def thing() -> list:
+        made.append(1)
+        time.sleep(0.05)
+        return [len(made)]
+
+    def ask(_):
+        gate.wait()
+        return thing()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(4)))
+    assert made == [1] and all(other is found[0] for other in found)
+    thing.cache_clear()
+    assert thing() == [2]
+
+
 def test_threads_that_ask_at_once_compile_once(tmp_path):
     keep = Kept(tmp_path, ONE)
     Counted(keep)

@@ -184,7 +184,7 @@ def test_a_film_that_goes_on_later_goes_on_with_the_mask_of_that_frame(stylizer,
                 if manifest.settings is None:
                     manifest.begin({}, False)
                 told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
-                video.paint_video(source, target, stylizer.stream("red-hill"), manifest, 12, stop, told, 2, matte)
+                video.paint_video(source, target, stylizer.stream("red-hill"), manifest, 12, stop, told, 2, [matte])
     assert whole.read_bytes() == begun.read_bytes()
 
 
@@ -208,6 +208,55 @@ def test_a_mask_is_not_written_over_and_a_folder_without_one_says_so(cli, tmp_pa
     (tmp_path / "empty" / "in").mkdir(parents=True)
     result, told = cli(source, tmp_path / "out.mp4", "--mask", tmp_path / "empty")
     assert result == 2 and "no numbered pictures" in told.err
+
+
+def test_parts_of_a_film_have_styles_of_their_own_and_move(cli, stylizer, tmp_path):
+    source, matte, left = film(tmp_path / "in.mp4", 9), moving_mask(tmp_path / "numbers", 9), Image.new("L", (64, 48))
+    left.paste(255, (0, 0, 32, 48))
+    left.save(tmp_path / "left.png")
+    for name, style, *words in (("hill", "red-hill"), ("tree", "blue-tree"), ("both", "red-hill", "--region", f"{matte}=blue-tree"), ("half", "red-hill", "--region", f"{tmp_path / 'left.png'}=blue-tree", "--mask", matte)):
+        assert cli(source, tmp_path / f"{name}.mp4", *words, "--crf", "1", style=("--style", style))[0] == 0
+    before, hill, tree, both, half = (shown(tmp_path / f"{name}.mp4")[1] for name in ("in", "hill", "tree", "both", "half"))
+
+    def near(painted: np.ndarray, wanted: np.ndarray, columns: slice) -> bool:
+        return bool(np.abs(painted - wanted)[:, columns].mean() < 4)
+
+    for at in range(9):
+        there, elsewhere = slice(4 * at + 3, 4 * at + 13), slice(4 * at + 19, 64) if at < 5 else slice(0, 4 * at - 3)
+        assert near(both[at], tree[at], there) and near(both[at], hill[at], elsewhere) and not near(hill[at], tree[at], there)
+        assert near(half[at], (tree if at < 4 else hill if at > 7 else half)[at], there) and near(half[at], before[at], elsewhere)
+    assert "regions" in told_settings(tmp_path, cli, source, "--region", "people=blue-tree")
+    moving = moving_mask(tmp_path / "moving.mp4", 9)
+    for target, words, told in ((tmp_path / "o.mp4", f"{matte}=blue-tre", "did you mean blue-tree"), (moving, f"{moving}=blue-tree", "is the mask")):
+        result, said = cli(source, target, "--region", words, "--overwrite")
+        assert result == 2 and told in said.err
+    short = moving_mask(tmp_path / "short", 3)
+    result, said = cli(source, tmp_path / "o.mp4", "--region", f"{short}=blue-tree")
+    assert result == 2 and "has 3 frames" in said.err
+
+
+def told_settings(tmp_path, cli, source, *words) -> dict:
+    """Those of the manifest of a film with these words."""
+    begun = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_video, "check_begun", lambda manifest, settings, folder: begun.append(settings))
+        assert cli(source, tmp_path / "settings.mp4", *words)[0] == 0
+    return begun[0]
+
+
+def test_a_film_in_parts_goes_on_later_with_all_its_layers(stylizer, tmp_path):
+    source, matte = probe(film(tmp_path / "in.mp4", 7)), Matte(moving_mask(tmp_path / "numbers", 7))
+    whole, begun = tmp_path / "whole.mp4", tmp_path / "begun.mp4"
+    for target, stops in ((whole, (None,)), (begun, (4, None))):
+        for stop_at in stops:
+            stop = threading.Event()
+            with Manifest(video.parts_folder(target)) as manifest:
+                if manifest.settings is None:
+                    manifest.begin({}, False)
+                told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
+                stream = stylizer.stream("red-hill", regions=[("blue-tree", np.eye(4)), ("tall-grass", np.ones((2, 2)))])
+                video.paint_video(source, target, stream, manifest, 12, stop, told, 2, [None, None, matte])
+    assert whole.read_bytes() == begun.read_bytes()
 
 
 # ---- black bars --------------------------------------------------------------------------------
