@@ -353,6 +353,7 @@ def refined_on(jobs: Sequence[Job], most: int = 4) -> list:
 Examples:
   stylenorm sheet photo.jpg -o sheet.png
   stylenorm sheet photo.jpg --tile 256 --columns 4 -o sheet.jpg
+  stylenorm sheet photo.jpg --keep people -o sheet.png
 """
 )
 def sheet(
@@ -361,6 +362,8 @@ def sheet(
     tile: Annotated[int, typer.Option(min=32, max=4096, metavar="PX", help="Longer side of each picture.")] = 384,
     columns: Annotated[int, typer.Option(min=1, max=100, help="Pictures side by side.")] = 5,
     faces: Faces = FACES,
+    mask: Mask = None,
+    keep: Keep = None,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
@@ -368,14 +371,15 @@ def sheet(
     """Paint one photograph in every named style, on one labelled sheet."""
     if photo and Path(photo).is_dir():
         raise StylenormError(f"{photo} is a folder; a sheet shows one photograph")
-    (job,) = plan([photo], output, None, stills=True)
+    masks = masks_of(mask, keep)
+    (job,) = plan([photo], output, None, masks.files() if masks else (), stills=True)
     if not (count := len(style_entries(weights))):
         raise StyleError("these weights hold no named style to show")
     make_folder([job])
 
     def paint(picture):
         check_sheet(job, picture.size, tile, 1 + count, columns, "other --columns, ")
-        return stylizer.sheet(picture, tile=tile, columns=columns, faces=faces)
+        return stylizer.sheet(picture, tile=tile, columns=columns, faces=faces, mask=masks and masks.mask_for(job.source))
 
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
         stylizer = lean_stylizer(weights, device, backend)

@@ -30,7 +30,7 @@ from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
 from stylenorm.masks import mask_levels, mask_tensor, opened_mask, painted_inside
-from stylenorm.people import Seen
+from stylenorm.people import Seen, small_mask
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
     AROUND,
@@ -349,9 +349,9 @@ class Stylizer:
         return blend_regions([self.resolve(s) for s, _ in regions], padded, generator.region_sizes(height, width))
 
     def sheet(
-        self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5, faces: float = FACES
+        self, image: Source, names: Sequence[str] | None = None, tile: int = 384, columns: int = 5, faces: float = FACES, mask: object = None
     ) -> Image.Image:
-        """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side. faces: as of `stylize`."""
+        """The photograph and every style (or ``names``) on it, labelled, each ``tile`` px at its longer side. faces, mask: as of `stylize`."""
         faces = check_faces(faces)
         if not isinstance(columns, Integral) or columns < 1:
             raise StylenormError(f"a sheet has at least one column, not {in_short(columns)}")
@@ -359,8 +359,9 @@ class Stylizer:
         photo = fit(picture.rgb, tile)
         names = listed(names or self.styles)
         styles = [self._named(n) for n in names]
-        found = faces_of(photo, picture.rgb) if faces else []
+        found, inside = faces_of(photo, picture.rgb) if faces else [], small_mask(mask, picture.rgb, photo.size)
         tiles = [with_features(self._whole(photo, style), photo, found, faces) for style in styles]
+        tiles = tiles if inside is None else [painted_inside(painted, photo, inside) for painted in tiles]
         return sheet([photo, *tiles], ["photograph", *names], columns, picture.alpha)
 
     def resolve(self, style: StyleLike) -> Style:

@@ -22,6 +22,7 @@ from stylenorm.faces import Face, find_faces
 from stylenorm.formats import BACKGROUND, PEOPLE
 from stylenorm.images import Source, read_picture
 from stylenorm.kept import Kept, state_of
+from stylenorm.masks import mask_levels
 
 SQUARE, SIDES = 256, (224, 320)  # px: the network's own size, in which it sees a photograph as a square, and the shorter sides of further looks
 STRIDE, LONGEST = 16, 2  # px, of the network, and how often its shorter side a longer one may hold
@@ -75,6 +76,11 @@ class Seen:
         if self._tell and not any_in(found):
             self._tell(f"{self._name or 'the photograph'}: {NOBODY}")
         return found
+
+
+def small_mask(mask, photo: Image.Image, size: tuple[int, int]) -> Image.Image | None:
+    """`stylenorm.masks.mask_levels` of what is a mask for ``photo``, at the size of a small copy of it."""
+    return None if mask is None else mask_levels(mask_levels(Seen(photo)(mask), photo.size), size)
 
 
 def any_in(mask: Image.Image) -> bool:

@@ -295,10 +295,12 @@ class PlainStylizer:
         layers = [self.stream(over, fixed=own, mask=there, **options) for (over, there), own in zip(regions, [*others, *[None] * len(regions)])]
         return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask, faces, layers)
 
-    def sheet(self, image, tile: int = 384, columns: int = 5, faces: float | None = None) -> Image.Image:
+    def sheet(self, image, tile: int = 384, columns: int = 5, faces: float | None = None, mask=None) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
         from stylenorm.faces import check_faces, faces_of, with_features
         from stylenorm.images import Picture, fit, read_picture
+        from stylenorm.masks import painted_inside
+        from stylenorm.people import small_mask
         from stylenorm.plots import sheet
 
         faces = check_faces(faces)
@@ -310,10 +312,12 @@ class PlainStylizer:
         except UNUSABLE as error:
             tiles, _ = [None], self._full(error)
         if None in tiles:
-            return self._full().sheet(picture, tile=tile, columns=columns, faces=faces)
+            return self._full().sheet(picture, tile=tile, columns=columns, faces=faces, mask=mask)
         if faces:
             seen = faces_of(photo, picture.rgb)
             tiles = [with_features(painted, photo, seen, faces) for painted in tiles]
+        inside = small_mask(mask, picture.rgb, photo.size)
+        tiles = tiles if inside is None else [painted_inside(painted, photo, inside) for painted in tiles]
         return sheet([photo, *tiles], ["photograph", *self._files], columns, picture.alpha)
 
     def _painted(

@@ -263,6 +263,20 @@ def test_in_films_they_have_a_style_of_their_own(stylizer, styles, astronaut):
     assert np.abs(np.subtract(stream(far), plain(far), dtype=np.int16)).mean() < 2, "nobody is there, and rounding alone differs"
 
 
+def test_on_a_sheet_people_stay_in_every_style(stylizer, weights, styles, astronaut, tmp_path):
+    photo = tmp_path / "me.png"
+    astronaut.save(photo)
+    whole, kept = (np.asarray(stylizer.sheet(photo, tile=128, mask=mask)) for mask in (None, "background"))
+    changed = (whole != kept).any(2)
+    assert 0.2 < changed.mean() < 0.5, "of three paintings of four pictures about half"
+    np.testing.assert_array_equal(kept, np.asarray(stylizer.sheet(photo, tile=128, mask=ImageOps.invert(find_people(photo)))))
+    words = ["sheet", photo, "-o", tmp_path / "sheet.png", "--tile", 128, "--keep", "people", "--weights", weights]
+    assert main([str(w) for w in (*words, "--backend", "torch", "--device", "cpu")]) == 0
+    np.testing.assert_allclose(pixels(tmp_path / "sheet.png").astype(int), kept.astype(int), atol=2)
+    find_people(photo).save(tmp_path / "mask.png")
+    assert main([str(w) for w in (*words[:3], tmp_path / "mask.png", *words[4:7], tmp_path / "mask.png", *words[8:])]) == 2
+
+
 def test_where_nobody_is_that_is_said(stylizer, styles, tmp_path):
     Image.effect_noise((64, 48), 40).convert("RGB").save(tmp_path / "wall.png")
     told = []
