@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from contextlib import nullcontext, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stylenorm.cli_parts import AsJson, Quiet, complain, do, told, verbs
-from stylenorm.errors import StylenormError
+from stylenorm.cli_show import stopping
+from stylenorm.cli_video import Reel
+from stylenorm.errors import StylenormError, counted, how_to_install
+from stylenorm.formats import FILMS
 from stylenorm.jobs import left_out, make_folder, plan
 
 app = verbs()
@@ -25,10 +30,12 @@ Examples:
   stylenorm stylize photo.jpg --style kiss --keep mask.png -o painted.jpg
   stylenorm mask photos/ -o masks/
   stylenorm batch photos/ painted/ --style kiss --keep masks/
+  stylenorm mask clip.mp4 -o frames/
+  stylenorm video clip.mp4 painted.mp4 --style kiss --keep frames/
 """
 )
 def mask(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photographs, or folders of them; - is standard input.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photographs, or folders of them, or one film; - is standard input.")],
     output: Annotated[
         str,
         typer.Option("--output", "-o", metavar="OUT", help="A picture file; a folder (there already, or ending in a slash); - is standard output."),
@@ -40,8 +47,11 @@ def mask(
 
     They find people by themselves (--keep people); this is for looking at what
     they find, and for correcting it with a picture editor. In a folder a mask
-    has its photograph's name, and is a PNG.
+    has its photograph's name, and is a PNG. Of a film there is one for each
+    frame, numbered, in a folder of their own.
     """
+    if len(photos) == 1 and Path(photos[0]).suffix.lower() in FILMS:
+        return film_masks(Path(photos[0]), output, quiet or as_json, as_json)
     from stylenorm.people import NOBODY, any_in, find_people
 
     to_folder = not Path(output).suffix or output.endswith(("/", os.sep)) or Path(output).is_dir()
@@ -70,4 +80,40 @@ def mask(
     if as_json:
         print(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):
+        raise typer.Exit(1)
+
+
+def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
+    """The masks of a film's frames, numbered from 1, into a new folder, or an empty one."""
+    from stylenorm.images import write_picture
+    from stylenorm.people import Followers
+    from stylenorm.video_files import frames, probe
+
+    if not find_spec("av"):
+        raise StylenormError(f"the frames of films take the package av: {how_to_install('video')}")
+    film, folder = probe(source), Path(output)
+    if output in ("", "-") or folder.is_file():
+        raise StylenormError(f"the masks of {source} go to a folder, one for each frame; give one with -o")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise StylenormError(f"{folder} holds something already, and masks are told by their numbers; give an empty folder, or a new one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StylenormError(f"the folder {folder} cannot be made ({error.strerror or error}); give another") from None
+    show, find, done, stop = Reel(quiet, as_lines=False), Followers(), 0, threading.Event()
+    show.begin(film, "looking for people")
+    with stopping(stop), show.bar():
+        for _, _, frame in frames(film):
+            if stop.is_set():
+                break
+            write_picture(find(frame()), folder / f"{done + 1:06}.png")
+            show.frame(done := done + 1)
+    if as_json:
+        print(json.dumps([{"input": str(source), "output": str(folder), "frames": done, "finished": not stop.is_set(), "trouble": film.trouble}]))
+    if stop.is_set():
+        complain(f"stopped after {counted(done, 'frame')}; what is in {folder} is of these alone")
+        raise typer.Exit(130)
+    show.say(f"{source} -> {folder} ({counted(done, 'mask')})")
+    if film.trouble:
+        complain(film.trouble)
         raise typer.Exit(1)

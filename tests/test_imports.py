@@ -35,7 +35,7 @@ LEVELS = {
     "lab_style": 80, "lab": 90,
     "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
     "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120,
-    "cli_generate": 125, "cli_lab": 120, "cli_mask": 120, "cli_video": 125, "cli": 130,
+    "cli_generate": 125, "cli_lab": 120, "cli_mask": 127, "cli_video": 125, "cli": 130,
     "__main__": 140,
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from pathlib import Path
 
@@ -444,13 +445,7 @@ def test_frames_of_an_animation_have_their_people_found(cli):
 
 
 def test_a_film_has_its_people_found_and_goes_on_later(stylizer, weights, tmp_path, astronaut):
-    small = astronaut.resize((128, 128))
-    with av.open(str(tmp_path / "in.mp4"), "w") as out:
-        stream = out.add_stream("libx264", rate=10, options={"crf": "1"})
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for number in range(6):
-            out.mux(stream.encode(av.VideoFrame.from_image(small.crop((2 * number, 0, 2 * number + 128, 96)))))
-        out.mux(stream.encode(None))
+    clip(tmp_path / "in.mp4", astronaut)
     made = []
     for target, stops in ((tmp_path / "whole.mp4", (None,)), (tmp_path / "begun.mp4", (3, None))):
         for stop_at in stops:
@@ -469,3 +464,47 @@ def test_a_film_has_its_people_found_and_goes_on_later(stylizer, weights, tmp_pa
         apart = np.abs(after - before)[number].mean(2)
         face = apart[25:35, 50 - 2 * number : 60 - 2 * number]
         assert face.mean() < 3 < 8 < apart[5:12, 24 - 2 * number : 34 - 2 * number].mean()
+
+
+def clip(path, astronaut: Image.Image, count: int = 6) -> Path:
+    small = astronaut.resize((128, 128))
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for number in range(count):
+            out.mux(stream.encode(av.VideoFrame.from_image(small.crop((2 * number, 0, 2 * number + 128, 96)))))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_a_films_masks_are_written_to_be_corrected(cli, tmp_path, astronaut, capsys):
+    clip(tmp_path / "in.mp4", astronaut)
+    assert main(["mask", "in.mp4", "-o", "frames"]) == 0
+    assert "in.mp4 -> frames (6 masks)" in capsys.readouterr().out
+    assert sorted(p.name for p in Path("frames").iterdir()) == [f"{n:06}.png" for n in range(1, 7)]
+    with Image.open("frames/000001.png") as first, Image.open("frames/000006.png") as last:
+        assert first.mode == "L" and first.size == (128, 96)
+        assert first.getpixel((56, 30)) > 250 and last.getpixel((46, 30)) > 250 and first.getpixel((15, 15)) < 5
+    for name, keep in (("people", "people"), ("pictures", "frames")):
+        assert cli("video", "in.mp4", f"{name}.mp4", "--keep", keep)[0] == 0
+    assert Path("people.mp4").read_bytes() == Path("pictures.mp4").read_bytes()
+    for output, told in (("frames", "holds something already"), ("in.mp4", "go to a folder"), ("-", "go to a folder"), ("in.mp4/frames", "cannot be made")):
+        assert main(["mask", "in.mp4", "-o", output]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["mask", "in.mp4", "-o", "other", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["frames"], row["finished"]) == (6, True)
+
+
+def test_a_film_that_is_stopped_leaves_the_masks_that_are_made(cli, tmp_path, astronaut, capsys, monkeypatch):
+    clip(tmp_path / "in.mp4", astronaut)
+    find = Followers.__call__
+
+    def stopped(self, frame, again=False):
+        if len(list(Path("frames").iterdir())) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return find(self, frame, again)
+
+    monkeypatch.setattr(Followers, "__call__", stopped)
+    assert main(["mask", "in.mp4", "-o", "frames"]) == 130
+    assert "stopped after 3 frames" in capsys.readouterr().err and len(list(Path("frames").iterdir())) == 3
