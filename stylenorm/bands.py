@@ -43,3 +43,13 @@ def in_bands(function: Callable[..., np.ndarray], *pictures: Pixels) -> Pixels:
     height = size_of(pictures[0])[1]
     spans = ((top, min(top + BAND, height)) for top in range(0, height, BAND))
     return put_together(pictures[0], ((top, function(top, *(rows_of(p, top, last) for p in pictures))) for top, last in spans))
+
+
+def painted_inside(painted: Pixels, photo: Pixels, mask: Image.Image) -> Pixels:
+    """``painted`` where ``mask`` (mode "L") is 255, the very pixels of ``photo`` where it is 0, and between them a mixture. All of one size."""
+
+    def mixed(_, there: np.ndarray, here: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        share = inside[..., None].astype(np.int32)
+        return ((there * share + here * (255 - share) + 127) // 255).astype(here.dtype)
+
+    return in_bands(mixed, painted, photo, mask)

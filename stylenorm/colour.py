@@ -14,8 +14,8 @@ from stylenorm.tensors import need_rgb
 
 def to_srgb(
     base: Image.Image, icc: bytes | None, deep: np.ndarray | None = None
-) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
-    """(rgb, kept, deep): the base in sRGB, and the profile if it is one to convert back into.
+) -> tuple[Image.Image, bytes | None, np.ndarray | None, Image.Image | np.ndarray | None]:
+    """(rgb, kept, deep, own): the base in sRGB, the profile if it is one to convert back into, and what was in its colours, unless they are sRGB's.
 
     deep: the same picture's samples of 16 bits (see `depth`), converted in place and alike. None where the
         profile has more to it than curves and a matrix: then 8 bits are what there is.
@@ -28,15 +28,17 @@ def to_srgb(
         profile = open_profile(icc)
         space = profile.profile.xcolor_space.strip()
         if space == "RGB" and base.mode in ("L", "RGB"):
-            rgb = base.convert("RGB")
-            if not is_srgb(profile):
-                rgb, deep = _transform(profile, _srgb()).apply(rgb), _deep_to_srgb(deep, icc)
-            return rgb, icc if _can_return(profile) else None, deep
+            rgb, kept = base.convert("RGB"), icc if _can_return(profile) else None
+            if is_srgb(profile):
+                return rgb, kept, deep, None
+            fine = deep[..., :3].copy() if kept and deep is not None else None
+            deep = _deep_to_srgb(deep, icc)
+            return _transform(profile, _srgb()).apply(rgb), kept, deep, None if kept is None else rgb if deep is None else fine
         if (space, base.mode) in (("GRAY", "L"), ("CMYK", "CMYK"), ("Lab", "LAB")):
-            return _transform(profile, _srgb(), base.mode).apply(base), None, _deep_to_srgb(deep, icc)
+            return _transform(profile, _srgb(), base.mode).apply(base), None, _deep_to_srgb(deep, icc), None
     except Exception:  # no profile, or one that LittleCMS or Pillow's wrapper cannot use
         pass
-    return base.convert("RGB"), None, deep
+    return base.convert("RGB"), None, deep, None
 
 
 def _deep_to_srgb(deep: np.ndarray | None, icc: bytes) -> np.ndarray | None:

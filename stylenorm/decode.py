@@ -72,6 +72,8 @@ class Picture:
         are the same, rounded. None for all others.
     format: "jpeg", "png", "gif"..., or None.
     name: what messages call it.
+    own: the pixels in the colours of ``icc``, like rgb or, where there is deep, like that without alpha. None where they are sRGB's, and of
+        what has alpha.
     """
 
     rgb: Image.Image
@@ -84,6 +86,7 @@ class Picture:
     deep: np.ndarray | None = field(default=None, repr=False, compare=False)
     xmp: bytes | None = field(default=None, repr=False)
     iptc: bytes | None = field(default=None, repr=False)
+    own: Image.Image | np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -447,7 +450,7 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     told = image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None)
     if not told and tells_adobe_rgb(exif_bytes):
         told = adobe_rgb()
-    rgb, icc, deep = _coloured(base, told, numbers, deep_grey(image) if deep is None else deep)
+    rgb, icc, deep, own = _coloured(base, told, numbers, deep_grey(image) if deep is None else deep)
     if deep is not None:
         whole = rounded(deep)
         rgb, alpha = whole.convert("RGB"), whole.getchannel("A") if whole.mode == "RGBA" else None
@@ -456,6 +459,7 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
         rgb = rgb.transpose(turn)
         alpha = None if alpha is None else alpha.transpose(turn)
         deep = None if deep is None else each_plane(deep, lambda plane: plane.transpose(turn))
+        own = each_plane(own, lambda plane: plane.transpose(turn)) if isinstance(own, np.ndarray) else own and own.transpose(turn)
     if alpha is not None:
         rgb = fill_hidden(rgb, alpha)
         if deep is not None:
@@ -474,12 +478,13 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
         name=name,
         xmp=clean_xmp(stored_xmp(image, exif_bytes), same_place),
         iptc=stored_iptc(image, exif_bytes),
+        own=own if alpha is None else None,
     )
 
 
 def _coloured(
     base: Image.Image, icc: bytes | None, numbers: tuple[int, int] | None, deep: np.ndarray | None
-) -> tuple[Image.Image, bytes | None, np.ndarray | None]:
+) -> tuple[Image.Image, bytes | None, np.ndarray | None, Image.Image | np.ndarray | None]:
     """What `to_srgb` makes of an image's base and its samples of 16 bits, by H.273's numbers or else by the profile."""
     if numbers is None:
         return to_srgb(base, icc, deep)
@@ -488,7 +493,7 @@ def _coloured(
         return to_srgb(base, numbered_profile(primaries, transfer), deep)
     if deep is not None:
         deep_in_standard_range(deep, transfer, primaries)
-    return in_standard_range(base.convert("RGB"), transfer, primaries, still=True), None, deep
+    return in_standard_range(base.convert("RGB"), transfer, primaries, still=True), None, deep, None
 
 
 def _was_turned(image: Image.Image, exif_bytes: bytes | None, turn: Image.Transpose | None) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stylenorm import depth, tiffs
+from stylenorm.bands import painted_inside
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
 from stylenorm.drafts import replace
@@ -40,19 +41,20 @@ FORMATS = {
 LOSSY = ("jpeg", "webp", "avif", "heic")
 
 
-def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = False) -> Image.Image:
+def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = False, inside: Image.Image | None = None) -> Image.Image:
     """Put the picture's alpha, profile, EXIF, XMP, IPTC and dpi around a stylized image.
 
     rgb: "RGB", or an array uint16 (H,W,3); sRGB, of any size; the alpha and the sizes in EXIF follow it.
     strip: leave EXIF, XMP and IPTC out, and with them by whom, when and where the photograph was taken.
+    inside: mode "L", of the size of rgb: where it is 0 the picture itself stays, in colours outside sRGB as well.
     Returns "RGB", or "RGBA" if the picture has alpha, in the colours of the picture's own RGB
     profile if it has one, else sRGB. Its `.info` holds icc_profile, exif, xmp, iptc and dpi as `write_picture`
     takes them; of an array also `deep`, the 16 bits that the image shows 8 of; and nothing else.
     """
     if isinstance(rgb, np.ndarray):
-        result, deep = _deep_result(picture, rgb)
+        result, deep = _deep_result(picture, rgb, inside)
     else:
-        result, deep = _result(picture, rgb), None
+        result, deep = _result(picture, rgb, inside), None
     same = result.size == picture.size
     exif = picture.exif if same else clean_exif(picture.exif, result.size, same_place=False)
     xmp = picture.xmp if same else clean_xmp(picture.xmp, scale=(result.width / picture.size[0], result.height / picture.size[1]))
@@ -65,19 +67,29 @@ def rewrap(picture: Picture, rgb: Image.Image | np.ndarray, *, strip: bool = Fal
     return result
 
 
-def _result(picture: Picture, rgb: Image.Image) -> Image.Image:
+def _result(picture: Picture, rgb: Image.Image, inside: Image.Image | None = None) -> Image.Image:
     need_rgb(rgb)
+    own = picture.own if picture.icc else None
+    if inside is not None and own is None:
+        rgb = painted_inside(rgb, depth.at_size(picture.rgb, rgb.size), inside)
     result = from_srgb(rgb, picture.icc).copy() if picture.icc else rgb.copy()
+    if inside is not None and own is not None:
+        result = painted_inside(result, depth.at_size(own if isinstance(own, Image.Image) else depth.rounded(own), rgb.size), inside)
     if picture.alpha is not None:
         # bilinear, because a sharper filter overshoots into faint ghosts where nothing was
         result.putalpha(picture.alpha.resize(rgb.size, Image.Resampling.BILINEAR))
     return result
 
 
-def _deep_result(picture: Picture, rgb: np.ndarray) -> tuple[Image.Image, np.ndarray | None]:
+def _deep_result(picture: Picture, rgb: np.ndarray, inside: Image.Image | None = None) -> tuple[Image.Image, np.ndarray | None]:
+    own = picture.own if picture.icc and isinstance(picture.own, np.ndarray) else None
     deep = rgb.copy()
+    if inside is not None and own is None and picture.deep is not None:
+        deep = painted_inside(deep, depth.at_size(picture.deep[..., :3], inside.size), inside)
     if picture.icc and deep_from_srgb(deep, picture.icc) is None:
-        return _result(picture, depth.rounded(rgb)), None
+        return _result(picture, depth.rounded(rgb), inside), None
+    if inside is not None and own is not None:
+        deep = painted_inside(deep, depth.at_size(own, inside.size), inside)
     if picture.alpha is not None:
         alpha = np.asarray(picture.alpha)[..., None] * np.uint16(257) if picture.deep is None else picture.deep[..., 3:]
         deep = np.dstack([deep, depth.resized(alpha, rgb.shape[1::-1], Image.Resampling.BILINEAR)])

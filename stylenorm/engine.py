@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from stylenorm.backends import Backend, OpenVINOBackend, choose_backend
-from stylenorm.bands import Pixels, size_of
+from stylenorm.bands import Pixels, painted_inside, size_of
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
@@ -29,7 +29,7 @@ from stylenorm.formats import FACES, FULL
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
 from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
-from stylenorm.masks import mask_levels, mask_tensor, opened_mask, painted_inside
+from stylenorm.masks import mask_levels, mask_tensor, opened_mask
 from stylenorm.people import Seen, small_mask
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
@@ -226,7 +226,7 @@ class Stylizer:
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
-            return rewrap(picture, pixels, strip=strip)
+            return rewrap(picture, pixels, strip=strip, inside=Image.new("L", photo.size))
         seen = Seen(photo, notice, picture.name)
         inside = None if mask is None else mask_levels(seen(mask), photo.size)
         laid = [(self._resolved(over), mask_levels(seen(there), photo.size)) for over, there in _pairs(regions)]
@@ -251,9 +251,7 @@ class Stylizer:
             painted = painted_inside(whole(over), painted, there) if there.getbbox() else painted
         if preserve_color:
             painted = recolored(painted, pixels)
-        if inside is not None:
-            painted = painted_inside(painted, pixels, inside)
-        return rewrap(picture, painted, strip=strip)
+        return rewrap(picture, painted, strip=strip, inside=inside)
 
     def together(self, picture: Picture, **options: Any) -> int:
         """How many pictures like this one `stylize_alike` had better be given at once."""

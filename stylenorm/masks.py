@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from stylenorm.bands import Pixels, in_bands
 from stylenorm.errors import ImageError, StyleError, how_to_install
 from stylenorm.flow import opencv
 from stylenorm.formats import BACKGROUND, PEOPLE
@@ -68,16 +67,6 @@ def mask_levels(mask, size: tuple[int, int]) -> Image.Image:
         sizes = f"{grey.width} x {grey.height} px and the picture {size[0]} x {size[1]}"
         raise StyleError(f"the mask is {sizes}: one of them lies on its side; turn the mask as the picture is seen")
     return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
-
-
-def painted_inside(painted: Pixels, photo: Pixels, mask: Image.Image) -> Pixels:
-    """``painted`` where ``mask`` (`mask_levels`) is 255, the very pixels of ``photo`` where it is 0, and between them a mixture. All of one size."""
-
-    def mixed(_, there: np.ndarray, here: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        share = inside[..., None].astype(np.int32)
-        return ((there * share + here * (255 - share) + 127) // 255).astype(here.dtype)
-
-    return in_bands(mixed, painted, photo, mask)
 
 
 def inverted_mask(mask) -> Image.Image:

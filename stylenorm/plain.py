@@ -204,11 +204,14 @@ class PlainStylizer:
         **others,
     ):
         """As `Stylizer.stylize`, whose further options may be given as well; style is what `resolve` or `style_from` gave."""
+        from PIL import Image
+
+        from stylenorm.bands import painted_inside
         from stylenorm.detail import enlarge
         from stylenorm.faces import check_faces, finding, with_features
         from stylenorm.flat import painted_at
         from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
-        from stylenorm.masks import mask_levels, painted_inside
+        from stylenorm.masks import mask_levels
         from stylenorm.people import Seen
 
         strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
@@ -246,9 +249,9 @@ class PlainStylizer:
             return self._full().stylize(picture, self._style_for_full(style), **options, **others)
         if preserve_color:
             found = recolored(found, pixels)
-        if inside is not None:
-            found = painted_inside(found, pixels, inside)
-        return rewrap(picture, found, strip=strip)
+        if strength == 0:
+            inside = Image.new("L", photo.size)
+        return rewrap(picture, found, strip=strip, inside=inside)
 
     def stream(
         self,
@@ -299,7 +302,7 @@ class PlainStylizer:
         """As `Stylizer.sheet`, of every named style."""
         from stylenorm.faces import check_faces, faces_of, with_features
         from stylenorm.images import Picture, fit, read_picture
-        from stylenorm.masks import painted_inside
+        from stylenorm.bands import painted_inside
         from stylenorm.people import small_mask
         from stylenorm.plots import sheet
 

@@ -28,12 +28,13 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import bars, denoising, flow
+from stylenorm.bands import painted_inside
 from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError, in_short
 from stylenorm.faces import Followed, faces_of, with_features
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
-from stylenorm.masks import mask_levels, painted_inside
+from stylenorm.masks import mask_levels
 from stylenorm.people import Followers, Seen, is_word
 from stylenorm.tensors import fit_even, side_to_paint
 

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import struct
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -538,6 +539,53 @@ def test_an_image_that_was_changed_is_written_as_it_is_now(change):
 
 
 # ---- colour ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("profile", [ADOBE_RGB, DISPLAY_P3], ids=["adobe", "p3"])
+def test_what_stays_of_a_picture_has_its_colours_outside_srgb_as_well(profile, deep):
+    """Full green of a wide space, which sRGB has not, and noise; turned, to be seen upright."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint16) * (257 if deep else 1)
+    pixels[:12] = 0, 65535 if deep else 255, 0
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray((pixels // 257 if deep else pixels).astype(np.uint8))
+    if deep:
+        image = rewrap(read_picture(pixels), pixels)
+    image.info |= {"icc_profile": profile, "exif": exif.tobytes()}
+    picture = read_picture(written(image, "tiff" if deep else "png"))
+    upright = np.rot90(pixels, -1)
+    assert (picture.deep is not None) == deep and picture.size == (24, 32)
+    inside = Image.new("L", picture.size)
+    inside.paste(255, (0, 0, 24, 10))
+    painted = np.zeros_like(picture.deep[..., :3]) if deep else Image.new("RGB", picture.size)
+    result = rewrap(picture, painted, inside=inside)
+    found = result.info["deep"] if deep else np.asarray(result)
+    assert (found[:10] == 0).all() and (found[10:] == upright[10:]).all()
+    without = rewrap(picture, picture.deep[..., :3] if deep else picture.rgb)
+    assert np.abs(np.asarray(without).astype(int) - (upright // (257 if deep else 1)))[:, 12:].max() > 30, "as it was, through sRGB"
+    smaller = np.asarray(rewrap(picture, painted[::2, ::2] if deep else painted.resize((12, 16)), inside=Image.new("L", (12, 16))))
+    assert (smaller[:, 10:] == (0, 255, 0)).all(), "at another size as well"
+    half = np.asarray(rewrap(picture, painted, inside=Image.new("L", picture.size, 128)))
+    assert np.abs(half[:, 16:].astype(int) - (0, 127, 0)).max() <= 1
+
+
+def test_what_stays_of_a_picture_in_srgb_or_with_alpha_is_as_it_was():
+    plain = read_picture(Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)))
+    assert plain.own is None
+    clear = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8))
+    clear.info["icc_profile"] = DISPLAY_P3
+    picture = read_picture(clear)
+    assert picture.own is None and picture.icc == DISPLAY_P3
+    for given in (plain, picture, replace(read_picture(with_profile(plain.rgb, DISPLAY_P3)), icc=None)):
+        kept = rewrap(given, Image.new("RGB", (8, 8)), inside=Image.new("L", (8, 8)))
+        assert np.array_equal(kept, rewrap(given, given.rgb))
+
+
+def with_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    image = image.copy()
+    image.info["icc_profile"] = profile
+    return image
 
 
 def adobe_to_srgb(unit: np.ndarray) -> np.ndarray:

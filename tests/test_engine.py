@@ -28,6 +28,7 @@ from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsErro
 from stylenorm.images import read_picture, to_tensor
 from stylenorm.masks import mask_levels
 from stylenorm.perceptual import resized_short_side
+from stylenorm.profiles import numbered_profile
 from stylenorm.style import Style, blend
 
 torch.set_num_threads(1)
@@ -511,6 +512,14 @@ def test_a_film_has_masks_and_regions_too(stylizer, image):
         assert np.array_equal(np.asarray(once(frame)), np.asarray(always(frame)))
     for regions in (np.zeros((2, 2)), None, ["red-hill"], [("no-style", np.ones((2, 2)))]):
         refused(lambda: stylizer.stream("blue-tree", regions=regions), kind=StyleError)
+
+
+def test_at_no_strength_and_outside_a_mask_colours_outside_srgb_stay(stylizer, image):
+    wide = image.copy()
+    wide.paste((0, 255, 0), (0, 0, 60, 20))
+    wide.info["icc_profile"] = numbered_profile(12, 13)  # Display P3
+    for more in ({"strength": 0}, {"mask": np.zeros((2, 2))}):
+        assert np.array_equal(np.asarray(stylizer.stylize(wide, "red-hill", **more)), np.asarray(wide))
 
 
 def test_where_a_region_is_nowhere_its_style_is_not_painted(stylizer, image, monkeypatch):

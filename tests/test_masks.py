@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from stylenorm.bands import painted_inside
 from stylenorm.errors import ImageError, StyleError
 from stylenorm.images import read_picture
-from stylenorm.masks import drawn_mask, mask_levels, mask_tensor, painted_inside
+from stylenorm.masks import drawn_mask, mask_levels, mask_tensor
 
 
 def test_drawn_layers_become_a_mask_and_its_rest():
