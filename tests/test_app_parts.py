@@ -550,13 +550,13 @@ def test_regions_of_a_large_photograph_are_painted_smaller_and_saved_whole(weigh
     monkeypatch.setattr("stylenorm.tensors.USUAL_PIXELS", most)
     asked, shelf = [], Shelf(tmp_path / "shelf")
     studio = Studio(Stylizer(weights, "cpu", "torch"), shelf, weights)
-    layered = studio.stylizer._layered
-    monkeypatch.setattr(studio.stylizer, "_layered", lambda style, parts, size: asked.append(size) or layered(style, parts, size))
+    paint = studio.stylizer._painted
+    monkeypatch.setattr(studio.stylizer, "_painted", lambda pixels, *more: asked.append(pixels.size) or paint(pixels, *more))
     (mask := Image.new("L", (60, 44))).paste(255, (0, 0, 30, 44))
     mask.save(tmp_path / "mask.png")
     photo = str(make_photo(shelf.new("photo.jpg")))
     file = studio.finish_regions("ada", photo, [tmp_path / "mask.png"], Wish([("red-hill", 1)]), "blue-tree", 0, "png", 90)
-    assert Image.open(file).size == (60, 44) and asked == [(60, 44) if most == 10**6 else (32, 23)]
+    assert Image.open(file).size == (60, 44) and asked == 2 * [(60, 44) if most == 10**6 else (32, 23)]
 
 
 def test_a_part_may_stay_as_it_is_and_the_file_is_what_the_preview_shows(weights, tmp_path):
