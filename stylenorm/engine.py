@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from stylenorm.backends import Backend, OpenVINOBackend, choose_backend
 from stylenorm.bands import Pixels, painted_inside, size_of
+from stylenorm.behind import moved, shown
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
@@ -213,7 +214,8 @@ class Stylizer:
         mask: where to paint, a picture or an array, see `stylenorm.masks.mask_levels`, or "people" or "background", which are found in the
         photograph (`stylenorm.people`; a file of such a name is a `Path`); elsewhere the photograph stays, as at
         strength 0. regions: (style, mask) pairs: where a mask is white its style takes the place of ``style`` and of those before it. In
-        each of them all of the photograph is painted, so that none changes what another one makes of its part, which `region_style` does.
+        each of them all of the photograph is painted, so that none changes what another one makes of its part, which `region_style` does;
+        but for what is beside its part and not shown, see `stylenorm.behind`.
         faces: how much of the features of people's faces comes back where strokes have gone across them, from 0 to 1 (`stylenorm.faces`).
 
         Returns a PIL image, "RGB" or "RGBA", upright, with the photograph's transparency, and with its colour profile, EXIF,
@@ -238,17 +240,19 @@ class Stylizer:
         ground = small if picture.deep is None else at_size(pixels, small.size)
         found = finding(small, photo) if faces else None
 
-        def whole(style: Style, tell: Callable[[str], None] | None = None) -> Pixels:
+        def whole(style: Style, part: Image.Image | None, tell: Callable[[str], None] | None = None) -> Pixels:
             self._check_regions(style, small)
-            way = self._way(ground, picture.name, tell, style, strength)
-            painted = self._painted(ground, small, style, strength, partial(way, grain=grain))
+            seen = moved(ground, small, part)
+            way = self._way(seen, picture.name, tell, style, strength)
+            painted = self._painted(seen, small, style, strength, partial(way, grain=grain))
             if found:
                 painted = with_features(painted, ground, found(), faces)
-            return painted if small.size == photo.size else enlarge(painted, ground, pixels)
+            return painted if small.size == photo.size else enlarge(painted, seen, pixels)
 
-        painted = whole(wanted, notice)
-        for over, there in laid:
-            painted = painted_inside(whole(over), painted, there) if there.getbbox() else painted
+        parts = shown([there for _, there in laid], inside, small.size)
+        painted = whole(wanted, parts[0], notice)
+        for (over, there), part in zip(laid, parts[1:]):
+            painted = painted_inside(whole(over, part), painted, there) if there.getbbox() else painted
         if preserve_color:
             painted = recolored(painted, pixels)
         return rewrap(picture, painted, strip=strip, inside=inside)

@@ -207,6 +207,7 @@ class PlainStylizer:
         from PIL import Image
 
         from stylenorm.bands import painted_inside
+        from stylenorm.behind import moved, shown
         from stylenorm.detail import enlarge
         from stylenorm.faces import check_faces, finding, with_features
         from stylenorm.flat import painted_at
@@ -230,18 +231,20 @@ class PlainStylizer:
             raise self._too_large_at_once(ground, picture.name)
         faces_in = finding(small, photo) if faces and strength and room else None
 
-        def whole(style: PlainStyle):
-            painted = self._painted(ground, small, style, strength, grain)
+        def whole(style: PlainStyle, part: Image.Image | None):
+            seen = moved(ground, small, part)
+            painted = self._painted(seen, small, style, strength, grain)
             if painted is None:
                 return None
             if faces_in:
                 painted = with_features(painted, ground, faces_in(), faces)
-            return painted if small.size == photo.size else enlarge(painted, ground, pixels)
+            return painted if small.size == photo.size else enlarge(painted, seen, pixels)
 
-        found = whole(style) if room else None
-        for over, there in laid:
+        parts = shown([there for _, there in laid], inside, small.size)
+        found = whole(style, parts[0]) if room else None
+        for (over, there), part in zip(laid, parts[1:]):
             if found is not None and there.getbbox():
-                painted = whole(over)
+                painted = whole(over, part)
                 found = None if painted is None else painted_inside(painted, found, there)
         if found is None:
             options = {"strength": strength, "preserve_color": preserve_color, "size": size, "strip": strip, "paint_at": paint_at, "grain": grain}

@@ -17,7 +17,7 @@ LEVELS = {
     "errors": 0, "compat": 0, "formats": 0,
     "architecture": 1, "machine": 1, "stored": 12, "compiled": 4, "graph": 5, "predicting": 15, "plain": 69,
     "metadata": 10, "config": 10, "device": 10, "masks": 11, "spill": 10, "progress": 10, "completing": 10, "fused": 8, "functional": 10, "scripted": 10,
-    "bands": 3, "tensors": 3, "exif": 3, "modes": 3, "profiles": 5, "colour": 6, "depth": 5, "psds": 5, "resources": 5, "stills": 6, "tiffs": 6, "xmp": 6, "composing": 7, "decode": 8, "encode": 9, "images": 10,
+    "bands": 3, "behind": 4, "tensors": 3, "exif": 3, "modes": 3, "profiles": 5, "colour": 6, "depth": 5, "psds": 5, "resources": 5, "stills": 6, "tiffs": 6, "xmp": 6, "composing": 7, "decode": 8, "encode": 9, "images": 10,
     "layers": 20, "swapping": 25, "perceptual": 20, "data": 20, "plots": 20, "detail": 20,
     "generator": 30,
     "style": 40, "ranges": 45,
