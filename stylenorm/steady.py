@@ -29,6 +29,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from stylenorm import bars, denoising, flow
 from stylenorm.bands import painted_inside
+from stylenorm.behind import moved, shown
 from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError, in_short
 from stylenorm.faces import Followed, faces_of, with_features
@@ -76,6 +77,7 @@ class Pool:
     """
 
     place = 0, 0  # of the grain on the upper left pixel: frames are measured one by one
+    part: Image.Image | None = None  # of the frame, where its painting is to be seen, see `stylenorm.behind`
 
     def __init__(self, together: Callable[[np.ndarray, Style], np.ndarray] | None = None) -> None:
         self._together = together
@@ -88,8 +90,8 @@ class Pool:
         self._frames, self._part = self._frames + 1, 0
 
     def shown(self, frame: Image.Image) -> Image.Image:
-        """What the network sees of the frame: all as it is."""
-        return frame
+        """What the network sees of the frame: all as it is, but for what is not to be seen of its painting."""
+        return moved(frame, frame, self.part)
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint with the frame's own moments, and take note of them. Called once or more for each frame."""
@@ -145,8 +147,11 @@ class Steady:
     smoothing: from 0 to below 1, the share of the past in moments and, where nothing changes, in pixels.
     stride: of the generator, px. fixed: moments to use for every frame, from `Pool.pooled`.
 
+    part: of the next frame, where its painting is to be seen; None for all of it, see `stylenorm.behind`.
     For each frame: `begin` with it, then `run` (and `settle`) to paint what is `shown` of it, then `end` with the painting.
     """
+
+    part: Image.Image | None = None
 
     def __init__(self, smoothing: float, stride: int, fixed: Mapping[str, np.ndarray] | None = None) -> None:
         if not isinstance(smoothing, Real) or not 0 <= smoothing < 1:
@@ -238,7 +243,8 @@ class Steady:
 
     def shown(self, frame: Image.Image) -> Image.Image:
         """What the network sees of the ``frame`` that has begun: with less noise, where it is known from those before."""
-        return frame if self._seen is self._now else Image.fromarray(self._seen)
+        frame = frame if self._seen is self._now else Image.fromarray(self._seen)
+        return moved(frame, frame, self.part)
 
     def run(self, backend, pixels: np.ndarray, style: Style) -> np.ndarray:
         """Paint on the grid that moves along, with steady moments.
@@ -415,7 +421,7 @@ class Stream:
         layers: Sequence[Stream] = (),
     ) -> None:
         self._layers = layers
-        self._mask, self._inside, self._faces, self._again = mask, None, faces, False
+        self._mask, self._inside, self._faces, self._shown = mask, None, faces, None
         self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
         self._pool = Pool(together)
@@ -428,16 +434,42 @@ class Stream:
         box = None
         if self.box is not None and bars.is_outside_black(given, self.box):
             box = bars.scaled(self.box, given.size, frame.size)
-        seen = Seen(frame, find=lambda frame: self.steady.people(frame, self._again))
-        return self._composed(frame, seen, lambda stream: stream._within(box, frame), mask, *layer_masks)
+        inner = frame if box is None else frame.crop(box)
+        small = self._small(inner)
+        for stream in (self, *self._layers):
+            stream._begin(small)
+        seen = Seen(frame, find=lambda frame: self.steady.people(frame, self._shown is not None))
+        masks = self._masks(frame, seen, mask, *layer_masks)
 
-    def _composed(self, frame: Image.Image, seen: Seen, paint: Callable[[Stream], Image.Image], mask: object = None, *others: object) -> Image.Image:
-        """The paintings of all layers, one over the other, inside the mask. mask, others: see `__call__`."""
-        painted = paint(self)
-        for layer, other in zip_longest(self._layers, others):
-            painted = painted_inside(paint(layer), painted, layer._inside_of(frame, seen, other))
-        inside = self._inside_of(frame, seen, mask)
-        return painted if inside is None else painted_inside(painted, frame, inside)
+        def paint(stream: Stream, part: Image.Image | None) -> Image.Image:
+            stream.steady.part = part
+            painted = stream._next(small, inner)
+            if box is None:
+                return painted
+            whole = frame.copy()
+            whole.paste(painted, box)
+            return whole
+
+        return self._composed(frame, masks, self._parts(masks, box, small.size), paint)
+
+    def _masks(self, frame: Image.Image, seen: Seen, mask: object = None, *others: object) -> list[Image.Image | None]:
+        """The stream's, and then those of its layers, at the frame's size. mask, others: see `__call__`."""
+        streams = (self, *self._layers)
+        return [stream._inside_of(frame, seen, own) for stream, own in zip_longest(streams, (mask, *others))]
+
+    def _parts(self, masks: Sequence[Image.Image | None], box: tuple[int, int, int, int] | None, size: tuple[int, int]) -> list[Image.Image | None]:
+        """Where the painting of each layer is to be seen, of what is painted, which is of ``size``."""
+        inside, *layers = masks if box is None else [m and m.crop(box) for m in masks]
+        return shown(layers, inside, size)
+
+    def _composed(
+        self, frame: Image.Image, masks: Sequence[Image.Image | None], parts: Sequence[Image.Image | None], paint: Callable
+    ) -> Image.Image:
+        """The paintings of all layers, one over the other, inside the mask. paint: called with a stream and its part."""
+        painted = paint(self, parts[0])
+        for layer, there, part in zip(self._layers, masks[1:], parts[1:]):
+            painted = painted_inside(paint(layer, part), painted, there)
+        return painted if masks[0] is None else painted_inside(painted, frame, masks[0])
 
     def _inside_of(self, frame: Image.Image, seen: Seen, mask: object = None) -> Image.Image | None:
         mask = self._mask if mask is None else mask
@@ -447,33 +479,30 @@ class Stream:
             self._inside = mask_levels(mask, frame.size)
         return self._inside
 
-    def _within(self, box: tuple[int, int, int, int] | None, frame: Image.Image) -> Image.Image:
-        """The frame with what lies in the box painted."""
-        if box is None:
-            return self._next(frame)
-        painted = frame.copy()
-        painted.paste(self._next(frame.crop(box)), box)
-        return painted
-
-    def _next(self, frame: Image.Image) -> Image.Image:
-        pixels = np.array(small := self._small(frame))
-        shown = self.steady.again(pixels)
-        self._again = shown is not None
-        if shown is None:
+    def _begin(self, small: Image.Image) -> None:
+        pixels = np.array(small)
+        self._shown = self.steady.again(pixels)
+        if self._shown is None:
             self.steady.begin(pixels)
+
+    def _next(self, small: Image.Image, frame: Image.Image) -> Image.Image:
+        """The painting of the frame that has begun, of which ``small`` is a copy."""
+        if self._shown is None:
             painted = self._paint(small, self.steady)
             painted = self.steady.with_faces(small, frame, painted, self._faces) if self._faces else painted
-            shown = self.steady.end(np.asarray(self._colored(small, painted)))
-        return self._whole(Image.fromarray(shown), small, frame)
+            self._shown = self.steady.end(np.asarray(self._colored(small, painted)))
+        return self._whole(Image.fromarray(self._shown), small, frame)
 
     def survey(self, frame: Source) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
         frame = self._sized(_read(frame))
-        return self._composed(frame, Seen(frame, find=Followers()), lambda stream: stream._surveyed(frame))
-
-    def _surveyed(self, frame: Image.Image) -> Image.Image:
-        self._pool.begin()
         small = self._small(frame)
+        masks = self._masks(frame, Seen(frame, find=Followers()))
+        return self._composed(frame, masks, self._parts(masks, None, small.size), lambda stream, part: stream._surveyed(small, frame, part))
+
+    def _surveyed(self, small: Image.Image, frame: Image.Image, part: Image.Image | None) -> Image.Image:
+        self._pool.begin()
+        self._pool.part = part
         painted = self._paint(small, self._pool)
         painted = with_features(painted, small, faces_of(small, frame), self._faces) if self._faces else painted
         return self._whole(self._colored(small, painted), small, frame)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from stylenorm import Stylizer, behind, engine
+from stylenorm import Stylizer, behind, engine, steady
 from stylenorm.behind import moved, shown
 
 
@@ -109,3 +109,27 @@ def test_around_what_is_kept_no_rim_is_painted(monkeypatch):
 
 def disc_of(radius: int) -> np.ndarray:
     return np.asarray(disc(radius=radius)) == 255
+
+
+def test_nor_in_films(monkeypatch):
+    ground = Image.effect_noise((320, 320), 30).point(lambda level: 150 + level // 3).convert("RGB")
+    ground.paste((20, 20, 25), mask=disc())
+    stylizer, rims, asked = Stylizer(device="cpu"), [], []
+    for move in (lambda photo, small, part: asked.append(part) or photo, moved):
+        monkeypatch.setattr(steady, "moved", move)
+        stream = stylizer.stream("feminine-wave", mask=ImageOps.invert(disc()))
+        for paint in (stream, stream.survey):
+            painted = np.asarray(paint(ground).convert("L"), float)
+            ring, far = disc_of(103) & ~disc_of(93), ~disc_of(125)
+            rims.append(abs(painted[ring].mean() - painted[far].mean()))
+    assert rims[2] < 0.7 * rims[0] and rims[3] < 0.7 * rims[1], rims
+    assert len(asked) == 2 and all(np.array_equal(part, ImageOps.invert(disc())) for part in asked)
+    asked.clear()
+    monkeypatch.setattr(steady, "moved", lambda photo, small, part: asked.append(part) or photo)
+    framed = Image.new("RGB", (320, 400))
+    framed.paste(ground, (0, 40))
+    stream = stylizer.stream("kiss", regions=[("scream", ImageOps.expand(disc(), (0, 40), 0))], paint_at=200)
+    stream.box = (0, 40, 320, 360)
+    stream(framed)
+    assert [part.size for part in asked] == [(200, 200)] * 2 and asked[0].getpixel((100, 100)) == 0 == asked[1].getpixel((5, 5))
+    assert asked[1].getpixel((100, 48)) == 255 == asked[0].getpixel((100, 38)), "within the bars"
