@@ -12,6 +12,7 @@ from PIL import Image
 
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.jobs import Job, Masks, free_name, is_moving, left_out, make_folder, plan, region_of, weighted_names
+from stylenorm.mattes import matte_for
 
 
 @pytest.fixture
@@ -138,6 +139,17 @@ def test_a_region_is_split_at_the_mask_that_is_there(weights, tmp_path, monkeypa
     for text in ("=red-hill", "red-hill", "a.png= "):
         with pytest.raises(StylenormError, match="give MASK=STYLE"):
             region_of(text, weights)
+
+
+def test_a_word_means_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("people/1.png", "people/2.png", "people/film/1.png", "people/film/2.png"):
+        make_photo(tmp_path / name)
+    for word, inverted, meant in (("people", False, "people"), ("people", True, "background"), ("background", True, "people")):
+        masks = Masks.of(word, "--mask", inverted)
+        assert masks.mask_for(Path("film.mp4")) == meant and masks.files() == [] and matte_for(masks, Path("film.mp4")) is None
+    folder = Masks.of("./people", "--mask")
+    assert len(folder.files()) == 3 and matte_for(folder, Path("film.mp4")).path == Path("people/film")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders")
