@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import threading
@@ -420,9 +421,26 @@ def test_what_masks_cannot_be_made_of_is_told(cli, capsys):
         assert main(["mask", *words]) == code
         assert line in capsys.readouterr().err
     assert sorted(p.name for p in Path("masks").iterdir()) == ["wall.png"] and Path("me.png").read_bytes() == before
+    assert main(["mask", "me.png", "-o", "masks.2"]) == 2 == main(["mask", "me.png", "-o", "new"]) and not Path("new").exists(), "a folder, without a slash"
+    assert capsys.readouterr().err.count("end a folder in a slash") == 2
+    Image.open("me.png").save("more/me.jpg"), Path("more/me.png").unlink()
+    assert main(["mask", "more", "-o", "masks.2", "--quiet"]) == 0 == main(["mask", "more/me.jpg", "-o", "masks.3/", "--quiet"])
+    assert [p.as_posix() for p in sorted(Path().glob("masks.*/*"))] == ["masks.2/me.png", "masks.3/me.png"], "an edge would not be sharp in a JPEG"
     assert main(["mask", "me.png", "-o", "c.png", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["output"] == "c.png" and "error" not in row
+
+
+def test_a_mask_goes_through_pipes_whatever_a_library_prints(astronaut, monkeypatch, capfdbinary, tmp_path):
+    astronaut.resize((128, 128)).save(tmp_path / "me.png")
+    wanted, find = find_people(tmp_path / "me.png"), people.find_people
+    monkeypatch.setattr(people, "find_people", lambda photo: print("a library says so") or find(photo))
+    with open(tmp_path / "me.png") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert main(["mask", "-", "-o", "-"]) == 0
+    out, err = capfdbinary.readouterr()
+    np.testing.assert_array_equal(Image.open(io.BytesIO(out)), wanted)
+    assert err.splitlines() == [b"a library says so"] and out.endswith(b"IEND\xaeB`\x82")
 
 
 def test_a_folder_has_its_people_found_and_goes_on_alike(cli, tmp_path):
