@@ -257,6 +257,9 @@ def test_in_films_they_are_found_in_each_frame(stylizer, styles, astronaut, word
         difference = difference[:, ::-1] if number == 2 else difference
         assert difference[changed].mean() > 5 and not difference[kept].any(), number
     np.testing.assert_array_equal(apart[0], apart[1])
+    cuts, before = stream.steady.cuts, stream.steady.state["people"]
+    stream(frames[2].transform(small.size, Image.Transform.AFFINE, (1, 0, 6, 0, 1, 0), fillcolor=(90, 90, 90)))
+    assert stream.steady.cuts == cuts and 0.02 < np.abs(stream.steady.state["people"] - before).mean() < 0.2, "she has moved, without a cut"
     surveyed = stylizer.stream(styles[0], mask=word).survey(small)
     assert not np.abs(np.subtract(surveyed, small, dtype=np.int16))[kept].any()
 
