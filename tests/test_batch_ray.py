@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import socket
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_photo
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stylenorm import Stylizer, batch_ray
 from stylenorm.batch_ray import CORES, Brush, Crew, Worker, find_slots
@@ -127,6 +128,41 @@ def test_a_worker_paints_animations_whole(weights, tmp_path):
     assert result.line["kind"] == "done" and result.line["width"] == 40
     with Image.open(result.draft) as image:
         assert (image.format, image.n_frames, image.info["duration"]) == ("GIF", 3, 40)
+
+
+def test_workers_know_the_parts_and_masks_wherever_they_are(photos, weights, tmp_path, monkeypatch):
+    results, left = [], Image.new("L", (40, 30))
+    left.paste(255, (0, 0, 20, 30))
+
+    class Alone:
+        """A worker in this process, but in another folder."""
+
+        def __init__(self, address, brush):
+            self.worker = Worker(pickle.loads(pickle.dumps(brush)), None)
+
+        __enter__, __exit__ = lambda self: self, lambda *_: None
+
+        def start(self, stop):
+            monkeypatch.chdir(tmp_path / "else")
+            return self.worker.prepare()
+
+        def paint(self, tasks, manifest, stop):
+            for task in tasks:
+                results.extend(self.worker.paint(task))
+                yield results[-1].line
+
+    monkeypatch.setattr(batch_ray, "Crew", Alone)
+    for folder in ("else", "masks/day0"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("masks/day0/0.png", "one.png"):
+        left.save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    (Path("in") / "broken.png").unlink()
+    assert main(words(Path("in"), Path("out"), weights, "--limit", 1, "--device", "cpu", "--region", "masks=blue-tree", "--keep", "one.png", "--faces", 0)) == 0
+    assert [(r.line["kind"], r.line["input"]) for r in results] == [("done", "day0/0.png")]
+    wanted = Stylizer(weights, device="cpu", backend="torch").stylize(photos / "day0" / "0.png", "red-hill", regions=[("blue-tree", left)], mask=ImageOps.invert(left), faces=0)
+    with Image.open(results[0].draft) as image:
+        assert np.abs(np.subtract(image, wanted, dtype=np.int16)).max() <= 1
 
 
 @pytest.mark.slow
