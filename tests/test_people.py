@@ -52,6 +52,8 @@ def test_the_network_is_what_another_program_makes_of_its_file(astronaut):
     ours = 1 / (1 + np.exp(-people._logits(seen)))
     np.testing.assert_allclose(ours, other, atol=2e-3)  # logits end at 9
     assert other.min() < 0.01 and other.max() > 0.99
+    mirrored = people._logits(seen[..., ::-1])[:, ::-1]
+    np.testing.assert_allclose(people._look(astronaut, (256, 192)), (people._logits(seen) + mirrored) / 2, atol=1e-4)
     flipped = astronaut.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     np.testing.assert_allclose(people._look(flipped, (256, 192))[:, ::-1], people._look(astronaut, (256, 192)), atol=1e-4)
 
@@ -84,15 +86,28 @@ def test_a_small_figure_is_looked_at_from_nearer(astronaut, monkeypatch):
     look = people._look
     monkeypatch.setattr(people, "_look", lambda photo, *more, **rest: looked.append(photo.size) or look(photo, *more, **rest))
     find_people(astronaut)
-    large = set(looked)
+    large = list(looked)
     wide = Image.new("RGB", (1600, 900), (90, 140, 90))
     wide.paste(astronaut.resize((200, 200)), (900, 500))
     looked.clear()
     found = find_people(wide)
-    assert len(large) == 1 and set(looked) > {wide.size}
+    assert large == [astronaut.size] * 3 and set(looked) > {wide.size}
     assert found.getpixel((900 + 226 * 200 // 512, 500 + 121 * 200 // 512)) > 200 and found.getpixel((100, 100)) < 5
     box = people._around(Face(100, 200, 20, 30), (1600, 900))
     assert box == (0, 153, 205, 363), "seven heads high, the head near its upper edge, within the photograph"
+
+
+def test_what_several_looks_say_counts_alike_and_a_frame_of_a_film_has_one(monkeypatch):
+    asked, searched, photo = [], [], Image.new("RGB", (600, 400), "gray")
+    monkeypatch.setattr(people, "_look", lambda photo, size: asked.append(size) or np.full(size[::-1], len(asked) - 2.5, np.float32))
+    monkeypatch.setattr(people, "find_faces", lambda photo: searched.append(photo) or [])
+    chance = people._chance(photo, quick=True)
+    assert asked == [(384, 256)] and not searched and chance.shape == (267, 400)
+    np.testing.assert_allclose(chance, 1 / (1 + np.exp(1.5)), rtol=1e-5)
+    asked.clear()
+    np.testing.assert_allclose(people._chance(photo), 1 / (1 + np.exp(0.5)), rtol=1e-5)
+    assert asked == [(336, 224), (480, 320), (256, 256)] and len(searched) == 1
+    assert people._within((3000, 100), 224, shorter=True) == (448, 224), "a panorama takes no longer for ever"
 
 
 # ---- the edges ---------------------------------------------------------------------------------
