@@ -110,6 +110,26 @@ def test_what_several_looks_say_counts_alike_and_a_frame_of_a_film_has_one(monke
     assert people._within((3000, 100), 224, shorter=True) == (448, 224), "a panorama takes no longer for ever"
 
 
+def test_around_a_small_head_what_is_found_from_nearer_counts_where_it_is_more(monkeypatch):
+    looked, level = [], 4.0
+    monkeypatch.setattr(people, "_look", lambda photo, size: looked.append((photo.size, size)) or np.full(size[::-1], level, np.float32))
+    faces = [Face(800, 300, 30, 40), Face(200, 300, 130, 140), Face(200, 300, 9, 40)]  # a small one, a large one, and one that is too small to tell
+    monkeypatch.setattr(people, "find_faces", lambda photo: faces)
+    photo, logit = Image.new("RGB", (1600, 900)), np.full((90, 160), -2, np.float32)
+    found = people._from_nearer(photo, logit)
+    assert looked == [((280, 280), (256, 256))] and found[38, 80] == 1, "the mean of both"
+    assert -2 < found[25, 80] < 0 and -2 < found[38, 67] < 0, "which begins without a step"
+    found[24:52, 66:94] = -2
+    assert (found == -2).all()
+    level = -6.0
+    assert (people._from_nearer(photo, logit) == -2).all()
+    faces[1:], looked[:] = [faces[0]] * 20, []
+    people._from_nearer(photo, logit)
+    assert len(looked) == people.MOST, "a crowd takes no longer for ever"
+    level, faces[:] = 4.0, [Face(800, 300, 10, 12)]  # next to nothing at the size of what is known
+    assert (people._from_nearer(photo, logit) == -2).all()
+
+
 # ---- the edges ---------------------------------------------------------------------------------
 
 
