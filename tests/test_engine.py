@@ -566,6 +566,17 @@ def test_each_layer_of_a_film_has_a_memory_of_its_own(stylizer, image):
         assert np.array_equal(np.asarray(fixed)[where], np.asarray(stylizer.stream(name, fixed=surveyed[name].pooled())(frames[0]))[where])
 
 
+def test_layers_of_a_film_are_painted_under_its_options(stylizer, image):
+    options = {"strength": 0.5, "preserve_color": True, "smoothing": 0.4, "grain": False, "paint_at": 40, "faces": 0.0}
+    plain = image.copy()
+    plain.paste((120, 150, 200), (0, 0, 60, 24))  # which grain is for
+    frames = [plain.transform(image.size, Image.Transform.AFFINE, (1, 0, n, 0, 1, 0)) for n in range(2)]
+    layered, alone = stylizer.stream("blue-tree", regions=[("red-hill", np.ones((2, 2)))], **options), stylizer.stream("red-hill", **options)
+    for frame in frames:
+        assert np.array_equal(layered(frame), alone(frame))
+    assert [layer._faces for layer in layered._layers] == [0]
+
+
 def test_regions_of_a_film_leave_black_bars(stylizer, image):
     frame = Image.new("RGB", (60, 64))
     frame.paste(image, (0, 10))

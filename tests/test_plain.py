@@ -189,6 +189,13 @@ def test_regions_are_painted_as_by_the_stylizer(pair, photo, monkeypatch):
     assert same(painted, wanted)
     frames = [s.stream(a, regions=[(b, HALF)], mask=HALF)(photo) for s, a, b in ((ours, hill, tree), (theirs, "red-hill", "blue-tree"))]
     assert np.array_equal(*frames) and full.count == before
+    options = {"strength": 0.5, "preserve_color": True, "smoothing": 0.4, "grain": False, "paint_at": 40, "faces": 0.0}
+    layered, alone = ours.stream(hill, regions=[(tree, np.ones((2, 2)))], **options), ours.stream(tree, **options)
+    shown = Image.open(photo).convert("RGB")
+    shown.paste((120, 150, 200), (0, 0, 60, 24))  # which grain is for
+    for frame in (shown, shown.transform(shown.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 0))):
+        assert np.array_equal(layered(frame), alone(frame))
+    assert layered._layers[0]._faces == 0
     monkeypatch.setattr(ours, "_painted", lambda *given, paint=ours._painted: None if given[2] is tree else paint(*given))  # kept, and of no use
     assert same(ours.stylize(photo, hill, regions=[(tree, HALF)], mask=HALF), wanted) and full.count > before
 
