@@ -118,7 +118,7 @@ def test_parts_of_each_photograph_have_styles_of_their_own(cli, photos, stylizer
     refused(cli("--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree", "--keep", tmp_path / "masks" / "b.png"), "were made with", "regions masks=")
     refused(cli("--region", "people=red-hil"), "did you mean red-hill")
     refused(cli("--region", "people=red-hill:0"), "weight above 0")
-    refused(cli("--region", f"{photos / 'trip'}=red-hill"), "lies in", "move it")
+    refused(cli("--region", f"{photos / 'trip'}=red-hill", top="out/../in"), "lies in", "move it")
     refused(cli("--region", f"{tmp_path / 'masks'}=red-hill", out="masks"), "is where the masks are")
     refused(cli("--region", "people=red-hill", "--style-size", "64"), "--style-size is for paintings")
 
