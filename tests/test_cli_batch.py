@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import make_photo
-from PIL import Image, ImageOps
+from PIL import Image
 
 from stylenorm import Stylizer, animation, cli_batch, cli_show, engine, formats
 from stylenorm.animation import paint_animation
@@ -26,8 +26,9 @@ from stylenorm.batch_steps import Look, Task, read_photo
 from stylenorm.cli import main
 from stylenorm.cli_batch import can_be_folder
 from stylenorm.errors import NobodyReads
+from stylenorm.jobs import Masks
 from stylenorm.manifest import NAME, Manifest
-from stylenorm.tree import find_tree
+from stylenorm.tree import Photo, find_tree
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="signals differ there")
@@ -92,35 +93,63 @@ def test_a_folder_is_painted_as_the_stylizer_paints(cli, photos, stylizer, tmp_p
     np.testing.assert_allclose(pixels(tmp_path / "out" / "trip" / "ä — 猫.png").astype(int), np.asarray(wanted).astype(int), atol=1)
     head, *lines, end = manifest(tmp_path / "out")
     assert head["settings"]["network"] == stylizer.resolve("red-hill").network and head["settings"]["size"] == 40
+    assert head["settings"].keys() == {"strength", "preserve_color", "size", "paint_at", "format", "quality", "network", "style"}, "else nothing goes on that was begun"
+    assert head["settings"]["style"][0].keys() == {"label", "folder", "parts", "image"}
     assert len(lines) == 4 and (end["kind"], end["done"], end["failed"]) == ("end", 4, 0)
     assert "4 photographs, 4 paintings to do" in result.out and re.search(r"done +4", result.out)
 
 
 def test_parts_of_each_photograph_have_styles_of_their_own(cli, photos, stylizer, tmp_path):
-    left = Image.new("L", (60, 44))
-    left.paste(255, (0, 0, 30, 44))
+    left, right = Image.new("L", (60, 44)), Image.new("L", (60, 44))
+    left.paste(255, (0, 0, 30, 44)), right.paste(255, (45, 0, 60, 44))
     (tmp_path / "masks" / "trip").mkdir(parents=True)
     for name in ("a.png", "b.png", "trip/c.png", "trip/ä — 猫.png"):
         left.save(tmp_path / "masks" / name)
+    right.save(tmp_path / "right.png")
     painting = make_photo(tmp_path / "painting.png", (70, 90), seed=3)
-    words = ["--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree:2,tall-grass:1", "--region", f"{tmp_path / 'masks' / 'a.png'}={painting}"]
-    words += ["--style-size", "64", "--keep", tmp_path / "masks" / "b.png"]
+    words = ["--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree:2,tall-grass:1", "--region", f"{tmp_path / 'right.png'}={painting}"]
+    words += ["--style-size", "64"]
     assert cli(*words).code == 0
-    regions = [({"blue-tree": 2, "tall-grass": 1}, left), (stylizer.style_from(painting, 64), left)]
+    regions = [({"blue-tree": 2, "tall-grass": 1}, left), (stylizer.style_from(painting, 64), right)]
     for name, photo in (("a.png", "a.jpg"), ("trip/ä — 猫.png", "trip/ä — 猫.webp")):
-        wanted = stylizer.stylize(photos / photo, "red-hill", regions=regions, mask=ImageOps.invert(left))
+        wanted = stylizer.stylize(photos / photo, "red-hill", regions=regions)
         assert np.abs(pixels(tmp_path / "out" / name) - np.asarray(wanted)).max() <= 1
     (settings,) = [line["settings"] for line in manifest(tmp_path / "out") if "settings" in line]
-    assert [part["label"] for part in settings["regions"]] == ["masks=blue-tree:0.667+tall-grass:0.333", "a.png=painting.png"]
+    assert [part["label"] for part in settings["regions"]] == ["masks=blue-tree:0.667+tall-grass:0.333", "right.png=painting.png"]
     assert "4 are there already" in cli(*words).out
     Image.new("L", (60, 44), 255).save(tmp_path / "masks" / "trip" / "c.png")
     assert "3 are there already" in cli(*words).out, "one of its masks is another"
-    refused(cli("--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree", "--keep", tmp_path / "masks" / "b.png"), "were made with", "regions masks=")
+    refused(cli("--format", "png", "--region", f"{tmp_path / 'masks'}=blue-tree"), "were made with", "regions masks=")
     refused(cli("--region", "people=red-hil"), "did you mean red-hill")
     refused(cli("--region", "people=red-hill:0"), "weight above 0")
     refused(cli("--region", f"{photos / 'trip'}=red-hill", top="out/../in"), "lies in", "move it")
     refused(cli("--region", f"{tmp_path / 'masks'}=red-hill", out="masks"), "is where the masks are")
     refused(cli("--region", "people=red-hill", "--style-size", "64"), "--style-size is for paintings")
+
+
+def test_pictures_as_masks_are_not_for_a_url(weights, tmp_path, capsys):
+    mask = make_photo(tmp_path / "mask.png")
+    for words in (["--mask", mask], ["--region", f"{mask}=blue-tree"]):
+        assert main([str(w) for w in ("batch", "memory://in", tmp_path / "out", "--style", "red-hill", "--weights", weights, *words)]) == 2
+        assert "and not for a URL; people or background will do" in capsys.readouterr().err
+
+
+def test_a_photograph_is_known_by_all_its_masks(tmp_path):
+    photo = Photo(tmp_path / "in" / "a.jpg", "a.jpg", 1, 1)
+    first, second = (Masks(tmp_path / name, top=tmp_path / "in") for name in ("first", "second"))
+    for number, masks in enumerate((first, second)):
+        make_photo(masks.path / "a.png", seed=number)
+
+    def known(*folders) -> str | None:
+        return cli_batch.with_masks([photo], folders)[0].mask
+
+    one, both = known(first), known(first, second)
+    assert one == hashlib.sha256((first.path / "a.png").read_bytes()).hexdigest(), "as in what an older version began"
+    assert len({one, both, known(second, first)}) == 3
+    make_photo(second.path / "a.png", seed=2)
+    assert known(first, second) not in (one, both) and known(first) == one
+    (second.path / "a.png").unlink()
+    assert known(first, second) is None, "and when its turn comes, that is told"
 
 
 def test_one_is_told_as_one(cli, tmp_path):
