@@ -895,6 +895,12 @@ def test_a_style_of_regions_is_painted_at_the_size_that_it_was_made_for(stylizer
     found = pixels(stylizer.stylize(large, regions))
     assert np.array_equal(found, pixels(stylizer.stylize(large, regions, paint_at="full"))) and found.shape == (120, 160, 3)
     assert stylizer.stream(regions)(large).size == (160, 120)
+    over = [(regions, np.ones((2, 2)))]
+    assert np.array_equal(pixels(stylizer.stylize(large, "red-hill", regions=over)), found), "over another one, too"
+    layered = stylizer.stream("red-hill", regions=over)
+    assert layered.of_regions and np.array_equal(layered(large), stylizer.stream(regions)(large))
+    usual = stylizer.stylize(large, "red-hill", regions=[("blue-tree", np.ones((2, 2)))])
+    assert np.array_equal(usual, stylizer.stylize(large, "blue-tree")), "which is painted smaller"
 
 
 STYLIZE = """
