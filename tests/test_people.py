@@ -454,16 +454,18 @@ def test_what_masks_cannot_be_made_of_is_told(cli, capsys):
     before = Path("me.png").read_bytes()
     for words, code, line in (
         (["not.jpg", "wall.png", "-o", "masks"], 1, "not.jpg"), (["wall.png", "-o", "a.png"], 0, "no people are to be seen"), (["me.png", "-o", "me.png"], 2, "is an input"),
-        (["none.jpg", "-o", "b.png"], 2, "none.jpg"), (["me.png", "-o", "b.txt"], 2, "does not end in a format"), (["me.png", "-o", "-", "--json"], 2, "cannot both go"),
+        (["none.jpg", "-o", "b.png"], 2, "none.jpg"), (["me.png", "-o", "b.txt"], 2, "does not end in a format"), (["me.png", "-o", "b.gif"], 2, "add one, or end a folder"), (["me.png", "-o", "-", "--json"], 2, "cannot both go"),
     ):  # fmt: skip
         assert main(["mask", *words]) == code
         assert line in capsys.readouterr().err
     assert sorted(p.name for p in Path("masks").iterdir()) == ["wall.png"] and Path("me.png").read_bytes() == before
     assert main(["mask", "me.png", "-o", "masks.2"]) == 2 == main(["mask", "me.png", "-o", "new"]) and not Path("new").exists(), "a folder, without a slash"
     assert capsys.readouterr().err.count("end a folder in a slash") == 2
-    Image.open("me.png").save("more/me.jpg"), Path("more/me.png").unlink()
+    Image.open("me.png").save("more/me.jpg"), Path("more/me.png").unlink(), Path("more/raw.cr2").touch()
     assert main(["mask", "more", "-o", "masks.2", "--quiet"]) == 0 == main(["mask", "more/me.jpg", "-o", "masks.3/", "--quiet"])
     assert [p.as_posix() for p in sorted(Path().glob("masks.*/*"))] == ["masks.2/me.png", "masks.3/me.png"], "an edge would not be sharp in a JPEG"
+    assert capsys.readouterr() == ("", "")
+    assert main(["mask", "more", "-o", "masks.2"]) == 0 and "raw" in capsys.readouterr().err
     assert main(["mask", "me.png", "-o", "c.png", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["output"] == "c.png" and "error" not in row
