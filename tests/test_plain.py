@@ -21,6 +21,8 @@ from stylenorm.compat import openvino
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.images import read_picture
+from stylenorm.masks import mask_levels
+from stylenorm.people import Seen
 from stylenorm.perceptual import VGGFeatures
 from stylenorm.plain import PlainStyle, plain_stylizer
 
@@ -196,8 +198,27 @@ def test_regions_are_painted_as_by_the_stylizer(pair, photo, monkeypatch):
     for frame in (shown, shown.transform(shown.size, Image.Transform.AFFINE, (1, 0, 1, 0, 1, 0))):
         assert np.array_equal(layered(frame), alone(frame))
     assert layered._layers[0]._faces == 0
-    monkeypatch.setattr(ours, "_painted", lambda *given, paint=ours._painted: None if given[2] is tree else paint(*given))  # kept, and of no use
-    assert same(ours.stylize(photo, hill, regions=[(tree, HALF)], mask=HALF), wanted) and full.count > before
+    for useless in (tree, hill):
+        monkeypatch.setattr(ours, "_painted", lambda *given, paint=ours._painted, useless=useless: None if given[2] is useless else paint(*given))  # kept, and of no use
+        assert same(ours.stylize(photo, hill, regions=[(tree, HALF)], mask=HALF), wanted) and full.count > before
+        monkeypatch.undo()
+    torchs = theirs.resolve("blue-tree")
+    assert same(ours.stylize(photo, hill, regions=[(torchs, HALF)], mask=HALF), wanted)
+    assert np.array_equal(ours.stream(hill, regions=[(torchs, HALF)], mask=HALF)(photo), frames[1])
+
+
+def test_people_are_found_as_by_the_stylizer(pair, photo, monkeypatch):
+    ours, full, theirs = pair
+    before, (hill, tree), found = full.count, (ours.resolve([(name, 1.0)]) for name in ("red-hill", "blue-tree")), [HALF, 0 * HALF]
+    monkeypatch.setattr(Seen.__init__, "__defaults__", (None, "", lambda photo: mask_levels(found[0], photo.size)))
+    for lines in ([], [f"{photo}: no people are to be seen in it"]):
+        told = [], []
+        mine = ours.stylize(photo, hill, mask="background", regions=[(tree, "people")], notice=told[0].append)
+        assert same(mine, theirs.stylize(photo, "red-hill", mask="background", regions=[("blue-tree", "people")], notice=told[1].append))
+        assert told == (lines, lines)
+        found.pop(0)
+    ours.stylize(photo, hill, strength=0, mask="people", regions=[(tree, "people")])  # nobody is looked for
+    assert full.count == before
 
 
 def test_where_nothing_is_of_use_for_a_film_the_stylizer_paints_it(weights, photo, monkeypatch):
