@@ -124,10 +124,13 @@ def test_a_mask_lies_over_all_of_a_film_and_another_one_is_another_painting(cli,
     first, second, kept = begun
     assert first["mask"] == kept["keep"] != second["mask"] and {**first, "mask": 0} == {**second, "mask": 0}
     Image.new("L", (64, 48)).save(tmp_path / "lying.png")
-    told = cli(source, tmp_path / "d.mp4", "--mask", tmp_path / "lying.png")
-    assert told[0] == 2 and "lies on its side" in told[1].err and not (tmp_path / "d.mp4.parts").exists(), "another mask may be given then"
-    told = cli(source, tmp_path / "o.mp4", "--keep", tmp_path / "none.png")
-    assert told[0] == 2 and "there is no mask" in told[1].err
+    for words in (["--mask", tmp_path / "lying.png"], ["--region", f"{tmp_path / 'lying.png'}=blue-tree"]):
+        told = cli(source, tmp_path / "d.mp4", *words)
+        assert told[0] == 2 and "lies on its side" in told[1].err and not (tmp_path / "d.mp4.parts").exists(), "another mask may be given then"
+    painting = tmp_path / "other.png"
+    for words, style in (([], "red-hill"), (["--style-size", "64"], painting), (["--style-size", "64", "--region", f"people={painting}"], "red-hill")):
+        told = cli(source, tmp_path / "o.mp4", "--keep", tmp_path / "none.png", *words, style=("--style-image" if style is painting else "--style", style))
+        assert told[0] == 2 and "there is no mask" in told[1].err
 
 
 def moving_mask(path, count: int, size=(64, 48)) -> Path:
