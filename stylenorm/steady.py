@@ -271,7 +271,7 @@ class Steady:
         return self._followed(frame, larger, painted, amount, cut=followed is None)
 
     def people(self, frame: Image.Image, again: bool) -> Image.Image:
-        """A mask of the people in the frame that was painted last. again: it was the same as the one before."""
+        """A mask of the people in the frame that has begun. again: it is the same as the one before, and none has."""
         followers = self._people if self.smoothing else None  # none at the first frame, and behind a cut
         self._people = followers or Followers()
         return self._people(frame, again)
