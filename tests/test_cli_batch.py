@@ -129,9 +129,11 @@ def test_parts_of_each_photograph_have_styles_of_their_own(cli, photos, stylizer
 
 def test_pictures_as_masks_are_not_for_a_url(weights, tmp_path, capsys):
     mask = make_photo(tmp_path / "mask.png")
-    for words in (["--mask", mask], ["--region", f"{mask}=blue-tree"]):
+    refusal = "and not for a URL; people or background will do"
+    for words, told in ((["--mask", mask], refusal), (["--region", f"{mask}=blue-tree"], refusal), (["--keep", "people", "--region", "people=blue-tree"], "memory://in")):
         assert main([str(w) for w in ("batch", "memory://in", tmp_path / "out", "--style", "red-hill", "--weights", weights, *words)]) == 2
-        assert "and not for a URL; people or background will do" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert told in error and (refusal in error) == (told == refusal)
 
 
 def test_a_photograph_is_known_by_all_its_masks(tmp_path):
