@@ -566,6 +566,30 @@ def test_each_layer_of_a_film_has_a_memory_of_its_own(stylizer, image):
         assert np.array_equal(np.asarray(fixed)[where], np.asarray(stylizer.stream(name, fixed=surveyed[name].pooled())(frames[0]))[where])
 
 
+def test_each_layer_of_an_animation_has_the_moments_of_all_frames(stylizer, image, monkeypatch):
+    monkeypatch.setattr("stylenorm.steady.SMALL", 0)  # below which each frame has its own
+    frames, ones = [image, Image.eval(image, lambda level: 255 - level)], np.ones((2, 2))
+    found = {}
+    for key, style, regions in (("layered", "blue-tree", [("red-hill", ones)]), ("alone", "red-hill", [])):
+        survey = stylizer.stream(style, regions=regions)
+        for frame in frames:
+            survey.survey(frame)
+        found[key] = np.asarray(stylizer.stream(style, regions=regions, fixed=survey.pooled())(image))
+    assert np.array_equal(found["layered"], found["alone"])
+    assert not np.array_equal(found["alone"], stylizer.stream("red-hill")(image)), "they count"
+
+
+def test_a_frame_may_have_masks_of_its_own(stylizer, image):
+    left, both = half_of(image.size), np.ones((2, 2))
+    stream = stylizer.stream("blue-tree", mask=both, regions=[("red-hill", both)], smoothing=0)
+    hill, tree = (np.asarray(stylizer.stream(name, smoothing=0)(image)) for name in ("red-hill", "blue-tree"))
+    for _ in range(2):
+        assert np.array_equal(stream(image), hill)
+        assert np.array_equal(stream(image, left), np.where(left[..., None], hill, image))
+        assert np.array_equal(stream(image, None, [left]), np.where(left[..., None], hill, tree))
+        assert np.array_equal(stream(image, left, [~left]), np.where(left[..., None], tree, image))
+
+
 def test_layers_of_a_film_are_painted_under_its_options(stylizer, image):
     options = {"strength": 0.5, "preserve_color": True, "smoothing": 0.4, "grain": False, "paint_at": 40, "faces": 0.0}
     plain = image.copy()
