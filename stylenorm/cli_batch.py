@@ -49,6 +49,7 @@ from stylenorm.cli_parts import (
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
+from stylenorm.drafts import file_id
 from stylenorm.errors import ImageError, StyleError, StylenormError, how_to_install
 from stylenorm.formats import FACES, FULL
 from stylenorm.jobs import Masks, Region, check_limit, check_writable, folded, identity, region_of, weighted_file, weighted_names
@@ -378,6 +379,7 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     if manifest.settings not in (None, asked.settings):  # they came to nothing, or all is painted again
         manifest.done.clear()
     plan = make_plan(asked.photos, asked.output, tree.photos, looks, asked.settings["format"], manifest, asked.overwrite)
+    spare_inputs(asked, plan.tasks)
     tasks = sorted(plan.tasks, key=lambda task: has_failed(task, manifest))[: asked.limit]  # or a limit would never get beyond those
     show.plan(tree, plan, sum(len(t.targets) for t in tasks))
     started, stop, full = time.monotonic(), threading.Event(), False
@@ -391,6 +393,21 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
         note(manifest, end, asked.output)
     show.end(end, asked.output)
     return 130 if stop.is_set() else int(bool(full or show.failed or tree.unread))
+
+
+def spare_inputs(asked: Batch, tasks) -> None:
+    """Refuse to paint over a mask or over the painting of a style, as --overwrite would."""
+    if not isinstance(asked.output, Path):
+        return
+    inputs = [w.painting for w in (*asked.wanted, *(w for w, _ in asked.regions)) if w.painting]
+    for masks in (asked.options.get("masks"), *(there for _, there in asked.regions)):
+        for task in tasks if masks and not masks.word else ():
+            with suppress(ImageError):  # told when its turn comes
+                inputs.append(masks.file_for(task.photo.path))
+    known = set(map(file_id, filter(Path.exists, inputs)))
+    for target in (asked.output / name for task in tasks for _, name in task.targets):
+        if known and target.exists() and file_id(target) in known:
+            raise StylenormError(f"{target} is an input and would be overwritten; give another folder for the paintings")
 
 
 def has_failed(task, manifest: Manifest) -> bool:

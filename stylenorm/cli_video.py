@@ -170,7 +170,7 @@ class Asked:
 
     def files(self) -> list[Path]:
         """The masks, which nothing may be written over."""
-        return [m.path for m in (self.masks, *(there for _, there in self.regions)) if m and not m.word and m.path.is_file()]
+        return [path for m in (self.masks, *(there for _, there in self.regions)) if m for path in m.files()]
 
 
 def told_for(film: Path, masks: Masks) -> str:
@@ -184,7 +184,7 @@ def told_for(film: Path, masks: Masks) -> str:
 
 
 def check_mask(out: Path, masks: Sequence[Path]) -> None:
-    if identity(out) in map(identity, masks):
+    if out.exists() and identity(out) in map(identity, masks):
         raise StylenormError(f"{out} is the mask and would be overwritten; give another name")
 
 

@@ -154,6 +154,16 @@ def test_a_photograph_is_known_by_all_its_masks(tmp_path):
     assert known(first, second) is None, "and when its turn comes, that is told"
 
 
+def test_nothing_is_painted_over_a_mask_or_the_painting_of_a_style(cli, photos, tmp_path):
+    given = [make_photo(tmp_path / "out" / name, (60, 44), seed=3) for name in ("a.png", "red-hill/trip/c.png")]
+    before, again = [path.read_bytes() for path in given], ("--format", "png", "--overwrite")
+    for words in (("--mask", given[0]), ("--region", f"{given[0]}=blue-tree"), ("--region", f"people={given[0]}")):
+        refused(cli(*again, *words), "a.png is an input and would be overwritten")
+    refused(cli(*again, style=("--style-image", given[0])), "a.png is an input and would be overwritten")
+    refused(cli(*again, "--style", "blue-tree", "--keep", tmp_path / "out" / "red-hill"), "c.png is an input and would be overwritten")
+    assert [path.read_bytes() for path in given] == before and files(tmp_path / "out") == ["a.png", "red-hill/trip/c.png"]
+
+
 def test_one_is_told_as_one(cli, tmp_path):
     make_photo(tmp_path / "in" / "a.jpg")
     told = [cli().out for _ in range(2)]

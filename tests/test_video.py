@@ -201,8 +201,15 @@ def test_a_mask_that_is_too_short_is_told(cli, tmp_path, count, code):
 def test_a_mask_is_not_written_over_and_a_folder_without_one_says_so(cli, tmp_path):
     source, matte = film(tmp_path / "in.mp4", 3), moving_mask(tmp_path / "matte.mp4", 3)
     before = matte.read_bytes()
+    (tmp_path / "films").mkdir()
+    film(tmp_path / "films" / "in.mp4", 3)
     result, told = cli(source, matte, "--mask", matte, "--overwrite")
     assert result == 2 and "is the mask" in told.err and matte.read_bytes() == before
+    (tmp_path / "named").mkdir()
+    for out in (tmp_path / "named", tmp_path / "named" / "in.mp4"):
+        (tmp_path / "named" / "in.mp4").write_bytes(before)
+        result, told = cli(source if out.suffix else tmp_path / "films", out, "--region", f"{tmp_path / 'named'}=blue-tree", "--overwrite")
+        assert result > 0 and "is the mask" in told.err and (tmp_path / "named" / "in.mp4").read_bytes() == before
     (tmp_path / "odd").mkdir()
     for name in ("a1.png", "b1.png"):
         Image.new("L", (64, 48)).save(tmp_path / "odd" / name)
