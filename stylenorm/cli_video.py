@@ -340,16 +340,17 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
 
         def still(masks: Masks | None, matte):
             """The mask of all frames; where they have one each, any will do to begin with."""
-            if masks is None or matte:
-                return matte and next(matte.masks())
-            if not masks.word:
-                mask_levels(masks.mask_for(source), film.size)  # one that cannot be used is told before anything is begun with it
-            return masks.mask_for(source)
+            if matte:
+                matte.check_length(film)
+            mask = next(matte.masks()) if matte else masks and masks.mask_for(source)
+            if masks and not masks.word:
+                mask_levels(mask, film.size)  # one that cannot be used is told before anything is begun with it
+            return mask
 
         styles = [resolved(stylizer, w, asked.style_size) for w in (asked.wanted, *(w for w, _ in asked.regions))]
         mask, *parts = map(still, (asked.masks, *(there for _, there in asked.regions)), mattes)
         stream = stylizer.stream(styles[0], mask=mask, regions=list(zip(styles[1:], parts)), **asked.options)
-        if manifest.settings is None:
+        if manifest.settings != settings:
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
         show.begin(film, stylizer.describe())
         with stopping(stop), show.bar():
@@ -363,6 +364,6 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
 def check_begun(manifest: Manifest, settings: dict, folder: Path) -> None:
     from stylenorm.batch import differences
 
-    if manifest.settings not in (None, settings):
+    if manifest.done and manifest.settings != settings:
         told = "; ".join(differences(manifest.settings, settings))
         raise StylenormError(f"what is in {folder} was begun with {told}; give the same settings, or --overwrite to begin anew")

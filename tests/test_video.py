@@ -198,6 +198,22 @@ def test_a_mask_that_is_too_short_is_told(cli, tmp_path, count, code):
     assert result == 2 and code in told.err and len(told.err.splitlines()) == 1 and not (tmp_path / "out.mp4").exists()
 
 
+def test_a_mask_of_no_use_leaves_nothing_behind_and_another_one_may_be_given(cli, tmp_path, monkeypatch):
+    source, words = film(tmp_path / "in.mp4", 9, sound=None), (tmp_path / "out.mp4", "--mask")
+    short, lying = moving_mask(tmp_path / "short", 3), tmp_path / "lying"
+    lying.mkdir()
+    for number in range(9):
+        Image.new("L", (48, 64), 255).save(lying / f"{number}.png")
+    for matte, told in ((short, "has 3 frames"), (lying, "lies on its side")):
+        result, said = cli(source, *words, matte)
+        assert result == 2 and told in said.err and not video.parts_folder(tmp_path / "out.mp4").exists()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(video, "paint_video", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("stopped before the first part")))
+        cli(source, *words, moving_mask(tmp_path / "one", 9))
+    assert video.parts_folder(tmp_path / "out.mp4").exists()
+    assert cli(source, *words, moving_mask(tmp_path / "other.mp4", 9))[0] == 0 and (tmp_path / "out.mp4").exists()
+
+
 def test_a_mask_is_not_written_over_and_a_folder_without_one_says_so(cli, tmp_path):
     source, matte = film(tmp_path / "in.mp4", 3), moving_mask(tmp_path / "matte.mp4", 3)
     before = matte.read_bytes()
