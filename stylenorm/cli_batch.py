@@ -318,6 +318,14 @@ def told_masks(masks: Masks) -> str:
     return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.content_for(None))
 
 
+def check_people(masks: Sequence[Masks | None]) -> None:
+    """Refuse to look for people where what finds them is missing: once, and not with each photograph."""
+    if any(m and m.word for m in masks):
+        from stylenorm.people import prepare_people
+
+        prepare_people()
+
+
 def with_masks(photos: Sequence[Photo], folders: Sequence[Masks]) -> list[Photo]:
     """Each with the hash of its mask, or of all of them, where it has some; without is told when its turn comes."""
 
@@ -441,6 +449,7 @@ def on_this_machine(
     from stylenorm.batch_steps import painted
 
     where = asked.where
+    check_people([asked.options.get("masks"), *(there for _, there in asked.regions)])
     stylizer = lean_stylizer(where.weights, where.device, where.backend, where.memory, 0 < asked.options["strength"] < 1)
     styles = styles_of(stylizer, asked, looks)
 

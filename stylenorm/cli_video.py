@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from stylenorm import __version__
-from stylenorm.cli_batch import Wanted, resolved, settings_of, told_side, wanted_in, wanted_styles
+from stylenorm.cli_batch import Wanted, check_people, resolved, settings_of, told_side, wanted_in, wanted_styles
 from stylenorm.cli_parts import (
     AsJson,
     Backend,
@@ -335,8 +335,10 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
         if asked.overwrite:  # only now, when no other run is painting into it
             manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
+        wanted = asked.masks, *(there for _, there in asked.regions)
+        check_people(wanted)
         stylizer = asked.load()
-        mattes = [matte_for(there, source) for there in (asked.masks, *(there for _, there in asked.regions))]
+        mattes = [matte_for(there, source) for there in wanted]
 
         def still(masks: Masks | None, matte):
             """The mask of all frames; where they have one each, any will do to begin with."""
@@ -348,7 +350,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
             return mask
 
         styles = [resolved(stylizer, w, asked.style_size) for w in (asked.wanted, *(w for w, _ in asked.regions))]
-        mask, *parts = map(still, (asked.masks, *(there for _, there in asked.regions)), mattes)
+        mask, *parts = map(still, wanted, mattes)
         stream = stylizer.stream(styles[0], mask=mask, regions=list(zip(styles[1:], parts)), **asked.options)
         if manifest.settings != settings:
             manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())

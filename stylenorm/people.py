@@ -47,6 +47,11 @@ def find_people(photo: Source) -> Image.Image:
     return _followed(_chance(found := _upright(photo)), found)
 
 
+def prepare_people() -> None:
+    """Have at hand what `find_people` takes. Raises `WeightsError` where it is missing."""
+    _network()
+
+
 def _upright(photo: Source) -> Image.Image:
     plain = isinstance(photo, Image.Image) and photo.mode == "RGB" and not photo.info  # of a file, it may lie on its side
     return photo if plain else read_picture(photo).rgb

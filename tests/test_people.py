@@ -386,6 +386,20 @@ def test_a_file_that_is_missing_or_damaged_is_named(stylizer, styles, astronaut,
         find_people(astronaut)
 
 
+@pytest.mark.parametrize("words", [("--mask", "people"), ("--region", "background=blue-tree")])
+def test_a_folder_and_a_film_are_not_begun_without_what_finds_people(cli, monkeypatch, anew, tmp_path, words):
+    monkeypatch.setattr(people, "people_file", lambda: tmp_path / "people.onnx")
+    with av.open("in.mp4", "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (64, 48), "gray"))))
+        out.mux(stream.encode(None))
+    for verb in (("batch", "more", "out"), ("video", "in.mp4", "out.mp4")):
+        code, told = cli(*verb, *words)
+        assert code == 2 and told.err.count("people.onnx, which finds people, does not exist") == 1
+    assert not Path("out").exists() and not Path("out.mp4.parts").exists()
+
+
 # ---- the command line --------------------------------------------------------------------------
 
 
