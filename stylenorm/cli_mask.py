@@ -54,8 +54,9 @@ def mask(
         return film_masks(Path(photos[0]), output, quiet or as_json, as_json)
     from stylenorm.people import NOBODY, any_in, find_people
 
-    to_folder = output.endswith(("/", os.sep)) or Path(output).is_dir() or len(photos) > 1 or Path(photos[0]).is_dir()
-    jobs = plan(photos, output, "png" if to_folder else None, stills=True)
+    many = len(photos) > 1 or Path(photos[0]).is_dir()
+    as_png = many or output == "-" or output.endswith(("/", os.sep)) or Path(output).is_dir()
+    jobs = plan(photos, output, "png" if as_png else None, stills=True)
     if jobs[0].target is None and as_json:
         raise StylenormError("the picture and --json cannot both go to standard output; give -o FILE")
     make_folder(jobs)

@@ -469,7 +469,7 @@ def test_what_masks_cannot_be_made_of_is_told(cli, capsys):
     before = Path("me.png").read_bytes()
     for words, code, line in (
         (["not.jpg", "wall.png", "-o", "masks"], 1, "not.jpg"), (["wall.png", "-o", "a.png"], 0, "no people are to be seen"), (["me.png", "-o", "me.png"], 2, "is an input"),
-        (["none.jpg", "-o", "b.png"], 2, "none.jpg"), (["me.png", "-o", "b.txt"], 2, "does not end in a format"), (["me.png", "-o", "b.gif"], 2, "add one, or end a folder"), (["me.png", "-o", "-", "--json"], 2, "cannot both go"),
+        (["none.jpg", "-o", "b.png"], 2, "none.jpg"), (["me.png", "-o", "b.txt"], 2, "does not end in a format"), (["me.png", "-o", "b.gif"], 2, "add one, or end a folder"), (["me.png", "-o", "b"], 2, "end a folder in a slash"), (["me.png", "-o", "-", "--json"], 2, "cannot both go"),
     ):  # fmt: skip
         assert main(["mask", *words]) == code
         assert line in capsys.readouterr().err
