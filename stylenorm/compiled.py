@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache, cached_property, wraps
+from functools import cache, wraps
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -25,9 +25,11 @@ if hasattr(os, "register_at_fork"):  # a process that is forked off meanwhile wo
     os.register_at_fork(before=turn.acquire, after_in_parent=turn.release, after_in_child=turn.release)
 
 
-making = threading.Lock()  # in `made_once`; it is taken before the turn
+# As for these: a model is first asked for, and then, in `made_once`, made. Each is taken before those above, as forking takes them.
+settling, making = threading.Lock(), threading.Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=making.acquire, after_in_parent=making.release, after_in_child=making.release)
+    for lock in (settling, making):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 def made_once(make: Callable[[], Made]) -> Callable[[], Made]:
@@ -72,7 +74,7 @@ class CompiledModel:
     ) -> None:
         self.core = openvino_core()
         self._build, self._settings, self._keep = build, dict(settings), None
-        self._taken, self._taking, self._lock = None, None, threading.Lock()
+        self._taken, self._taking = None, None
         if keep and "EXPORT_IMPORT" in capabilities(self.core):
             code = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (*sources, __file__)]
             system = [openvino().__version__, processor(), capabilities(self.core), os.environ.get("ONEDNN_MAX_CPU_ISA")]
@@ -86,12 +88,12 @@ class CompiledModel:
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         return run(self.model, inputs)
 
-    @cached_property
+    @property
     def model(self):
         """The `openvino.CompiledModel`, waited for."""
         if self._taking:
             self._taking.join()
-        with self._lock:  # Python's own is gone since 3.12
+        with settling:  # no `cached_property`: up to Python 3.11 that has a lock, which a fork would wait for without end
             self._taken = self._taken or self._made()
             self._build = None  # which may hold what holds this: a ring stays until somebody looks for rings
             return self._taken

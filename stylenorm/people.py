@@ -7,7 +7,6 @@ which OpenVINO runs on the CPU; what it finds is brought to the photograph's edg
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -68,6 +67,7 @@ class Seen:
     def __init__(self, photo: Image.Image, tell: Callable[[str], None] | None = None, name: str = "", find: Callable = find_people) -> None:
         """tell: is told where nobody is to be seen in the photograph of that name. find: makes the people's mask."""
         self._photo, self._tell, self._name, self._find = photo, tell, name, find
+        self._found: Image.Image | None = None
 
     def __call__(self, mask):
         """``mask``, or what a word stands for, as an image."""
@@ -75,12 +75,13 @@ class Seen:
             return mask
         return self.people if mask == PEOPLE else ImageOps.invert(self.people)
 
-    @cached_property
+    @property
     def people(self) -> Image.Image:
-        found = self._find(self._photo)
-        if self._tell and not any_in(found):
-            self._tell(f"{self._name or 'the photograph'}: {NOBODY}")
-        return found
+        if self._found is None:
+            self._found = self._find(self._photo)
+            if self._tell and not any_in(self._found):
+                self._tell(f"{self._name or 'the photograph'}: {NOBODY}")
+        return self._found
 
 
 def small_mask(mask, photo: Image.Image, size: tuple[int, int]) -> Image.Image | None:

@@ -153,7 +153,7 @@ def test_threads_take_turns_with_openvino_from_the_request_to_its_end():
         def create_infer_request(self):
             return Request(self.real.create_infer_request())
 
-    graph._first.model = Compiled()
+    graph._first._taken = Compiled()
     style = style_of(generator).flat().float().numpy()
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda i: graph(picture(16, 24, i), style), range(24)))

@@ -154,6 +154,39 @@ def test_a_process_that_is_forked_off_while_a_thread_is_at_a_model_has_its_turn(
     assert done.stdout == "0 True\n" * 2, done.stderr
 
 
+FORKING_MEANWHILE = """
+import os, signal, threading, time
+from PIL import Image
+from stylenorm.compiled import CompiledModel
+from stylenorm.people import Seen
+def slowly(*_):
+    at_it.set()
+    time.sleep(0.3)
+    return Image.new("L", (8, 8), 255)
+class Model(CompiledModel):
+    def __init__(self, made=None):
+        self._taking, self._taken, self._made = None, made, slowly
+for ask in (lambda *made: Model(*made).model, lambda *made: Seen(None, find=slowly).people):
+    at_it = threading.Event()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    at_it.wait()
+    if not (child := os.fork()):
+        signal.alarm(5)
+        ask("made")
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], end=" ")
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
+def test_a_process_that_is_forked_off_while_a_thread_waits_for_a_model_does_not_wait_for_that_thread():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FORKING_MEANWHILE], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 0 ", done.stderr
+
+
 @needs_openvino
 def test_what_is_made_once_is_made_once_whoever_asks():
     made, gate = [], threading.Barrier(4)
@@ -181,8 +214,8 @@ def test_threads_that_ask_at_once_compile_once(tmp_path):
     (file,) = tmp_path.iterdir()
     file.write_bytes(b"nonsense")
     counted = Counted(keep)
-    with ThreadPoolExecutor(4) as pool:  # by the function itself, as Python 3.12 and later call it
-        models = list(pool.map(lambda _: CompiledModel.model.func(counted.model), range(4)))
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda _: counted.model.model, range(4)))
     assert counted.count == 1 and len(set(map(id, models))) == 1
 
 
