@@ -455,7 +455,8 @@ class Stream:
     def _masks(self, frame: Image.Image, seen: Seen, mask: object = None, *others: object) -> list[Image.Image | None]:
         """The stream's, and then those of its layers, at the frame's size. mask, others: see `__call__`."""
         streams = (self, *self._layers)
-        return [stream._inside_of(frame, seen, own) for stream, own in zip_longest(streams, (mask, *others))]
+        inside, *there = [stream._inside_of(frame, seen, own) for stream, own in zip_longest(streams, (mask, *others))]
+        return [inside, *(mask or mask_levels(None, frame.size) for mask in there)]  # which says what a mask is
 
     def _parts(self, masks: Sequence[Image.Image | None], box: tuple[int, int, int, int] | None, size: tuple[int, int]) -> list[Image.Image | None]:
         """Where the painting of each layer is to be seen, of what is painted, which is of ``size``."""

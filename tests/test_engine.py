@@ -512,6 +512,10 @@ def test_a_film_has_masks_and_regions_too(stylizer, image):
         assert np.array_equal(np.asarray(once(frame)), np.asarray(always(frame)))
     for regions in (np.zeros((2, 2)), None, ["red-hill"], [("no-style", np.ones((2, 2)))]):
         refused(lambda: stylizer.stream("blue-tree", regions=regions), kind=StyleError)
+    stream = stylizer.stream("blue-tree", regions=[("red-hill", None)])
+    for paint in (lambda: stylizer.stylize(image, "blue-tree", regions=[("red-hill", None)]), lambda: stream(image)):
+        refused(paint, "a mask is a greyscale picture", kind=StyleError)
+    assert stream(image, layer_masks=[np.ones((2, 2))]).size == image.size, "each frame may have its own"
 
 
 def test_at_no_strength_and_outside_a_mask_colours_outside_srgb_stay(stylizer, image):
