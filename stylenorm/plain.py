@@ -277,6 +277,7 @@ class PlainStylizer:
 
         strength, faces = check_options(strength, size=size, paint_at=paint_at), check_faces(faces)
         smoothing = (SMOOTHING if smoothing is None else smoothing) if strength else 0.0
+        regions = list(regions)
         usual = all(isinstance(s, PlainStyle) for s in (style, *(over for over, _ in regions)))
         own, *others = split_moments(fixed)
         steady = Steady(smoothing, self._config.stride, own)
