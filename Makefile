@@ -12,12 +12,14 @@ demo: $(READY)
 	@for style in $(STYLES); do $(STYLENORM) stylize $(PHOTOS) --style $$style -o out/$$style/ || exit 1; done
 	@$(STYLENORM) stylize examples/coffee.jpg --style starry-night:0.5,great-wave:0.5 -o out/blend.jpg
 	@$(STYLENORM) stylize examples/chelsea.jpg --style scream --strength 0.6 --preserve-color -o out/own-colours.jpg
+	@$(STYLENORM) stylize examples/astronaut.jpg --style starry-night --keep people -o out/all-but-people.jpg
 	@$(STYLENORM) sheet examples/coffee.jpg -o out/sheet.png
 	@echo
 	@echo "The pictures are in out/; start with out/sheet.png. What to try next:"
 	@echo "  $(STYLENORM) styles"
 	@echo "  $(STYLENORM) stylize YOUR-PHOTO.jpg --style starry-night -o painted.jpg"
 	@echo "  $(STYLENORM) stylize YOUR-PHOTO.jpg --style-image ANY-PAINTING.jpg -o painted.jpg"
+	@echo "  $(STYLENORM) stylize YOUR-PHOTO.jpg --style great-wave --keep people -o painted.jpg"
 	@echo "  $(STYLENORM) stylize YOUR-FOLDER/ --style kiss --strength 0.7 -o painted/"
 	@echo "  $(STYLENORM) stylize --help"
 	@echo "  make app"
