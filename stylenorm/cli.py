@@ -50,6 +50,7 @@ from stylenorm.cli_parts import (
     complain,
     do,
     do_moving,
+    end_with,
     lean_stylizer,
     masks_of,
     need_a_style,
@@ -57,6 +58,7 @@ from stylenorm.cli_parts import (
     show_table,
     style_names,
     stylizer_of,
+    tell_row,
     told,
 )
 from stylenorm.completing import VARIABLE, understood
@@ -293,14 +295,8 @@ def stylize(
 
                 row = do(job, paint, quality, look)
             rows.append(row := row | {"style": wanted.name})
-            if "error" in row:
-                complain(row["error"])
-            else:
-                say((f"{number}/{len(jobs)} " if len(jobs) > 1 else "") + told(row))
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    if any("error" in row for row in rows):
-        raise typer.Exit(1)
+            tell_row(row, number, len(jobs), say)
+    end_with(rows, as_json)
 
 
 def split_names(text: str) -> list[str]:

@@ -264,14 +264,10 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
     """The styles by what their folders are called, which must differ."""
     wanted = []
     for text in styles:
-        parts = weighted_names([text], weights)
-        total = sum(w for _, w in parts)
-        if not total > 0:
-            raise StyleError(f"--style {text} needs a weight above 0")
-        if len(parts) == 1:
-            wanted.append(Wanted(parts[0][0], parts[0][0], ((parts[0][0], 1.0),)))
+        shares = shares_of(weighted_names([text], weights), f"--style {text}")
+        if len(shares) == 1:
+            wanted.append(Wanted(shares[0][0], shares[0][0], shares))
         else:
-            shares = tuple((name, round(w / total, 6)) for name, w in parts)
             wanted.append(Wanted(*("+".join(f"{n}{c}{w:.3g}" for n, w in shares) for c in ":-"), shares))
     for text in paintings:
         path, _ = weighted_file(text)
@@ -285,6 +281,14 @@ def wanted_styles(styles: Sequence[str], paintings: Sequence[str], weights: Path
             advice = "give that style alone, or rename the painting's file" if w.painting else "give that blend alone"
             raise StyleError(f"no folder in OUT can be called {w.folder}, after {w.label}; {advice}")
     return wanted
+
+
+def shares_of(parts: Sequence[tuple[str, float]], what: str) -> tuple[tuple[str, float], ...]:
+    """Named styles with weights that add up to 1. what: they are, for the message where none has any."""
+    total = sum(w for _, w in parts)
+    if not total > 0:
+        raise StyleError(f"{what} needs a weight above 0")
+    return tuple((name, round(w / total, 6)) for name, w in parts)
 
 
 def can_be_folder(name: str) -> bool:
@@ -304,10 +308,7 @@ def wanted_in(region: Region) -> Wanted:
     """The style of a part."""
     if region.painting:
         return Wanted(region.painting.name, region.painting.stem, painting=region.painting)
-    total = sum(w for _, w in region.names)
-    if not total > 0:
-        raise StyleError("the style of a --region needs a weight above 0")
-    shares = tuple((name, round(w / total, 6)) for name, w in region.names)
+    shares = shares_of(region.names, "the style of a --region")
     return Wanted("+".join(f"{n}:{w:.3g}" for n, w in shares), "", shares)
 
 

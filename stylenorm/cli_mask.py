@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from stylenorm.cli_parts import AsJson, Quiet, complain, do, told, verbs
+from stylenorm.cli_parts import AsJson, Quiet, complain, do, end_with, tell_row, verbs
 from stylenorm.cli_show import stopping
 from stylenorm.cli_video import Reel
 from stylenorm.errors import StylenormError, counted, how_to_install
@@ -74,14 +74,8 @@ def mask(
 
         with redirect_stdout(sys.stderr) if jobs[0].target is None else nullcontext():  # whatever a library prints
             rows.append(row := do(job, find))
-        if "error" in row:
-            complain(row["error"])
-        else:
-            say((f"{number}/{len(jobs)} " if len(jobs) > 1 else "") + told(row))
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    if any("error" in row for row in rows):
-        raise typer.Exit(1)
+        tell_row(row, number, len(jobs), say)
+    end_with(rows, as_json)
 
 
 def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import errno
 import logging
 import math
@@ -326,6 +327,22 @@ def row_of(job: Job, work: Callable) -> dict[str, Any]:
 
 def told(row: dict[str, Any]) -> str:
     return f"{one_line(row['input'])} -> {one_line(row['output'])} ({row['width']} x {row['height']}, {row['seconds']:.2f} s)"
+
+
+def tell_row(row: dict[str, Any], number: int, count: int, say: Callable[[str], None]) -> None:
+    """Say what came of the job of that number, of ``count``."""
+    if "error" in row:
+        complain(row["error"])
+    else:
+        say((f"{number}/{count} " if count > 1 else "") + told(row))
+
+
+def end_with(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Print the rows of --json, and exit with 1 if anything failed."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    if any("error" in row for row in rows):
+        raise typer.Exit(1)
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

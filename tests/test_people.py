@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import signal
-import threading
 from pathlib import Path
 
 import av
@@ -13,12 +12,12 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image, ImageOps
+from test_video import assert_goes_on_alike
 
-from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, people, video
+from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, people
 from stylenorm.catalog import people_file, photos_folder
 from stylenorm.cli import main
 from stylenorm.faces import Face
-from stylenorm.manifest import Manifest
 from stylenorm.masks import mask_levels
 from stylenorm.people import Followers, Seen
 from stylenorm.steady import Steady
@@ -526,17 +525,7 @@ def test_frames_of_an_animation_have_their_people_found(cli):
 
 def test_a_film_has_its_people_found_and_goes_on_later(stylizer, weights, tmp_path, astronaut):
     clip(tmp_path / "in.mp4", astronaut)
-    made = []
-    for target, stops in ((tmp_path / "whole.mp4", (None,)), (tmp_path / "begun.mp4", (3, None))):
-        for stop_at in stops:
-            stop = threading.Event()
-            with Manifest(video.parts_folder(target)) as manifest:
-                if manifest.settings is None:
-                    manifest.begin({}, False)
-                told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
-                video.paint_video(probe(tmp_path / "in.mp4"), target, stylizer.stream("red-hill", mask="background"), manifest, 12, stop, told, 2)
-        made.append(target.read_bytes())
-    assert made[0] == made[1]
+    assert_goes_on_alike(tmp_path / "in.mp4", lambda: stylizer.stream("red-hill", mask="background"), tmp_path, 3)
     words = ["video", tmp_path / "in.mp4", tmp_path / "out.mp4", "--style", "red-hill", "--keep", "people", "--crf", "1", "--weights", weights]
     assert main([str(w) for w in (*words, "--backend", "torch", "--device", "cpu")]) == 0
     before, after = (np.stack([np.asarray(show()) for *_, show in frames(probe(tmp_path / name))]).astype(int) for name in ("in.mp4", "out.mp4"))

@@ -177,18 +177,23 @@ def test_a_mask_that_moves_is_a_film_or_numbered_pictures_one_for_each_frame(cli
     assert changed(source, tmp_path / "p.mp4")[4, 19:29].mean() > 0.8 and not changed(source, tmp_path / "p.mp4")[4, 40:].any()
 
 
-def test_a_film_that_goes_on_later_goes_on_with_the_mask_of_that_frame(stylizer, tmp_path):
-    source, matte = probe(film(tmp_path / "in.mp4", 7)), Matte(moving_mask(tmp_path / "numbers", 7))
-    whole, begun = tmp_path / "whole.mp4", tmp_path / "begun.mp4"
-    for target, stops in ((whole, (None,)), (begun, (4, None))):
+def assert_goes_on_alike(source: Path, stream, folder: Path, frames: int, mattes=()) -> None:
+    """Painted at one go, and stopped after so many frames and gone on with, it is the same file. stream: makes a fresh one."""
+    whole, begun = folder / "whole.mp4", folder / "begun.mp4"
+    for target, stops in ((whole, (None,)), (begun, (frames, None))):
         for stop_at in stops:
             stop = threading.Event()
             with Manifest(video.parts_folder(target)) as manifest:
                 if manifest.settings is None:
                     manifest.begin({}, False)
                 told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
-                video.paint_video(source, target, stylizer.stream("red-hill"), manifest, 12, stop, told, 2, [matte])
+                video.paint_video(probe(source), target, stream(), manifest, 12, stop, told, 2, mattes)
     assert whole.read_bytes() == begun.read_bytes()
+
+
+def test_a_film_that_goes_on_later_goes_on_with_the_mask_of_that_frame(stylizer, tmp_path):
+    source, matte = film(tmp_path / "in.mp4", 7), Matte(moving_mask(tmp_path / "numbers", 7))
+    assert_goes_on_alike(source, lambda: stylizer.stream("red-hill"), tmp_path, 4, [matte])
 
 
 @pytest.mark.parametrize("count, code", [(3, "has 3 frames"), (59, "ends after 59 frames")])
@@ -271,18 +276,9 @@ def told_settings(tmp_path, cli, source, *words) -> dict:
 
 
 def test_a_film_in_parts_goes_on_later_with_all_its_layers(stylizer, tmp_path):
-    source, matte = probe(film(tmp_path / "in.mp4", 7)), Matte(moving_mask(tmp_path / "numbers", 7))
-    whole, begun = tmp_path / "whole.mp4", tmp_path / "begun.mp4"
-    for target, stops in ((whole, (None,)), (begun, (4, None))):
-        for stop_at in stops:
-            stop = threading.Event()
-            with Manifest(video.parts_folder(target)) as manifest:
-                if manifest.settings is None:
-                    manifest.begin({}, False)
-                told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
-                stream = stylizer.stream("red-hill", regions=[("blue-tree", np.eye(4)), ("tall-grass", np.ones((2, 2)))])
-                video.paint_video(source, target, stream, manifest, 12, stop, told, 2, [None, None, matte])
-    assert whole.read_bytes() == begun.read_bytes()
+    source, matte = film(tmp_path / "in.mp4", 7), Matte(moving_mask(tmp_path / "numbers", 7))
+    regions = [("blue-tree", np.eye(4)), ("tall-grass", np.ones((2, 2)))]
+    assert_goes_on_alike(source, lambda: stylizer.stream("red-hill", regions=regions), tmp_path, 4, [None, None, matte])
 
 
 # ---- black bars --------------------------------------------------------------------------------
