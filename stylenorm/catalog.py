@@ -20,6 +20,7 @@ NETWORK = "network.safetensors"
 GENERATION = "generate.safetensors"
 VGG = "vgg16.safetensors"
 FACES, PEOPLE = "faces.onnx", "people.onnx"
+BODIES = "pose_detection.tflite", "pose_landmark_full.tflite"  # as MediaPipe calls them
 LONGEST_NAME = 200  # bytes in UTF-8: a file's name has 255
 RESERVED = frozenset(["con", "prn", "aux", "nul"] + [f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)])
 STYLE_NAME = re.compile(r"[\w][\w .-]{0,63}")
@@ -86,8 +87,14 @@ def faces_file() -> Path:
 
 
 def people_file() -> Path:
-    """What finds people, which comes with the package."""
+    """What tells people from all else, which comes with the package."""
     return shipped_folder() / PEOPLE
+
+
+def bodies_files() -> tuple[Path, Path]:
+    """What finds where people may be, and what looks at each of them; both come with the package."""
+    places, bodies = BODIES
+    return shipped_folder() / places, shipped_folder() / bodies
 
 
 def compared_networks(folder: str | Path | None = None) -> dict[str, Path]:

@@ -1,27 +1,28 @@
 """People: where they are in a photograph, as a mask that follows their edges. No torch.
 
-They are found by MediaPipe's Selfie Segmentation (Google 2021, https://ai.google.dev/edge/mediapipe/solutions/vision/image_segmenter),
-which OpenVINO runs on the CPU; what it finds is brought to the photograph's edges by a guided filter.
+MediaPipe's Selfie Segmentation (Google 2021, https://ai.google.dev/edge/mediapipe/solutions/vision/image_segmenter) tells them from all
+else. It takes whatever stands in front for somebody, so `stylenorm.poses` and `stylenorm.faces` have to bear it out. What is found is
+brought to the photograph's edges by a guided filter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations_with_replacement
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from stylenorm.bands import BAND
-from stylenorm.catalog import cache_folder, people_file
-from stylenorm.compat import openvino_core
-from stylenorm.compiled import CompiledModel, made_once, precision
-from stylenorm.errors import WeightsError
+from stylenorm import poses
+from stylenorm.catalog import people_file
+from stylenorm.compiled import CompiledModel, made_once
 from stylenorm.faces import Face, find_faces
 from stylenorm.formats import BACKGROUND, PEOPLE
 from stylenorm.images import Source, read_picture
-from stylenorm.kept import Kept, state_of
 from stylenorm.masks import mask_levels
+from stylenorm.poses import finding_network
+from stylenorm.witnesses import NONE, SEEN, borne_out, mean_around
 
 SQUARE, SIDES = 256, (224, 320)  # px: the network's own size, in which it sees a photograph as a square, and the shorter sides of further looks
 STRIDE, LONGEST = 16, 2  # px, of the network, and how often its shorter side a longer one may hold
@@ -30,11 +31,13 @@ SMALL, NEAR = 0.3, 7.0  # of the photograph's shorter side: heads below that are
 ABOVE = 0.22  # of such a square, how far below its upper edge the middle of the head is
 FEWEST, MOST = 10, 12  # px of a head's width, and heads, that are looked at so
 CERTAIN = 9.0  # the largest logit that is believed
+MORE, LESS = 3.0, 5.0  # logits, for what is borne out and against what is not
+ASKED, FADE = 3, 0.15  # frames of a film, from one time that it is borne out to the next, and how quickly it is forgotten, a frame
+MOVED = 0.03  # of the frame: where so much more or less is taken for somebody, it is asked at once
 REACH, EVEN = 5, 2e-4  # px of `WORK`, of the filter, and the variance of colour, of 1, below which a square has no edge
 LEAST, ALL = 0.25, 0.75  # what the filter gives for nothing and for all
-SEEN = 0.002  # of a photograph: less is nobody
 NOBODY = "no people are to be seen in it"
-FOLLOWED, MORE = 0.25, 1.5  # of what is new in a film's frame is taken at once, and more where more has changed
+FOLLOWED, MORE_AT_ONCE = 0.25, 1.5  # of what is new in a film's frame is taken at once, and more where more has changed
 
 
 def find_people(photo: Source) -> Image.Image:
@@ -43,12 +46,15 @@ def find_people(photo: Source) -> Image.Image:
     photo: a path, a PIL image, an array or a `Picture`. Raises `ImageError` for what is no picture, and `WeightsError` where OpenVINO or
     the network's file is missing.
     """
-    return _followed(_chance(found := _upright(photo)), found)
+    photo = _upright(photo)
+    logit = _logit(photo, faces=(faces := find_faces(photo)))
+    return _followed(_chance(logit, borne_out(photo, logit, faces)), photo)
 
 
 def prepare_people() -> None:
     """Have at hand what `find_people` takes. Raises `WeightsError` where it is missing."""
     _network()
+    poses.prepare()
 
 
 def _upright(photo: Source) -> Image.Image:
@@ -95,29 +101,44 @@ def any_in(mask: Image.Image) -> bool:
 
 
 class Followers:
-    """The people of a film, from frame to frame: their edges do not tremble."""
+    """The people of a film, from frame to frame: their edges do not tremble, and they do not come and go."""
 
-    def __init__(self, state: np.ndarray | None = None) -> None:
+    def __init__(self, state: Mapping[str, np.ndarray] | None = None) -> None:
         """state: of another one, to go on from there."""
-        self.state = state  # (h, w) float32, 0 to 1: how likely somebody is there
+        self.state = dict(state or {})
+        """people: (3, h, w) float32, how likely somebody is there, 0 to 1; how far it is borne out; and what was taken for somebody when that
+        was asked. age: how many frames ago that was."""
 
     def __call__(self, frame: Image.Image, again: bool = False) -> Image.Image:
         """`find_people` of the next frame, "RGB". again: it is the same as the one before."""
-        before = self.state
-        if before is None or not again:
-            now = _chance(frame, quick=True)
-            if before is not None and before.shape == now.shape:
-                now = before + np.minimum(1, FOLLOWED + MORE * np.abs(now - before)) * (now - before)
-            self.state = now.astype(np.float32)
-        return _followed(self.state, frame)
+        if not again or not self.state:
+            self._follow(frame)
+        return _followed(self.state["people"][0], frame)
+
+    def _follow(self, frame: Image.Image) -> None:
+        logit = _logit(frame, quick=True)
+        taken, before = logit > 0, self.state.get("people")
+        known = before is not None and before.shape == (3, *logit.shape)
+        chance, borne, then = before if known else (0.0, NONE - FADE, taken)
+        age = int(self.state["age"]) + 1 if known else 0
+        if not known or age >= ASKED or (taken != then).mean() > MOVED:
+            borne, then, age = np.maximum(borne_out(frame, logit), borne - FADE * age), taken, 0
+        now = _chance(logit, borne)
+        if known:
+            now = chance + np.minimum(1, FOLLOWED + MORE_AT_ONCE * np.abs(now - chance)) * (now - chance)
+        self.state = {"people": np.stack([now, borne, then]).astype(np.float32), "age": np.array(age)}
 
 
-def _chance(photo: Image.Image, quick: bool = False) -> np.ndarray:
-    """(h, w) of `WORK` px, from 0 to 1: how likely somebody is there. quick: one look, as for the frames of a film."""
+def _chance(logit: np.ndarray, borne: np.ndarray) -> np.ndarray:
+    """From 0 to 1: how likely somebody is there."""
+    return 1 / (1 + np.exp(-(logit + np.where(borne > 0, MORE, LESS) * borne)))
+
+
+def _logit(photo: Image.Image, quick: bool = False, faces: Sequence[Face] = ()) -> np.ndarray:
+    """Of somebody, or something in front, being there, (h, w) of `WORK` px. quick: from one look, as for the frames of a film."""
     size = _within(photo.size, WORK)
     looks = [_within(photo.size, side, shorter=True) for side in ([SQUARE] if quick else SIDES)] + [(SQUARE, SQUARE)] * (not quick)
-    logit = sum(_enlarged(_look(photo, look), size) for look in looks) / len(looks)
-    return 1 / (1 + np.exp(-(logit if quick else _from_nearer(photo, logit))))
+    return _from_nearer(photo, sum(_enlarged(_look(photo, look), size) for look in looks) / len(looks), faces)
 
 
 def _within(size: tuple[int, int], side: int, shorter: bool = False) -> tuple[int, int]:
@@ -139,12 +160,12 @@ def _logits(seen: np.ndarray) -> np.ndarray:
         return np.clip(np.log(chance) - np.log1p(-chance), -CERTAIN, CERTAIN)
 
 
-def _from_nearer(photo: Image.Image, logit: np.ndarray) -> np.ndarray:
+def _from_nearer(photo: Image.Image, logit: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     """``logit``, and around small heads the mean of it and of what is found there from nearer, where that is more."""
     height, width = logit.shape
     right, down = width / photo.width, height / photo.height
     sums, shares = logit.copy(), np.ones_like(logit)
-    for face in [f for f in find_faces(photo) if f.width >= FEWEST and f.height < SMALL / 2 * min(photo.size)][:MOST]:
+    for face in [f for f in faces if f.width >= FEWEST and f.height < SMALL / 2 * min(photo.size)][:MOST]:
         left, upper, low_right, low = _around(face, photo.size)
         there = slice(round(upper * down), round(low * down)), slice(round(left * right), round(low_right * right))
         tall, wide = (part.stop - part.start for part in there)
@@ -199,9 +220,9 @@ def _followed(chance: np.ndarray, photo: Image.Image) -> Image.Image:
 
 def _coefficients(colours: np.ndarray, p: np.ndarray) -> np.ndarray:
     """a and b of `_followed`, (3 + 1, h, w), smoothed."""
-    mean_i, mean_p = _mean(colours), _mean(p)
-    covariance = _mean(colours * p) - mean_i * mean_p
-    among = {pair: _mean(colours[pair[0]] * colours[pair[1]]) - mean_i[pair[0]] * mean_i[pair[1]] for pair in combinations_with_replacement(range(3), 2)}
+    mean_i, mean_p = mean_around(colours, REACH), mean_around(p, REACH)
+    covariance = mean_around(colours * p, REACH) - mean_i * mean_p
+    among = {pair: mean_around(colours[pair[0]] * colours[pair[1]], REACH) - mean_i[pair[0]] * mean_i[pair[1]] for pair in combinations_with_replacement(range(3), 2)}
     (rr, rg, rb), (gg, gb), bb = [among[0, i] for i in range(3)], [among[1, i] for i in (1, 2)], among[2, 2]
     rr, gg, bb = rr + EVEN, gg + EVEN, bb + EVEN
     inverse = np.array([  # of a symmetric matrix, times its determinant
@@ -211,34 +232,9 @@ def _coefficients(colours: np.ndarray, p: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
     determinant = rr * inverse[0, 0] + rg * inverse[0, 1] + rb * inverse[0, 2]
     slopes = np.einsum("abhw,bhw->ahw", inverse, covariance) / determinant
-    return _mean(np.concatenate([slopes, (mean_p - (slopes * mean_i).sum(0))[None]]))
-
-
-def _mean(x: np.ndarray) -> np.ndarray:
-    """Of squares of `REACH` px in each direction, edges repeated."""
-    side = 2 * REACH + 1
-    for axis in (-1, -2):
-        around = [(0, 0)] * x.ndim
-        around[axis] = REACH + 1, REACH
-        sums = np.moveaxis(np.cumsum(np.pad(x, around, "edge"), axis), axis, 0)
-        x = np.moveaxis((sums[side:] - sums[:-side]) / side, 0, axis)
-    return x
+    return mean_around(np.concatenate([slopes, (mean_p - (slopes * mean_i).sum(0))[None]]), REACH)
 
 
 @made_once
 def _network() -> CompiledModel:
-    file = people_file()
-    if not file.is_file():
-        raise WeightsError(f"{file}, which finds people, does not exist; install stylenorm again, or give a mask")
-    try:
-        core = openvino_core()
-    except ImportError:
-        raise WeightsError("finding people takes the package openvino, which is missing here; give a mask") from None
-
-    def build():
-        try:
-            return core.read_model(file)
-        except RuntimeError:
-            raise WeightsError(f"{file} is damaged; install stylenorm again, or give a mask") from None
-
-    return CompiledModel(build, precision(False), Kept(cache_folder(), ("people", state_of(file))), (__file__,))
+    return finding_network(people_file(), __file__)

@@ -178,7 +178,7 @@ class Steady:
         """All of it, for `restore`."""
         pictures = {"before": self._before, "mean": self._mean, "painted": self._painted, "shown": self._shown[1]} if self._before is not None else {}
         pictures |= {"faces": self._followed.state} if self._followed else {}
-        pictures |= {"people": self._people.state} if self._people else {}
+        pictures |= self._people.state if self._people else {}
         return {"offset": self._moved, "change": np.array(self._change), "stood": np.array(self._stood), **self._kept, **pictures}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -187,7 +187,7 @@ class Steady:
         self._before, self._mean, self._painted, shown = (kept.pop(name, None) for name in ("before", "mean", "painted", "shown"))
         self._shown, self._softened = None if shown is None else (self._before, shown), None
         self._followed = Followed(kept.pop("faces")) if "faces" in kept else None
-        self._people = Followers(kept.pop("people")) if "people" in kept else None
+        self._people = Followers({name: kept.pop(name) for name in ("people", "age") if name in kept}) if "people" in kept else None
         self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._kept = kept
 

@@ -22,7 +22,7 @@ LEVELS = {
     "generator": 30,
     "style": 40, "ranges": 45,
     "checkpoint": 50,
-    "catalog": 60, "backends": 60, "tiling": 60, "faces": 62, "people": 63, "jobs": 65,
+    "catalog": 60, "backends": 60, "tiling": 60, "faces": 62, "poses": 62, "witnesses": 63, "people": 64, "jobs": 65,
     "grain": 5, "grain_traced": 10, "denoising": 10, "flow": 10, "bars": 10, "hdr": 4, "steady": 65, "flat": 65, "engine": 70,
     "drafts": 2, "kept": 12, "animation": 25, "places": 10, "manifest": 15, "tree": 68, "batch_steps": 70, "batch": 75, "batch_ray": 78, "export": 75, "video_files": 70, "mattes": 72, "video": 77,
     "muon": 15, "noise": 11, "colors": 5, "layouts": 10, "noise_training": 81, "generating": 75, "walking": 30, "bench_generate": 90, "bench_style": 90, "refining": 55,

@@ -1,0 +1,154 @@
+"""Who bears out that people are in a photograph: bodies, and faces that have none. No torch.
+
+What tells people from all else takes whatever stands in front for somebody: a cat, a cup, the table with the cup on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from stylenorm import poses
+from stylenorm.faces import Face, find_faces
+from stylenorm.poses import Body
+
+SOMEBODY = ((0.5, 0.9), (0.75, 0.3))  # how likely a place and how sure its body is, one or the other pair, for it to be somebody's
+HERS = 0.5  # and how much of it is at least anybody's at all
+FACED, SEEN_BY = 0.5, 0.15  # how sure it is if there is a face, and how likely a place about a face without one is, for that to be somebody's
+NOSE = 0.7  # of a face's width and height: how far from its middle the nose may be
+SOFT = 0.03  # of the square about a body: half the width in which what is hers goes over into what is not
+ALONE, NONE = -1.0, -3.0  # how far what nobody's body or face bears out is, beside people, and where there are none
+BESIDE = ((7.0, 0.22), (4.0, 0.3))  # squares about a face of so many of its height, and where in them, from above, it is
+PARTS, PART = 6, 0.004  # how many further parts are looked at, and of the photograph, what such a part is at least
+WIDER = 1.4  # times a part's longer side: the square that is searched for a body
+BLOCK = 4  # px of `WORK`: in such blocks it is found what hangs together
+SEEN = 0.002  # of a photograph: less is nobody
+MOST = 12  # faces that are asked
+
+
+def borne_out(photo: Image.Image, logit: np.ndarray, faces: Sequence[Face] | None = None) -> np.ndarray:
+    """How far it is borne out, at each place of ``logit``, that people are there, from `NONE` to 1.
+
+    faces: those of the photograph; else they are looked for where they are needed, and the rest is quicker as well.
+    """
+    return _Witnesses(photo, logit, cache(lambda: find_faces(photo) if faces is None else faces)).borne(thorough=faces is not None)
+
+
+class _Witnesses:
+    """Who bears out that somebody is in a photograph: bodies, and faces that have none."""
+
+    def __init__(self, photo: Image.Image, logit: np.ndarray, faces: Callable[[], list[Face]]) -> None:
+        self.photo, self.logit, self.faces = photo, logit, faces
+        self.scale = photo.width / logit.shape[1], photo.height / logit.shape[0]  # px of the photograph, of a place
+        self.seen: list[tuple[Body, np.ndarray]] = []  # with which places are its own
+
+    def borne(self, thorough: bool) -> np.ndarray:
+        """How far each place is borne out. thorough: what nobody's body is in is searched as well, and all of it in the mirror."""
+        self._search(mirrored=thorough)
+        if thorough:
+            for face in self.faces()[:MOST]:
+                for box in _beside(face):
+                    if not self._body_of(face):
+                        self._search(box)
+            for box in self._parts():
+                self._search(box)
+        bodies = self._somebodys()
+        alone = [face for face in self._faces_to_ask(bodies) if not self._body_of(face) and poses.places(self.photo, _beside(face)[-1], SEEN_BY)]
+        if not bodies and not alone:
+            return np.full(self.logit.shape, NONE, np.float32)
+        borne = np.full(self.logit.shape, ALONE, np.float32)
+        for body, there in bodies:
+            reach = max(2, round(SOFT * body.side / self.scale[0]))
+            borne = np.maximum(borne, 2 * mean_around(there.astype(np.float32), reach) - 1)
+        whole = labels(self.logit > 0) if alone else None
+        for face in alone:
+            if number := whole[self._place(face)]:
+                borne = np.maximum(borne, np.where(mean_around((whole == number).astype(np.float32), BLOCK) > 0, 0, ALONE))
+        return borne
+
+    def _search(self, box: tuple[float, float, float, float] | None = None, mirrored: bool = True) -> None:
+        for place in poses.places(self.photo, box, mirrored=mirrored):
+            if not any(place.is_of(other.place) for other, _ in self.seen):
+                body = poses.look_at(self.photo, place)
+                self.seen.append((body, body.spread(self.logit.shape[::-1], self.photo.size) > 0))
+
+    def _somebodys(self) -> list[tuple[Body, np.ndarray]]:
+        """The bodies that are somebody's, and each face has but one."""
+        return [one for one in self.seen if self._is_sure(*one) or any(self._body_of(face) is one[0] for face in self.faces())]
+
+    def _is_sure(self, body: Body, there: np.ndarray) -> bool:
+        enough = any(body.place.likely > likely and body.sure > sure for likely, sure in SOMEBODY)
+        return enough and (self.logit[there] > 0).mean() > HERS
+
+    def _body_of(self, face: Face) -> Body | None:
+        """The surest of those whose nose is in the face."""
+        hers = [body for body, _ in self.seen if body.sure > FACED and _is_nose(body, face)]
+        return max(hers, key=lambda body: body.sure, default=None)
+
+    def _left(self, bodies: Sequence[tuple[Body, np.ndarray]]) -> np.ndarray:
+        """(h, w): what is taken for somebody, and is nobody's of these."""
+        return (self.logit > 0) & ~np.any([there for _, there in bodies] or [np.zeros(self.logit.shape, bool)], 0)
+
+    def _faces_to_ask(self, bodies: Sequence[tuple[Body, np.ndarray]]) -> list[Face]:
+        """None where there is nothing left that could be somebody's."""
+        return self.faces()[:MOST] if self._left(bodies).mean() > SEEN else []
+
+    def _parts(self) -> list[tuple[float, float, float, float]]:
+        """Squares about the largest parts of what is left."""
+        whole = labels(self._left(self._somebodys()))
+        sizes = np.bincount(whole.ravel())
+        sizes[0] = 0
+        return [self._about(whole == i) for i in np.argsort(-sizes)[:PARTS] if sizes[i] > PART * whole.size]
+
+    def _about(self, part: np.ndarray) -> tuple[float, float, float, float]:
+        (top, bottom), (left, right) = ((scale * along[0], scale * (along[-1] + 1)) for scale, along in zip(self.scale[::-1], map(np.flatnonzero, (part.any(1), part.any(0)))))
+        return _square((left + right) / 2, (top + bottom) / 2, WIDER * max(right - left, bottom - top))
+
+    def _place(self, face: Face) -> tuple[int, int]:
+        across, down = (int(min(max(0, at / scale), n - 1)) for at, scale, n in zip((face.x, face.y), self.scale, self.logit.shape[::-1]))
+        return down, across
+
+
+def _beside(face: Face) -> list[tuple[float, float, float, float]]:
+    """Squares in which the body of a face may be."""
+    return [_square(face.x, face.y + (0.5 - above) * side * face.height, side * face.height) for side, above in BESIDE]
+
+
+def _is_nose(body: Body, face: Face) -> bool:
+    """Whether the body's nose is in the face."""
+    return abs(body.nose[0] - face.x) < NOSE * face.width and abs(body.nose[1] - face.y) < NOSE * face.height
+
+
+def _square(x: float, y: float, side: float) -> tuple[float, float, float, float]:
+    return x - side / 2, y - side / 2, x + side / 2, y + side / 2
+
+
+def labels(there: np.ndarray) -> np.ndarray:
+    """Of (h, w) booleans, a number from 1 up for each part that hangs together, in blocks of `BLOCK` px, and 0 elsewhere."""
+    height, width = there.shape
+    blocks = np.pad(there, [(0, -height % BLOCK), (0, -width % BLOCK)]).reshape(-(-height // BLOCK), BLOCK, -(-width // BLOCK), BLOCK).any((1, 3))
+    number = np.where(blocks, 1 + np.arange(blocks.size).reshape(blocks.shape), 0)
+    while True:
+        around = np.pad(number, 1)
+        across = np.maximum(np.maximum(around[:, :-2], around[:, 1:-1]), around[:, 2:])
+        grown = np.where(blocks, np.maximum(np.maximum(across[:-2], across[1:-1]), across[2:]), 0)
+        if (grown == number).all():
+            break
+        number = grown
+    _, number = np.unique(number, return_inverse=True)
+    number = number.reshape(blocks.shape) + (0 if not blocks.all() else 1)  # 0 is what is nowhere
+    return np.where(there, number.repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width], 0)
+
+
+def mean_around(x: np.ndarray, reach: int) -> np.ndarray:
+    """Of squares of ``reach`` px in each direction, edges repeated."""
+    side = 2 * reach + 1
+    for axis in (-1, -2):
+        around = [(0, 0)] * x.ndim
+        around[axis] = reach + 1, reach
+        sums = np.moveaxis(np.cumsum(np.pad(x, around, "edge"), axis), axis, 0)
+        x = np.moveaxis((sums[side:] - sums[:-side]) / side, 0, axis)
+    return x

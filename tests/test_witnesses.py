@@ -1,0 +1,125 @@
+"""What bears out that people are in a photograph."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stylenorm import find_people, poses, witnesses
+from stylenorm.catalog import photos_folder
+from stylenorm.faces import Face
+from stylenorm.people import any_in
+from stylenorm.poses import NOWHERE, VIEWER, Body, Place
+from stylenorm.witnesses import ALONE, NONE, borne_out, labels
+
+PHOTO = Image.new("RGB", (400, 300), "gray")
+
+
+@pytest.mark.parametrize("name, anybody", [("astronaut.jpg", True), ("chelsea.jpg", False), ("coffee.jpg", False)])
+def test_a_cat_and_a_cup_are_nobody(name, anybody):
+    assert any_in(find_people(photos_folder() / name)) is anybody
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Bodies, in place of the networks: [(left, right) px of 400, likely, sure, nose], found in all that is searched."""
+    given, searched = [], []
+
+    def find(photo, box=None, least=poses.LIKELY, mirrored=True):
+        searched.append((box, mirrored))
+        return [Place(likely, (left, 150.0), (left, 250.0), (left, 50.0)) for (left, _), likely, *_ in given if likely > least]
+
+    def look(photo, place):
+        ((left, right), _, sure, nose) = next(one for one in given if one[0][0] == place.chest[0])
+        logit = np.full((VIEWER, VIEWER), NOWHERE, np.float32)
+        matrix = np.diag([400 / VIEWER, 300 / VIEWER, 1.0])
+        logit[:, round(left * VIEWER / 400) : round(right * VIEWER / 400)] = 20
+        return Body(place, sure, nose, logit, matrix)
+
+    monkeypatch.setattr(poses, "places", find)
+    monkeypatch.setattr(poses, "look_at", look)
+    given.append(searched)
+    return given
+
+
+def taken(*spans) -> np.ndarray:
+    """Logits of what is in front, at columns of 400."""
+    logit = np.full((300, 400), -5, np.float32)
+    for left, right in spans:
+        logit[:, left:right] = 5
+    return logit
+
+
+def given(seen, *bodies):
+    searched, seen[:] = seen[0], bodies
+    return searched
+
+
+@pytest.mark.parametrize("likely, sure, somebody", [(0.51, 0.91, True), (0.49, 0.99, False), (0.6, 0.89, False), (0.76, 0.31, True), (0.76, 0.29, False)])
+def test_a_body_bears_out_whom_it_is_of(seen, likely, sure, somebody):
+    given(seen, ((100, 200), likely, sure, (0, 0)))
+    borne = borne_out(PHOTO, taken((100, 200), (300, 380)), [])
+    if not somebody:
+        assert (borne == NONE).all()
+        return
+    reach = round(witnesses.SOFT * 400)
+    assert (borne[:, 100 + reach : 200 - reach] > 0.99).all() and (borne[:, : 100 - reach] == ALONE).all() and (borne[:, 200 + reach :] == ALONE).all()
+    across = borne[150, 100 - reach : 100 + reach]
+    assert (np.diff(across) > 0).all() and abs(across[reach]) < 0.1, "evenly across the edge"
+
+
+def test_a_body_where_nothing_is_in_front_is_nobodys_but_for_a_face(seen):
+    body = ((100, 200), 0.9, 0.99, (150, 60))
+    given(seen, body)
+    assert (borne_out(PHOTO, taken((147, 205)), []) > 0.9).any(), "half of it"
+    assert (borne_out(PHOTO, taken((155, 205)), []) == NONE).all()
+    assert (borne_out(PHOTO, taken(), []) == NONE).all()
+    face = Face(150, 60, 40, 50)
+    assert borne_out(PHOTO, taken(), [face])[150, 150] == 1
+    for nose, there in (((177, 60), True), ((179, 60), False), ((150, 94), True), ((150, 96), False)):
+        seen[:] = [(*body[:3], nose)]
+        assert (borne_out(PHOTO, taken(), [face])[150, 150] > 0) is np.bool_(there), nose
+    seen[:] = [(*body[:2], 0.49, (150, 60))]
+    assert (borne_out(PHOTO, taken(), [face]) == NONE).all()
+
+
+def test_a_face_has_one_body_the_surest(seen):
+    given(seen, ((100, 200), 0.45, 0.6, (150, 60)), ((250, 300), 0.42, 0.8, (150, 60)))
+    borne = borne_out(PHOTO, taken((100, 200), (250, 300)), [Face(150, 60, 40, 50)])
+    assert borne[150, 275] == 1 and borne[150, 150] == ALONE
+
+
+def test_a_face_without_a_body_bears_out_the_part_it_is_in(seen):
+    searched = given(seen, ((0, 1), 0.2, 0.0, (0, 0)))  # next to nothing, which is enough about a face
+    logit, faces = taken((100, 200), (300, 380)), [Face(150, 60, 40, 50)]
+    borne = borne_out(PHOTO, logit, faces)
+    assert (borne[:, 100:200] == 0).all() and (borne[:, 210:] == ALONE).all() and (borne[:, :90] == ALONE).all()
+    sides = [round(box[2] - box[0]) for box, _ in searched if box]
+    assert sides[:2] == [350, 200] and sides[-1] == 200, "from further and from nearer, and once more for what is next to nothing"
+    seen[:] = [((0, 1), 0.1, 0.0, (0, 0))]
+    assert (borne_out(PHOTO, logit, faces) == NONE).all(), "an animal's"
+    seen[:] = [((0, 1), 0.2, 0.0, (0, 0))]
+    assert (borne_out(PHOTO, logit, [Face(250, 60, 40, 50)]) == ALONE).all(), "where nothing is in front"
+
+
+def test_what_is_left_is_searched_and_a_film_takes_less(seen, monkeypatch):
+    searched = given(seen, ((100, 200), 0.9, 0.99, (0, 0)))
+    borne_out(PHOTO, taken((100, 200), (300, 380)), [])
+    assert searched == [(None, True), ((130, -60, 550, 360), True)], "a square about the other part, 1.4 times as wide as it is long"
+    searched.clear()
+    asked = []
+    monkeypatch.setattr(witnesses, "find_faces", lambda photo: asked.append(photo) or [])
+    borne = borne_out(PHOTO, taken((100, 200)))
+    assert searched == [(None, False)] and not asked and borne[150, 150] == 1
+    borne_out(PHOTO, taken((100, 200), (300, 380)))
+    assert searched == [(None, False)] * 2 and len(asked) == 1, "faces are looked for where something is left"
+
+
+def test_labels_are_one_a_part():
+    there = np.zeros((41, 58), bool)
+    there[2:5, 2:5] = there[20:40, 20] = there[39, 20:57] = there[20:40, 56] = True  # a spot, and a long bent line
+    number = labels(there)
+    assert (number > 0).tolist() == there.tolist() and len(np.unique(number)) == 3
+    assert len(np.unique(number[20:][there[20:]])) == 1 and number[3, 3] != number[20, 20]
+    assert (labels(np.ones((9, 7), bool)) == 1).all() and not labels(np.zeros((9, 7), bool)).any()
