@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stylenorm.drafts import DAY, remove, remove_drafts, write_whole
 
-MOST = 6  # files that stay, of up to some 30 MB each
+MOST = 8  # files that stay, of up to some 30 MB each
 SUM = 4  # bytes before what is kept: whether it has come whole. Who could forge that could as well forge a digest
 
 

@@ -31,9 +31,9 @@ SMALL, NEAR = 0.3, 7.0  # of the photograph's shorter side: heads below that are
 ABOVE = 0.22  # of such a square, how far below its upper edge the middle of the head is
 FEWEST, MOST = 10, 12  # px of a head's width, and heads, that are looked at so
 CERTAIN = 9.0  # the largest logit that is believed
-MORE, LESS = 3.0, 5.0  # logits, for what is borne out and against what is not
-ASKED, FADE = 3, 0.15  # frames of a film, from one time that it is borne out to the next, and how quickly it is forgotten, a frame
-MOVED = 0.03  # of the frame: where so much more or less is taken for somebody, it is asked at once
+BORNE = 5.0  # logits, for what is wholly borne out, and against what is not
+ASKED, FADE = 4, 0.15  # frames of a film, from one time that it is borne out to the next, and how quickly it is forgotten, a frame
+MOVED = 0.06  # of the frame: where so much more or less is taken for somebody, it is asked at once
 REACH, EVEN = 5, 2e-4  # px of `WORK`, of the filter, and the variance of colour, of 1, below which a square has no edge
 LEAST, ALL = 0.25, 0.75  # what the filter gives for nothing and for all
 NOBODY = "no people are to be seen in it"
@@ -131,7 +131,7 @@ class Followers:
 
 def _chance(logit: np.ndarray, borne: np.ndarray) -> np.ndarray:
     """From 0 to 1: how likely somebody is there."""
-    return 1 / (1 + np.exp(-(logit + np.where(borne > 0, MORE, LESS) * borne)))
+    return 1 / (1 + np.exp(-(logit + BORNE * borne)))
 
 
 def _logit(photo: Image.Image, quick: bool = False, faces: Sequence[Face] = ()) -> np.ndarray:

@@ -15,11 +15,11 @@ from stylenorm import poses
 from stylenorm.faces import Face, find_faces
 from stylenorm.poses import Body
 
-SOMEBODY = ((0.5, 0.9), (0.75, 0.3))  # how likely a place and how sure its body is, one or the other pair, for it to be somebody's
-HERS = 0.5  # and how much of it is at least anybody's at all
+SOMEBODY = ((0.5, 0.9, 0.5), (0.75, 0.3, 0.5), (0.8, 0.95, 0.1))  # a body is somebody's if its place is so likely, it is so sure, and so much of it is in front
 FACED, SEEN_BY = 0.5, 0.15  # how sure it is if there is a face, and how likely a place about a face without one is, for that to be somebody's
 NOSE = 0.7  # of a face's width and height: how far from its middle the nose may be
 SOFT = 0.03  # of the square about a body: half the width in which what is hers goes over into what is not
+HIGHER, HEADWEAR = 0.3, 1.4  # of a face's height: how far above its middle that of what is worn on a head is, and how far that may reach
 ALONE, NONE = -1.0, -3.0  # how far what nobody's body or face bears out is, beside people, and where there are none
 BESIDE = ((7.0, 0.22), (4.0, 0.3))  # squares about a face of so many of its height, and where in them, from above, it is
 PARTS, PART = 6, 0.004  # how many further parts are looked at, and of the photograph, what such a part is at least
@@ -34,21 +34,22 @@ def borne_out(photo: Image.Image, logit: np.ndarray, faces: Sequence[Face] | Non
 
     faces: those of the photograph; else they are looked for where they are needed, and the rest is quicker as well.
     """
-    return _Witnesses(photo, logit, cache(lambda: find_faces(photo) if faces is None else faces)).borne(thorough=faces is not None)
+    return _Witnesses(photo, logit, cache(lambda: find_faces(photo) if faces is None else faces), faces is not None).borne()
 
 
 class _Witnesses:
     """Who bears out that somebody is in a photograph: bodies, and faces that have none."""
 
-    def __init__(self, photo: Image.Image, logit: np.ndarray, faces: Callable[[], list[Face]]) -> None:
-        self.photo, self.logit, self.faces = photo, logit, faces
+    def __init__(self, photo: Image.Image, logit: np.ndarray, faces: Callable[[], Sequence[Face]], thorough: bool) -> None:
+        """thorough: what nobody's body is in is searched as well, and all of it in the mirror."""
+        self.photo, self.logit, self.faces, self.thorough = photo, logit, faces, thorough
         self.scale = photo.width / logit.shape[1], photo.height / logit.shape[0]  # px of the photograph, of a place
         self.seen: list[tuple[Body, np.ndarray]] = []  # with which places are its own
 
-    def borne(self, thorough: bool) -> np.ndarray:
-        """How far each place is borne out. thorough: what nobody's body is in is searched as well, and all of it in the mirror."""
-        self._search(mirrored=thorough)
-        if thorough:
+    def borne(self) -> np.ndarray:
+        """How far each place is borne out."""
+        self._search(mirrored=self.thorough)
+        if self.thorough:
             for face in self.faces()[:MOST]:
                 for box in _beside(face):
                     if not self._body_of(face):
@@ -56,18 +57,28 @@ class _Witnesses:
             for box in self._parts():
                 self._search(box)
         bodies = self._somebodys()
-        alone = [face for face in self._faces_to_ask(bodies) if not self._body_of(face) and poses.places(self.photo, _beside(face)[-1], SEEN_BY)]
+        faces = self.faces()[:MOST] if self.thorough or self._much_left(bodies) else []
+        alone = [face for face in faces if not self._body_of(face) and poses.places(self.photo, _beside(face)[-1], SEEN_BY)]
         if not bodies and not alone:
             return np.full(self.logit.shape, NONE, np.float32)
         borne = np.full(self.logit.shape, ALONE, np.float32)
         for body, there in bodies:
             reach = max(2, round(SOFT * body.side / self.scale[0]))
             borne = np.maximum(borne, 2 * mean_around(there.astype(np.float32), reach) - 1)
+        for face in faces:
+            if self._body_of(face):
+                borne = np.maximum(borne, self._headwear(face))
         whole = labels(self.logit > 0) if alone else None
         for face in alone:
             if number := whole[self._place(face)]:
                 borne = np.maximum(borne, np.where(mean_around((whole == number).astype(np.float32), BLOCK) > 0, 0, ALONE))
         return borne
+
+    def _headwear(self, face: Face) -> np.ndarray:
+        """0 where a hood, a hat or hair may be, which a body lacks, and less and less around that."""
+        rows, columns = (scale * (np.arange(n, dtype=np.float32) + 0.5) for n, scale in zip(self.logit.shape, self.scale[::-1]))
+        apart = np.hypot(columns - face.x, rows[:, None] - (face.y - HIGHER * face.height)) / face.height
+        return np.clip(HEADWEAR - apart, ALONE, 0)
 
     def _search(self, box: tuple[float, float, float, float] | None = None, mirrored: bool = True) -> None:
         for place in poses.places(self.photo, box, mirrored=mirrored):
@@ -76,25 +87,38 @@ class _Witnesses:
                 self.seen.append((body, body.spread(self.logit.shape[::-1], self.photo.size) > 0))
 
     def _somebodys(self) -> list[tuple[Body, np.ndarray]]:
-        """The bodies that are somebody's, and each face has but one."""
-        return [one for one in self.seen if self._is_sure(*one) or any(self._body_of(face) is one[0] for face in self.faces())]
+        """The bodies that are somebody's, of each face but one; in a film faces are asked only if something is left without them."""
+        sure = [one for one in self.seen if self._is_sure(*one)]
+        if not self.thorough and not self._much_left(sure):
+            return sure
+        owners = [(face, self._body_of(face)) for face in self.faces()]
+        faced = [body for _, body in owners if body]
+
+        def is_somebodys(body: Body, there: np.ndarray) -> bool:
+            if any(body is other for other in faced):
+                return True
+            return self._is_sure(body, there) and not any(other and _is_nose(body, face) for face, other in owners)
+
+        return [one for one in self.seen if is_somebodys(*one)]
 
     def _is_sure(self, body: Body, there: np.ndarray) -> bool:
-        enough = any(body.place.likely > likely and body.sure > sure for likely, sure in SOMEBODY)
-        return enough and (self.logit[there] > 0).mean() > HERS
+        return any(body.place.likely > likely and body.sure > sure and self._in_front(there) > front for likely, sure, front in SOMEBODY)
+
+    def _in_front(self, there: np.ndarray) -> float:
+        """How much of these places is taken for somebody."""
+        return float((self.logit[there] > 0).mean()) if there.any() else 0.0
 
     def _body_of(self, face: Face) -> Body | None:
-        """The surest of those whose nose is in the face."""
-        hers = [body for body, _ in self.seen if body.sure > FACED and _is_nose(body, face)]
-        return max(hers, key=lambda body: body.sure, default=None)
+        """Of those whose nose is in the face, the one that is the surest and the most of which is in front."""
+        hers = [(body.sure * self._in_front(there), number) for number, (body, there) in enumerate(self.seen) if body.sure > FACED and _is_nose(body, face)]
+        return self.seen[max(hers)[1]][0] if hers else None
 
     def _left(self, bodies: Sequence[tuple[Body, np.ndarray]]) -> np.ndarray:
         """(h, w): what is taken for somebody, and is nobody's of these."""
         return (self.logit > 0) & ~np.any([there for _, there in bodies] or [np.zeros(self.logit.shape, bool)], 0)
 
-    def _faces_to_ask(self, bodies: Sequence[tuple[Body, np.ndarray]]) -> list[Face]:
-        """None where there is nothing left that could be somebody's."""
-        return self.faces()[:MOST] if self._left(bodies).mean() > SEEN else []
+    def _much_left(self, bodies: Sequence[tuple[Body, np.ndarray]]) -> bool:
+        return self._left(bodies).mean() > SEEN
 
     def _parts(self) -> list[tuple[float, float, float, float]]:
         """Squares about the largest parts of what is left."""

@@ -214,13 +214,14 @@ def test_who_is_in_a_film_is_borne_out_now_and_then_and_forgotten_slowly(chances
     asked, said = [], [0.0, 1.0, -3.0, -3.0, -1.0]
     monkeypatch.setattr(people, "borne_out", lambda photo, logit: asked.append(len(borne)) or np.full_like(logit, said.pop(0)))
     frame, followers, borne = Image.new("RGB", (6, 4), "gray"), Followers(), []
-    chances += [0.6] * 10 + [0.4, 0.4]
+    every = people.ASKED
+    chances += [0.6] * (3 * every + 1) + [0.4, 0.4]
     while chances:
         followers(frame)
         borne.append(round(float(followers.state["people"][1, 0, 0]), 3))
-    later = [round(1 - n * people.FADE, 3) for n in (3, 6, 7)]
-    assert borne == [0, 0, 0, 1, 1, 1, *later[:1] * 3, later[1], *later[2:] * 2]
-    assert asked == [0, 3, 6, 9, 10], "at once where what is taken for somebody has moved"
+    later = [round(1 - n * people.FADE, 3) for n in (every, 2 * every, 2 * every + 1)]
+    assert borne == [0] * every + [1] * every + later[:1] * every + [later[1]] + later[2:] * 2
+    assert asked == [0, every, 2 * every, 3 * every, 3 * every + 1], "at once where what is taken for somebody has moved"
 
 
 def test_another_size_and_a_cut_begin_anew(chances):
