@@ -277,13 +277,20 @@ def stylize(
             predicted = [(painting, stylizer.refine(found, painting, shown, refine, style_size), w) for painting, found, w in predicted]
         wanted = stylizer.resolve(names + [(found, w) for _, found, w in predicted])
         options = {"strength": strength, "preserve_color": preserve_color, "size": size, "grain": grain, "paint_at": paint_at, "faces": faces}
-        still = {"strip": strip, "notice": say}
+        told: list[str] = []  # of the photograph that is painted now
+
+        def notice(line: str) -> None:
+            told.append(line)
+            say(line)
+
+        still = {"strip": strip, "notice": notice}
         laid = [(r.masks, stylizer.style_from(r.painting, size=style_size) if r.painting else stylizer.resolve(r.names)) for r in regions]
 
         def parts_of(job: Job) -> dict:
             return {"mask": masks and masks.mask_for(job.source), "regions": [(found, over.mask_for(job.source)) for over, found in laid]}
 
         for number, job in enumerate(jobs, 1):
+            told.clear()
             if is_moving(job):
                 row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **parts_of(job)), quality, strip)
             else:
@@ -294,7 +301,7 @@ def stylize(
                     return stylizer.stylize(picture, wanted, **still, **options, **parts_of(job))
 
                 row = do(job, paint, quality, look)
-            rows.append(row := row | {"style": wanted.name})
+            rows.append(row := row | {"style": wanted.name} | ({"notices": list(told)} if told else {}))
             tell_row(row, number, len(jobs), say)
     end_with(rows, as_json)
 

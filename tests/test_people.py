@@ -468,6 +468,8 @@ def test_where_nobody_is_the_command_line_says_so_once(cli):
     Image.effect_noise((64, 48), 40).convert("RGB").save("wall.png")
     code, told = cli("stylize", "wall.png", "-o", "a.png", "--keep", "people")
     assert code == 0 and told.out.count("wall.png: no people are to be seen in it") == 1
+    rows = json.loads(cli("stylize", "wall.png", "me.png", "-o", "out/", "--keep", "people", "--json")[1].out)
+    assert [row.get("notices") for row in rows] == [["wall.png: no people are to be seen in it"], None]
 
 
 def test_masks_are_written_to_be_corrected(cli, astronaut):
