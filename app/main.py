@@ -247,9 +247,17 @@ def credentials() -> list[tuple[str, str]] | None:
 def temporary_folder() -> Path:
     """A folder that nobody else on this machine can read, removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix=FOLDER)).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(remove_used, folder)
     remove_abandoned(folder.parent)
     return folder
+
+
+def remove_used(folder: Path, seconds: float = 5) -> None:
+    """Remove a folder into which threads may still write that go on until the very end: what they lay there meanwhile would keep it."""
+    end = time.monotonic() + seconds
+    while folder.exists() and time.monotonic() < end:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def remove_abandoned(top: Path) -> None:

@@ -187,6 +187,28 @@ def test_what_an_app_left_that_was_ended_at_once_goes_when_the_next_one_starts(t
     assert sorted(tmp_path.iterdir()) == sorted([used, other, mine])
 
 
+def test_a_folder_that_a_thread_still_writes_into_is_removed_at_the_end(tmp_path, monkeypatch):
+    from app import main
+
+    folder, tries = tmp_path / "shelf", []
+    folder.mkdir()
+    remove = shutil.rmtree
+
+    def removed(path, **more):
+        tries.append(path)
+        remove(path, **more)
+        if len(tries) < 3:  # what has been laid there meanwhile
+            (path / "made").mkdir(parents=True)
+
+    monkeypatch.setattr(main.shutil, "rmtree", removed)
+    main.remove_used(folder)
+    assert not folder.exists() and len(tries) == 3
+    monkeypatch.setattr(main.shutil, "rmtree", lambda path, **more: None)
+    folder.mkdir()
+    main.remove_used(folder, seconds=0.1)
+    assert folder.exists(), "it does not go on for ever"
+
+
 def test_the_second_half_that_a_mac_makes_of_a_file_is_no_example(tmp_path, monkeypatch):
     for name in ("coffee.jpg", "._coffee.jpg"):
         (tmp_path / name).write_bytes(b"x")
