@@ -63,8 +63,10 @@ def moments(
 def normalize(x: Tensor, mean: Tensor, var: Tensor, eps: float = EPSILON) -> Tensor:
     """``(x - mean) / sqrt(var + eps)`` with moments that broadcast against ``x``; shape and dtype of ``x``.
 
+    `moments` gives such; those of channels are (C, 1, 1) or (N, C, 1, 1).
+
     Raises:
-        ValueError: ``x`` is not of floating point.
+        ValueError: ``mean`` or ``var`` does not fit ``x``, or ``x`` is not of floating point.
     """
     return inject(x, mean, var, None, None, eps)
 
@@ -90,10 +92,10 @@ def inject(
     ``gamma`` and ``beta`` may be None, for 1 and 0.
 
     Raises:
-        ValueError: ``gamma`` or ``beta`` does not fit ``x``, or ``x`` is not of floating point.
+        ValueError: ``mean``, ``var``, ``gamma`` or ``beta`` does not fit ``x``, or ``x`` is not of floating point.
     """
     _require_floats(x)
-    _require_tensors(mean, var)
+    _require_moments(x, mean, var)
     wide = widen(x)
     centred, scale = wide - mean.to(wide.dtype), torch.rsqrt(var.to(wide.dtype) + eps)
     gamma, beta = _both(gamma, beta)
@@ -177,6 +179,18 @@ def _require_floats(x: Tensor) -> None:
     _require_tensors(x)
     if not x.is_floating_point():
         raise ValueError(f"a map of {x.dtype} cannot be normalized, which takes floating point; convert it with .float()")
+
+
+def _require_moments(x: Tensor, mean: Tensor, var: Tensor) -> None:
+    """Refuse what would make ``x`` larger, and (C,), as running moments are: where W is C, it would lie along W."""
+    _require_tensors(mean, var)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    for t in (mean, var):
+        alike = all(n in (1, wanted) for n, wanted in zip(t.shape[::-1], x.shape[::-1]))
+        if not alike or t.dim() > x.dim() or (t.dim() < x.dim() - 1 and t.numel() > 1):
+            channels = "; those of channels are (C, 1, 1)" if x.dim() == 4 else ""
+            raise ValueError(f"a mean or variance of shape {tuple(t.shape)} does not fit a map of {tuple(x.shape)}{channels}")
 
 
 def widen(x: Tensor) -> Tensor:

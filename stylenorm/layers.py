@@ -249,7 +249,8 @@ class InstanceNorm2d(_Norm):
         super().__init__(num_features, "instance", None, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
     def _styled(self, x: Tensor, moments: Moments) -> Tensor:
-        return super()._styled(x[None], moments)[0] if x.dim() == 3 else super()._styled(x, moments)
+        single = x.dim() == 3 and x.shape[0] == self.num_features
+        return super()._styled(x[None], moments)[0] if single else super()._styled(x, moments)
 
 
 class LayerNorm2d(_Norm):

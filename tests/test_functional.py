@@ -383,6 +383,21 @@ def test_what_has_no_fractions_is_refused_where_the_result_would_be_of_its_dtype
         torch.testing.assert_close(moments(x), moments(x.float()))
 
 
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (5, 4, 1, 1), (2, 4, 1, 2), (2, 2, 4, 1, 1)])
+def test_moments_that_do_not_fit_are_refused(shape):
+    """Running moments (C,) lay along W where that was C, more samples made x larger, and others were told of from the inside."""
+    x, t, layer = torch.randn(2, 4, 4, 4), torch.rand(shape), ConditionalNorm(4)
+    for call in (lambda: normalize(x, t, t), lambda: normalize(x, torch.zeros(4, 1, 1), t), lambda: layer(x, torch.ones(1, 4), torch.ones(1, 4), (t, t))):
+        with pytest.raises(ValueError, match=r"variance of shape .* does not fit a map of \(2, 4, 4, 4\); those of channels are \(C, 1, 1\)"):
+            call()
+
+
+def test_moments_that_broadcast_are_taken():
+    for x in (torch.randn(2, 4, 4, 4), torch.randn(3, 4), torch.randn(3, 4, 5), torch.tensor(3.0)):
+        for shape in ((), (1,) * x.dim(), x.shape[1:], x.shape):
+            torch.testing.assert_close(normalize(x, torch.full(shape, 2.0), torch.full(shape, 3.0), 1.0), (x - 2) / 2)
+
+
 # adain
 
 

@@ -302,6 +302,11 @@ def test_errors_are_one_sentence():
         assert "\n" not in str(error.value)
 
 
+def test_a_sample_of_other_channels_is_told_with_its_own_shape():
+    with pytest.raises(ValueError, match=r"not \(2, 5, 3\)$"):
+        InstanceNorm2d(5)(torch.randn(2, 5, 3))  # (N, C, L), whose N was told as C of a batch of one
+
+
 # ConditionalNorm
 
 
