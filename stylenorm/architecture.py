@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any
 
 from stylenorm.errors import StyleError, StylenormError
@@ -38,10 +39,10 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         try:
             for name in ("widths", "blocks"):
-                object.__setattr__(self, name, tuple(int(number) for number in getattr(self, name)))
+                object.__setattr__(self, name, tuple(index(number) for number in getattr(self, name)))
             if self.num_groups is not None:
-                object.__setattr__(self, "num_groups", int(self.num_groups))
-        except (TypeError, ValueError):
+                object.__setattr__(self, "num_groups", index(self.num_groups))
+        except TypeError:
             raise StylenormError("a generator's widths and blocks are whole numbers, one for each resolution, and num_groups is one") from None
         if len(self.widths) != len(self.blocks) or len(self.widths) < 2:
             raise StylenormError("a generator needs at least two widths, and one number of blocks for each width")

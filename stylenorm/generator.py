@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from stylenorm.architecture import GeneratorConfig, padded_length
-from stylenorm.errors import counted
+from stylenorm.errors import StylenormError, counted, in_short
 from stylenorm.fused import vmapped
 from stylenorm.layers import ConditionalNorm
 
@@ -112,9 +112,12 @@ class Generator(nn.Module):
 
     Raises:
         ValueError: content is not (N, 3, H, W) of floating point, or the style does not fit the network.
+        TypeError: content is no tensor, or the style no sequence of pairs.
     """
 
     def __init__(self, config: GeneratorConfig = GeneratorConfig()) -> None:
+        if not isinstance(config, GeneratorConfig):
+            raise StylenormError(f"a Generator is made from a GeneratorConfig, which {in_short(config)} is not")
         super().__init__()
         self.config = config
         widths, blocks = config.widths, config.blocks
@@ -150,6 +153,8 @@ class Generator(nn.Module):
     def forward(
         self, content: Tensor, style: Pairs, moments: Callable[[int, Tensor], Moments] | None = None
     ) -> Tensor:
+        if not _traced():
+            _require_pairs(style)
         if len(style) != len(self.config.channels):
             raise ValueError(
                 f"this generator has {counted(len(self.config.channels), 'normalization')}, the style has {counted(len(style), '(γ, β) pair')}"
@@ -186,6 +191,14 @@ class Generator(nn.Module):
         for scale, count in zip(levels[-2::-1], self.config.blocks[-2::-1]):
             scales += [scale] * (1 + 2 * count)
         return tuple((height // s, width // s) for s in scales)
+
+
+def _require_pairs(style: Pairs) -> None:
+    if isinstance(style, str) or not isinstance(style, Sequence):
+        raise TypeError(f"style must be a Style or a sequence of (γ, β) pairs, which {in_short(style)} is not; Stylizer.style gives that of a name")
+    for pair in style:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"style must be a sequence of (γ, β) pairs, and {in_short(pair)} is none")
 
 
 def reflect(x: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,9 @@ class Style(Sequence):
         """The opposite of `flat`: (N, 2, T), T the sum of ``channels``."""
         if not isinstance(flat, Tensor):
             raise StyleError(f"a style is made of a tensor (N, 2, T), which {in_short(flat)} is not")
-        if not isinstance(channels, Iterable):
-            raise StyleError(f"channels has a number for each normalization, and is not {in_short(channels)}")
-        if flat.dim() != 3 or flat.shape[1] != 2 or flat.shape[2] != sum(channels):
-            raise StyleError(f"a style for this network is (N, 2, {sum(channels)}), this one is {tuple(flat.shape)}")
+        total = _total(channels)
+        if flat.dim() != 3 or flat.shape[1] != 2 or flat.shape[2] != total:
+            raise StyleError(f"a style for this network is (N, 2, {total}), this one is {tuple(flat.shape)}")
         gammas, betas = (part.split(list(channels), 1) for part in flat.unbind(1))
         return cls(tuple(gammas), tuple(betas), **about)
 
@@ -186,6 +186,13 @@ def _broadcast(*tensors: Tensor) -> Sequence[Tensor]:
     return [t[:, :, None, None] if t.dim() == 2 else t for t in tensors] if maps else tensors
 
 
+def _total(channels: Sequence[int]) -> int:
+    try:
+        return sum(map(index, channels))
+    except TypeError:
+        raise StyleError(f"channels has a number for each normalization, and is not {in_short(channels)}") from None
+
+
 def _check_alike(styles: Sequence[Style]) -> str | None:
     """The network that ``styles`` belong to, as far as it is known, or a `StyleError` where they differ."""
     for style in styles:
@@ -212,7 +219,7 @@ class StyleEncoder(nn.Module):
 
     def __init__(self, channels: Sequence[int], statistics: int = 1920, hidden: int = 384) -> None:
         super().__init__()
-        self.total = sum(channels)
+        self.total = _total(channels)
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
         self.layers = nn.Sequential(

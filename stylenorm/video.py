@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,12 @@ def paint_film(
     source: a path, or what `stylenorm.video_files.probe` found there. target: a .mp4, .m4v, .mov, .mkv or .webm file, which appears
     whole. stream: a fresh one. should_stop: asked before each frame; ``target`` then ends there, and the report is not ``finished``. tell:
     called with the number of frames so far, the latest of them and its painting. mask: where to paint, one that moves, a film as long or a
-    folder of numbered pictures; one that does not is the stream's. Raises `StylenormError`.
+    folder of numbered pictures; one that does not is the stream's. crf: of the encoder, from 0 to 51; less is better, and a larger file. Raises `StylenormError`.
     """
     if not isinstance(stream, Stream):
         raise StylenormError(f"a film is painted by what Stylizer.stream returns, which {in_short(stream)} is not")
+    if not isinstance(crf, Real) or not 0 <= crf <= 51:
+        raise StylenormError(f"crf is a number from 0 to 51, less is better, and not {in_short(crf)}")
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf

@@ -54,6 +54,8 @@ WRONG = {  # what is called with a stylizer, and a word of the sentence
     "film": (lambda s: stylenorm.paint_film(None, "x.mp4", s.stream("red-hill")), "film"),
     "painted": (lambda s: stylenorm.paint_film("x.mp4", None, s.stream("red-hill")), "film"),
     "stream": (lambda s: stylenorm.paint_film("x.mp4", "y.mp4", s), "Stylizer.stream"),
+    "crf": (lambda s: stylenorm.paint_film("x.mp4", "y.mp4", s.stream("red-hill"), crf="good"), "crf"),
+    "crf of -3": (lambda s: stylenorm.paint_film("x.mp4", "y.mp4", s.stream("red-hill"), crf=-3), "crf"),
     "training": (lambda s: stylenorm.train({"photos": "a", "out": "b"}), "TrainConfig"),
     "settings": (lambda s: stylenorm.train_style("x", PHOTO, config={"steps": 1}), "NewStyleConfig"),
     "photos": (lambda s: stylenorm.train_style("x", PHOTO, photos=["a.jpg", "b.jpg"]), "folder"),
@@ -64,6 +66,10 @@ WRONG = {  # what is called with a stylizer, and a word of the sentence
     "content": (lambda s: stylenorm.optimize(LAYER, "photo.jpg", PHOTO), "PIL image"),
     "optimizing": (lambda s: stylenorm.optimize(LAYER, PHOTO, PHOTO, {"steps": 1}), "OptimizeConfig"),
     "widths": (lambda s: stylenorm.GeneratorConfig(widths=3), "widths"),
+    "parts of a channel": (lambda s: stylenorm.GeneratorConfig((24.7, 48), (0, 1)), "whole"),
+    "config": (lambda s: stylenorm.Generator(3), "GeneratorConfig"),
+    "encoder": (lambda s: stylenorm.StyleEncoder(3), "channels"),
+    "channel": (lambda s: stylenorm.StyleEncoder(["a"]), "channels"),
     "num_groups": (lambda s: stylenorm.GeneratorConfig(norm="group", num_groups=None), "groups"),
 }
 
@@ -94,6 +100,13 @@ def test_a_wrong_argument_is_one_sentence(what, stylizer, tmp_path, monkeypatch)
 def test_what_is_no_tensor_or_module_is_a_type_error_as_in_torch(call):
     with pytest.raises(TypeError, match="tensor|Module|batches"):
         call()
+
+
+@pytest.mark.parametrize("style", [None, "kiss", {"kiss": 1.0}, torch.ones(5, 2, 8), [torch.ones(1, 8)] * 5, [(1, 2, 3)] * 5], ids=lambda s: type(s).__name__)
+def test_a_generators_style_is_pairs(style):
+    with pytest.raises(TypeError, match="style must be a .*pairs") as caught:
+        stylenorm.Generator(stylenorm.GeneratorConfig((8, 8), (0, 1)))(torch.rand(1, 3, 8, 8), style)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
 
 
 def test_an_open_file_is_one_picture_and_not_its_lines(photo):
