@@ -61,14 +61,23 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
                 raise ValueError(f"{path or type(old).__name__}: {error}") from None
         places.append((path, new[id(old)]))
     if not places:
-        stays = next((f"; its {type(m).__name__} is a torch.nn.LayerNorm, which stays" for m in model.modules() if isinstance(m, nn.LayerNorm)), "")
-        raise ValueError(f"there is no normalization of feature maps to swap in {type(model).__name__}{stays}")
+        raise ValueError(f"there is no normalization of feature maps to swap in {type(model).__name__}{_stays(model)}")
     for path, norm in places:
         if not path:
             return norm
         owner, _, name = path.rpartition(".")
         setattr(model.get_submodule(owner), name, norm)
     return model
+
+
+def _stays(model: nn.Module) -> str:
+    """What of ``model`` may have been meant."""
+    for m in model.modules():
+        if isinstance(m, ConditionalNorm):
+            return "; its ConditionalNorm takes its kind when it is made, in a Generator from GeneratorConfig(norm=...)"
+        if isinstance(m, nn.LayerNorm):
+            return f"; its {type(m).__name__} is a torch.nn.LayerNorm, which stays"
+    return ""
 
 
 def _need_module(model: nn.Module) -> None:
@@ -100,6 +109,8 @@ def _another(old: nn.Module, kind: str, num_groups: int | None, near: Tensor) ->
         new = LayerNorm2d(channels, **settings)
     else:
         had = old.num_groups if isinstance(old, (nn.GroupNorm, GroupNorm)) else 32
+        if num_groups is None and channels % had:
+            raise ValueError(f"the {had} groups that are taken where none are asked for do not divide {channels} channels; give num_groups")
         new = GroupNorm(had if num_groups is None else num_groups, channels, **settings)
     new.weight, new.bias = old.weight, old.bias
     new.momentum = getattr(old, "momentum", new.momentum)  # of use to batch norm alone, which may come next

@@ -182,7 +182,7 @@ def positive():
     ("model", "kind", "groups", "told"),
     [
         (lambda: small(), "weight", None, "no norm 'weight'; choose one of batch, layer, instance, group"),
-        (lambda: nn.Sequential(nn.Sequential(nn.BatchNorm2d(32)), nn.BatchNorm2d(8)), "group", None, "1: num_groups=32 does not divide 8 channels"),
+        (lambda: nn.Sequential(nn.Sequential(nn.BatchNorm2d(32)), nn.BatchNorm2d(8)), "group", None, "1: the 32 groups that are taken where none are asked for do not divide 8 channels; give num_groups"),
         (lambda: small(), "group", 0, "1: num_groups=0 does not divide 8 channels"),
         (lambda: small(), "group", 3, "1: num_groups=3 does not divide 8 channels"),
         (lambda: nn.Sequential(nn.BatchNorm2d(8), nn.LazyBatchNorm2d()), "layer", None, "1: a lazy layer gets its channels from the first map"),
@@ -191,7 +191,8 @@ def positive():
         (lambda: nn.Sequential(nn.BatchNorm2d(8), positive()), "layer", None, "1: its weight or bias is computed, and no parameter to keep"),
         (lambda: nn.Sequential(nn.Linear(3, 3)), "batch", None, "there is no normalization of feature maps to swap in Sequential"),
         (lambda: nn.Sequential(PerPixel(8)), "batch", None, "to swap in Sequential; its PerPixel is a torch.nn.LayerNorm, which stays"),
-        (lambda: Generator(GeneratorConfig()), "batch", None, "no normalization of feature maps to swap in Generator"),
+        (lambda: Generator(GeneratorConfig()), "batch", None, "to swap in Generator; its ConditionalNorm takes its kind when it is made, in a Generator from GeneratorConfig(norm=...)"),
+        (lambda: nn.Sequential(ConditionalNorm(8)), "batch", None, "to swap in Sequential; its ConditionalNorm takes its kind"),
     ],
 )
 def test_a_refusal_says_which_layer_and_leaves_the_model_alone(model, kind, groups, told):
