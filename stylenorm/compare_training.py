@@ -259,18 +259,18 @@ def _totals(table: Path) -> list[float]:
 
 
 def tables(report: Mapping) -> str:
-    """The report as three tables in Markdown: mean ± standard deviation over the seeds."""
+    """The report as three tables in Markdown: mean ± standard deviation over the seeds, of one seed its numbers."""
     parts = {key: spread(report, lambda r, k=key: r[k]) for key in ("content", "style", "total")}
     changes = {change: spread(report, lambda r, c=change: r["moved"][c]) for change in CHANGES}
     beside = {key: spread(report, lambda r, k=key: r["neighbours"][k]) for key in ("training", "inference")}
-    return "\n".join(
-        [_table(judged_on(report), parts), _table("a change to the photograph", changes), _table("other neighbours", beside)]
-    )
+    several = len({run["seed"] for run in report["runs"]}) > 1
+    named = {judged_on(report): parts, "a change to the photograph": changes, "other neighbours": beside}
+    return "\n".join(_table(what, columns, several) for what, columns in named.items())
 
 
-def _table(what: str, columns: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+def _table(what: str, columns: Mapping[str, Mapping[str, tuple[float, float]]], several: bool) -> str:
     lines = [f"| {what} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for kind, title in TITLES.items():
-        cells = [f"{m:.3g} ± {s:.2g}" for m, s in (column[kind] for column in columns.values())]
+        cells = [f"{m:.3g} ± {s:.2g}" if several else f"{m:.3g}" for m, s in (column[kind] for column in columns.values())]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

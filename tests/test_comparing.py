@@ -404,6 +404,7 @@ def test_the_tables_hold_mean_and_spread():
     assert mean == 1.5 and deviation == pytest.approx(0.5**0.5)
     assert "| layer norm | 1.5 ± 0.71 | 0.5 ± 0 | 6.5 ± 0.71 |" in tables({"runs": runs})
     assert tables({"runs": runs}).startswith("| unseen photographs |")
+    assert "±" not in tables({"runs": [run for run in runs if run["seed"] == 0]})  # one seed does not deviate by 0
 
 
 @pytest.mark.parametrize("count, told", [(5, "photographs learned on"), (100, "unseen photographs")])
