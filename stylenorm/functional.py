@@ -246,7 +246,7 @@ def _centre(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, T
     if factor is not None:
         wide = wide.mul_(factor)
     mean = wide.mean(dims, keepdim=True)
-    centred = wide - mean if wide is x else wide.sub_(mean)
+    centred = wide - mean if wide.dtype == x.dtype else wide.sub_(mean)  # a function transform makes another object of x itself
     var = centred.square().mean(dims, keepdim=True)
     return centred, mean, var, factor
 
@@ -333,7 +333,7 @@ class _Renormalize(torch.autograd.Function):
         else:
             wide = widen(x)
             wide = wide if factor is None else wide.mul_(factor)
-            centred = wide - mean if wide is x else wide.sub_(mean)
+            centred = wide - mean if wide.dtype == x.dtype else wide.sub_(mean)
         r = torch.rsqrt(var + _scaled(ctx.eps, factor))  # of factor * x, like z's
 
         # With one gamma a channel h need not be formed: gamma comes after the sums over H and W.

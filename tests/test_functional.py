@@ -283,6 +283,27 @@ def test_a_gradient_for_each_sample(kind, dtype):
     torch.testing.assert_close(torch.func.vmap(gradients, (None, 0))(pair, x), tuple(map(torch.stack, zip(*(gradients(pair, one) for one in x)))))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kind", KINDS)
+def test_function_transforms_leave_a_map_alone_that_they_do_not_transform(kind, layout, dtype):
+    """`torch.func.jacrev` by γ wrote the centred map over the map, and the others ended in an error for that."""
+    torch.manual_seed(14)
+    x, pair = torch.randn(2, 4, 3, 2).add(5).to(dtype, memory_format=layout), torch.randn(1, 4)
+    before, weights = x.clone(), torch.randn(2, 4, 3, 2)
+
+    def run(gamma):
+        return (renormalize(x, gamma, pair, kind, 2)[0].float() * weights).sum((0, 2, 3))
+
+    expected = torch.autograd.functional.jacobian(run, pair)
+    for way in (torch.func.jacrev, torch.func.jacfwd):
+        torch.testing.assert_close(way(run)(pair), expected, rtol=3e-2, atol=3e-2)
+        assert torch.equal(x, before)
+    torch.func.hessian(lambda gamma: run(gamma).square().sum())(pair)
+    torch.func.grad(lambda y: (adain(y, x) + moments(x, kind, 2)[0]).sum())(x)
+    assert torch.equal(x, before)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("kind", KINDS)
 def test_forward_mode_derivatives(kind, layout):
