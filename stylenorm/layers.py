@@ -307,7 +307,7 @@ class GroupNorm(_Norm):
         if x.dim() == 4 or x.shape[1:2] != (self.num_channels,):
             return super()._styled(x, moments)
         if moments is not None:
-            moments = tuple(map(_flattened, moments))
+            moments = tuple(_flattened(t[(None,) * (x.dim() - t.dim())]) for t in moments)
         return super()._styled(_flattened(x), moments).reshape(x.shape)
 
 

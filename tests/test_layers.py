@@ -413,6 +413,13 @@ def test_moments_can_be_handed_in(kind):
         assert torch.equal(was, now), "a request with moments of its own leaves no trace"
 
 
+def test_moments_of_channels_can_be_handed_in_for_any_number_of_axes():
+    """(C, 1) went along N of (N, C, L), where N was C, and was told of in shapes that nobody gave."""
+    for shape in ((4, 4, 3), (4, 4, 2, 3), (4, 4, 2, 3, 2)):
+        x, t = torch.randn(shape), torch.rand(4, *(1 for _ in shape[2:]))
+        torch.testing.assert_close(GroupNorm(2, 4)(x, (t, t)), (x - t) / (t + 1e-5).sqrt())
+
+
 def test_tiles_with_the_moments_of_the_whole_equal_the_whole():
     torch.manual_seed(7)
     x, gamma, beta = torch.randn(1, 4, 16, 16), torch.randn(1, 4), torch.randn(1, 4)
