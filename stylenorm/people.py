@@ -105,7 +105,7 @@ class Followers:
 
     def __init__(self, state: Mapping[str, np.ndarray] | None = None) -> None:
         """state: of another one, to go on from there."""
-        self.state = dict(state or {})
+        self.state = dict(state) if state and "age" in state else {}  # else as it was before bodies bore anything out
         """people: (3, h, w) float32, how likely somebody is there, 0 to 1; how far it is borne out; and what was taken for somebody when that
         was asked. age: how many frames ago that was."""
 

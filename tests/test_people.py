@@ -231,6 +231,8 @@ def test_another_size_and_a_cut_begin_anew(chances):
         chances += [0.5]
         followers(frame)
         assert (followers.state["people"][0] == 0.5).all()
+    chances += [0.5]
+    assert Followers(state)(frame, again=True).size == (6, 4) and not chances, "nor is there a mask of it for a frame that is the same"
     steady, noise = Steady(0.8, 4), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     chances += [0.2, 0.8]
     for pixels in (noise, 255 - noise // 4):
