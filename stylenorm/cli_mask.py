@@ -20,6 +20,8 @@ from stylenorm.errors import StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS
 from stylenorm.jobs import left_out, make_folder, plan
 
+SMALL = 256  # px, longer side of the copies of a film's frames in which its cuts are found
+
 app = verbs()
 
 
@@ -80,8 +82,11 @@ def mask(
 
 def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
     """The masks of a film's frames, numbered from 1, into a new folder, or an empty one."""
+    import numpy as np
+
     from stylenorm.images import write_picture
-    from stylenorm.people import Followers
+    from stylenorm.steady import SMOOTHING, Steady
+    from stylenorm.tensors import fit
     from stylenorm.video_files import frames, probe
 
     if not find_spec("av"):
@@ -95,13 +100,17 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StylenormError(f"the folder {folder} cannot be made ({error.strerror or error}); give another") from None
-    show, find, done, stop = Reel(quiet, as_lines=False), Followers(), 0, threading.Event()
+    show, steady, done, stop = Reel(quiet, as_lines=False), Steady(SMOOTHING, stride=1), 0, threading.Event()
     show.begin(film, "looking for people")
     with stopping(stop), show.bar():
         for _, _, frame in frames(film):
             if stop.is_set():
                 break
-            write_picture(find(frame()), folder / f"{done + 1:06}.png")
+            whole = frame()
+            small = np.asarray(fit(whole, SMALL))
+            steady.begin(small)  # behind a cut nobody is known
+            write_picture(steady.people(whole, again=False), folder / f"{done + 1:06}.png")
+            steady.end(small)
             show.frame(done := done + 1)
     if as_json:
         print(json.dumps([{"input": str(source), "output": str(folder), "frames": done, "finished": not stop.is_set(), "trouble": film.trouble}]))
