@@ -54,6 +54,16 @@ def test_where_there_is_no_outline_the_photograph_stays_as_it_is(red, part):
     assert np.array_equal(moved(red, red, part), red)
 
 
+def test_how_soft_an_edge_is_does_not_hang_on_how_long_it_is(red):
+    """The edges of masks that are found are a few px wide."""
+    ramp = np.clip((np.arange(320) - 40) * 255 / 20, 0, 255)  # levels from 13 to 242 are 18 px of it
+    for levels, wide in ((ramp, 18), (np.minimum(ramp, ramp[::-1]), 18), (255 * (ramp > 0), 0)):
+        part = Image.fromarray(np.tile(levels.astype(np.uint8), (320, 1)))
+        assert behind._softness(part) == pytest.approx(wide, abs=1.5) == behind._softness(part.crop((0, 0, 320, 30)))
+    narrow = disc().filter(ImageFilter.GaussianBlur(1.5))
+    assert not np.array_equal(moved(red, red, narrow), red)
+
+
 def test_a_small_photograph_stays_as_it_is(red):
     small = red.resize((behind.LEAST - 1, 300))
     assert moved(small, small, disc().resize(small.size)) is small
@@ -77,6 +87,14 @@ def test_what_is_filled_is_the_mean_of_what_is_near():
     found = behind._pulled(other * weights, weights)
     np.testing.assert_allclose(found[:, 0], other[:, 0])
     assert (np.diff(found[:, :, 0]) > -1).all() and 10 < found[2, 3, 0] < 100 and found[2, 1, 0] < found[2, 5, 0]
+
+
+@pytest.mark.parametrize("size", [(1, 9), (9, 1), (6, 11)])
+def test_a_little_that_is_known_fills_all(size):
+    weights = np.zeros((*size, 1), np.float32)
+    weights[-1, -1] = 0.25
+    colour = np.array([10, 200, 60], np.float32)
+    np.testing.assert_allclose(behind._pulled(colour * weights, weights), np.broadcast_to(colour, (*size, 3)), rtol=1e-4)
 
 
 def test_of_paintings_one_over_the_other_that_is_shown_which_nothing_hides():

@@ -23,7 +23,7 @@ def test_a_cat_and_a_cup_are_nobody(name, anybody):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """Bodies, in place of the networks: [(left, right) px of 400, likely, sure, nose], found in all that is searched."""
+    """Bodies, in place of the networks: [(left, right) of 400, likely, sure, nose], found in all that is searched."""
     given, searched = [], []
 
     def find(photo, box=None, least=poses.LIKELY, mirrored=True):
@@ -33,7 +33,7 @@ def seen(monkeypatch):
     def look(photo, place):
         ((left, right), _, sure, nose) = next(one for one in given if one[0][0] == place.chest[0])
         logit = np.full((VIEWER, VIEWER), NOWHERE, np.float32)
-        matrix = np.diag([400 / VIEWER, 300 / VIEWER, 1.0])
+        matrix = np.diag([photo.width / VIEWER, photo.height / VIEWER, 1.0])
         logit[:, round(left * VIEWER / 400) : round(right * VIEWER / 400)] = 20
         return Body(place, sure, nose, logit, matrix)
 
@@ -102,6 +102,7 @@ def test_what_is_worn_on_a_head_is_left_to_what_is_in_front(seen):
     borne = borne_out(PHOTO, taken((100, 300)), [Face(200, 150, 30, 40)])
     middle = 150 - round(0.3 * 40)
     assert borne[middle - 55, 200] >= 0 and (borne[middle, [150, 250]] == 0).all() and borne[middle + 55, 150] < 0
+    assert borne[middle - 46, 230] == 0 and borne[middle + 50, 230] < 0, "above the middle of the face"
     assert borne[middle - 5, 120] == pytest.approx(1.4 - 80 / 40, abs=0.03) and borne[middle, 90] == ALONE
     assert borne_out(PHOTO, taken((100, 300)), [])[middle, 150] == ALONE, "where there is a face"
 
@@ -117,6 +118,46 @@ def test_a_face_without_a_body_bears_out_the_part_it_is_in(seen):
     assert (borne_out(PHOTO, logit, faces) == NONE).all(), "an animal's"
     seen[:] = [((0, 1), 0.2, 0.0, (0, 0))]
     assert (borne_out(PHOTO, logit, [Face(250, 60, 40, 50)]) == ALONE).all(), "where nothing is in front"
+    assert (borne_out(PHOTO, logit, [Face(430, 330, 40, 50)]) == ALONE).all(), "nor beside the photograph, where faces are cut off"
+    (wide, near) = witnesses._beside(Face(150, 60, 40, 50))
+    assert wide == pytest.approx((-25, 60 - 0.22 * 350, 325, 60 + 0.78 * 350)) and near == pytest.approx((50, 0, 250, 200)), "more of it below the face"
+
+
+def test_who_turns_her_back_is_somebody_beside_whom_a_face_is_of(seen):
+    given(seen, ((100, 200), 0.9, 0.99, (150, 60)), ((250, 350), 0.9, 0.99, (300, 60)))
+    borne = borne_out(PHOTO, taken((100, 200), (250, 350)), [Face(150, 60, 40, 50)])
+    assert borne[250, 150] == borne[250, 300] == 1
+    seen[1:] = [((250, 350), 0.9, 0.49, (150, 60))]  # too unsure to be of the face, and sure by itself
+    seen[:1] = []
+    assert borne_out(PHOTO, taken((250, 350)), [Face(150, 60, 40, 50)])[250, 300] == 1
+
+
+def test_in_a_larger_photograph_it_is_the_same(seen):
+    searched, borne = given(seen), []
+    for scale in (1, 2):
+        seen[:] = [((100, 200), 0.9, 0.99, (150 * scale, 60 * scale))]
+        faces = [Face(x * scale, 60 * scale, 40 * scale, 50 * scale) for x in (150, 340)]
+        borne.append(borne_out(PHOTO.resize((400 * scale, 300 * scale)), taken((100, 200), (300, 380)), faces))
+    np.testing.assert_allclose(borne[0], borne[1], atol=0.01)
+    assert borne[0][150, 150] == 1 and borne[0][150, 340] == 0 and borne[0][20, 150] >= 0
+    boxes = [box for box, _ in searched if box]
+    half = len(boxes) // 2
+    np.testing.assert_allclose(np.multiply(boxes[:half], 2), boxes[half:])
+
+
+def test_the_largest_parts_are_searched(seen):
+    searched, logit = given(seen), taken()
+    for number in range(8):
+        logit[220:250, 50 * number : 50 * number + 15 + 2 * number] = 5
+    logit[100:160, 30:40] = logit[150:160, 30:70] = 5
+    borne_out(PHOTO, logit, [])
+    middles = [((box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0]) for box, _ in searched[1:]]
+    assert middles[0] == pytest.approx((50, 130, 1.4 * 60)), "about all of a part that is bent"
+    assert [x for x, *_ in middles[1:]] == [364.5, 313.5, 262.5, 211.5, 160.5], "six, the largest first"
+    searched.clear()
+    logit[:, 40:] = logit[100:160] = -5
+    borne_out(PHOTO, logit, [])
+    assert len(searched) == 1, "but none that is next to nothing"
 
 
 def test_what_is_left_is_searched_and_a_film_takes_less(seen, monkeypatch):
@@ -130,6 +171,13 @@ def test_what_is_left_is_searched_and_a_film_takes_less(seen, monkeypatch):
     assert searched == [(None, False)] and not asked and borne[150, 150] == 1
     borne_out(PHOTO, taken((100, 200), (300, 380)))
     assert searched == [(None, False)] * 2 and len(asked) == 1, "faces are looked for where something is left"
+    monkeypatch.setattr(witnesses, "find_faces", lambda photo: asked.append(photo) or [Face(340, 60, 40, 50)])
+    assert borne_out(PHOTO, taken((100, 200), (300, 380)))[150, 340] == 0 and len(asked) == 2, "and have their part in a film"
+    seen.append(((300, 380), 0.45, 0.99, (340, 60)))
+    assert borne_out(PHOTO, taken((100, 200), (300, 380)))[150, 340] == 1 and len(asked) == 3, "or bear out a body that is not sure by itself"
+    seen[-1] = ((300, 380), 0.9, 0.99, (0, 0))
+    borne_out(PHOTO, taken((100, 200), (300, 380)))
+    assert len(asked) == 3, "of several bodies nothing is left"
 
 
 def test_labels_are_one_a_part():
