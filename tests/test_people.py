@@ -352,6 +352,10 @@ def test_where_nobody_is_that_is_said(stylizer, styles, tmp_path):
     assert (painting(stylizer, tmp_path / "wall.png", styles[0], mask="people", notice=told.append) == before).mean() > 0.99
     assert len(told) == 1 and told[0].endswith("wall.png: no people are to be seen in it")
     assert people.any_in(Image.new("L", (10, 10), 255)) and not people.any_in(Image.new("L", (10, 10)))
+    for wide, anybody in ((15, False), (25, True)):  # of 10,000 px
+        mask = Image.new("L", (50, 200))
+        mask.paste(255, (0, 0, wide, 1))
+        assert people.any_in(mask) is anybody, "some px are nobody"
 
 
 def test_a_file_of_that_name_is_a_path(tmp_path, monkeypatch, stylizer, styles):

@@ -84,11 +84,32 @@ def test_in_a_part_of_a_large_photograph_she_is_where_the_part_is(astronaut, pla
     assert small.shape == (200, 300) and small[136, 261] and small.mean() == pytest.approx(hers(seen, wide).mean(), rel=0.05)
 
 
+@pytest.mark.parametrize("size, left, upper", [((1200, 512), 688, 0), ((512, 1200), 0, 688)])
+def test_all_of_a_long_photograph_is_searched(astronaut, place, size, left, upper):
+    long = Image.new("RGB", size, (90, 140, 90))
+    long.paste(astronaut, (left, upper))
+    np.testing.assert_allclose((left + place.chest[0], upper + place.chest[1]), places(long)[0].chest, atol=40)
+
+
+def test_the_first_network_sees_black_as_less_than_nothing_and_is_asked_all_over(monkeypatch):
+    given, finder = [], poses._finder()
+    monkeypatch.setattr(poses, "_finder", lambda: lambda seen: given.append(seen) or finder(seen))
+    photo = Image.new("RGB", (400, 200), "white")
+    photo.paste("black", (0, 0, 200, 200))
+    places(photo)
+    seen, mirrored = given
+    assert seen[0, 112, [20, 200], 0].tolist() == [-1, 1] == mirrored[0, 112, [200, 20], 0].tolist() and (seen[0, :50] == -1).all()
+    asked = poses._asked()
+    assert len(asked) == finder(seen)[1].shape[1] == 2254, "each place that it answers for"
+    np.testing.assert_allclose(asked[[0, 2, -6, -1]], [(0.5 / 28,) * 2, (1.5 / 28, 0.5 / 28), (6.5 / 7,) * 2, (6.5 / 7,) * 2])
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2000, 3), (40, 300)])
 def test_where_nobody_is_there_is_no_place(size):
     assert places(Image.new("RGB", size, "gray")) == []
-    seen = look_at(Image.new("RGB", size, "gray"), Place(0.9, (0, 0), (5e4, 5e4), (5e4, 5e4)))
-    assert seen.logit.shape == (VIEWER, VIEWER) and seen.sure < 0.5, "nor beside the photograph, in a square of no size"
+    for hips in ((5e4, 5e4), (5e4, 0), (0, -5e4)):
+        seen = look_at(Image.new("RGB", size, "gray"), Place(0.9, (0, 0), hips, hips))
+        assert seen.logit.shape == (VIEWER, VIEWER) and seen.sure < 0.5, "nor beside the photograph, in a square of no size"
 
 
 def test_a_square_of_a_photograph_is_black_beside_it():
@@ -108,6 +129,8 @@ def test_places_of_one_person_become_one_by_how_likely_they_are():
     each = poses._one_each([at(0.9, 100.0), at(0.8, 300.0), at(0.6, 110.0), at(0.5, 119.9)])
     assert [place.likely for place in each] == [0.9, 0.8] and each[1] == at(0.8, 300.0)
     assert each[0].chest == pytest.approx(((0.9 * 100 + 0.6 * 110 + 0.5 * 119.9) / 2.0, 100)) and each[0].hips[1] == 150
+    small = Place(0.5, (119.0, 100.0), (119.0, 120.0), (119.0, 110.0))
+    assert small.is_of(at(0.9, 100.0)) and at(0.9, 100.0).is_of(small), "by the larger circle"
     assert len(poses._one_each([at(0.9, 100.0), at(0.8, 120.1)])) == 2 and poses._one_each([]) == []
 
 
