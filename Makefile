@@ -27,10 +27,10 @@ demo: $(READY)
 app: $(READY)
 	$(STYLENORM) app
 
-# By two processes, each file by one of them, in the order of tests/conftest.py: most tests use one core. When one dies,
+# By three processes, each file by one of them, in the order of tests/conftest.py: most tests use one core, and some wait. When one dies,
 # pytest-xdist 3.8 hangs unless it may not start another.
 test: $(READY)
-	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	$(VENV)/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-all: $(READY)
 	$(VENV)/bin/python -m pytest -m ""

@@ -26,7 +26,7 @@ PARTS, PART = 6, 0.004  # how many further parts are looked at, and of the photo
 WIDER = 1.4  # times a part's longer side: the square that is searched for a body
 BLOCK = 4  # px of `WORK`: in such blocks it is found what hangs together
 SEEN = 0.002  # of a photograph: less is nobody
-MOST = 12  # faces that are asked
+MOST = 12  # faces whose bodies are looked for; the others of a crowd are believed
 
 
 def borne_out(photo: Image.Image, logit: np.ndarray, faces: Sequence[Face] | None = None) -> np.ndarray:
@@ -57,8 +57,8 @@ class _Witnesses:
             for box in self._parts():
                 self._search(box)
         bodies = self._somebodys()
-        faces = self.faces()[:MOST] if self.thorough or self._much_left(bodies) else []
-        alone = [face for face in faces if not self._body_of(face) and poses.places(self.photo, _beside(face)[-1], SEEN_BY)]
+        faces = self.faces() if self.thorough or self._much_left(bodies) else []
+        alone = [face for number, face in enumerate(faces) if not self._body_of(face) and (number >= MOST or self._is_there(face))]
         if not bodies and not alone:
             return np.full(self.logit.shape, NONE, np.float32)
         borne = np.full(self.logit.shape, ALONE, np.float32)
@@ -68,11 +68,15 @@ class _Witnesses:
         for face in faces:
             if self._body_of(face):
                 borne = np.maximum(borne, self._headwear(face))
-        whole = labels(self.logit > 0) if alone else None
-        for face in alone:
-            if number := whole[self._place(face)]:
-                borne = np.maximum(borne, np.where(mean_around((whole == number).astype(np.float32), BLOCK) > 0, 0, ALONE))
+        if alone:
+            whole = labels(self.logit > 0)
+            theirs = np.isin(whole, [number for face in alone if (number := whole[self._place(face)])])
+            borne = np.maximum(borne, np.where(mean_around(theirs.astype(np.float32), BLOCK) > 0, 0, ALONE))
         return borne
+
+    def _is_there(self, face: Face) -> bool:
+        """Whether there is any body with a face that has none: an animal's has not."""
+        return bool(poses.places(self.photo, _beside(face)[-1], SEEN_BY))
 
     def _headwear(self, face: Face) -> np.ndarray:
         """0 where a hood, a hat or hair may be, which a body lacks, and less and less around that."""

@@ -29,7 +29,7 @@ PAINTINGS = {
     "tall-grass": {},  # nothing is known of it
 }
 
-# The files that take longest, as they are run first: of two processes, one would else be busy with the last while the other has no more.
+# The files that take longest, as they are run first: of several processes, one would else be busy with the last while the others have no more.
 LONGEST = (
     "test_app_browser", "test_cli", "test_training", "test_app", "test_app_safety", "test_video", "test_app_film", "test_layers",
     "test_export", "test_plain", "test_generating", "test_faithful", "test_lab", "test_cli_batch",

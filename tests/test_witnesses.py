@@ -160,6 +160,15 @@ def test_the_largest_parts_are_searched(seen):
     assert len(searched) == 1, "but none that is next to nothing"
 
 
+def test_in_a_crowd_faces_are_believed_and_it_takes_no_longer_for_ever(seen):
+    searched = given(seen, ((0, 1), 0.1, 0.0, (0, 0)))
+    nowhere, logit = Face(300, 200, 20, 25), taken((100, 200))
+    assert (borne_out(PHOTO, logit, [nowhere] * (witnesses.MOST - 1) + [Face(150, 60, 20, 25)]) == NONE).all()
+    searched.clear()
+    borne = borne_out(PHOTO, logit, [nowhere] * witnesses.MOST + [Face(150, 60, 20, 25)] * 30)
+    assert (borne[:, 100:200] == 0).all() and len(searched) < 4 * witnesses.MOST
+
+
 def test_what_is_left_is_searched_and_a_film_takes_less(seen, monkeypatch):
     searched = given(seen, ((100, 200), 0.9, 0.99, (0, 0)))
     borne_out(PHOTO, taken((100, 200), (300, 380)), [])
