@@ -119,7 +119,7 @@ class Followers:
         logit = _logit(frame, quick=True)
         taken, before = logit > 0, self.state.get("people")
         known = before is not None and before.shape == (3, *logit.shape)
-        chance, borne, then = before if known else (0.0, NONE - FADE, taken)
+        chance, borne, then = before if known else (0.0, NONE, taken)
         age = int(self.state["age"]) + 1 if known else 0
         if not known or age >= ASKED or (taken != then).mean() > MOVED:
             borne, then, age = np.maximum(borne_out(frame, logit), borne - FADE * age), taken, 0
