@@ -170,7 +170,7 @@ def telling(film) -> Image.Image:
 
 @dataclass(frozen=True)
 class Made:
-    """frames: painted. whole: to the end. notes: what was not copied as it is."""
+    """frames: painted. whole: to the end. notes: what was not copied as it is, and that nobody was seen."""
 
     frames: int
     whole: bool = True
@@ -184,8 +184,9 @@ def _film(moving: Moving, target: Path, begin: Callable, stop: threading.Event, 
 
 
 def _animation(moving: Moving, source: Path, target: Path, begin: Callable, stop: threading.Event, progress: Callable) -> Made:
-    paint_animation(source, target, lambda fixed: Telling(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress))
-    return Made(moving.frames)
+    notes: list[str] = []
+    paint_animation(source, target, lambda fixed: Telling(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress), notice=notes.append)
+    return Made(moving.frames, notes=tuple(notes))
 
 
 class Telling:
@@ -193,7 +194,7 @@ class Telling:
 
     def __init__(self, stream, done: int, stop: threading.Event, progress: Callable) -> None:
         self._stream, self._done, self._stop, self._progress = stream, done, stop, progress
-        self.pooled = stream.pooled
+        self.pooled, self.steady = stream.pooled, stream.steady
 
     def survey(self, frame: Image.Image) -> Image.Image:
         return self._tell(frame, self._stream.survey)

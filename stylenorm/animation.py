@@ -25,7 +25,9 @@ from stylenorm.encode import save_options
 from stylenorm.errors import ImageError
 from stylenorm.formats import ANIMATABLE
 from stylenorm.images import Picture, opened, read_picture, rewrap
+from stylenorm.people import nobody_in
 
+Notice = Callable[[str], None]
 MOVING = {"GIF", "WEBP", "PNG", "AVIF"}  # in which several pictures are frames, and not pages, previews or views
 PUT_TOGETHER = {"GIF", "PNG"}  # here, and not by Pillow
 CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
@@ -89,24 +91,32 @@ def _can_move(source) -> bool:
 
 
 def paint_animation(
-    source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95, strip: bool = False
+    source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95, strip: bool = False, notice: Notice | None = None
 ) -> Image.Image:
     """`write_animation` into the file ``target``, whole or not at all. format: else what the suffix says."""
     format = format or ANIMATABLE[target.suffix.lower()]
     try:
         with draft_of(target) as draft, open(draft, "wb") as file:
-            return write_animation(source, file, begin, format, quality, strip)
+            return write_animation(source, file, begin, format, quality, strip, notice=notice)
     except OSError as error:
         raise ImageError(f"{target} cannot be written ({error.strerror or error}); try another place") from None
 
 
 def write_animation(
-    source: Path | bytes, file: BinaryIO, begin: Callable, format: str, quality: int = 95, strip: bool = False, name: str | None = None
+    source: Path | bytes,
+    file: BinaryIO,
+    begin: Callable,
+    format: str,
+    quality: int = 95,
+    strip: bool = False,
+    name: str | None = None,
+    notice: Notice | None = None,
 ) -> Image.Image:
     """Paint every frame of ``source`` into the open ``file``, and return the first of them.
 
     begin: called with None and then with the pooled moments; gives a `stylenorm.steady.Stream`. format: "gif",
     "webp" or "png". quality: of WebP. strip: without EXIF and XMP. name: of the source, for messages, by default its path.
+    notice: called with a sentence where people were looked for in vain.
     """
     name = name or str(source)
     survey, stream = Survey(), begin(None)
@@ -129,7 +139,10 @@ def write_animation(
             picture = replace(picture, icc=None) if format == "gif" else picture  # a GIF has no profile
             yield rewrap(picture, stream(picture.rgb), strip=strip)
 
-    return WRITERS[format](file, paintings(), survey, quality)
+    first = WRITERS[format](file, paintings(), survey, quality)
+    for line in nobody_in(name, stream.steady.somebody) if notice else ():
+        notice(line)
+    return first
 
 
 def _shown(image: Image.Image) -> range:

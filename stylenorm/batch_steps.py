@@ -121,7 +121,7 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
         return stylizer.stream(style, fixed=fixed, **streamed)
 
     strip = bool(options.get("strip"))
-    first = write_animation(picture.data, file := BytesIO(), begin, picture.format, quality, strip, picture.name)
+    first = write_animation(picture.data, file := BytesIO(), begin, picture.format, quality, strip, picture.name, options.get("notice"))
     return Encoded(file.getvalue(), first.size)
 
 

@@ -292,7 +292,7 @@ def stylize(
         for number, job in enumerate(jobs, 1):
             told.clear()
             if is_moving(job):
-                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **parts_of(job)), quality, strip)
+                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **parts_of(job)), quality, **still)
             else:
                 look = (lambda source: None) if quiet else partial(tell_of_the_rest, job)
 

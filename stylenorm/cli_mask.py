@@ -85,6 +85,7 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
     import numpy as np
 
     from stylenorm.images import write_picture
+    from stylenorm.people import nobody_in
     from stylenorm.steady import SMOOTHING, Steady
     from stylenorm.tensors import fit
     from stylenorm.video_files import frames, probe
@@ -117,6 +118,8 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
     if stop.is_set():
         complain(f"stopped after {counted(done, 'frame')}; what is in {folder} is of these alone")
         raise typer.Exit(130)
+    for line in () if quiet else nobody_in(source, steady.somebody):
+        complain(line)
     show.say(f"{source} -> {folder} ({counted(done, 'mask')})")
     if film.trouble:
         complain(film.trouble)

@@ -283,11 +283,11 @@ def do(job: Job, work: Callable, quality: int = 95, look: Callable = lambda sour
     return row_of(job, photograph)
 
 
-def do_moving(job: Job, begin: Callable, quality: int = 95, strip: bool = False) -> dict[str, Any]:
+def do_moving(job: Job, begin: Callable, quality: int = 95, strip: bool = False, notice: Callable[[str], None] | None = None) -> dict[str, Any]:
     """`do` for an animation. begin: what `stylenorm.animation.paint_animation` takes."""
     from stylenorm.animation import paint_animation
 
-    return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality, strip))
+    return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality, strip, notice))
 
 
 def stylizer_of(weights: Path | None, device: str, backend: str, memory: float | None = None):

@@ -95,6 +95,11 @@ def small_mask(mask, photo: Image.Image, size: tuple[int, int]) -> Image.Image |
     return None if mask is None else mask_levels(mask_levels(Seen(photo)(mask), photo.size), size)
 
 
+def nobody_in(name: object, somebody: bool | None) -> list[str]:
+    """What is to be told of a film or an animation. somebody: whether people were seen in any of its frames, None where they were not looked for."""
+    return [f"{name}: {NOBODY}"] if somebody is False else []
+
+
 def any_in(mask: Image.Image) -> bool:
     """Whether anybody is there."""
     return sum(mask.histogram()[128:]) >= SEEN * mask.width * mask.height

@@ -36,7 +36,7 @@ from stylenorm.faces import Followed, faces_of, with_features
 from stylenorm.grain import PERIOD
 from stylenorm.images import Source, fit, read_picture, recolored
 from stylenorm.masks import mask_levels
-from stylenorm.people import Followers, Seen, is_word
+from stylenorm.people import Followers, Seen, any_in, is_word
 from stylenorm.tensors import fit_even, side_to_paint
 
 if TYPE_CHECKING:  # which would import torch
@@ -160,6 +160,7 @@ class Steady:
             raise StyleError(f"fixed is what Stream.pooled returns, which {in_short(fixed)} is not")
         self.smoothing, self.stride, self.fixed = smoothing, stride, fixed
         self.cuts = 0
+        self.somebody: bool | None = None  # whether people were to be seen in any frame; None as long as they were not asked for
         self._forget()
 
     def _forget(self) -> None:
@@ -274,7 +275,9 @@ class Steady:
         """A mask of the people in the frame that has begun. again: it is the same as the one before, and none has."""
         followers = self._people if self.smoothing else None  # none at the first frame, and behind a cut
         self._people = followers or Followers()
-        return self._people(frame, again)
+        found = self._people(frame, again)
+        self.somebody = bool(self.somebody) or any_in(found)
+        return found
 
     def settle(self, style: Style) -> Style:
         """A style that is predicted from each frame, smoothed like the moments."""

@@ -25,6 +25,7 @@ from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
 from stylenorm.errors import StylenormError, in_short, path_of
 from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte
+from stylenorm.people import nobody_in
 from stylenorm.steady import Stream
 from stylenorm.video_files import Film, Part, container_of, frames, join, picture_box, probe, wants_even
 
@@ -95,7 +96,7 @@ def paint_film(
         if part:
             part.close(whole=True)
             with draft_of(target) as draft:
-                report.notes = join([encoded], film, draft, target, duration, until)
+                report.notes = join([encoded], film, draft, target, duration, until) + nobody_in(film.path, stream.steady.somebody)
         elif report.finished:
             raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
     return report
@@ -152,7 +153,9 @@ def paint_video(
     if not done:
         raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
     with draft_of(target) as draft:
-        report.notes = join([folder / line["output"] for line in done], film, draft, target, done[-1]["last_duration"])
+        notes = join([folder / line["output"] for line in done], film, draft, target, done[-1]["last_duration"])
+        seen = [line.get("people") for line in done]  # None as well where a version before has painted
+        report.notes = notes + nobody_in(film.path, None if None in seen else any(seen))
     manifest.close()
     shutil.rmtree(folder, ignore_errors=True)
     report.finished = True
@@ -188,7 +191,7 @@ def _paint_part(number, film, reader: Iterator, masked: Iterator, stream, folder
         np.savez(buffer := io.BytesIO(), **stream.state)
         write_whole(folder / _state_name(number), buffer.getvalue())
     line = {"kind": "done", "style": "", "input": name, "output": name, "input_bytes": 0, "input_changed": 0}
-    return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts}
+    return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts, "people": stream.steady.somebody}
 
 
 def _masks(mattes: Sequence[Matte | None], film: Film, first: int = 0) -> Iterator[dict]:

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image, ImageOps
 from test_video import assert_goes_on_alike
 
-from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, people, poses
+from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, paint_film, people, poses
 from stylenorm.catalog import people_file, photos_folder
 from stylenorm.cli import main
 from stylenorm.faces import Face
+from stylenorm.manifest import Manifest
 from stylenorm.masks import mask_levels
 from stylenorm.people import Followers, Seen
 from stylenorm.steady import Steady
@@ -560,6 +561,59 @@ def test_a_film_has_its_people_found_and_goes_on_later(stylizer, weights, tmp_pa
         apart = np.abs(after - before)[number].mean(2)
         face = apart[25:35, 50 - 2 * number : 60 - 2 * number]
         assert face.mean() < 3 < 8 < apart[5:12, 24 - 2 * number : 34 - 2 * number].mean()
+
+
+def test_where_nobody_is_in_a_film_or_an_animation_that_is_said_once(cli, stylizer, astronaut, capsys, monkeypatch):
+    clip(Path("in.mp4"), astronaut, 5)
+    clip(Path("wall.mp4"), Image.effect_noise((128, 128), 40).convert("RGB"), 5)
+    monkeypatch.setattr("stylenorm.video.PART", 2)
+    told = {}
+    for name, *words in (("wall", "--keep", "people"), ("in", "--keep", "people"), ("wall", "--region", "people=blue-tree"), ("wall",)):
+        code, said = cli("video", f"{name}.mp4", "out.mp4", "--overwrite", *words)
+        assert code == 0
+        told[name, *words] = said.err.count(f"{name}.mp4: no people are to be seen in it")
+    assert list(told.values()) == [1, 0, 1, 0]
+    (row,) = [json.loads(line) for line in cli("video", "wall.mp4", "b.mp4", "--keep", "people", "--json")[1].out.splitlines()]
+    assert row["notes"] == ["wall.mp4: no people are to be seen in it"]
+    for name, notes in (("wall", ["wall.mp4: no people are to be seen in it"]), ("in", [])):
+        assert paint_film(f"{name}.mp4", f"{name}-python.mp4", stylizer.stream("red-hill", mask="background")).notes == notes
+        assert main(["mask", f"{name}.mp4", "-o", name]) == 0
+        assert capsys.readouterr().err.count(f"{name}.mp4: no people are to be seen in it") == len(notes)
+    assert main(["mask", "wall.mp4", "-o", "again", "--quiet"]) == 0 and not capsys.readouterr().err
+    Image.effect_noise((64, 48), 40).convert("RGB").save("wall.gif", save_all=True, append_images=[Image.new("RGB", (64, 48), "gray")], duration=100)
+    for verb, source in (("stylize", "wall.gif"), ("batch", "walls")):
+        if verb == "batch":
+            Path("walls").mkdir(), Path("wall.gif").rename("walls/wall.gif")
+        code, said = cli(verb, source, *(["-o", "o.gif"] if verb == "stylize" else ["painted"]), "--keep", "people")
+        assert code == 0 and (said.out + said.err).count("wall.gif: no people are to be seen in it") == 1
+    (row,) = json.loads(cli("stylize", "walls/wall.gif", "-o", "p.gif", "--keep", "people", "--json")[1].out)
+    assert row["notices"] == [f"{Path('walls/wall.gif')}: no people are to be seen in it"]
+
+
+def test_who_was_seen_before_a_film_was_stopped_has_been_seen(cli, astronaut, monkeypatch):
+    """With the manifest of a version that did not write it down nothing is told."""
+    still = astronaut.resize((128, 128)).crop((0, 0, 128, 96))
+    with av.open("in.mp4", "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for image in [still] * 2 + [Image.effect_noise((128, 96), 40).convert("RGB")] * 4:
+            out.mux(stream.encode(av.VideoFrame.from_image(image)))
+        out.mux(stream.encode(None))
+    monkeypatch.setattr("stylenorm.video.PART", 2)
+    add = Manifest.append
+
+    def stopped(self, line):
+        add(self, line)
+        if line.get("input") == "00001.nut":
+            raise KeyboardInterrupt
+
+    for people_of, said in ((lambda line: line, 0), (lambda line: {k: v for k, v in line.items() if k != "people"}, 0), (lambda line: line | {"people": False} if line["kind"] == "done" else line, 1)):
+        monkeypatch.setattr(Manifest, "append", lambda self, line, change=people_of: stopped(self, change(line)))
+        assert cli("video", "in.mp4", "out.mp4", "--keep", "people", "--overwrite")[0] == 130
+        monkeypatch.setattr(Manifest, "append", add)
+        code, told = cli("video", "in.mp4", "out.mp4", "--keep", "people")
+        assert code == 0 and told.err.count("no people are to be seen") == said, told.err
+        Path("out.mp4").unlink()
 
 
 def clip(path, astronaut: Image.Image, count: int = 6) -> Path:
