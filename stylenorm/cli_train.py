@@ -189,6 +189,8 @@ def train_with(
         print(speed(last))
     result = f"wrote {network}" if last or not resume else done_already(config, network)
     print(f"{result}; use it with: {usage}")
+    if not (config.paintings or config.init):
+        print("it has learned its named styles alone, at full strength; any painting as the style, and strengths in between, take --paintings")
 
 
 def done_already(config: TrainConfig, network: Path) -> str:

@@ -1336,7 +1336,8 @@ def test_every_setting_is_passed_on(cli, folders, fake_train):
         vgg="torchvision", init=str(folders / "group.safetensors"), names=("styles-0", "styles-1"), steps=7, batch=3, size=128,
         photo_scales=(130, 140), norm="group", num_groups=4, widths=(8, 16), blocks=(0, 2), seed=5, device="cpu", style_weight=2.5,
     )  # fmt: skip
-    assert cli("train", *words_of(config)).code == 0
+    done = cli("train", *words_of(config))
+    assert done.code == 0 and "--paintings" not in done.out
     assert fake_train["config"] == config
 
 
@@ -1364,7 +1365,8 @@ def test_lines_of_progress(cli, folders, fake_train):
     result = cli("train", "--photos", folders / "photos", "--styles", folders / "styles", "--out", folders / "run")
     lines = result.out.splitlines()
     assert lines[0] == "step 1/3  loss 3.50 (content 1.00, style 0.250)  4.0 images/s  1 h 02 min left"
-    assert lines[1].startswith("step 3/3") and "network.safetensors" in lines[2] and len(lines) == 3
+    assert lines[1].startswith("step 3/3") and "network.safetensors" in lines[2]
+    assert lines[3:] == ["it has learned its named styles alone, at full strength; any painting as the style, and strengths in between, take --paintings"]
     assert result.err == "stylenorm: passed over: a.jpg is broken\n", "each file is named once"
 
 
