@@ -37,7 +37,7 @@ from stylenorm.device import (
     turn,
     usual_defaults,
 )
-from stylenorm.drafts import remove
+from stylenorm.drafts import remove, remove_drafts
 from stylenorm.errors import ImageError, StylenormError, WeightsError, loader_died
 from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
@@ -110,8 +110,11 @@ class Trainer:
         if resume:
             self._load_state()
         if group.first:  # what a run that was killed while it wrote has left
-            for draft in (*self.out.glob(f".{Path(self.FILE).stem}.*"), *self.out.glob(f".{self.state_file.name}.*")):
-                remove(draft)
+            remove_drafts(self.out, growing=False)
+            styles = [f"styles/.{name}.safetensors" for name in self.named.names]
+            for name in (f".{Path(self.FILE).stem}", f".{self.state_file.name}", *styles):
+                for draft in self.out.glob(f"{name}.*"):
+                    remove(draft)
         self.painter = self._painter()
 
     def _find_pictures(self) -> None:

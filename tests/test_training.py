@@ -630,10 +630,12 @@ def test_wherever_a_network_lies_a_run_can_go_on(config):
 
 def test_what_a_killed_run_was_writing_goes_away(finished, tmp_path):
     shutil.copytree(finished[0].out, tmp_path / "run")
-    for name in (".resume.safetensors.x1y2z3a4", ".network.safetensors.abcdefgh"):
+    drafts = (".resume.safetensors.x1y2z3a4", ".network.safetensors.abcdefgh", "styles/.kiss.safetensors.bc5e6e6f", ".stylenorm-0a1b2c3d4e5f.tmp")
+    for name in drafts:
         (tmp_path / "run" / name).write_bytes(b"half")
     Trainer(replace(finished[0].config, out=str(tmp_path / "run")), resume=True)
-    assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(finished[0].out))
+    left, whole = ({p.relative_to(folder) for p in folder.rglob("*")} for folder in (tmp_path / "run", finished[0].out))
+    assert left == whole
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
