@@ -51,7 +51,7 @@ def test_pictures_are_found_through_links_once_and_not_in_hidden_folders_nor_in_
     for name in ("photos/a/1.png", "photos/.thumbnails/1.png", "elsewhere/2.png", "elsewhere/run/samples.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    for name, target in (("0", "photos/a"), ("b", "elsewhere"), ("loop", "photos"), ("z", "elsewhere")):
+    for name, target in (("0", "photos/a"), ("again", "photos"), ("b", "elsewhere"), ("loop", "photos"), ("z", "elsewhere")):
         (tmp_path / "photos" / name).symlink_to(tmp_path / target)
     (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path / "photos", tmp_path / "elsewhere" / "run")]

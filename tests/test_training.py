@@ -433,6 +433,18 @@ def test_what_a_killed_run_has_started_holds_its_folder_no_longer(tmp_path, monk
         loading.join()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked off")
+def test_what_a_run_has_let_go_is_left_alone_in_processes_that_begin_later(tmp_path):
+    """Its number is another file's by then: of the next of several runs, say, which `compare --train` makes."""
+    with alone_in(tmp_path):
+        pass
+    with open(tmp_path / "later", "wb", buffering=0) as file:
+        process = multiprocessing.get_context("fork").Process(target=file.write, args=(b"whole",))
+        process.start()
+        process.join()
+    assert (tmp_path / "later").read_bytes() == b"whole"
+
+
 def test_where_nothing_can_be_held_a_run_goes_on_and_leaves_nothing_more(tmp_path, monkeypatch):
     monkeypatch.setattr("stylenorm.training_state.lock_file", lambda file: (_ for _ in ()).throw(OSError(errno.ENOLCK, "No locks available")))
     with alone_in(tmp_path), alone_in(tmp_path):
@@ -1082,6 +1094,7 @@ def test_a_wider_encoder_predicts_the_same_at_first(finished):
     bigger = wider(encoder, 500)
     assert bigger.layers[0].out_features == bigger.layers[2].out_features == 500
     torch.testing.assert_close(bigger(statistics), encoder(statistics), atol=1e-5, rtol=0)
+    assert torch.equal(wider(encoder, 384)(statistics), encoder(statistics)), "no fewer than it has"
     with pytest.raises(StylenormError, match="384 wide cannot grow to 100"):
         wider(encoder, 100)
 
