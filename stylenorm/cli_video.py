@@ -267,17 +267,14 @@ def one_style(style: str | None, style_image: str | None, weights: Path | None) 
 
 
 def check_files(source: Path, target: Path, overwrite: bool) -> None:
-    from stylenorm.video_files import container_of
+    from stylenorm.video_files import check_place, container_of
 
     container_of(target)
     if not source.is_file():
         raise StylenormError(f"there is no video {source}; check the name")
     if identity(source) == identity(target):
         raise StylenormError(f"{target} is the input and would be overwritten; give another name")
-    if not target.absolute().parent.is_dir():
-        raise StylenormError(f"there is no folder {target.parent}; make it first")
-    if target.is_dir():  # which takes no file's place, whatever was painted
-        raise StylenormError(f"{target} is a folder; give another name")
+    check_place(target)
     if target.exists() and not overwrite:
         raise StylenormError(f"{target} is there already; give another name, or --overwrite")
 

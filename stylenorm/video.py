@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
-from stylenorm.errors import StylenormError, in_short, path_of
+from stylenorm.errors import StylenormError, in_short, path_of, reason_of
 from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte
 from stylenorm.people import nobody_in
 from stylenorm.steady import Stream
-from stylenorm.video_files import Film, Part, container_of, frames, join, picture_box, probe, wants_even
+from stylenorm.video_files import Film, Part, check_place, container_of, frames, join, picture_box, probe, wants_even
 
 CRF = 18  # of the encoder: less is better and larger
 PART = 50  # frames of a part, which is what a kill may lose
@@ -73,9 +73,9 @@ def paint_film(
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
     masked = _masks([] if mask is None else [Matte(path_of(mask, "a mask that moves"))], film)
     codec = container_of(target)[1]
+    check_place(target)
     stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
-    # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
-    with tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent, ignore_cleanup_errors=True) as folder:
+    with _folder_beside(target) as folder:
         encoded = Path(folder, _part_name(0))
         try:
             for now, lasts, frame in frames(film):
@@ -100,6 +100,14 @@ def paint_film(
         elif report.finished:
             raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
     return report
+
+
+def _folder_beside(target: Path) -> tempfile.TemporaryDirectory:
+    try:
+        # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
+        return tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StylenormError(f"{target} cannot be written ({reason_of(error)}); try another place") from None
 
 
 def paint_video(

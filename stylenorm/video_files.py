@@ -98,6 +98,14 @@ def container_of(target: Path) -> tuple[str, str, str]:
     return CONTAINERS[target.suffix.lower()]
 
 
+def check_place(target: Path) -> None:
+    """Refuse a path at which no file can appear. Raises `StylenormError`."""
+    if not target.absolute().parent.is_dir():
+        raise StylenormError(f"there is no folder {target.parent}; make it first")
+    if target.is_dir():  # which takes no file's place, whatever was painted
+        raise StylenormError(f"{target} is a folder; give another name")
+
+
 @contextmanager
 def reading(path: Path):
     """The opened container, which has pictures."""

@@ -375,6 +375,22 @@ def test_a_film_that_is_stopped_before_it_began_or_that_fails_leaves_nothing(sty
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_where_a_film_cannot_appear_is_told_before_it_is_painted(stylizer, tmp_path, monkeypatch):
+    source, stream = film(tmp_path / "in.mp4", 2, sound=None), stylizer.stream("red-hill")
+    (tmp_path / "folder.mp4").mkdir()
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", tmp_path / ".stylenorm-1")
+
+    with pytest.raises(StylenormError, match="there is no folder .*none; make it first"):
+        paint_film(source, tmp_path / "none" / "out.mp4", stream)
+    with pytest.raises(StylenormError, match="folder.mp4 is a folder; give another name"):
+        paint_film(source, tmp_path / "folder.mp4", stream)
+    monkeypatch.setattr(video.tempfile, "mkdtemp", refused)
+    with pytest.raises(StylenormError, match="out.mp4 cannot be written .Permission denied.; try another place"):
+        paint_film(source, tmp_path / "out.mp4", stream)
+
+
 def test_what_went_wrong_is_told_where_the_part_cannot_be_removed_either(stylizer, tmp_path, monkeypatch):
     """As on Windows, as long as something has it open."""
     unlink = os.unlink
