@@ -23,9 +23,10 @@ from PIL import Image
 
 from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
 from stylenorm.errors import StylenormError, in_short, path_of, reason_of
+from stylenorm.formats import PHOTOGRAPHS
 from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte
-from stylenorm.people import nobody_in
+from stylenorm.people import is_word, nobody_in
 from stylenorm.steady import Stream
 from stylenorm.video_files import Film, Part, check_place, container_of, frames, join, picture_box, probe, wants_even
 
@@ -71,7 +72,7 @@ def paint_film(
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
-    masked = _masks([] if mask is None else [Matte(path_of(mask, "a mask that moves"))], film)
+    masked = _masks([] if mask is None else [_matte(mask)], film)
     codec = container_of(target)[1]
     check_place(target)
     stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
@@ -100,6 +101,16 @@ def paint_film(
         elif report.finished:
             raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
     return report
+
+
+def _matte(mask: str | Path) -> Matte:
+    path = path_of(mask, "a mask that moves")
+    try:
+        return Matte(path)
+    except StylenormError:
+        if not is_word(mask) and path.suffix.lower() not in PHOTOGRAPHS:
+            raise
+    raise StylenormError(f"the mask {path} does not move; give it to Stylizer.stream")
 
 
 def _folder_beside(target: Path) -> tempfile.TemporaryDirectory:

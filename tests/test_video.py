@@ -391,6 +391,16 @@ def test_where_a_film_cannot_appear_is_told_before_it_is_painted(stylizer, tmp_p
         paint_film(source, tmp_path / "out.mp4", stream)
 
 
+def test_a_mask_of_a_film_that_does_not_move_is_one_for_the_stream(stylizer, tmp_path):
+    source = film(tmp_path / "in.mp4", 2, sound=None)
+    Image.new("L", (64, 48)).save(tmp_path / "mask.png")
+    for mask in ("people", tmp_path / "mask.png"):
+        with pytest.raises(StylenormError, match="does not move; give it to Stylizer.stream"):
+            paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), mask=mask)
+    with pytest.raises(StylenormError, match="there is no video matte.mp4"):
+        paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), mask="matte.mp4")
+
+
 def test_what_went_wrong_is_told_where_the_part_cannot_be_removed_either(stylizer, tmp_path, monkeypatch):
     """As on Windows, as long as something has it open."""
     unlink = os.unlink
