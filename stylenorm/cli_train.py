@@ -262,6 +262,8 @@ def check_shape(config: TrainConfig, names: Sequence[str]) -> None:
 
 # ---- train-style, optimize ---------------------------------------------------------------------
 
+STYLE_SIZE = 2**15  # bytes, of which a style of the shipped network has half
+
 
 @app.command(
     name="train-style",
@@ -327,16 +329,18 @@ def train_style(
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that no file can be made in, before minutes of work for it; what is not there yet is made."""
+    """Refuse a folder that no style can be written into, its disk being full, say, before minutes of work for it; what is not there yet is made."""
+    missing = []
     try:
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        missing += [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        remove(write_draft(folder, b""))
+        remove(write_draft(folder, bytes(STYLE_SIZE)))
     except OSError as error:
         raise StylenormError(f"no style can be written to {folder} ({error.strerror or error}); give another --folder") from None
-    with suppress(OSError):
-        for path in missing:  # a training that is stopped leaves nothing
-            path.rmdir()
+    finally:  # a training that is stopped leaves nothing
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
 
 
 @app.command(

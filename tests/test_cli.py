@@ -1288,6 +1288,18 @@ def test_a_folder_is_no_painting_and_there_are_pictures_in_it(cli, folders, tmp_
     refused(cli("optimize", folders / "photos" / "photos-0.jpg", folders / "styles", "-o", tmp_path / "o.png"), "is a folder; give the picture")
 
 
+def test_a_disk_too_full_for_a_style_is_told_before_minutes_of_training(cli, folders):
+    resource = pytest.importorskip("resource")  # not on Windows
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # of a file, as if the disk had no more
+    try:
+        result = cli("train-style", "mine", folders / "styles" / "styles-0.jpg", "--folder", folders / "new" / "own", "--steps", "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    refused(result, "no style can be written to", "give another --folder")
+    assert not (folders / "new").exists()
+
+
 @pytest.fixture
 def fake_train(monkeypatch):
     """`stylenorm.training` that takes no time: what it was asked, and three steps told."""
