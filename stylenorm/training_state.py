@@ -65,7 +65,8 @@ def load_state(
     if before != styles_of:
         raise StylenormError(f"the run in {path.parent} takes the styles of another network; give --init again as it was")
     if values["names"] != list(names):
-        raise StylenormError(f"{path} was trained on other styles: {', '.join(values['names'])}")
+        told = f"with the styles {', '.join(values['names'])}; give them again, with --styles and --names"
+        raise StylenormError(f"the run in {path.parent} was started {told if values['names'] else 'without --styles; leave it out'}")
     settings = json.loads(json.dumps(asdict(config)))
     for key in FIXED:
         before = values["config"].get(key, settings[key])

@@ -530,7 +530,7 @@ def test_a_picture_that_somebody_is_looking_at_ends_no_run_on_windows(finished, 
         ({"widths": (8, 8, 24)}, "was started with --widths 8,8,16, not 8,8,24; give it again"),
         ({"encoder_width": 512}, "was started without --encoder-width; leave it out"),
         ({"blocks": (0, 1, 1)}, "blocks"),
-        ({"names": ("wave",)}, "styles"),
+        ({"names": ("wave",)}, "was started with the styles kiss, wave; give them again, with --styles and --names"),
         ({"optimizer": "muon"}, "optimizer"),
         ({"paintings": None}, "was started with --paintings"),
     ],
@@ -587,6 +587,12 @@ def test_what_an_optimizer_keeps_lies_in_memory_as_the_weights_do_after_resuming
         kept = other.state[after]
         assert kept["step"] == 1 and torch.equal(kept["exp_avg"], adam.state[before]["exp_avg"])
         assert kept["exp_avg"].stride() == kept["exp_avg_sq"].stride() == after.stride()
+
+
+def test_resuming_with_styles_where_there_were_none_is_told(config, tmp_path):
+    file, models, adam = tmp_path / "resume.safetensors", {"model": torch.nn.Linear(2, 2)}, torch.optim.Adam([torch.zeros(1)])
+    save_state(file, models, adam, config, [], step=1)
+    refused(lambda: load_state(file, models, adam, config, ["kiss"]), "was started without --styles; leave it out")
 
 
 def test_resuming_without_the_init_that_gave_the_network_its_shape_is_told(config, tmp_path):
