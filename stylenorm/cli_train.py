@@ -14,6 +14,7 @@ from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from unicodedata import normalize
 
 import typer
 
@@ -294,6 +295,7 @@ def train_style(
 ) -> None:
     """Train a new named style in minutes. The network stays as it is; the style is usable at once."""
     network_file(weights)
+    name = normalize("NFC", name)  # as the names of files come from a Mac, it has its accents apart
     for path in paintings:
         check_file(path, "painting")
     if photos and not photos.is_dir():

@@ -358,7 +358,8 @@ def region_of(text: str, weights: Path | None) -> Region:
 
 
 def style_named(name: str, known: Sequence[str]) -> str:
-    """The known style of this name, else the only one whose name differs in case alone."""
+    """The known style of this name, else the only one whose name differs in case alone. Macs take accents apart."""
+    name = name if name in known else normalize("NFC", name)
     alike = [name] if name in known else [other for other in known if other.casefold() == name.casefold()]
     if len(alike) != 1:
         raise StyleError(unknown_style(name, known))

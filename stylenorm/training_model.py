@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 import torch.nn.functional as F
@@ -127,7 +128,7 @@ def load_named(
     folder: str | Path, names: tuple[str, ...], size: int, vgg: VGGFeatures, device, smaller: tuple[int, ...] = (),
     out: str | Path | None = None,
 ) -> NamedStyles:
-    files = _by_name(folder, out)
+    files, names = _by_name(folder, out), tuple(normalize("NFC", name) for name in names)
     unknown = [n for n in names if n not in files]
     if unknown:
         raise StylenormError(f"{folder} has no painting named {unknown[0]!r}; it has {', '.join(files)}")

@@ -1101,6 +1101,7 @@ def test_weights_in_words(text, meaning):
 def test_case_does_not_count_in_a_style_s_name_where_one_alone_is_meant():
     known = ["Kiss", "kiss", "scream"]
     assert [style_named(name, known) for name in ("Kiss", "kiss", "Scream")] == ["Kiss", "kiss", "scream"]
+    assert style_named(unicodedata.normalize("NFD", "été"), ["ete", "été"]) == "été", "as it comes from a file's name on a Mac"
     with pytest.raises(StyleError, match="did you mean"):
         style_named("KISS", known[:2] + ["KIss"])
 
@@ -1286,6 +1287,13 @@ def folders(tmp_path):
 def test_a_folder_is_no_painting_and_there_are_pictures_in_it(cli, folders, tmp_path):
     refused(cli("train-style", "mine", folders / "styles"), "is a folder; give the picture")
     refused(cli("optimize", folders / "photos" / "photos-0.jpg", folders / "styles", "-o", tmp_path / "o.png"), "is a folder; give the picture")
+
+
+def test_a_name_whose_accents_are_apart_as_those_of_files_on_a_mac_is_composed(cli, folders):
+    (folders / "own").mkdir()
+    (folders / "own" / "café.safetensors").touch()
+    words = "train-style", unicodedata.normalize("NFD", "café"), folders / "styles" / "styles-0.jpg", "--folder", folders / "own"
+    refused(cli(*words), "there is a style named 'café' already")
 
 
 def test_a_disk_too_full_for_a_style_is_told_before_minutes_of_training(cli, folders):

@@ -936,7 +936,7 @@ def test_an_accent_that_the_files_name_has_apart_is_composed_in_the_styles(pictu
     apart = unicodedata.normalize("NFD", "café")
     shutil.copy(pictures / "styles" / "kiss.png", tmp_path / f"{apart}.png")
     (tmp_path / "styles.json").write_text('{"café": {"title": "Terrace"}}', encoding="utf-8")
-    named = Trainer(replace(config, styles=str(tmp_path), names=("café",), paintings=None, out=str(tmp_path / "run"))).named
+    named = Trainer(replace(config, styles=str(tmp_path), names=(apart,), paintings=None, out=str(tmp_path / "run"))).named
     assert named.names == ["café"] and named.provenance[0]["title"] == "Terrace"
 
 
