@@ -10,6 +10,7 @@ import typer
 
 from stylenorm.catalog import compared_networks, require_compared_networks
 from stylenorm.cli_parts import AsJson, Backend, Device, as_word, check_sheet, complain, names_known, path, verbs
+from stylenorm.compat import ctrl_c_later
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -125,7 +126,8 @@ def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int,
     if out.is_file() or (out.suffix and not out.is_dir()):
         raise StylenormError(f"with --train, -o is a folder for networks, plots and tables, and {out} looks like a file")
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    from stylenorm.compare_training import CompareConfig, compare_kinds, tables
+    with ctrl_c_later():  # of one in the midst of it, torch makes a RecursionError, or nothing
+        from stylenorm.compare_training import CompareConfig, compare_kinds, tables
 
     config = CompareConfig(small(photos, styles, out, chosen, steps, device, vgg), tuple(range(seeds)))
     with watching(as_json) as watch:

@@ -302,8 +302,9 @@ def train_style(
         raise StylenormError(f"--photos {photos} is not a folder; give a folder of pictures")
     check_name(name, weights, folder or user_styles_folder())
     check_writable(folder or user_styles_folder())
-    from stylenorm.new_style import NewStyleConfig
-    from stylenorm.new_style import train_style as run
+    with ctrl_c_later():  # as in `watched`
+        from stylenorm.new_style import NewStyleConfig
+        from stylenorm.new_style import train_style as run
 
     config = NewStyleConfig(steps=steps, minutes=minutes, style_size=style_size, device=device)
     about = {"title": title, "artist": artist, "year": year, "licence": licence}
@@ -391,7 +392,8 @@ def optimize(
             print(f"step {step}/{steps}  loss {loss:.2f}", file=sys.stderr)
 
     with redirect_stdout(sys.stderr) if job.target is None else nullcontext():
-        from stylenorm.optimizing import OptimizeConfig, optimize_file
+        with ctrl_c_later():  # as in `watched`
+            from stylenorm.optimizing import OptimizeConfig, optimize_file
 
         names = tuple(name.strip() for name in layers.split(",") if name.strip())
         config = OptimizeConfig(steps, method, style_weight=style_weight, content_layer=content_layer, style_layers=names)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -1487,6 +1487,31 @@ def test_ctrl_c_elsewhere_is_quiet(cli, photo, tmp_path, monkeypatch):
     monkeypatch.setattr("stylenorm.engine.Stylizer.stylize", stop)
     result = cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "out.jpg")
     assert result.code == 130 and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("verb", ["train-style", "optimize", "compare"])
+def test_ctrl_c_while_torch_is_imported_is_quiet(verb, cli, folders, monkeypatch):
+    """Of one in the midst of its import, it makes a RecursionError."""
+
+    def taken(name):
+        if name == "__path__":
+            raise AttributeError
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RecursionError from None
+
+    words, module = {
+        "train-style": (["mine", folders / "styles" / "styles-0.jpg", "--folder", folders / "own"], "new_style"),
+        "optimize": ([folders / "photos" / "photos-0.jpg", folders / "styles" / "styles-0.jpg", "-o", folders / "o.png"], "optimizing"),
+        "compare": (["--train", "--photos", folders / "photos", "--styles", folders / "styles", "-o", folders / "c"], "compare_training"),
+    }[verb]
+    half = ModuleType("half")
+    half.__getattr__ = taken
+    monkeypatch.setitem(sys.modules, f"stylenorm.{module}", half)
+    result = cli(verb, *words)
+    assert (result.code, result.out) == (130, "") and "Error" not in result.err
+    assert sorted(p.name for p in folders.iterdir()) == ["photos", "styles"]
 
 
 def test_ctrl_c_before_the_command_line_is_there_is_quiet(tmp_path):
