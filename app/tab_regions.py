@@ -111,7 +111,11 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         edges of what it lies on. faces: how much of the features of faces stays, 0 to 1. part: "people" to have them found, whatever is drawn.
         """
         chosen = wish(inside, painting, style_file, strength, keep_colors, faces)
-        return studio.regions(page.visitor(request), photo, mask, chosen, outside, edge, bool(follow), part == PEOPLE), gr.DownloadButton(visible=False)
+        who = page.visitor(request)
+        pair = studio.regions(who, photo, mask, chosen, outside, edge, bool(follow), part == PEOPLE)
+        if studio.newest.replaced(who, "regions photo", photo):  # while it was painted
+            return gr.skip(), gr.skip()
+        return pair, gr.DownloadButton(visible=False)
 
     @page.plain
     def regions_file(

@@ -551,6 +551,10 @@ def test_a_photograph_that_another_one_replaces_while_it_is_painted_is_not_shown
     for _ in range(2):
         with pytest.raises(gr.Error, match="no longer on the server"):
             preview("gone.jpg", "red-hill", request=ada)
+    regions, start = (next(f.fn for f in page.fns.values() if f.name == name) for name in ("regions", "start"))
+    monkeypatch.setattr(studio, "regions", lambda who, photo, *_: (photo == one and start(two, ada), photo)[1])
+    start(one, ada)
+    assert regions(one, [], "", "", request=ada) == (gr.skip(),) * 2 and regions(two, [], "", "", request=ada)[0] == two
     studio.leave("ada")
     assert not studio.newest.replaced("ada", "photo", one)
     photo = next(number for number, block in page.blocks.items() if block.elem_id == "photo")
