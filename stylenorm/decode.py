@@ -26,6 +26,7 @@ from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_prof
 from stylenorm.psds import as_shallow, is_left_empty, read_psd
 from stylenorm.resources import UNTOLD, add_info, is_deep_avif, lean_png, many_bits
 from stylenorm.stills import read_avif, read_jpeg_2000
+from stylenorm.tensors import need_rgb
 from stylenorm.tiffs import is_preview, misread, packed_planes, read_planes, read_tiff
 from stylenorm.xmp import clean_xmp, stored_iptc, stored_xmp
 
@@ -87,6 +88,9 @@ class Picture:
     xmp: bytes | None = field(default=None, repr=False)
     iptc: bytes | None = field(default=None, repr=False)
     own: Image.Image | np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        need_rgb(self.rgb)
 
     @property
     def size(self) -> tuple[int, int]:
