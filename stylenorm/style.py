@@ -147,7 +147,12 @@ def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, i
 
     Raises `StyleError` where styles, masks and sizes do not fit one another.
     """
-    styles = list(styles)
+    try:
+        styles, sizes = list(styles), [(index(height), index(width)) for height, width in sizes]
+    except StylenormError:  # of what gives the styles one by one
+        raise
+    except (TypeError, ValueError):
+        raise StyleError("regions are made of styles, and of sizes (h, w) as Generator.region_sizes gives them") from None
     network = _check_alike(styles) if styles else None
     if not isinstance(masks, Tensor):
         raise StyleError(f"the masks are a tensor (S, H, W), which {in_short(masks)} is not; Stylizer.region_style takes pictures and arrays")
@@ -155,6 +160,8 @@ def regions(styles: Sequence[Style], masks: Tensor, sizes: Sequence[tuple[int, i
         raise StyleError("regions are made of styles with one row each and no regions of their own")
     if not styles or masks.dim() != 3 or masks.shape[0] != len(styles):
         raise StyleError(f"{counted(len(styles), 'style needs', 'styles need')} masks of shape ({len(styles)}, H, W), not {tuple(masks.shape)}")
+    if len(sizes) != len(styles[0]):
+        raise StyleError(f"a style of {counted(len(styles[0]), 'normalization')} needs as many sizes, not {len(sizes)}")
     total = masks.float().sum(0, keepdim=True)
     if not torch.isfinite(masks).all() or (masks < 0).any() or (total <= 0).any():
         raise StyleError("the masks must not be negative, and at every pixel at least one must be above zero")

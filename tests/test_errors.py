@@ -39,6 +39,7 @@ WRONG = {  # what is called with a stylizer, and a word of the sentence
     "size": (lambda s: stylenorm.fit(PHOTO, float("nan")), "pixels"),
     "picture": (lambda s: stylenorm.Picture(PHOTO.convert("RGBA")), "mode RGBA"),
     "picture of an array": (lambda s: stylenorm.Picture(np.asarray(PHOTO)), "PIL image"),
+    "styles of regions": (lambda s: stylenorm.regions(None, MAP, []), "styles"),
     "image": (lambda s: stylenorm.write_picture(None, io.BytesIO(), format="png"), "NoneType"),
     "target": (lambda s: stylenorm.write_picture(PHOTO, None), "NoneType"),
     "format": (lambda s: stylenorm.write_picture(PHOTO, io.BytesIO(), format=3), "format"),

@@ -270,6 +270,11 @@ def test_regions_of_nothing_or_of_several_rows_are_refused():
     refused(lambda: regions([there, style(2)], torch.ones(2, 16, 24), SIZES), "regions")
 
 
+@pytest.mark.parametrize("sizes", [None, 8, (8, 8), ["ab"], [(8.5, 12)] * 3, [], SIZES[:2], [*SIZES, (4, 4)]], ids=str)
+def test_sizes_of_regions_are_those_of_the_styles_normalizations(sizes):
+    refused(lambda: regions([style(1), style(2)], torch.ones(2, 16, 24), sizes), "sizes")
+
+
 def test_regions_blend_and_interpolate_with_plain_styles():
     """What strength does to a style with regions: each place by itself."""
     a, b, own = style(1), style(2), style(3)
