@@ -629,9 +629,9 @@ def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkey
     found = steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "webp", (8, 6), 1), "kiss", options, 80)
     assert (found.data, found.size) == (b"painted", (9, 7)) and steps.encoded(found, "a.webp", 80) == b"painted"
     streamed = {"strength": 0.5, "size": 9, "grain": False, "paint_at": "full", "faces": 0.3, "mask": "the mask of a.gif", "regions": [("scream", "the mask of a.gif")]}
-    assert asked == [(b"data", (("kiss",), {"fixed": "pooled", **streamed}), ("webp", 80, True, "in/a.gif"))]
-    steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "gif", (8, 6), 1), "kiss", {"preserve_color": True}, 80)
-    assert asked[1][1] == (("kiss",), {"fixed": "pooled", "preserve_color": True}) and asked[1][2][2] is False
+    assert asked == [(b"data", (("kiss",), {"fixed": "pooled", **streamed}), ("webp", 80, True, "in/a.gif", None))]
+    steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "gif", (8, 6), 1), "kiss", {"preserve_color": True, "notice": print}, 80)
+    assert asked[1][1] == (("kiss",), {"fixed": "pooled", "preserve_color": True}) and asked[1][2][2:] == (False, "in/a.gif", print)
 
 
 def test_a_painting_has_the_format_of_its_name_and_lies_in_the_folder_of_it(tmp_path):

@@ -564,8 +564,8 @@ def test_a_film_has_its_people_found_and_goes_on_later(stylizer, weights, tmp_pa
 
 
 def test_where_nobody_is_in_a_film_or_an_animation_that_is_said_once(cli, stylizer, astronaut, capsys, monkeypatch):
-    clip(Path("in.mp4"), astronaut, 5)
-    clip(Path("wall.mp4"), Image.effect_noise((128, 128), 40).convert("RGB"), 5)
+    clip(Path("in.mp4"), astronaut, 3)
+    clip(Path("wall.mp4"), Image.effect_noise((128, 128), 40).convert("RGB"), 3)
     monkeypatch.setattr("stylenorm.video.PART", 2)
     told = {}
     for name, *words in (("wall", "--keep", "people"), ("in", "--keep", "people"), ("wall", "--region", "people=blue-tree"), ("wall",)):
