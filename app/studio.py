@@ -378,7 +378,7 @@ class Studio:
         )
 
     def _noticed(self, told: str) -> None:  # what the library says is about this machine's memory and folders
-        nobody = told.endswith(NOBODY)
+        nobody = NOBODY.removesuffix(" it") in told
         self.notice("No people are to be seen in this picture." if nobody else "This picture is large, so it is painted strip by strip. That takes a few minutes.")
 
     def save(self, image, stem: str, what: str) -> Path:

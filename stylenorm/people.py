@@ -97,7 +97,7 @@ def small_mask(mask, photo: Image.Image, size: tuple[int, int]) -> Image.Image |
 
 def nobody_in(name: object, somebody: bool | None) -> list[str]:
     """What is to be told of a film or an animation. somebody: whether people were seen in any of its frames, None where they were not looked for."""
-    return [f"{name}: {NOBODY}"] if somebody is False else []
+    return [f"{NOBODY.removesuffix('it')}{name}"] if somebody is False else []
 
 
 def any_in(mask: Image.Image) -> bool:
