@@ -571,7 +571,7 @@ def test_where_nobody_is_in_a_film_or_an_animation_that_is_said_once(cli, styliz
     for name, *words in (("wall", "--keep", "people"), ("in", "--keep", "people"), ("wall", "--region", "people=blue-tree"), ("wall",)):
         code, said = cli("video", f"{name}.mp4", "out.mp4", "--overwrite", *words)
         assert code == 0
-        told[name, *words] = said.err.count(f"no people are to be seen in {name}.mp4")
+        told[(name, *words)] = said.err.count(f"no people are to be seen in {name}.mp4")
     assert list(told.values()) == [1, 0, 1, 0]
     (row,) = [json.loads(line) for line in cli("video", "wall.mp4", "b.mp4", "--keep", "people", "--json")[1].out.splitlines()]
     assert row["notes"] == ["no people are to be seen in wall.mp4"]
