@@ -361,6 +361,7 @@ TEXTS = SETTINGS | {
     "init": (FILES, "Stylizing network to start from, whose styles the result takes; else the shipped one."),
     "names": (FILES, "Which of --styles to train, with commas between; else all that the network has."),
     "batch": (RUN, "Pictures a step, in pairs of one style."),
+    "optimizer": (LEARNING, "What moves the generator's weights."),
     "diversity_weight": (LEARNING, "Weight of what keeps two pictures of one style apart."),
     "size": (PICTURES, "Side of the pictures, px."),
     "slope": (NOISE, "Noise with forms of s px has the amplitude s^slope: less is finer grain."),

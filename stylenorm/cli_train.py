@@ -45,7 +45,7 @@ SETTINGS = {
     "names": (FILES, "Which of --styles to train, with commas between; else all of them."),
     "steps": (RUN, "Steps to train."),
     "minutes": (RUN, "Train for so long instead; the learning rate follows the clock."),
-    "batch": (RUN, "Photographs a step, of all GPUs together."),
+    "batch": (RUN, "Photographs a step, of all GPUs together, else 4 on a CPU and up to 32 on a GPU, as its memory allows."),
     "device": (RUN, "What to compute on."),
     "workers": (RUN, "Processes that load pictures, else none on a CPU and up to 8 for a GPU."),
     "cache": (RUN, "Most memory for decoded pictures, MB, else a quarter of the machine's. 0 decodes them every time."),
@@ -55,7 +55,7 @@ SETTINGS = {
     "seed": (RUN, "Sets the order of pictures and the first weights."),
     "checkpoint_every": (RUN, "Steps between checkpoints that --resume goes on from."),
     "sample_every": (RUN, "Steps between exported weights, with sample sheet and loss curve."),
-    "optimizer": (LEARNING, "What moves the generator's weights; Muon is for long runs from trained weights."),
+    "optimizer": (LEARNING, "What moves the generator's weights, else Adam on a CPU and Muon on a GPU."),
     "learning_rate": (LEARNING, "For the generator."),
     "encoder_learning_rate": (LEARNING, "For the style encoder."),
     "style_learning_rate": (LEARNING, "For the named styles."),
@@ -76,8 +76,8 @@ SETTINGS = {
     "grow": (NETWORK, "Residual blocks at each of them that the network of --init is to have; no fewer than it has."),
     "widen": (NETWORK, "Channels at each of them that the network of --init is to have; no fewer than it has."),
     "encoder_width": (NETWORK, "Hidden units of the style encoder, no fewer than the network of --init has."),
-    "size": (PICTURES, "Side of the squares cut from photographs, px."),
-    "photo_scales": (PICTURES, "Shortest and longest short side before cutting, px."),
+    "size": (PICTURES, "Side of the squares cut from photographs, px, else 256 on a CPU and 384 on a GPU."),
+    "photo_scales": (PICTURES, "Shortest and longest short side before cutting, px, else 272,512 on a CPU, and on a GPU --size and 176 more."),
     "style_size": (PICTURES, "Short side of a named painting, px."),
     "painting_size": (PICTURES, "Side of the squares cut from other paintings, px."),
     "painting_scales": (PICTURES, "Shortest and longest short side before cutting, px."),
@@ -104,18 +104,20 @@ def with_settings(config: type, texts: Mapping[str, tuple[str, str]], hidden: Se
 
 
 def setting(name: str, type_: Any, default: Any, panel: str, help_: str | None) -> Parameter:
-    type_ = {str | Path: str, str | Path | None: str | None}.get(type_, type_)  # an empty one is told of, and Path("") is the folder that one is in
+    type_ = {str | Path: str, str | Path | None: str | None, tuple[int, int] | None: str | None}.get(type_, type_)  # an empty one is told of, and Path("") is the folder that one is in
     if get_origin(type_) is tuple:
         type_, default = str, ",".join(map(str, default))
     option = typer.Option(f"--{name.replace('_', '-')}", help=help_, rich_help_panel=panel, show_default=default != "")
     default = Parameter.empty if default is MISSING else default
-    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[CHOICES.get(name, type_), option], default=default)
+    type_ = CHOICES.get(name, type_)
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[type_ | None if default is None else type_, option], default=default)
 
 
 def parsed(settings: dict[str, Any], config: type = TrainConfig) -> Any:
     """A ``config`` of the settings, with the comma-separated ones taken apart."""
     for name, type_ in get_type_hints(config).items():
-        if get_origin(type_) is tuple and name in settings:
+        type_ = next((t for t in (type_, *get_args(type_)) if get_origin(t) is tuple), None)
+        if type_ and settings.get(name) is not None:
             kinds, text = get_args(type_), settings[name]
             parts = [part.strip() for part in text.split(",") if part.strip()]
             try:
@@ -123,7 +125,8 @@ def parsed(settings: dict[str, Any], config: type = TrainConfig) -> Any:
             except ValueError:
                 parts = []
             if (kinds[-1] is not Ellipsis and len(parts) != len(kinds)) or (text and not parts):
-                example = ",".join(map(str, config.__dataclass_fields__[name].default)) or "a,b"
+                default = config.__dataclass_fields__[name].default or ()
+                example = ",".join(map(str, default)) or ("a,b" if kinds[-1] is Ellipsis else "272,512")
                 raise StylenormError(f"--{name.replace('_', '-')} cannot be {text!r}; put commas between, as in {example}")
     return config(**settings)
 

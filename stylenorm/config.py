@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -34,14 +34,15 @@ class TrainConfig:
     ``init`` has; None for as many as it has, or for 384.
     steps: of the training. minutes: ends it by the clock instead, and the schedule follows the clock, so that the same
     command makes the best of any machine; two such runs do not give the same weights.
-    photo_scales: the range of short sides that photographs are scaled to before a square of ``size`` is cut.
+    batch: photographs a step, of all processes together where torchrun starts several. photo_scales: the range of short sides
+    that photographs are scaled to before a square of ``size`` is cut. None, for these four as for ``optimizer``, leaves it to the device:
+    see `settled`.
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
     recolored: share of the random paintings that get other colours, so that the encoder does not learn them by heart.
     named_share: share of the pictures that are painted in a named style.
     content_weights: of single named styles, as ("scream:4",), times content_weight: for a style that paints faces over.
     optimizer: what moves the generator's weights, "adam" or "muon" (`stylenorm.muon`); the rest is always Adam's.
     decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
-    batch: photographs a step, of all processes together where torchrun starts several.
     workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
     for decoded photographs and paintings, if they fit; None is a quarter of the machine's.
     compile: "on", "off" or "auto", which is on with CUDA; it takes about a minute, and then a third to a half less time a step.
@@ -57,9 +58,9 @@ class TrainConfig:
     names: tuple[str, ...] = ()
     steps: int = 6000
     minutes: float | None = None
-    batch: int = 4
-    size: int = 256
-    photo_scales: tuple[int, int] = (272, 512)
+    batch: int | None = None
+    size: int | None = None
+    photo_scales: tuple[int, int] | None = None
     style_size: int = 512
     painting_size: int = 256
     painting_scales: tuple[int, int] = (256, 352)
@@ -83,7 +84,7 @@ class TrainConfig:
     grow: tuple[int, ...] = ()
     widen: tuple[int, ...] = ()
     encoder_width: int | None = None
-    optimizer: str = "adam"
+    optimizer: str | None = None
     seed: int = 0
     device: str = "auto"
     workers: int | None = None
@@ -110,13 +111,13 @@ class TrainConfig:
                 usual = type(self).__dataclass_fields__[name].default
                 raise StylenormError(f"{name} must be at most {LARGEST_RATE}, not {value:g}: {usual:g} is usual, and with much more nothing is learned")
         for name in ("steps", "batch", "checkpoint_every", "sample_every"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise StylenormError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("size", "painting_size", "style_size"):
-            if getattr(self, name) < 64:
+            if getattr(self, name) is not None and getattr(self, name) < 64:
                 raise StylenormError(f"{name} must be at least 64 px, not {getattr(self, name)}")
         for name in ("photo_scales", "painting_scales"):
-            if min(getattr(self, name)) < 1:  # less than the square's side is as much as that
+            if min(getattr(self, name) or (1,)) < 1:  # less than the square's side is as much as that
                 raise StylenormError(f"{name} must be at least 1 px, not {min(getattr(self, name))}")
         for name in ("minutes", "clip"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
@@ -139,8 +140,30 @@ class TrainConfig:
             if (getattr(self, name) or 0) < 0:
                 raise StylenormError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name, choices in SWITCHES.items():
-            if getattr(self, name) not in choices:
+            if getattr(self, name) not in choices and (name, getattr(self, name)) != ("optimizer", None):
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
+
+
+LEFT = ("batch", "size", "photo_scales", "optimizer")  # to the device, where they are None
+STEP_BYTES = 2_600  # of a GPU's memory that a step takes a pixel: VGG-16's maps in bfloat16 are half of it
+GPU_BYTES = 1_500_000_000  # that it takes beside them: weights, what their optimizer keeps, CUDA itself
+LARGEST_BATCH = 32
+
+
+def settled(config: TrainConfig, gpu: int | None = None, processes: int = 1) -> TrainConfig:
+    """``config`` with what it leaves to the device: ``gpu`` is the memory in bytes of each CUDA device, of one a process, None without.
+
+    A CPU takes 4 squares of 256 px a step, and Adam. CUDA takes squares of 384 px, Muon, and as many a step as fit
+    into four fifths of its memory: 32 of them, or 16, 8, ...
+    """
+    if gpu is None:
+        usual = {"batch": 4, "size": 256, "photo_scales": (272, 512), "optimizer": "adam"}
+    else:
+        size = config.size or 384
+        fit = (0.8 * gpu - GPU_BYTES) / (STEP_BYTES * size**2)
+        each = 2 ** int(math.log2(max(1, min(fit, LARGEST_BATCH / processes))))
+        usual = {"batch": each * processes, "size": size, "photo_scales": (size, size + 176), "optimizer": "muon"}
+    return replace(config, **{name: usual[name] for name in LEFT if getattr(config, name) is None})
 
 
 def need_config(config, kind: type) -> None:
@@ -160,8 +183,9 @@ def check_types(config) -> None:
             told = "a path" if "Path" in declared.type else told
             raise StylenormError(f"{declared.name} must be {told}, not {in_short(value)}")
         whole = not declared.type.startswith("tuple[int") or all(isinstance(v, Integral) for v in value)
-        if not whole or (declared.type == "tuple[int, int]" and len(value) != 2):
-            count = "two " if declared.type == "tuple[int, int]" else ""
+        pair = declared.type.startswith("tuple[int, int]")
+        if not whole or (pair and len(value) != 2):
+            count = "two " if pair else ""
             raise StylenormError(f"{declared.name} must be {count}whole numbers, not {value!r}")
 
 
@@ -199,6 +223,10 @@ class GenerateConfig(TrainConfig):
 
     photos: str | Path = field(default="", kw_only=True)
     steps: int = 1200
+    batch: int = 4
+    size: int = 256
+    photo_scales: tuple[int, int] = (272, 512)
+    optimizer: str = "adam"
     compile: str = "off"
     decay_start: float = 0.3
     diversity_weight: float = 0.5

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from stylenorm.catalog import NETWORK
 from stylenorm.checkpoint import save_network, save_ranges, save_style
-from stylenorm.config import TrainConfig, need_config, weight_of
+from stylenorm.config import TrainConfig, need_config, settled, weight_of
 from stylenorm.data import Batch, Crop, Pairs, RandomCrops, Share, collate, find_images, floats, held_out, refuse_blank, uneven
 from stylenorm.device import (
     Group,
@@ -49,7 +49,7 @@ from stylenorm.stored import ranges_file
 from stylenorm.style import Style
 from stylenorm.training_logs import Clock, Logs, Progress, draw_curve, draw_sheet, writing
 from stylenorm.training_model import NamedStyles, StyledModel, describe, load_named, load_vgg, new_model, painting_tensor
-from stylenorm.training_state import alone_in, load_state, mark_of, no_empty, save_state
+from stylenorm.training_state import alone_in, as_begun, load_state, mark_of, no_empty, save_state
 
 __all__ = [
     "Clock", "Logs", "NamedStyles", "Progress", "StyledModel", "TrainConfig", "Trainer", "describe", "load_named", "load_vgg",
@@ -78,15 +78,18 @@ class Trainer:
     @usual_defaults()
     def __init__(self, config: TrainConfig, resume: bool = False, group: Group = Group()) -> None:
         need_config(config, TrainConfig)
-        self.config, self.group = config, group
+        self.group = group
         if config.deterministic == "on":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
-        _check_shares(config, group)
         self.device = group.device(config.device)
         self.out = Path(config.out)
+        self.state_file = self.out / "resume.safetensors"
+        if resume and self.state_file.exists():
+            config = as_begun(config, self.state_file)
+        self.config = config = settled(config, _least_memory(self.device, group), group.size)
+        _check_shares(config, group)
         if config.init and identity(Path(config.init)) == identity(self.out / self.FILE):
             raise StylenormError(f"{config.init}, which --init starts from, would be overwritten; give another --out")
-        self.state_file = self.out / "resume.safetensors"
         if self.state_file.exists() and not resume:
             raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
         if (self.out / self.FILE).exists() and not resume:
@@ -556,6 +559,13 @@ def tempered(losses: Tensor, largest: float = LARGEST) -> Tensor:
 def _fused_convolution_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
     """What PyTorch's counter does not know: a convolution with its bias and ReLU."""
     return conv_flop_count(x_shape, weight_shape, out_shape)
+
+
+def _least_memory(device: torch.device, group: Group) -> int | None:
+    """Bytes of memory of the smallest of the GPUs that train; None without CUDA."""
+    if device.type != "cuda":
+        return None
+    return min(group.all([torch.cuda.get_device_properties(device).total_memory]))
 
 
 def _check_shares(config: TrainConfig, group: Group) -> None:

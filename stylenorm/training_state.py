@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stylenorm.checkpoint import read_tensors, write_tensors
-from stylenorm.config import TrainConfig
+from stylenorm.config import LEFT, TrainConfig
 from stylenorm.drafts import remove
 from stylenorm.errors import StylenormError, WeightsError
 from stylenorm.manifest import TAKEN, lock_file
@@ -47,6 +47,12 @@ def save_state(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
     write_tensors(path, tensors, pack("resume", **counts, config=asdict(config), names=list(names), styles_of=styles_of, starts_from=starts_from))
+
+
+def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
+    """``config`` with what it leaves to the device as the run of ``path`` has it, which may have been begun on another one."""
+    before = read_metadata(path, "resume")["config"]
+    return replace(config, **{name: before[name] for name in LEFT if getattr(config, name) is None and name in before})
 
 
 def load_state(

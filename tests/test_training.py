@@ -30,7 +30,7 @@ from stylenorm import checkpoint, training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_ranges, load_style, save_network, save_style
 from stylenorm.cli_train import speaks
-from stylenorm.config import TrainConfig
+from stylenorm.config import TrainConfig, settled
 from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
 from stylenorm.device import Group, autocast, can_compile, joined
 from stylenorm.errors import StylenormError, out_of_memory
@@ -42,7 +42,7 @@ from stylenorm.perceptual import STYLE_LAYERS, grams
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
 from stylenorm.training_model import NamedStyles, StyledModel, _provenance, describe
-from stylenorm.training_state import LOCK, alone_in, load_state, save_state
+from stylenorm.training_state import LOCK, alone_in, as_begun, load_state, save_state
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("described_once")
@@ -1719,3 +1719,49 @@ def test_memory_is_asked_of_psutil_where_there_is_no_proc(monkeypatch):
     assert [device.free_memory(torch.device(name)) for name in ("cpu", "mps", "xpu")] == [5, 5, None]
     monkeypatch.setitem(sys.modules, "psutil", None)
     assert device.free_memory(torch.device("cpu")) is None
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    "gpu, processes, given, batch, size, scales",
+    [
+        (None, 1, {}, 4, 256, (272, 512)),
+        (143 * GB, 1, {}, 32, 384, (384, 560)),  # an H200
+        (25 * GB, 1, {}, 32, 384, (384, 560)),
+        (12 * GB, 1, {}, 16, 384, (384, 560)),
+        (8 * GB, 1, {}, 8, 384, (384, 560)),
+        (1 * GB, 1, {}, 1, 384, (384, 560)),
+        (12 * GB, 1, {"size": 512}, 8, 512, (512, 688)),
+        (143 * GB, 1, {"photo_scales": (512, 576)}, 32, 384, (512, 576)),
+        (143 * GB, 2, {}, 32, 384, (384, 560)),
+        (143 * GB, 3, {}, 24, 384, (384, 560)),  # 8 each
+        (143 * GB, 64, {}, 64, 384, (384, 560)),
+        (143 * GB, 1, {"batch": 5}, 5, 384, (384, 560)),
+        (None, 2, {"size": 128}, 4, 128, (272, 512)),
+    ],
+)
+def test_what_is_not_said_of_the_steps_is_left_to_the_device(gpu, processes, given, batch, size, scales):
+    config = settled(TrainConfig("photos", "out", **given), gpu, processes)
+    assert (config.batch, config.size, config.photo_scales) == (batch, size, scales)
+    assert config.optimizer == ("adam" if gpu is None else "muon")
+    assert settled(replace(config, optimizer="adam"), gpu, processes).optimizer == "adam"
+
+
+def test_the_smallest_gpu_of_several_decides(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=24 * GB))
+    group = SimpleNamespace(all=lambda mine: [*mine, 8 * GB])
+    assert training._least_memory(torch.device("cuda", 0), group) == 8 * GB
+    assert training._least_memory(torch.device("cpu"), group) is None
+
+
+def test_a_run_begun_on_a_gpu_goes_on_with_its_own_steps(finished, pictures, tmp_path):
+    """Its batch and squares are those of the GPU, and another device would leave it others."""
+    trainer = finished[0]
+    left = tiny(pictures, tmp_path / "run", batch=None, size=None, photo_scales=None)
+    shutil.copytree(trainer.out, tmp_path / "run")
+    again = Trainer(left, resume=True)
+    assert (again.config.batch, again.config.size, again.config.photo_scales) == (2, 64, (64, 80))
+    begun = as_begun(replace(left, batch=3), again.state_file)
+    assert (begun.batch, begun.size) == (3, 64), "what is said counts, and is refused later if it differs"
