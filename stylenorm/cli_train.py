@@ -21,7 +21,7 @@ import typer
 from stylenorm.catalog import check_name, network_file, user_styles_folder
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_file, complain, do, path, told, verbs
 from stylenorm.compat import ctrl_c_later
-from stylenorm.config import SWITCHES, TrainConfig
+from stylenorm.config import SWITCHES, USUAL, TrainConfig
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError, counted
 from stylenorm.jobs import identity, make_folder, plan
@@ -71,11 +71,11 @@ SETTINGS = {
     "clip": (LEARNING, "Largest norm of the gradient."),
     "norm": (NETWORK, "Kind of normalization."),
     "num_groups": (NETWORK, "Groups of the group kind."),
-    "widths": (NETWORK, "Channels at 1/2, 1/4, 1/8, ... of the resolution."),
-    "blocks": (NETWORK, "Residual blocks at each of them."),
+    "widths": (NETWORK, "Channels at 1/2, 1/4, 1/8, ... of the resolution, else 24,48,96,160 on a CPU and, on a GPU, the shipped network's."),
+    "blocks": (NETWORK, "Residual blocks at each of them, else 0,1,2,4 on a CPU and, on a GPU, the shipped network's."),
     "grow": (NETWORK, "Residual blocks at each of them that the network of --init is to have; no fewer than it has."),
     "widen": (NETWORK, "Channels at each of them that the network of --init is to have; no fewer than it has."),
-    "encoder_width": (NETWORK, "Hidden units of the style encoder, no fewer than the network of --init has."),
+    "encoder_width": (NETWORK, "Hidden units of the style encoder, no fewer than the network of --init has; else as many, or 384 on a CPU and 1024 on a GPU."),
     "size": (PICTURES, "Side of the squares cut from photographs, px, else 256 on a CPU and 384 on a GPU."),
     "photo_scales": (PICTURES, "Shortest and longest short side before cutting, px, else 272,512 on a CPU, and on a GPU --size and 176 more."),
     "style_size": (PICTURES, "Short side of a named painting, px."),
@@ -85,6 +85,8 @@ SETTINGS = {
 CHOICES = {"device": Literal["auto", "cpu", "cuda", "mps"], "norm": Literal["batch", "layer", "instance", "group"]}
 # What a network of --init has already, and the option that makes it larger.
 LARGER = {"widths": "widen", "blocks": "grow", "norm": None, "num_groups": None}
+# What a field's values are written as: an empty path is told of, and Path("") is the folder that one is in.
+WRITTEN = {str | Path: str} | dict.fromkeys((str | Path | None, tuple[int, int] | None, tuple[int, ...] | None), str | None)
 CHOICES |= {name: Literal[choices] for name, choices in SWITCHES.items()}
 
 
@@ -104,7 +106,7 @@ def with_settings(config: type, texts: Mapping[str, tuple[str, str]], hidden: Se
 
 
 def setting(name: str, type_: Any, default: Any, panel: str, help_: str | None) -> Parameter:
-    type_ = {str | Path: str, str | Path | None: str | None, tuple[int, int] | None: str | None}.get(type_, type_)  # an empty one is told of, and Path("") is the folder that one is in
+    type_ = WRITTEN.get(type_, type_)
     if get_origin(type_) is tuple:
         type_, default = str, ",".join(map(str, default))
     option = typer.Option(f"--{name.replace('_', '-')}", help=help_, rich_help_panel=panel, show_default=default != "")
@@ -125,8 +127,7 @@ def parsed(settings: dict[str, Any], config: type = TrainConfig) -> Any:
             except ValueError:
                 parts = []
             if (kinds[-1] is not Ellipsis and len(parts) != len(kinds)) or (text and not parts):
-                default = config.__dataclass_fields__[name].default or ()
-                example = ",".join(map(str, default)) or ("a,b" if kinds[-1] is Ellipsis else "272,512")
+                example = ",".join(map(str, config.__dataclass_fields__[name].default or USUAL.get(name, ()))) or "a,b"
                 raise StylenormError(f"--{name.replace('_', '-')} cannot be {text!r}; put commas between, as in {example}")
     return config(**settings)
 

@@ -35,8 +35,8 @@ class TrainConfig:
     steps: of the training. minutes: ends it by the clock instead, and the schedule follows the clock, so that the same
     command makes the best of any machine; two such runs do not give the same weights.
     batch: photographs a step, of all processes together where torchrun starts several. photo_scales: the range of short sides
-    that photographs are scaled to before a square of ``size`` is cut. None, for these four as for ``optimizer``, leaves it to the device:
-    see `settled`.
+    that photographs are scaled to before a square of ``size`` is cut. None, for these as for ``optimizer``, ``widths``, ``blocks`` and
+    ``encoder_width``, leaves it to the device: see `settled`.
     style_size: short side of a named painting; painting_size: side of the crops of random paintings.
     recolored: share of the random paintings that get other colours, so that the encoder does not learn them by heart.
     named_share: share of the pictures that are painted in a named style.
@@ -79,8 +79,8 @@ class TrainConfig:
     clip: float = 10.0
     norm: str = "instance"
     num_groups: int = 8
-    widths: tuple[int, ...] = (24, 48, 96, 160)
-    blocks: tuple[int, ...] = (0, 1, 2, 4)
+    widths: tuple[int, ...] | None = None
+    blocks: tuple[int, ...] | None = None
     grow: tuple[int, ...] = ()
     widen: tuple[int, ...] = ()
     encoder_width: int | None = None
@@ -144,26 +144,29 @@ class TrainConfig:
                 raise StylenormError(f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}")
 
 
-LEFT = ("batch", "size", "photo_scales", "optimizer")  # to the device, where they are None
-STEP_BYTES = 2_600  # of a GPU's memory that a step takes a pixel: VGG-16's maps in bfloat16 are half of it
+STEP_BYTES = 3_000  # of a GPU's memory that a step takes a pixel: what is kept for the way back is half of it, VGG-16's maps in bfloat16 above all
 GPU_BYTES = 1_500_000_000  # that it takes beside them: weights, what their optimizer keeps, CUDA itself
 LARGEST_BATCH = 32
+USUAL = {  # on a CPU, where it is None
+    "batch": 4, "size": 256, "photo_scales": (272, 512), "optimizer": "adam", "widths": (24, 48, 96, 160), "blocks": (0, 1, 2, 4), "encoder_width": None,
+}  # fmt: skip
+LARGE = {"widths": (24, 64, 128, 192), "blocks": (0, 2, 4, 6), "encoder_width": 1024}  # the shipped network's
 
 
 def settled(config: TrainConfig, gpu: int | None = None, processes: int = 1) -> TrainConfig:
     """``config`` with what it leaves to the device: ``gpu`` is the memory in bytes of each CUDA device, of one a process, None without.
 
-    A CPU takes 4 squares of 256 px a step, and Adam. CUDA takes squares of 384 px, Muon, and as many a step as fit
-    into four fifths of its memory: 32 of them, or 16, 8, ...
+    A CPU takes 4 squares of 256 px a step, Adam, and from nothing a network of 2.6 million weights. CUDA takes squares of 384 px, Muon, a
+    network as large as the shipped one, and as many squares a step as fit into four fifths of its memory: 32 of them, or 16, 8, ...
     """
-    if gpu is None:
-        usual = {"batch": 4, "size": 256, "photo_scales": (272, 512), "optimizer": "adam"}
-    else:
+    usual = USUAL
+    if gpu is not None:
         size = config.size or 384
         fit = (0.8 * gpu - GPU_BYTES) / (STEP_BYTES * size**2)
         each = 2 ** int(math.log2(max(1, min(fit, LARGEST_BATCH / processes))))
-        usual = {"batch": each * processes, "size": size, "photo_scales": (size, size + 176), "optimizer": "muon"}
-    return replace(config, **{name: usual[name] for name in LEFT if getattr(config, name) is None})
+        usual = USUAL | {"batch": each * processes, "size": size, "photo_scales": (size, size + 176), "optimizer": "muon"}
+        usual |= {} if config.init else LARGE
+    return replace(config, **{name: value for name, value in usual.items() if getattr(config, name) is None})
 
 
 def need_config(config, kind: type) -> None:

@@ -84,9 +84,9 @@ class Trainer:
         self.device = group.device(config.device)
         self.out = Path(config.out)
         self.state_file = self.out / "resume.safetensors"
-        if resume and self.state_file.exists():
-            config = as_begun(config, self.state_file)
-        self.config = config = settled(config, _least_memory(self.device, group), group.size)
+        begun = resume and self.state_file.exists()
+        config = as_begun(config, self.state_file) if begun else settled(config, _least_memory(self.device, group), group.size)
+        self.config = config
         _check_shares(config, group)
         if config.init and identity(Path(config.init)) == identity(self.out / self.FILE):
             raise StylenormError(f"{config.init}, which --init starts from, would be overwritten; give another --out")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stylenorm.checkpoint import read_tensors, write_tensors
-from stylenorm.config import LEFT, TrainConfig
+from stylenorm.config import USUAL, TrainConfig, settled
 from stylenorm.drafts import remove
 from stylenorm.errors import StylenormError, WeightsError
 from stylenorm.manifest import TAKEN, lock_file
@@ -52,7 +52,8 @@ def save_state(
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
     """``config`` with what it leaves to the device as the run of ``path`` has it, which may have been begun on another one."""
     before = read_metadata(path, "resume")["config"]
-    return replace(config, **{name: before[name] for name in LEFT if getattr(config, name) is None and name in before})
+    config = replace(config, **{name: before[name] for name in USUAL if getattr(config, name) is None and name in before})
+    return settled(config)  # the first files do not tell all, and are those of CPUs
 
 
 def load_state(

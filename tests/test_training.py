@@ -1746,6 +1746,8 @@ def test_what_is_not_said_of_the_steps_is_left_to_the_device(gpu, processes, giv
     config = settled(TrainConfig("photos", "out", **given), gpu, processes)
     assert (config.batch, config.size, config.photo_scales) == (batch, size, scales)
     assert config.optimizer == ("adam" if gpu is None else "muon")
+    assert (config.widths, config.encoder_width) == (((24, 48, 96, 160), None) if gpu is None else ((24, 64, 128, 192), 1024))
+    assert settled(replace(config, widths=None, blocks=None, init="network"), gpu).widths == (24, 48, 96, 160), "which --init decides"
     assert settled(replace(config, optimizer="adam"), gpu, processes).optimizer == "adam"
 
 
