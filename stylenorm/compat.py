@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -84,6 +85,10 @@ def ctrl_c_later() -> Iterator[None]:
             before(*came[0])
 
 
+def is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
 def openvino_core():
     """The one OpenVINO Core of this process.
 
@@ -94,9 +99,10 @@ def openvino_core():
     with making_core:
         if not cores:
             core = openvino().Core()
-            with suppress(RuntimeError):  # known inside OpenVINO alone, which may forget it one day
-                core.get_versions("CPU")  # or it would believe any name
-                core.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": PRIMITIVES})
+            if is_x86():  # on ARM it keeps none: with any, blurred streaks are painted (https://github.com/openvinotoolkit/openvino/pull/31052)
+                with suppress(RuntimeError):  # known inside OpenVINO alone, which may forget it one day
+                    core.get_versions("CPU")  # or it would believe any name
+                    core.set_property("CPU", {"CPU_RUNTIME_CACHE_CAPACITY": PRIMITIVES})
             cores.append(core)
         return cores[0]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -11,7 +10,7 @@ import numpy as np
 
 from stylenorm import architecture
 from stylenorm.architecture import EPSILON, GeneratorConfig, padded_length
-from stylenorm.compat import openvino, openvino_core
+from stylenorm.compat import is_x86, openvino, openvino_core
 from stylenorm.compiled import CompiledModel, Keep, has_bfloat16
 from stylenorm.compiled import precision as settings_of
 from stylenorm.errors import StylenormError
@@ -369,10 +368,6 @@ class _Graph:
             return ops.reshape(ops.mvn(x, np.array([2]), True, EPSILON, "inside_sqrt"), shape, False)
         axes = {"instance": [2, 3], "layer": [1, 2, 3]}[kind]
         return ops.mvn(x, np.array(axes), True, EPSILON, "inside_sqrt")
-
-
-def is_x86() -> bool:
-    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def _folded(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

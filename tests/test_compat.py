@@ -8,8 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from stylenorm import compat
 
 ROOT = Path(__file__).parent.parent
 
@@ -203,3 +206,14 @@ def test_openvino_forgets_sizes_that_it_met_long_ago():
     found = run(MANY_SIZES)
     assert found.returncode == 0, found.stderr
     assert float(found.stdout) < 10  # MB; 67 with what it keeps by itself
+
+
+@pytest.mark.parametrize("machine, kept", [("x86_64", ["CPU"]), ("AMD64", ["CPU"]), ("arm64", []), ("aarch64", [])])
+def test_on_arm_openvino_is_not_told_to_keep_what_it_prepares(machine, kept, monkeypatch):
+    """By itself it keeps nothing there, as what it keeps is taken for others: whatever was painted was blurred streaks."""
+    told = []
+    core = SimpleNamespace(get_versions=lambda device: {}, set_property=lambda device, values: told.append(device))
+    monkeypatch.setattr(compat, "cores", [])
+    monkeypatch.setattr(compat, "openvino", lambda: SimpleNamespace(Core=lambda: core))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert compat.openvino_core() is core and told == kept
