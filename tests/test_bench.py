@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,13 +17,15 @@ from stylenorm.bench_plain import detail, lattice, run_plain
 from stylenorm.catalog import photos_folder
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.faces import Face
+from stylenorm.scoring import score_pairs
 
 
 def test_quality_has_a_row_for_each_style_and_their_mean(weights, tmp_path, monkeypatch):
     from stylenorm.catalog import style_entries
 
-    monkeypatch.setattr("stylenorm.bench.NAMED_SIZE", 128)
-    monkeypatch.setattr("stylenorm.bench.PAIR_SIZE", 96)
+    monkeypatch.setattr("stylenorm.bench.NAMED_SIZE", 80)
+    monkeypatch.setattr("stylenorm.bench.PAIR_SIZE", 64)
+    monkeypatch.setattr("stylenorm.bench.score_pairs", partial(score_pairs, painting_size=64))
     names = [e.name for e in style_entries(weights)]
     for i, name in enumerate(names):
         make_photo(tmp_path / "styles" / f"{name}.jpg", (80, 70), seed=i)
@@ -31,7 +34,7 @@ def test_quality_has_a_row_for_each_style_and_their_mean(weights, tmp_path, monk
         make_photo(tmp_path / "paintings" / f"{i}.jpg", (90, 70), seed=i + 19)
     rows = run_quality(tmp_path / "photos", tmp_path / "styles", tmp_path / "paintings", 1, 2, weights)
     assert [r["what"] for r in rows] == [*names, "all named styles", "2 unseen paintings", "the same, photographs as they are"]
-    assert [r["size"] for r in rows] == [128] * (len(names) + 1) + [96] * 2
+    assert [r["size"] for r in rows] == [80] * (len(names) + 1) + [64] * 2
     named = rows[: len(names)]
     assert rows[len(names)]["total"] == pytest.approx(sum(r["total"] for r in named) / len(named), abs=2e-3)
     assert all(r["total"] == pytest.approx(r["content"] + 10 * r["style"], abs=2e-3) for r in rows)
