@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from stylenorm.drafts import file_id
 from stylenorm.errors import ImageError, StylenormError, path_of
 from stylenorm.formats import PHOTOGRAPHS, is_hidden
-from stylenorm.images import short_side, read_picture
+from stylenorm.images import Source, short_side, read_picture
 from stylenorm.tensors import to_bytes
 
 
@@ -186,12 +186,25 @@ def refuse_blank(pictures: RandomCrops) -> None:
     blank = []
     for path in pictures.files:
         with suppress(ImageError):
-            if any(dark < light for dark, light in pictures.decoded.read(path).getextrema()):
+            if not is_blank(pictures.decoded.read(path)):
                 return
             blank.append(path)
     if blank:
         told = f"{blank[0]} is" if len(blank) == 1 else f"{blank[0].parent} holds photographs that are each"
         raise StylenormError(f"{told} of a single colour, on which nothing can be learned; give photographs that show something")
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether a picture is of a single colour."""
+    return all(dark == light for dark, light in image.getextrema())
+
+
+def painting_rgb(painting: Source) -> Image.Image:
+    """A painting's colours. Raises `ImageError` where there is but one: every photograph would come out as flat ground in it."""
+    picture = read_picture(painting)
+    if is_blank(picture.rgb):
+        raise ImageError(f"{picture.name} is of a single colour, which is no style to learn; give a painting that shows something")
+    return picture.rgb
 
 
 def recolor(image: Image.Image, rng: random.Random) -> Image.Image:

@@ -16,11 +16,11 @@ from torch import Tensor
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import checked_provenance, load_network, save_style, statistics_text
 from stylenorm.config import check_types, need_config
-from stylenorm.data import RandomCrops, find_images, refuse_blank, uneven
+from stylenorm.data import RandomCrops, find_images, painting_rgb, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, memory_format, telling_memory, turn
 from stylenorm.engine import listed
 from stylenorm.errors import StyleError, StylenormError, path_of
-from stylenorm.images import Source, fit, read_picture, to_tensor
+from stylenorm.images import Source, fit, to_tensor
 from stylenorm.perceptual import (
     CONTENT_LAYER,
     STYLE_LAYERS,
@@ -146,7 +146,7 @@ def _trained(name: str, paintings, photos, file: Path, config: NewStyleConfig, a
     network = load_network(file)
     if network.encoder is None:
         raise StyleError(f"the network in {file} has no style encoder to start from")
-    pictures = [read_picture(p).rgb for p in paintings]
+    pictures = [painting_rgb(p) for p in paintings]
     crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
     refuse_blank(crops)
     vgg = VGGFeatures.from_file(vgg_file(file))

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from stylenorm.catalog import check_spelling
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.config import TrainConfig
-from stylenorm.data import RandomCrops, find_images, style_name
+from stylenorm.data import RandomCrops, find_images, painting_rgb, style_name
 from stylenorm.device import memory_format
 from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
-from stylenorm.images import read_picture, to_tensor
+from stylenorm.images import to_tensor
 from stylenorm.perceptual import VGGFeatures, grams, resized_short_side, style_statistics
 from stylenorm.style import Style, StyleEncoder
 
@@ -104,7 +104,7 @@ def load_vgg(source: str | None, device: torch.device) -> VGGFeatures:
 
 def painting_tensor(path: str | Path, size: int) -> Tensor:
     """A painting as (1, 3, H, W) in [0, 1], its short side ``size`` px. Raises `ImageError`."""
-    rgb = to_tensor(read_picture(path).rgb)
+    rgb = to_tensor(painting_rgb(path))
     try:
         return resized_short_side(rgb, size)
     except ImageError as error:

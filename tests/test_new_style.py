@@ -287,6 +287,12 @@ def test_photographs_of_a_single_colour_are_refused(weights, painting, tmp_path)
         train_style("x", painting, tmp_path / "white", weights, tmp_path, QUICK)
 
 
+def test_a_painting_of_a_single_colour_is_refused(weights, painting, photos, tmp_path):
+    Image.new("RGB", (80, 70), "navy").save(tmp_path / "blue.png")
+    with pytest.raises(StylenormError, match="blue.png is of a single colour, which is no style.*give a painting"):
+        train_style("x", [painting, tmp_path / "blue.png"], photos, weights, tmp_path / "styles", QUICK)
+
+
 def test_bad_input_is_one_sentence(weights, painting, photos, tmp_path):
     text = tmp_path / "text.jpg"
     text.write_text("no picture")

@@ -909,6 +909,7 @@ def test_paintings_whose_styles_nobody_could_choose_are_refused_before_training(
         ({"photo_scales": (-64, 80)}, "photo_scales must be at least 1 px, not -64"),
         ({"painting_scales": (0, 0)}, "painting_scales must be at least 1 px, not 0"),
         ({"out": "{text}"}, "{text}"),
+        ({"out": "a\0b"}, "out must be a path, not 'a\\x00b'"),
         ({"out": "{text}/deeper"}, "{text}"),
     ],
 )
