@@ -91,7 +91,7 @@ class Style(Sequence):
         return Style(tuple(gammas), tuple(betas), self.name, self.provenance, self.network)
 
 
-StyleLike = str | Style | Mapping[str, float] | Sequence[tuple[str | Style, float]]  # what `Stylizer.stylize` takes for one
+StyleLike = str | Style | Mapping[str, float] | Sequence[tuple["StyleLike", float]]  # what `Stylizer.stylize` takes for one
 
 
 def blend(styles: Sequence[tuple[Style, float]]) -> Style:

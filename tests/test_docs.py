@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -23,6 +24,7 @@ from stylenorm import cli
 from stylenorm.cli_parts import StyleSize
 from stylenorm.errors import EXTRAS, how_to_install
 from stylenorm.predicting import STYLE_SIZE
+from stylenorm.style import StyleLike
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = "README.md", "BENCHMARKS.md", "docs/normalization.md", "weights/README.md", "examples/README.md"
@@ -160,3 +162,9 @@ def test_the_public_names_say_what_they_take():
                 continue
             parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in ("self", "cls")]
             assert [p.name for p in parameters if p.annotation is p.empty] == [], f"{name}.{member}"
+
+
+def test_a_blend_may_hold_styles_and_names():
+    """Of (Style, weight) and (name, weight) in one list mypy makes (Sequence[Any], weight), which only a type that names itself takes."""
+    *_, pairs = get_args(StyleLike)
+    assert get_args(get_args(pairs)[0]) == ("StyleLike", float)
