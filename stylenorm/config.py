@@ -182,7 +182,8 @@ def check_types(config) -> None:
         if kind not in TYPES or (value is None and declared.type.endswith("None")):
             continue
         wanted, told = TYPES[kind]
-        if not isinstance(value, wanted) and declared.name != "device":  # which may be torch's
+        no_path = "Path" in declared.type and "\0" in str(value)
+        if (not isinstance(value, wanted) or no_path) and declared.name != "device":  # which may be torch's
             told = "a path" if "Path" in declared.type else told
             raise StylenormError(f"{declared.name} must be {told}, not {in_short(value)}")
         whole = not declared.type.startswith("tuple[int") or all(isinstance(v, Integral) for v in value)

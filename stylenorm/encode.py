@@ -132,6 +132,8 @@ def _format_of(target, format: str | None, name: str) -> str:
         raise ImageError(f"{name} has no suffix to tell the format by; name the format")
     if not isinstance(format, (str, type(None))):
         raise ImageError(f"a format is a text, such as png, which {in_short(format)} is not")
+    if is_path and "\0" in os.fsdecode(target):
+        raise ImageError(f"{name} cannot be written: no path has a null byte in it; give another")
     suffix = os.path.splitext(os.fsdecode(target))[1] if format is None else "." + format.lstrip(".")
     if suffix.lower() not in FORMATS:
         ending = f"ending in {suffix}" if len(suffix) > 1 else "without a suffix"

@@ -54,7 +54,10 @@ def in_short(value: object) -> str:
 def path_of(given: str | os.PathLike, what: str) -> Path:
     """``given`` as a path. Raises `StylenormError` where it is none. what: names it."""
     try:
-        return Path(given)
+        path = Path(given)
+        if "\0" in str(path):  # which no system takes
+            raise TypeError
+        return path
     except TypeError:  # bytes among them
         raise StylenormError(f"{what} is given as a path, which {in_short(given)} is not") from None
 

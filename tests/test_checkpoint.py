@@ -504,6 +504,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.safetensors"]
 
 
+def test_a_name_that_no_system_takes_is_told(tmp_path):
+    generator, _ = network()
+    for write in (lambda path: save_network(path, generator, None), lambda path: save_style(path, style("n1"))):
+        refused(lambda: write(tmp_path / "a\0b.safetensors"), "the file to write is given as a path")
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere, and on Windows everybody into such a folder")
 def test_a_folder_without_permission_is_named(tmp_path):
     tmp_path.chmod(0o500)

@@ -1317,6 +1317,7 @@ def test_formats_and_targets_that_cannot_be_written(tmp_path):
     for quality in (0, 101, -1, "high", None):
         assert "use 1 to 100" in complaint(write_picture, smooth(), tmp_path / "a.jpg", quality=quality)
     assert "there is no folder" in complaint(write_picture, smooth(), tmp_path / "no" / "a.png")
+    assert "null byte" in complaint(write_picture, smooth(), tmp_path / "a\0b.png")
     (tmp_path / "b.png").mkdir()
     assert "is a folder" in complaint(write_picture, smooth(), tmp_path / "b.png")
     assert "cannot be written" in complaint(write_picture, smooth(), io.StringIO(), format="png")

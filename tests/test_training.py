@@ -823,6 +823,11 @@ def test_a_photograph_of_next_to_nothing_but_sky_does_not_end_a_run(pictures, tm
     assert train(config).is_file()
 
 
+def test_a_named_painting_of_a_single_colour_is_refused_before_training(config, tmp_path):
+    Image.new("RGB", (80, 70), "navy").save(tmp_path / "blue.png")
+    refused(lambda: Trainer(replace(config, styles=str(tmp_path))), "blue.png is of a single colour", "no style", "give a painting")
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_photographs_that_are_each_of_a_single_colour_are_refused_before_training(count, config, tmp_path):
     (tmp_path / "photos").mkdir()
