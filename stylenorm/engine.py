@@ -393,6 +393,9 @@ class Stylizer:
         if other or style.channels != channels or tuple(b.shape[1] for b in style.betas) != channels:
             raise StyleError(f"the style {style.name!r} belongs to another network; train it again for this one")
         numbers = style.gammas + style.betas
+        unfit = next((t for t in numbers if t.is_meta or t.element_size() == 1), None)
+        if unfit is not None:
+            raise StyleError(f"the style {style.name!r} holds {unfit.dtype} on {unfit.device}, which nothing can be painted with; give floats of 16 bits or more")
         if any(t.shape[0] != 1 for t in numbers) or not all(torch.isfinite(t).all() for t in numbers):
             raise StyleError(f"the style {style.name!r} is not one row of finite numbers")
 

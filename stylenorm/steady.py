@@ -185,11 +185,11 @@ class Steady:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from the `state` of a stream with the same settings."""
         kept = dict(state)
+        self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._before, self._mean, self._painted, shown = (kept.pop(name, None) for name in ("before", "mean", "painted", "shown"))
         self._shown, self._softened = None if shown is None else (self._before, shown), None
         self._followed = Followed(kept.pop("faces")) if "faces" in kept else None
         self._people = Followers({name: kept.pop(name) for name in ("people", "age") if name in kept}) if "people" in kept else None
-        self._moved, self._change, self._stood = kept.pop("offset"), float(kept.pop("change")), bool(kept.pop("stood", False))
         self._kept = kept
 
     @property
@@ -521,9 +521,12 @@ class Stream:
         return joined(stream.steady.state for stream in (self, *self._layers))
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from the `state` of a stream with the same settings."""
-        for stream, own in zip((self, *self._layers), split(state)):
-            stream.steady.restore(own)
+        """Go on from the `state` of a stream with the same settings. Raises `StyleError` for what is none."""
+        try:
+            for stream, own in zip((self, *self._layers), split(state), strict=True):
+                stream.steady.restore(own)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise StyleError(f"a stream goes on from the state of one with the same settings, which {in_short(state)} is not") from None
 
     def _colored(self, frame: Image.Image, painted: Image.Image) -> Image.Image:
         return recolored(painted, frame) if self._preserve_color else painted

@@ -545,6 +545,19 @@ def test_regions_have_sixteen_bits_and_strips_like_all_else(stylizer, image, mon
     assert distance(strips, usual) < 1 and len(told) == 1, "which is told once"
 
 
+@pytest.mark.parametrize("change, told", [({"device": "meta"}, "on meta"), ({"dtype": torch.float8_e4m3fn}, "float8_e4m3fn on cpu")])
+def test_a_style_that_holds_nothing_to_compute_with_is_refused(change, told, stylizer, image):
+    refused(lambda: stylizer.stylize(image, stylizer.style("red-hill").to(**change)), "'red-hill'", told, kind=StyleError)
+
+
+def test_a_film_goes_on_from_the_state_of_one_alone(stylizer):
+    stream, layered = stylizer.stream("red-hill"), stylizer.stream("red-hill", regions=[("tall-grass", np.eye(4))])
+    kept = stream.state
+    for rubbish in (None, {}, [], 5, "x", {"a": 1}, {"offset": np.zeros(2)}, layered.state):
+        refused(lambda: stream.restore(rubbish), "same settings", kind=StyleError)
+    stream.restore(kept)
+
+
 def test_each_layer_of_a_film_has_a_memory_of_its_own(stylizer, image):
     frames = [image.transform(image.size, Image.Transform.AFFINE, (1, 0, n, 0, 1, 0)) for n in range(4)]
     left = half_of(image.size)
