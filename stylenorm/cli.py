@@ -61,6 +61,7 @@ from stylenorm.cli_parts import (
     tell_row,
     told,
 )
+from stylenorm.compat import import_torch
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE, FACES
@@ -467,6 +468,7 @@ def bench(
             raise StylenormError(f"{folder} is not a folder; give a folder of pictures")
     if film and not film.is_file():
         raise StylenormError(f"there is no photograph {film}; check --film")
+    import_torch()
 
     def notice(line: str) -> None:
         if sys.stderr.isatty():

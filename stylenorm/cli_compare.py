@@ -10,7 +10,7 @@ import typer
 
 from stylenorm.catalog import compared_networks, require_compared_networks
 from stylenorm.cli_parts import AsJson, Backend, Device, as_word, check_sheet, complain, names_known, path, verbs
-from stylenorm.compat import ctrl_c_later
+from stylenorm.compat import ctrl_c_later, import_torch
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
 from stylenorm.jobs import make_folder, plan
@@ -98,6 +98,7 @@ def compare(
     if more:
         raise StylenormError(f"{photo} is a folder; give one photograph")
     make_folder([job])
+    import_torch()
     from stylenorm.comparing import Comparison
     from stylenorm.images import read_picture, write_picture
 

@@ -14,6 +14,7 @@ import typer
 from stylenorm import __version__
 from stylenorm.catalog import network_file
 from stylenorm.cli_parts import AsJson, Grain, Weights, verbs
+from stylenorm.compat import import_torch
 from stylenorm.errors import StylenormError, counted, how_to_install
 
 app = verbs()
@@ -67,6 +68,7 @@ def export(
     if format == "onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise StylenormError(f"writing ONNX takes the packages onnx and onnxscript: {how_to_install('export')}")
     with redirect_stdout(sys.stderr):
+        import_torch()
         from stylenorm.export import export_files
 
         report = export_files(format, output, weights, {"stylenorm": __version__}, grain)

@@ -19,6 +19,7 @@ import typer
 from stylenorm.catalog import generation_file, network_file, style_entries
 from stylenorm.cli_parts import AsJson, Device, StyleSize, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs, write_out
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
+from stylenorm.compat import import_torch
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
 from stylenorm.errors import StyleError, StylenormError
@@ -121,6 +122,7 @@ def generate(
     say = (lambda line: None) if quiet or as_json or output == "-" else print
     rows = []
     with redirect_stdout(sys.stderr) if output == "-" else nullcontext():
+        import_torch()
         from stylenorm.generating import NoisePainter
 
         painter = NoisePainter(weights, network, device)
@@ -333,6 +335,7 @@ def show_bench(styles, names: str, pictures: int, weights, network, dead, device
         raise StylenormError("bench --generate needs --styles, the folder of the named styles' paintings")
     if dead and not dead.is_file():
         raise StylenormError(f"--dead {dead} does not exist; give a file that train-generate made")
+    import_torch()
     from stylenorm.bench_generate import run_generate
 
     chosen = tuple(name.strip() for name in names.split(",") if name.strip())

@@ -24,6 +24,7 @@ from stylenorm.catalog import (
     vgg_file,
 )
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_file, complain, show_table, verbs
+from stylenorm.compat import import_torch
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted
 from stylenorm.jobs import style_named
 from stylenorm.progress import duration
@@ -63,6 +64,7 @@ def score(
         check_file(path, what)
     if weights:  # of which VGG-16's features are taken, if they are there: a slip of the pen went without a word
         network_file(weights)
+    import_torch()
     from stylenorm.device import choose_device
     from stylenorm.perceptual import VGGFeatures
     from stylenorm.scoring import Yardstick

@@ -10,6 +10,7 @@ import typer
 
 from stylenorm.catalog import vgg_file
 from stylenorm.cli_parts import AsJson, path, show_table, verbs
+from stylenorm.compat import import_torch
 from stylenorm.drafts import remove, write_draft
 from stylenorm.errors import StylenormError
 from stylenorm.lab_names import CLAIMS, NEEDS_VGG, chosen
@@ -43,6 +44,7 @@ def lab(
         rows = [(name, CLAIMS[name]) for name in wanted]
         return print(json.dumps(dict(rows), indent=2)) if as_json else show_table(("name", "claim"), rows)
     check(wanted, out)
+    import_torch()
     from stylenorm.lab import run_lab, write_lab
 
     results = []

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import style_entries
+from stylenorm.compat import import_torch
 from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.formats import FULL
 from stylenorm.jobs import Job, Masks
@@ -292,6 +293,7 @@ def do_moving(job: Job, begin: Callable, quality: int = 95, strip: bool = False,
 
 def stylizer_of(weights: Path | None, device: str, backend: str, memory: float | None = None):
     """A `Stylizer`, for which torch is imported."""
+    import_torch()
     from stylenorm.engine import Stylizer
 
     return Stylizer(weights, device=device, backend=backend, memory=memory)

@@ -38,6 +38,12 @@ def torchvision():
 torchvision_libraries: list = []  # a Library that is collected takes its operators with it
 
 
+def import_torch() -> None:
+    """Import torch. Of a Ctrl-C in the midst of that, it makes a RecursionError, or nothing: here it counts from the end on."""
+    with ctrl_c_later():
+        import torch  # noqa: F401
+
+
 def openvino():
     """Import OpenVINO without what it tells its makers.
 

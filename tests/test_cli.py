@@ -19,6 +19,7 @@ import time
 import unicodedata
 from contextlib import suppress
 from dataclasses import fields, replace
+from importlib.machinery import ModuleSpec
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -1512,6 +1513,40 @@ def test_ctrl_c_while_torch_is_imported_is_quiet(verb, cli, folders, monkeypatch
     result = cli(verb, *words)
     assert (result.code, result.out) == (130, "") and "Error" not in result.err
     assert sorted(p.name for p in folders.iterdir()) == ["photos", "styles"]
+
+
+@pytest.mark.parametrize("verb", ["bench", "compare", "export", "generate", "lab", "score", "stylize"])
+def test_a_ctrl_c_that_torch_makes_something_else_of_is_quiet(verb, cli, folders, monkeypatch):
+    class Torch:
+        """Finds a torch in whose import somebody presses Ctrl-C."""
+
+        def find_spec(self, name, path, target=None):
+            return ModuleSpec(name, self) if name == "torch" else None
+
+        def create_module(self, spec):
+            return None
+
+        def exec_module(self, module):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise RecursionError from None
+
+    photo, painting = folders / "photos" / "photos-0.jpg", folders / "styles" / "styles-0.jpg"
+    words = {
+        "bench": [],
+        "compare": [photo, "--style", "kiss", "-o", folders / "o.png"],
+        "export": ["--format", "torchscript", "-o", folders / "o.pt"],
+        "generate": ["--style", "kiss", "-o", folders / "o.png"],
+        "lab": ["--out", folders / "lab"],
+        "score": [photo, painting, photo],
+        "stylize": [photo, "--style", "red-hill", "-o", folders / "o.png"],
+    }[verb]
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Torch(), *sys.meta_path])
+    result = cli(verb, *words)
+    assert (result.code, result.out) == (130, "") and "Error" not in result.err
+    assert not list(folders.glob("o.*"))
 
 
 def test_ctrl_c_before_the_command_line_is_there_is_quiet(tmp_path):
