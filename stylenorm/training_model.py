@@ -17,7 +17,7 @@ from stylenorm.checkpoint import load_network, load_style
 from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images, painting_rgb, style_name
 from stylenorm.device import memory_format
-from stylenorm.errors import ImageError, StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError, in_short
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
 from stylenorm.images import to_tensor
@@ -169,9 +169,13 @@ def _provenance(path: Path) -> dict[str, dict]:
         values = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows may begin it with a mark
         rows = values if isinstance(values, list) else [{"name": k} | v for k, v in values.items()]
         keys = ("title", "artist", "year", "artist_died", "licence", "source")
-        return {row["name"]: {k: row[k] for k in keys if k in row} for row in rows}
+        known = {row["name"]: {k: row[k] for k in keys if k in row} for row in rows}
     except (ValueError, TypeError, KeyError, AttributeError):
         raise StylenormError(f"{path} is not a list of objects with a name, title, artist and year") from None
+    for name, key, value in ((name, *pair) for name, about in known.items() for pair in about.items()):
+        if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
+            raise StylenormError(f"{path} gives {in_short(value)} as the {key} of {name!r}; give a text or a number")
+    return known
 
 
 def new_model(

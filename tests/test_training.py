@@ -938,6 +938,16 @@ def test_a_table_of_styles_that_makes_no_sense_is_named(values, tmp_path, config
     refused(lambda: Trainer(replace(config, styles=str(tmp_path / "styles"))), "styles.json")
 
 
+def test_a_table_of_styles_tells_texts_and_numbers(tmp_path):
+    table = tmp_path / "styles.json"
+    for key, value in (("title", ["a"]), ("artist", {"name": "a"}), ("year", [1889]), ("licence", True)):
+        table.write_text(json.dumps([{"name": "kiss", key: value}]))
+        refused(lambda: _provenance(table), str(table), f"as the {key} of 'kiss'", "give a text or a number")
+    about = {"title": 1984, "artist": None, "year": "c. 1503", "licence": "CC0"}
+    table.write_text(json.dumps({"kiss": about}))
+    assert _provenance(table) == {"kiss": about}
+
+
 def test_an_accent_that_the_files_name_has_apart_is_composed_in_the_styles(pictures, tmp_path, config):
     apart = unicodedata.normalize("NFD", "café")
     shutil.copy(pictures / "styles" / "kiss.png", tmp_path / f"{apart}.png")
