@@ -195,6 +195,10 @@ def _whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         replace(temporary, path)
+    except OSError as error:
+        if str(error.filename) == str(temporary):
+            error.filename, error.filename2 = str(path), None  # nobody knows of drafts
+        raise
     finally:
         remove(temporary)
 

@@ -41,6 +41,7 @@ from stylenorm.metadata import read_metadata
 from stylenorm.perceptual import STYLE_LAYERS, grams
 from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
+from stylenorm.training_logs import writing
 from stylenorm.training_model import NamedStyles, StyledModel, _provenance, describe
 from stylenorm.training_state import LOCK, alone_in, as_begun, load_state, save_state
 
@@ -1589,6 +1590,16 @@ def test_a_disk_that_is_full_when_a_run_goes_on_keeps_the_table(finished, tmp_pa
     refused(trainer.run, "No space left")
     assert (tmp_path / "run" / "loss.csv").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_the_table_that_cannot_be_written_is_named_and_not_its_draft(tmp_path):
+    (tmp_path / ".loss.csv").mkdir()
+
+    def begin():
+        with writing(tmp_path):
+            Logs(tmp_path, 0)
+
+    refused(begin, f"{tmp_path / 'loss.csv'} cannot be written")
 
 
 # ---- TensorBoard -------------------------------------------------------------------------------
