@@ -195,7 +195,7 @@ def _detector() -> CompiledModel | None:
         try:
             return core.read_model(file)
         except RuntimeError:
-            raise WeightsError(f"{file} is damaged; install stylenorm again, or paint with faces 0") from None
+            raise WeightsError(f"{file} is damaged; install stylenorm again, or paint with faces 0 and no mask of people") from None
 
     settings = precision(has_bfloat16(core)) | {"INFERENCE_NUM_THREADS": 1}  # by two, it takes a third more of their time the first time
     return CompiledModel(build, settings, Kept(cache_folder(), ("faces", state_of(file))), (__file__,))
