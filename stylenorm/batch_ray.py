@@ -12,7 +12,7 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,11 +61,12 @@ class Brush:
 
 @dataclass(frozen=True)
 class Result:
-    """A painting as its worker tells of it. full: there is no more room."""
+    """A painting as its worker tells of it. full: there is no more room. notices: what is to be said of it beside that."""
 
     line: dict
     draft: Path | None = None
     full: OSError | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Worker:
@@ -95,11 +96,12 @@ class Worker:
         return [self._one(task, look, target, picture, facts) for look, target in task.targets]
 
     def _one(self, task: Task, look: Look, target: str, picture, facts: dict) -> Result:
-        brush = self.brush
+        brush, notices = self.brush, []
         try:
             with self.lock:
                 started = time.perf_counter()
-                image = painted(self.stylizer, picture, brush.styles[look.label], brush.options, brush.quality)
+                options = {**brush.options, "notice": notices.append}
+                image = painted(self.stylizer, picture, brush.styles[look.label], options, brush.quality)
                 seconds = {"paint_seconds": since(started)}
             started = time.perf_counter()
             data = encoded(image, str(brush.out / target), brush.quality)
@@ -108,9 +110,9 @@ class Worker:
             if not short_of_memory(error):
                 raise
             full = error if isinstance(error, OSError) and error.errno in NO_MORE_ROOM else None
-            return Result(failed_line(task.photo, look, target, error), full=full)
+            return Result(failed_line(task.photo, look, target, error), full=full, notices=tuple(notices))
         seconds["write_seconds"] = since(started)
-        return Result(done_line(task.photo, look, target, facts, image.size, data, seconds), draft)
+        return Result(done_line(task.photo, look, target, facts, image.size, data, seconds), draft, notices=tuple(notices))
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,13 @@ class _Hand:
 
 
 class Crew:
-    """The workers of a cluster. ``with Crew(...) as crew: crew.start(stop)``, then iterate over ``crew.paint(...)``."""
+    """The workers of a cluster. ``with Crew(...) as crew: crew.start(stop)``, then iterate over ``crew.paint(...)``.
 
-    def __init__(self, address: str, brush: Brush) -> None:
-        self.address, self.brush, self.hands, self.deaths = address, brush, [], 0
+    say: called with what is to be said of a painting, as ``notice`` of `Stylizer.stylize` is.
+    """
+
+    def __init__(self, address: str, brush: Brush, say: Callable[[str], None] = lambda line: None) -> None:
+        self.address, self.brush, self.say, self.hands, self.deaths = address, brush, say, [], 0
         self.fresh: deque[Task] = deque()
         self.suspects: deque[Task] = deque()  # they were there when a worker died, and are painted alone
         self.tries: dict[str, int] = {}
@@ -291,6 +296,8 @@ class Crew:
 
     def _published(self, result: Result, manifest: Manifest) -> dict:
         out, line = self.brush.out, result.line
+        for notice in result.notices:
+            self.say(notice)
         if result.full:
             raise no_room(out, result.full)
         try:

@@ -427,7 +427,7 @@ def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, st
     """Whether there was room for all of it."""
     from stylenorm.batch import NoRoom
 
-    crew = on_ray if asked.where.ray else partial(on_this_machine, show.say)
+    crew = partial(on_ray if asked.where.ray else on_this_machine, show.say)
     try:
         with crew(asked, looks, manifest, stop) as (description, paint):
             if manifest.settings != asked.settings or asked.overwrite:
@@ -471,7 +471,9 @@ def on_this_machine(
 
 
 @contextmanager
-def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> Iterator[tuple[str, Callable]]:
+def on_ray(
+    say: Callable[[str], None], asked: Batch, looks, manifest: Manifest, stop: threading.Event
+) -> Iterator[tuple[str, Callable]]:
     """The same on a Ray cluster."""
     from stylenorm.batch_ray import Brush, Crew
 
@@ -483,7 +485,7 @@ def on_ray(asked: Batch, looks, manifest: Manifest, stop: threading.Event) -> It
         weights, asked.settings["network"], where.device, where.backend, where.memory,
         styles, asked.options | laid_of(stylizer, asked), asked.output, asked.settings["quality"],
     )  # fmt: skip
-    with Crew(where.ray, brush) as crew:
+    with Crew(where.ray, brush, say) as crew:
         yield crew.start(stop), lambda tasks: crew.paint(tasks, manifest, stop)
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +131,20 @@ def test_a_worker_paints_animations_whole(weights, tmp_path):
         assert (image.format, image.n_frames, image.info["duration"]) == ("GIF", 3, 40)
 
 
+def test_what_a_worker_has_to_say_is_said_here(tmp_path):
+    make_photo(tmp_path / "a.png", (30, 20), seed=1)
+
+    def stylize(picture, style, notice):
+        notice(f"{picture.name}: no people are to be seen in it")
+        return picture.rgb
+
+    worker, look, said = Worker(Brush(None, "", "cpu", "torch", None, {"red-hill": None}, {}, tmp_path / "out", 95), None), Look("red-hill", ""), []
+    worker.stylizer = SimpleNamespace(stylize=stylize)
+    (result,) = pickle.loads(pickle.dumps(worker.paint(Task(Photo(tmp_path / "a.png", "a.png", 1, 1), ((look, "a.png"),)))))
+    Crew("local", worker.brush, said.append)._published(result, SimpleNamespace(append=lambda line: None))
+    assert said == [f"{tmp_path / 'a.png'}: no people are to be seen in it"] and (tmp_path / "out" / "a.png").is_file()
+
+
 def test_workers_know_the_parts_and_masks_wherever_they_are(photos, weights, tmp_path, monkeypatch):
     results, left = [], Image.new("L", (40, 30))
     left.paste(255, (0, 0, 20, 30))
@@ -137,7 +152,7 @@ def test_workers_know_the_parts_and_masks_wherever_they_are(photos, weights, tmp
     class Alone:
         """A worker in this process, but in another folder."""
 
-        def __init__(self, address, brush):
+        def __init__(self, address, brush, say):
             self.worker = Worker(pickle.loads(pickle.dumps(brush)), None)
 
         __enter__, __exit__ = lambda self: self, lambda *_: None
