@@ -26,6 +26,7 @@ WHERE = [("Everything", ""), ("All but people", BACKGROUND), ("People alone", PE
 NONE = ""  # a style that is none
 BESIDE = 240  # px that a control takes at least beside another one; on a phone they stand below one another
 ROW, LONG_ROW = 292, 304  # the same for those whose choices, or whose label, would else not stand in one row
+FAILED = "That did not work, so there is no painting here. Choose another file or style."
 FORMATS = [("JPEG (small file)", "jpeg"), ("PNG (exact, keeps transparency)", "png")]
 
 log = logging.getLogger("stylenorm.app")

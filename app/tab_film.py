@@ -107,9 +107,14 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
 
     inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where]
     changes = [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, faces.release, where.change]
-    gr.on(
+    looked = gr.on(
         [*changes, painting.change, style_file.change], one_frame, inputs, [slider, status, player, moving, file],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
+    )  # fmt: skip
+    nothing = gr.update(**HIDDEN)
+    looked.failure(
+        lambda: (gr.update(value=None, visible=True), page.FAILED, nothing, nothing, nothing), None, [slider, status, player, moving, file],
+        api_visibility="private", show_progress="hidden", queue=False,
     )  # fmt: skip
     page.expect(run, studio, "film")
     running = run.click(

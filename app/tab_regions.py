@@ -138,7 +138,11 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         lambda part: (gr.update(visible=not part and bool(opencv())), gr.update(visible=not part)), part, [follow, edge],
         api_visibility="private", show_progress="hidden", queue=False,
     )  # fmt: skip
-    photo.change(start, photo, [drawing, slider, file], api_visibility="private", show_progress="hidden", **page.QUEUE)
+    begun = photo.change(start, photo, [drawing, slider, file], api_visibility="private", show_progress="hidden", **page.QUEUE)
+    begun.failure(
+        lambda: (None, None, gr.DownloadButton(visible=False)), None, [drawing, slider, file],
+        api_visibility="private", show_progress="hidden", queue=False,
+    )  # fmt: skip
     drawing.clear(begin_anew, photo, drawing, api_visibility="private", show_progress="hidden", **page.QUEUE)
     show.click(regions, [*inputs, follow, faces, part], [slider, file], api_name="regions", show_progress_on=slider, **page.QUEUE)
     done = finish.click(regions_file, [*inputs, format, quality, follow, faces, part], file, api_name="regions_file", show_progress_on=slider, **page.QUEUE)

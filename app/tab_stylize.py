@@ -140,10 +140,17 @@ def tab(studio: Studio, choosers: page.Choosers) -> gr.ImageSlider:
     photo.change(tell, photo, None, api_visibility="private", show_progress="hidden", concurrency_limit=1)  # one after another
     changes = [photo.change, style.change, where.change, keep_colors.change, size.change, closer.change, strokes.change, strength.release, share.release]
     changes += [faces.release, *(part.release if isinstance(part, gr.Slider) else part.change for part in more), replaced.change]
-    gr.on(
+
+    def failed(request: gr.Request):
+        """The painting of before is not of what is chosen now, and looked as if it were."""
+        studio.newest.ask(page.visitor(request), None)
+        return None, page.FAILED, gr.DownloadButton(visible=False)
+
+    looked = gr.on(
         changes, preview, [photo, *wish, faces, where], [slider, status, file],
         api_name="preview", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip
+    looked.failure(failed, None, [slider, status, file], api_visibility="private", show_progress="hidden", queue=False)
     done = finish.click(
         stylize, [photo, *wish, format, quality, faces, where], [file, status], api_name="stylize", show_progress_on=status, **page.QUEUE
     )

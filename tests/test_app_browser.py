@@ -389,7 +389,9 @@ def test_a_text_file_named_jpg_gets_a_sentence(visit, shots, tmp_path):
     visit.upload("#photo", tmp_path / "words.jpg")
     visit.page.get_by_text("words.jpg is not a picture").wait_for()
     visit.page.get_by_alt_text("This browser cannot show this file").wait_for()
+    visit.page.get_by_text("so there is no painting here").wait_for()
     visit.page.screenshot(path=shots / "text-file.png")
+    assert not visit.page.locator("#result img").count(), "which would be the one of before"
     assert "Traceback" not in visit.page.content()
 
 
