@@ -222,6 +222,7 @@ def add(
     """Copy a style file to your own styles; it is usable by its name at once."""
     weights = weights or context.obj[0]
     network_file(weights)
+    import_torch()
     entry = add_style(file, name, weights)
     more = f" --weights {as_word(weights)}" if weights else ""
     print(f"added {entry.file}; use it with: --style {as_word(entry.name)}{more}")
@@ -263,6 +264,8 @@ def renew(
     names = names or list(left_behind(weights))
     if not names:
         print("every style belongs to this network")
+    else:
+        import_torch()
     for name in names:
         try:
             print(f"renewed {renew_style(name, weights).file}")

@@ -1515,8 +1515,8 @@ def test_ctrl_c_while_torch_is_imported_is_quiet(verb, cli, folders, monkeypatch
     assert sorted(p.name for p in folders.iterdir()) == ["photos", "styles"]
 
 
-@pytest.mark.parametrize("verb", ["bench", "compare", "export", "generate", "lab", "score", "stylize"])
-def test_a_ctrl_c_that_torch_makes_something_else_of_is_quiet(verb, cli, folders, monkeypatch):
+@pytest.mark.parametrize("verb", ["bench", "compare", "export", "generate", "lab", "score", "styles", "stylize"])
+def test_a_ctrl_c_that_torch_makes_something_else_of_is_quiet(verb, cli, folders, weights, monkeypatch):
     class Torch:
         """Finds a torch in whose import somebody presses Ctrl-C."""
 
@@ -1540,6 +1540,7 @@ def test_a_ctrl_c_that_torch_makes_something_else_of_is_quiet(verb, cli, folders
         "generate": ["--style", "kiss", "-o", folders / "o.png"],
         "lab": ["--out", folders / "lab"],
         "score": [photo, painting, photo],
+        "styles": ["add", weights / "styles" / "red-hill.safetensors", "--name", "mine"],
         "stylize": [photo, "--style", "red-hill", "-o", folders / "o.png"],
     }[verb]
     monkeypatch.delitem(sys.modules, "torch")
