@@ -19,7 +19,7 @@ from stylenorm.catalog import left_behind, renew_style, style_entries, user_styl
 from stylenorm.checkpoint import save_style
 from stylenorm.generator import GeneratorConfig
 from stylenorm.metadata import read_metadata
-from stylenorm.perceptual import STYLE_LAYERS, grams, style_loss, style_statistics
+from stylenorm.perceptual import STYLE_LAYERS, content_loss, grams, style_loss, style_statistics
 
 QUICK = NewStyleConfig(steps=12, batch=1, size=64, photo_scales=(64, 80), style_size=64, learning_rate=3e-2)
 
@@ -241,6 +241,23 @@ def plain_learning(**settings):
     return _Learning(generator, vgg, goals, row, NewStyleConfig(**settings)), [SimpleNamespace(pixels=crop) for crop in crops]
 
 
+def gradient(learning, row, photos) -> torch.Tensor:
+    """Of 2 x content + 5 x style."""
+    row = row.clone().requires_grad_()
+    painted = photos * row[:, 0, :, None, None] + row[:, 1, :, None, None]
+    style = style_loss(grams({layer: painted for layer in STYLE_LAYERS}), learning.goals).mean()
+    return torch.autograd.grad(2 * content_loss(painted, photos).mean() + 5 * style, row)[0]
+
+
+def test_what_a_style_file_tells_of_its_training(weights, painting, photos, tmp_path):
+    wide = make_photo(tmp_path / "wide.jpg", (96, 64), seed=6)
+    file = train_style("two", [wide, painting], photos, weights, tmp_path / "own", replace(QUICK, steps=3, batch=2))
+    about = read_metadata(file, "style")["about"]
+    assert about["training"] == {"steps": 3, "images": 6, "learning_rate": 0.03}
+    assert (about["paintings"], about["style_size"]) == (["wide.jpg", "painting.jpg"], 64)
+    assert Image.open(io.BytesIO(base64.b64decode(about["thumbnail"]))).size == (96, 64), "of the first"
+
+
 def test_the_rate_warms_up_and_falls_to_nothing_and_the_average_follows():
     learning, crops = plain_learning(steps=4, batch=2, crops=3, content_weight=2.0, style_weight=5.0)
     average, rate = learning.row.detach().clone(), learning.optimizer.param_groups[0]
@@ -254,6 +271,8 @@ def test_the_rate_warms_up_and_falls_to_nothing_and_the_average_follows():
             painted = torch.stack([crop.pixels / 2 for crop in crops[:2]])
             style = style_loss(grams({layer: painted for layer in STYLE_LAYERS}), learning.goals).mean().item()
             assert (record.content, record.style) == pytest.approx((0.25, style), rel=0.02), "shares of what is wanted"
+            assert learning.optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+            torch.testing.assert_close(learning.row.grad, gradient(learning, average, painted * 2), rtol=0.05, atol=0.02)
         average = torch.lerp(row, average, (2 + step) / (11 + step))
         torch.testing.assert_close(learning.average, average)
         assert torch.equal(record.current.flat(), learning.average) and (record.current.name, record.current.network) == ("plain", "0" * 16)

@@ -82,9 +82,13 @@ def test_the_loss_is_content_and_ten_times_style_of_each_photograph_in_turn(monk
         return photo * style.gammas[0][..., None, None] + style.betas[0][..., None, None]
 
     generator.config = SimpleNamespace(channels=(3,))
+    rates, move = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: rates.append((self.param_groups[0]["lr"], self.param_groups[0]["betas"])) or move(self))
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, row: losses.append(loss.item()) or gradient(loss, row))
     style = Style([torch.full((1, 3), 0.5)], [torch.zeros(1, 3)], "halved", {"artist": "Ada"}, "0" * 16)
-    found = refined(generator, vgg, style, painting, photos, 3)
+    found = refined(generator, vgg, style.to(torch.float16), painting, photos, 3)
+    assert [rate for rate, _ in rates] == pytest.approx([0.1, 0.2 * 2 / 3, 0.1]) and {betas for _, betas in rates} == {(0.9, 0.99)}
+    assert found.gammas[0].dtype == torch.float32
     assert shown == [0, 1, 0] and (found.name, found.provenance, found.network) == ("halved", {"artist": "Ada"}, "0" * 16)
     wanted = 0.25 + 10 * style_loss(grams(vgg(photos[0] / 2)), grams(vgg(painting))).item()
     assert losses[0] == pytest.approx(wanted, rel=0.02) and (found.flat() - style.flat()).abs().max() < 0.1 + 0.2 * 2 / 3 + 0.1

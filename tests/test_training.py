@@ -1112,6 +1112,21 @@ def test_grown_blocks_learn_from_the_first_step(finished, pictures, tmp_path):
 
 
 @torch.no_grad()
+def test_what_grows_keeps_the_encoders_width_and_only_the_last_norm_of_a_new_block_is_faint():
+    model = StyledModel(GeneratorConfig((8, 8, 16), (1, 0, 2)), 1)
+    model.encoder = wider(model.encoder, 400)
+    after = grown(model, (1, 0, 3))
+    assert after.encoder.layers[0].out_features == 400
+    gamma = after.flat_styles(torch.zeros(1, 1920), torch.tensor([0]))[0, 0].split(after.generator.config.channels)
+    deep = [g for name, g in zip(after.generator.config.names, gamma) if name.startswith("deep.2.")]
+    faint = [torch.allclose(g, torch.tensor(0.1)) for g in deep]
+    assert faint == [False, True] and (deep[0] == 1).all()
+    for few in ({"blocks": (1, 0)}, {"widths": (8, 8)}):
+        with pytest.raises(StylenormError, match="cannot grow to"):
+            grown(model, **few)
+
+
+@torch.no_grad()
 def test_a_wider_encoder_predicts_the_same_at_first(finished):
     encoder, statistics = finished[0].model.encoder, torch.randn(3, 1920)
     bigger = wider(encoder, 500)
