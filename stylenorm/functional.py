@@ -260,7 +260,12 @@ def _range_factor(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
     Read as integers, bfloat16 numbers without their sign keep their order, and integers compare faster.
     """
-    largest = (x.detach().view(torch.int16) & 0x7FFF).amax(dims, keepdim=True)
+    try:
+        largest = (x.detach().view(torch.int16) & 0x7FFF).amax(dims, keepdim=True)
+    except RuntimeError:  # inside of a torch.func.vmap, by torch 2.10
+        largest = x.detach().abs().amax(dims, keepdim=True).float()
+        fraction, exponent = torch.frexp(largest)
+        return torch.where(exponent > 41, 8 * fraction / largest, 1.0)
     exponent = largest.int() >> 7  # above 7 bits of fraction; 127 stands for 2^0
     return (torch.where(exponent > 127 + 40, 127 + 129 - exponent, 127) << 23).view(torch.float32)
 
