@@ -412,6 +412,8 @@ def test_a_jpeg_2000_of_sixteen_bits_in_colour_is_read_or_said_what_it_takes(mon
 def by_opencv(suffix: str, deep: np.ndarray, *options: int) -> bytes:
     cv2 = pytest.importorskip("cv2")
     pytest.importorskip("av")
+    if not cv2.haveImageWriter(suffix):  # AVIF before 4.11
+        pytest.skip(f"this OpenCV writes no {suffix}")
     return cv2.imencode(suffix, np.ascontiguousarray(deep[..., [2, 1, 0, 3][: deep.shape[2]]]), options)[1].tobytes()
 
 
