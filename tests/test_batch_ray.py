@@ -210,8 +210,8 @@ def test_a_photograph_that_kills_its_workers_fails_alone(cluster, photos, weight
 def test_another_network_there_is_told(cluster, photos, weights, other_weights, tmp_path, monkeypatch, capsys):
     real = Crew.__init__
 
-    def elsewhere(self, address, brush):
-        real(self, address, replace(brush, weights=str(other_weights)))
+    def elsewhere(self, address, brush, say):
+        real(self, address, replace(brush, weights=str(other_weights)), say)
 
     monkeypatch.setattr(Crew, "__init__", elsewhere)
     assert main(words(photos, tmp_path / "out", weights)) == 2
