@@ -811,8 +811,8 @@ def test_a_killed_process_goes_on(cli, weights, tmp_path, how):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", slow, *map(str, words)], env=environment, stderr=subprocess.PIPE)
     parts = tmp_path / "out.mp4.parts"
-    limit = time.monotonic() + 120
-    while not (parts / "00001.nut").exists() and process.poll() is None and time.monotonic() < limit:
+    limit = time.monotonic() + 120  # the third part is begun once the manifest holds the second, which has its name a moment before
+    while not (parts / "00002.nut").exists() and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.02)
     process.send_signal(getattr(signal, how))
     _, told = process.communicate(timeout=60)
