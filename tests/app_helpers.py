@@ -99,7 +99,7 @@ def running(tmp: Path, weights: Path, command=("-m", "app"), cwd: Path | None = 
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
 

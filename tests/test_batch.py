@@ -963,7 +963,7 @@ def test_a_thread_that_still_reads_does_not_hold_what_paints(work, monkeypatch):
 
 def left_over(before: set[threading.Thread]) -> set[threading.Thread]:
     """Threads that have been started since and do not end."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (found := set(threading.enumerate()) - before) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found

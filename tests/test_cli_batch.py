@@ -650,7 +650,7 @@ def test_a_run_killed_again_and_again_loses_and_repeats_nothing(weights, tmp_pat
     words = [top, out, "--style", "red-hill", "--weights", weights, "--workers", "3"]
     for kill in range(4):
         there = {name: (out / name).stat().st_mtime_ns for name in files(out) if not name.endswith(".tmp")} if kill else {}
-        process = start(0.003, *words)
+        process = start(0.01, *words)
         wait_for(lambda: out.exists() and len(files(out)) >= len(there) + 3 + kill, process)
         process.kill()
         process.communicate()
@@ -714,13 +714,13 @@ def test_ctrl_c_before_anything_is_painted_is_one_line(cli, photos, monkeypatch,
 @posix
 def test_a_second_ctrl_c_ends_at_once(weights, tmp_path):
     make_photo(tmp_path / "in" / "a.jpg")
-    process = start(30, tmp_path / "in", tmp_path / "out", "--style", "red-hill", "--weights", weights)
+    process = start(120, tmp_path / "in", tmp_path / "out", "--style", "red-hill", "--weights", weights)
     wait_for((tmp_path / "started").exists, process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None, "the first one waits for the picture"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, b"stylenorm: stopped; the same command goes on\n")
 
 

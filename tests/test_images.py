@@ -1400,7 +1400,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     reader = threading.Thread(target=lambda: received.append(path.read_bytes()), daemon=True)
     reader.start()
     write_picture(smooth(), path)
-    reader.join(10)
+    reader.join(60)
     assert distance(opened(received[0]), smooth()) == 0 and stat.S_ISFIFO(path.stat().st_mode)
 
 

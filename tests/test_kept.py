@@ -141,8 +141,8 @@ for lock in (making, turn):
     at_it.wait()
     child = os.fork()
     if not child:
-        os._exit(not lock.acquire(timeout=5))
-    print(os.waitpid(child, 0)[1], lock.acquire(timeout=5))
+        os._exit(not lock.acquire(timeout=60))
+    print(os.waitpid(child, 0)[1], lock.acquire(timeout=60))
     lock.release()
 """
 
@@ -150,7 +150,7 @@ for lock in (making, turn):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
 def test_a_process_that_is_forked_off_while_a_thread_is_at_a_model_has_its_turn():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=200)
     assert done.stdout == "0 True\n" * 2, done.stderr
 
 
