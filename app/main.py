@@ -144,21 +144,25 @@ def launch(
             max_threads=8,
             state_session_capacity=MOST_VISITORS,  # each takes 300 kB, and Gradio keeps 10,000
         )
-    threading.Thread(target=warm_up, args=(page.studio,), daemon=True).start()  # so that the first visitor need not wait
+    warming = threading.Thread(target=warm_up, args=(page,), daemon=True)  # so that the first visitor need not wait
+    warming.start()
     threading.Thread(target=keep_tidy, args=(page,), daemon=True).start()
     for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)} if block else ():  # so that the temporary folder goes then, too
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, signal.default_int_handler)
-    if not quiet:
-        print(f"stylenorm is at {page.local_url}" + (f" and {page.share_url}" if page.share_url else ""), flush=True)
-        print(f"It paints on: {page.studio.stylizer.describe()}. Stop it with Ctrl-C.", flush=True)
-        if told := told_of_left_behind(page.studio.weights):
-            print(told, flush=True)
-    if block:
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(SWEEP)  # a lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not
+    try:
+        if not quiet:
+            print(f"stylenorm is at {page.local_url}" + (f" and {page.share_url}" if page.share_url else ""), flush=True)
+            print(f"It paints on: {page.studio.stylizer.describe()}. Stop it with Ctrl-C.", flush=True)
+            if told := told_of_left_behind(page.studio.weights):
+                print(told, flush=True)
+        while block:
+            time.sleep(SWEEP)  # a lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not
+    except KeyboardInterrupt:
+        if not block:
+            raise
         page.close(verbose=False)
+        warming.join(30)  # what paints at the very end of a process aborts it: 'terminate called' (up to Python 3.13)
     return page
 
 
@@ -182,9 +186,12 @@ def past_proxies(host: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def warm_up(studio: "Studio") -> None:
-    studio.example()
-    studio.gallery()
+def warm_up(page: "gr.Blocks") -> None:
+    """Paint what the page shows at first, as long as it is served."""
+    page.studio.example()
+    for _ in page.studio.thumbnails():
+        if not page.is_running:
+            return
 
 
 def keep_tidy(page: "gr.Blocks") -> None:

@@ -193,10 +193,13 @@ class Studio:
 
     def gallery(self) -> list[tuple[str, str]]:
         """(thumbnail, title) of every style that can be read: its real output on one example photograph."""
+        return list(self.thumbnails())
+
+    def thumbnails(self) -> Iterator[tuple[str, str]]:
+        """`gallery`, one by one."""
         photo = None
-        found = []
-        with self._lock:
-            for label, name in self.labels(short=True).items():
+        for label, name in self.labels(short=True).items():
+            with self._lock:
                 if not self._sound(name):
                     continue
                 key = self._version(name)
@@ -206,8 +209,8 @@ class Studio:
                     write(self.stylizer.stylize(photo, name), target, quality=88)
                     self.shelf.keep(target)
                     self._thumbnails[key] = target
-                found.append((str(self._thumbnails[key]), label))
-        return found
+                thumbnail = str(self._thumbnails[key])
+            yield thumbnail, label
 
     def place(self, name: str | None) -> int | None:
         """Where a style is in the gallery; None for an upload and for what is not there."""

@@ -245,11 +245,19 @@ def test_an_installed_copy_starts_anywhere_and_asks_for_the_password(weights, ot
         assert wait_until(lambda: told in server.lines)
         if hasattr(signal, "SIGHUP"):  # its terminal is closed
             server.process.send_signal(signal.SIGHUP)
-            server.process.wait(60)
+            assert server.process.wait(60) == 0
     assert sorted(site.rglob("*.pyi")) == stubs, "Gradio wrote into the package, which may be read-only"
     assert not list(elsewhere.iterdir()), "it wrote into the folder that it was started in"
     if os.name != "nt":  # where what is terminated does nothing more
         assert wait_until(lambda: not list(server.folder.glob("stylenorm-app-*"))), "its temporary folder is still there"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="what is terminated there does nothing more")
+def test_the_app_is_stopped_while_it_paints_the_first_thumbnails(tmp_path):
+    with running(tmp_path, ROOT / "weights") as server:
+        server.process.terminate()
+        assert server.process.wait(60) == 0, server.lines  # -6, it was: 'terminate called without an active exception'
 
 
 def test_a_wrong_password_setting_stops_the_app(weights, tmp_path, monkeypatch):
