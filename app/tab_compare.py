@@ -41,4 +41,5 @@ def tab(studio: Studio) -> None:
         """Paint a photograph by a network of each kind of normalization: pictures with a sentence about each."""
         return [(str(path), text) for path, text in studio.compare(page.visitor(request), photo, style, change)]
 
-    run.click(compare, [photo, style, change], shown, api_name="compare", **page.QUEUE)
+    done = run.click(compare, [photo, style, change], shown, api_name="compare", **page.QUEUE)
+    done.failure(lambda: None, None, shown, api_visibility="private", show_progress="hidden", queue=False)  # else of the photograph before

@@ -107,6 +107,8 @@ def save_style(path: str | Path, style: Style) -> None:
         raise StyleError(f"a Style is wanted, which {in_short(style)} is not")
     if not style.name or not isinstance(style.name, str) or style.network is None:
         raise StyleError("a style needs a name, which is a text, and its network's hash before it can be saved")
+    if any(t.is_meta for t in style.gammas + style.betas):
+        raise StyleError(f"the style {style.name!r} is on the meta device, and holds no numbers that could be saved")
     flat = style.flat().detach().half().cpu()
     if flat.shape[0] != 1 or not torch.isfinite(flat).all():
         raise StyleError(f"the style {style.name!r} is not one row of numbers that are finite in float16")
@@ -195,6 +197,8 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
 
 def _stored(key: str, value: Tensor) -> Tensor:
     """Weights shrink to float16; running statistics may exceed its range and keep their type."""
+    if value.is_meta:
+        raise WeightsError(f"the network's {key} is on the meta device, and holds no numbers; load the weights first")
     value = value.detach().cpu()
     return value.half() if value.is_floating_point() and "running_" not in key else value
 

@@ -371,7 +371,7 @@ def test_training_a_style_for_a_few_steps(visit, shots, tmp_path):
     page.get_by_role("button", name="browser garden").wait_for()
 
 
-def test_the_comparison(visit, large, shots):
+def test_the_comparison(visit, large, shots, tmp_path):
     page = visit.page
     visit.tab("Compare")
     visit.upload("#compare-photo", large)
@@ -382,6 +382,12 @@ def test_the_comparison(visit, large, shots):
     page.get_by_role("button", name="Instance normalization: each channel").click()
     caption, frame = (page.locator(f"#compared {part}").bounding_box() for part in (".preview .caption", ".preview"))
     assert caption["x"] >= frame["x"] and caption["width"] <= frame["width"], "its ends are cut off, and with them what it is about"
+    page.keyboard.press("Escape")  # the list again
+    (tmp_path / "words.jpg").write_text("just some words")
+    visit.upload("#compare-photo", tmp_path / "words.jpg")
+    page.locator("#compare-run").click()
+    page.get_by_text("words.jpg is not a picture").first.wait_for()
+    page.wait_for_function("() => !document.querySelector('#compared img')")  # they were of another photograph
 
 
 def test_a_text_file_named_jpg_gets_a_sentence(visit, shots, tmp_path):

@@ -473,6 +473,17 @@ def test_numbers_that_float16_does_not_hold_are_not_written(value, folder):
     assert not path.exists()
 
 
+def test_what_is_on_the_meta_device_is_not_written(folder):
+    generator, encoder = network()
+    flat = torch.ones(1, 2, sum(CONFIG.channels), device="meta")
+    path = folder / "bad.safetensors"
+    with pytest.raises(StyleError, match="'wave'.*meta device"):
+        save_style(path, Style.from_flat(flat, CONFIG.channels, name="wave", network=network_hash(generator)))
+    with pytest.raises(WeightsError, match="weight.*meta device"):
+        save_network(path, generator.to("meta"), encoder)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("lack", [{"name": ""}, {"name": 7}, {"network": None}])
 def test_a_style_without_name_or_network_is_not_written(lack, tmp_path):
     flat = torch.ones(1, 2, sum(CONFIG.channels))
