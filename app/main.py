@@ -162,7 +162,9 @@ def launch(
         if not block:
             raise
         page.close(verbose=False)
-        warming.join(30)  # what paints at the very end of a process aborts it: 'terminate called' (up to Python 3.13)
+        end = time.monotonic() + 30
+        while warming.is_alive() and time.monotonic() < end:
+            time.sleep(0.02)  # what paints at the very end of a process aborts it: 'terminate called' (up to Python 3.13)
     return page
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from stylenorm.errors import StylenormError
@@ -39,9 +40,8 @@ def place(text: str) -> Path | UrlFolder:
     if not kind or not rest or not local and not rest.strip("/"):
         raise StylenormError(f"{text} names no folder; give one, as in s3://bucket/photos")
     if local:
-        from urllib.request import url2pathname  # takes half as long to import as the command line
-
-        return Path(url2pathname(f"//{host}" * bool(host) + urlsplit(text).path))  # on Windows /C:/photos is C:\\photos, and //host/photos \\\\host\\photos
+        path = unquote(urlsplit(text).path, errors="surrogateescape")
+        return Path(f"//{host}{path}" if host else re.sub("^/(?=[A-Za-z]:)", "", path) if SHARES else path)  # /C:/photos is C:\\photos there
     folder = UrlFolder(text.rstrip("/"))
     return Path(folder.path) if folder.is_here else folder  # under fsspec's other name for it, local://, or behind a cache
 

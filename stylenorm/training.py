@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -305,6 +306,8 @@ class Trainer:
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
+            # What one decodes all then have, see `Decoded`; from Python 3.14 on they would be started anew.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
         try:
             with usual_defaults():  # it draws a seed, on torch's default device

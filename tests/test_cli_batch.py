@@ -513,7 +513,7 @@ def test_an_empty_name_is_not_the_folder_one_is_in(photos, weights, monkeypatch,
 
 
 @posix
-@pytest.mark.parametrize("name", ["...png", "..png", f"{NAME}.png"])
+@pytest.mark.parametrize("name", [*(["...png", "..png"] if Path("..png").stem == "." else []), f"{NAME}.png"])  # not from Python 3.14 on
 def test_a_style_that_no_folder_can_be_called_after_is_refused_beside_others(cli, photos, tmp_path, name):
     """Two dots are the folder above OUT, where nothing is to be painted."""
     refused(cli("--style-image", make_photo(tmp_path / "x.png").rename(tmp_path / name)), f"called {Path(name).stem},", "rename")

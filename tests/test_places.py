@@ -206,6 +206,7 @@ def test_a_url_that_names_no_folder_is_not_the_folder_that_one_is_in(url, tmp_pa
 def test_on_windows_a_share_of_another_machine_is_a_folder(monkeypatch):
     monkeypatch.setattr("stylenorm.places.SHARES", True)
     assert place("file://host/a%20b/c") == Path("//host/a b/c"), "and not the folder of that name here"
+    assert place("file:///C:/a%20b/c") == Path("C:/a b/c") and place("file:///a:/b") == Path("a:/b")
     with pytest.raises(StylenormError, match="names no folder"):
         place("file://host")
 
