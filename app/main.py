@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 AUTH = "STYLENORM_APP_AUTH"
 MEGAPIXELS, UPLOAD_MB, MINUTES = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB", "STYLENORM_APP_MINUTES"
 SWEEP, OLD = 600, 3600  # seconds: how often the folder is swept, and how old what goes then is
+NAP = 1  # second: how late a signal may be told
 FOLDER, ABANDONED = "stylenorm-app-", 7 * 86400  # how its name begins, and seconds that none is unswept which an app still uses
 QUEUED = 32  # requests that wait at most; the next one is told to come back
 
@@ -157,7 +158,9 @@ def launch(
             if told := told_of_left_behind(page.studio.weights):
                 print(told, flush=True)
         while block:
-            time.sleep(SWEEP)  # a lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not
+            # A lock or an event without an end keeps Ctrl-C waiting on Windows, and a sleep does not; but it does, anywhere, where a
+            # signal comes just before it: then it is told after it.
+            time.sleep(NAP)
     except KeyboardInterrupt:
         if not block:
             raise
