@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,12 +77,16 @@ def _arrays_in(path: str | Path, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def load_tensors(path: str | Path) -> dict:
-    """What `safetensors.torch.load_file` gives, which opens no file whose name is no UTF-8."""
+    """What `safetensors.torch.load_file` gives, which opens no file whose name is no UTF-8.
+
+    On Windows without mapping the file: nobody could replace it there until the last tensor is gone, nor a damaged one by a whole one.
+    """
     import torch
     from safetensors import torch as files
 
     with torch.device("cpu"):  # safetensors before 0.6 reads onto torch's default device
-        return files.load_file(str(path)) if _in_utf8(path) else files.load(Path(path).read_bytes())
+        mapped = os.name != "nt" and _in_utf8(path)
+        return files.load_file(str(path)) if mapped else files.load(Path(path).read_bytes())
 
 
 def _in_utf8(path: str | Path) -> bool:

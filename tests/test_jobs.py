@@ -32,7 +32,7 @@ def targets(*words, **more) -> list[str]:
 
 
 def test_suffixes_count_in_capitals_as_well(photo, tmp_path, monkeypatch):
-    (photos := tmp_path / "IN").mkdir()
+    (photos := tmp_path / "SHOTS").mkdir()
     for name in ("B.JPG", "C.BMP"):
         make_photo(photos / name)
     moving_gif(photos / "D.GIF")
