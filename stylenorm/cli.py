@@ -186,7 +186,7 @@ Examples:
   stylenorm stylize photo.jpg --style starry-night -o painted.jpg
   stylenorm stylize photo.jpg --style kiss:2,scream:1 -o painted.png
   stylenorm stylize photo.jpg --style-image my-painting.jpg -o painted.jpg
-  stylenorm stylize photo.jpg --style-image art.jpg --refine 20 -o painted.jpg
+  stylenorm stylize photo.jpg --style-image art.jpg --refine 20 -o out.jpg
   stylenorm stylize holiday/*.jpg --style great-wave --size 1200 -o painted/
   stylenorm stylize panorama.jpg --style kiss --paint-at full -o painted.jpg
   stylenorm stylize me.jpg --style scream --keep cut-out.png -o painted.jpg

@@ -775,8 +775,10 @@ def test_an_input_is_never_overwritten_through_another_mount_of_its_folder(cli, 
 
 def test_an_input_is_never_overwritten(cli, photo, tmp_path):
     before = photo.read_bytes()
-    (tmp_path / "link.jpg").symlink_to(photo)
-    for out in (photo, tmp_path / "link.jpg", f"{tmp_path}/", f"{tmp_path}/../{tmp_path.name}/photo.jpg"):
+    links = [tmp_path / "link.jpg"] if os.name != "nt" else []  # where links need rights
+    for link in links:
+        link.symlink_to(photo)
+    for out in (photo, *links, f"{tmp_path}/", f"{tmp_path}/../{tmp_path.name}/photo.jpg"):
         refused(cli("stylize", photo, "--style", "red-hill", "-o", out), "would be overwritten")
     other = make_photo(tmp_path / "other" / "photo.jpg", seed=1)
     refused(cli("stylize", other, photo, "--style", "red-hill", "-o", tmp_path), "would be overwritten")
@@ -844,7 +846,7 @@ def test_one_photograph_goes_into_a_folder_that_is_there_or_ends_in_a_slash(cli,
 
 def test_results_of_one_name_all_survive(cli, tmp_path):
     photos = [
-        make_photo(tmp_path / where, seed=i) for i, where in enumerate(["x/a.jpg", "y/a.jpg", "x/a.png", "x/a-2.jpg", "x/A.jpg"])
+        make_photo(tmp_path / where, seed=i) for i, where in enumerate(["x/a.jpg", "y/a.jpg", "x/a.png", "x/a-2.jpg", "z/A.jpg"])
     ]
     result = cli("stylize", *photos, "--style", "red-hill", "-o", tmp_path / "out", "--format", "png", "--json")
     rows = json.loads(result.out)
@@ -930,10 +932,10 @@ def test_a_file_name_is_told_in_one_line_and_moves_no_cursor(cli, tmp_path):
 
 def test_a_file_name_that_is_no_text(cli, tmp_path):
     photo = make_photo(tmp_path / "photo.jpg")
-    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.jpg"))
     try:
+        strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.jpg"))
         photo.rename(strange)
-    except OSError:
+    except (OSError, UnicodeError):
         pytest.skip("this file system wants text")
     result = cli("stylize", strange, "--style", "red-hill", "-o", f"{tmp_path}/out/")
     assert result.code == 0 and len(list((tmp_path / "out").iterdir())) == 1

@@ -535,7 +535,7 @@ def test_a_folder_has_its_people_found_and_goes_on_alike(cli, tmp_path):
     Path("people").mkdir()
     Image.open("me.png").save("people/me.png")
     assert cli("batch", "people", "out2", "--mask", "people")[0] == 0, "the photographs' own folder is called so"
-    assert cli("batch", f"file://{tmp_path}/more", f"file://{tmp_path}/out3", "--keep", "people")[0] == 0
+    assert cli("batch", (tmp_path / "more").as_uri(), (tmp_path / "out3").as_uri(), "--keep", "people")[0] == 0
     np.testing.assert_array_equal(pixels("out3/me.png"), pixels("a.png"))
 
 
