@@ -28,7 +28,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     import gradio as gr
 
-    from .studio import Limits, Studio
+    from .studio import Limits
 
 AUTH = "STYLENORM_APP_AUTH"
 MEGAPIXELS, UPLOAD_MB, MINUTES = "STYLENORM_APP_MEGAPIXELS", "STYLENORM_APP_UPLOAD_MB", "STYLENORM_APP_MINUTES"

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stylenorm.architecture import KINDS
+from stylenorm.drafts import reach
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short, path_of
 from stylenorm.metadata import read_metadata
 
@@ -59,6 +60,7 @@ def network_file(weights: str | Path | None = None) -> Path:
     path = path_of(weights, "a network") if weights is not None else weights_folder()
     path = path / NETWORK if path.is_dir() else path
     if not path.is_file():
+        reach(path)
         raise WeightsError(f"{path} does not exist; give a network file, or a folder that holds {NETWORK}")
     return path
 
@@ -67,6 +69,7 @@ def generation_file(weights: str | Path | None = None) -> Path:
     """The network that paints noise, beside the stylizing network."""
     path = network_file(weights).parent / GENERATION
     if not path.is_file():
+        reach(path)
         raise WeightsError(f"{path} does not exist; make it with stylenorm train-generate")
     return path
 

@@ -22,6 +22,7 @@ import typer
 
 from stylenorm.catalog import style_entries
 from stylenorm.compat import import_torch
+from stylenorm.drafts import reach
 from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
 from stylenorm.formats import FULL
 from stylenorm.jobs import Job, Masks
@@ -170,6 +171,7 @@ def check_file(path: Path, what: str) -> None:
     if path.is_dir():
         raise StylenormError(f"{path} is a folder; give the picture of a {what} in it")
     if not path.is_file():
+        reach(path)
         told = "is a pipe or a device" if path.exists() else "does not exist"
         raise StylenormError(f"the {what} {path} {told}; give a file")
 

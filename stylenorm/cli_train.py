@@ -22,7 +22,7 @@ from stylenorm.catalog import check_name, network_file, user_styles_folder
 from stylenorm.cli_parts import AsJson, Device, Weights, as_word, check_file, complain, do, path, told, verbs
 from stylenorm.compat import ctrl_c_later
 from stylenorm.config import SWITCHES, USUAL, TrainConfig
-from stylenorm.drafts import remove, write_draft
+from stylenorm.drafts import reach, remove, write_draft
 from stylenorm.errors import StylenormError, counted
 from stylenorm.jobs import identity, make_folder, plan
 from stylenorm.metadata import read_metadata
@@ -240,10 +240,12 @@ def check_inputs(config: TrainConfig, resume: bool) -> None:
     for name in ("photos", "styles", "paintings"):
         folder = getattr(config, name)
         if folder and not Path(folder).is_dir():
+            reach(folder)
             raise StylenormError(f"--{name} {folder} is not a folder; give a folder of pictures")
     for name in ("init", "vgg"):
         file = getattr(config, name)
         if file and file != "torchvision" and not Path(file).is_file():
+            reach(file)
             told = "is a folder; give the file in it" if Path(file).is_dir() else "does not exist; give a safetensors file"
             raise StylenormError(f"--{name} {file} {told}")
     if not config.styles and not config.paintings:
@@ -385,6 +387,7 @@ def optimize(
     if weights:  # as in score
         network_file(weights)
     if vgg and not vgg.is_file():
+        reach(vgg)
         raise StylenormError(f"--vgg {vgg} does not exist; give a safetensors file")
     make_folder([job])
     last = -math.inf

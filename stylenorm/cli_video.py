@@ -43,6 +43,7 @@ from stylenorm.cli_parts import (
     verbs,
 )
 from stylenorm.cli_show import Show, stopping
+from stylenorm.drafts import reach
 from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FACES, FILMS, is_hidden
 from stylenorm.jobs import Masks, identity, region_of
@@ -271,6 +272,7 @@ def check_files(source: Path, target: Path, overwrite: bool) -> None:
 
     container_of(target)
     if not source.is_file():
+        reach(source)
         raise StylenormError(f"there is no video {source}; check the name")
     if identity(source) == identity(target):
         raise StylenormError(f"{target} is the input and would be overwritten; give another name")

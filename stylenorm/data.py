@@ -40,6 +40,8 @@ def find_images(folder: str | Path, out: str | Path | None = None) -> list[Path]
         raise StylenormError(f"{folder} is where the pictures are; give another --out")
     found = [p for p in _files(folder, written) if p.suffix.lower() in PHOTOGRAPHS and p.is_file()]
     if not found:
+        with os.scandir(folder):  # which tells where it may not be read
+            pass
         raise StylenormError(f"{folder} holds no picture; JPEG, PNG, WebP, TIFF, AVIF, HEIC and more are read")
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,22 @@ from pathlib import Path
 PREFIX, SUFFIX = ".stylenorm-draft-", ".tmp"
 OURS = ".stylenorm-"  # what the names of all drafts begin with, those of `stylenorm.encode` as well
 DAY = 86400  # s, after which no run is still at work on a draft
+NOWHERE = (21, 123, 1921)  # Windows: a drive without a disk, no name that a file can have, a link that leads nowhere
 PATIENCE = 1.0 if os.name == "nt" else 0.0  # s in which what looks into a new file on Windows, for viruses or words, lets go of it
+
+
+def reach(path: str | Path) -> None:
+    """Raise OSError where the system does not let on whether a file is there, mostly for want of permission.
+
+    From Python 3.14 on `Path.exists` and its like take such a file for a missing one.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EBADF) and getattr(error, "winerror", None) not in NOWHERE:
+            raise
 
 
 def write_draft(folder: str | Path, data: bytes) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
-from stylenorm.drafts import DAY, file_id, remove_drafts
+from stylenorm.drafts import DAY, file_id, reach, remove_drafts
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import ANIMATABLE, ANIMATED, BACKGROUND, FILMS, FORMAT, PEOPLE, PHOTOGRAPHS, told_of_others
 
@@ -85,6 +85,7 @@ def plan(
         raise StylenormError(f"{output} is an animation, and one is read from a file; give that file's name in place of {photos[0]}")
     spare(inputs, target)
     if not target.absolute().parent.is_dir():
+        reach(target.absolute().parent)
         raise StylenormError(f"there is no folder {target.parent}; make it first, or end -o in a slash")
     return [Job(sources[0], target, format)]
 
@@ -113,6 +114,7 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
         elif path.exists():  # a pipe is fine
             sources.append(path)
         else:
+            reach(path)
             raise StylenormError(f"there is no photograph {name}; check the name")
     return sources, len(photos) > 1 or Path(photos[0]).is_dir()
 
@@ -261,6 +263,7 @@ class Masks:
         if text in (PEOPLE, BACKGROUND):
             return cls(path, word=text if not inverted else PEOPLE if text == BACKGROUND else BACKGROUND)
         if not text or not path.exists():
+            reach(path)
             told = f"there is no mask {text}" if text else f"{option} is empty"
             raise StylenormError(f"{told}; give a picture that is white where it counts, a folder of such, people or background")
         return cls(path, inverted, piped=path.read_bytes() if path.is_fifo() else None)  # it gives its bytes once
@@ -377,6 +380,7 @@ def weighted_file(text: str) -> tuple[Path, float]:
     if not name:
         raise StyleError("--style-image is empty; give a picture file")
     if not (Path(name).is_file() or Path(name).is_fifo()):
+        reach(name)
         kind = "a folder" if Path(name).is_dir() else "neither a file nor a pipe"
         told = f"{name} is {kind}" if Path(name).exists() else f"there is no painting {name}"
         raise StyleError(f"{told}; --style-image takes a picture file")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
-from stylenorm.drafts import file_id
+from stylenorm.drafts import file_id, reach
 from stylenorm.errors import StylenormError
 from stylenorm.formats import is_hidden, is_library, told_of_others
 from stylenorm.jobs import FORMAT, PHOTOGRAPHS, SUFFIX, folded
@@ -57,6 +57,7 @@ def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = Tr
     if isinstance(top, UrlFolder):
         return _told(_find_at_url(top, out, recursive))
     if not top.is_dir():
+        reach(top)
         what = "is a file; stylenorm stylize paints single photographs" if top.exists() else "does not exist; check the name"
         raise StylenormError(f"the folder {top} {what}")
     if isinstance(out, UrlFolder):

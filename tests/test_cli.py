@@ -1635,6 +1635,21 @@ def test_what_may_not_be_written_is_told_before_the_work(cli, photo, tmp_path, m
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are counted otherwise there")
+@pytest.mark.parametrize(
+    "words",
+    ["stylize LONG --style red-hill -o o.jpg", "stylize PHOTO --style-image LONG -o o.jpg", "stylize PHOTO --style red-hill --mask LONG -o o.jpg",
+     "stylize PHOTO --style red-hill -o LONG/o.jpg", "styles --weights LONG", "batch LONG out --style kiss", "video LONG o.mp4 --style kiss",
+     "train --photos LONG --styles LONG --out o", "train-style new LONG", "score LONG PHOTO PHOTO", "sheet LONG -o o.png"],
+)  # fmt: skip
+def test_what_the_system_does_not_let_look_at_is_not_said_to_be_missing(cli, photo, words, tmp_path, monkeypatch):
+    """As in a folder that one may not look into: Python 3.14 takes all of it for missing. (Root may look anywhere.)"""
+    monkeypatch.chdir(tmp_path)
+    result = cli(*({"LONG": "x" * 300, "PHOTO": photo}.get(word, word.replace("LONG", "x" * 300)) for word in words.split()))
+    assert result.code == 2 and result.err.count("\n") == 1
+    assert "File name too long" in result.err and "there is no" not in result.err and "not exist" not in result.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are counted otherwise there")
 def test_a_name_that_is_too_long_with_the_suffix_of_a_format_is_told_and_the_rest_goes_on(cli, tmp_path):
     long, _ = (make_photo(tmp_path / "in" / name) for name in (f"{'a' * 251}.jpg", "b.jpg"))
     paint = ("--style", "red-hill", "--format", "webp", "-o", f"{tmp_path}/out/")

@@ -1489,6 +1489,7 @@ def test_decoded_pictures_that_do_not_fit_are_not_kept(tmp_path):
         assert small.memory is None and small.size == 0 and small.read(file).size == (50, 40)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="processes that load are not forked off there")
 def test_the_memory_is_shared_with_processes_that_load(pictures, tmp_path):
     """What a worker decodes is in this process's memory, too."""
     trainer = Trainer(tiny(pictures, tmp_path / "run", workers=1, steps=12))
