@@ -148,7 +148,7 @@ def completed(answer):
     """What bash is given for the last of some words, which may have been begun."""
 
     def run(weights, *words, **env) -> list[str]:
-        line = "\n".join(map(str, ("stylenorm", *words)))
+        line = "\n".join(str(word).replace(os.sep, "/") for word in ("stylenorm", *words))  # as bash has paths on Windows
         env |= COMPLETING | {"COMP_WORDS": line, "COMP_CWORD": str(len(words)), "STYLENORM_WEIGHTS": str(weights)}
         return answer(**env).split()
 

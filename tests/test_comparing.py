@@ -56,7 +56,7 @@ def test_a_shell_completes_the_names_that_all_compared_networks_know(networks, t
     (tmp_path / "none").mkdir()
 
     def completed(*words) -> list[str]:
-        line = "\n".join(map(str, ("stylenorm", "compare", *words)))
+        line = "\n".join(str(word).replace(os.sep, "/") for word in ("stylenorm", "compare", *words))
         for name, value in (("COMP_WORDS", line), ("COMP_CWORD", str(len(words) + 1)), ("_STYLENORM_COMPLETE", "complete_bash")):
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit):
