@@ -89,9 +89,15 @@ HEAD = """
   .gradio-container .main { padding: 8px !important; }
   footer .show-api ~ .divider { display: none !important; }  /* between two, of which a phone has one */
 }
+.undrawable :is(#drawing, #generate-drawing)::after {
+  content: "This browser shows nothing to draw on: it has no WebGL. Switch on its hardware acceleration, or use another browser.";
+  position: absolute; inset: 40% 1rem auto; text-align: center;
+}
 </style>
 <script>
 (() => {
+  const canvas = document.createElement("canvas");  // with the tools of Gradio's editor, which needs one of these, and says nothing
+  if (!navigator.gpu && !canvas.getContext("webgl2") && !canvas.getContext("webgl")) document.documentElement.classList.add("undrawable");
   const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };
   let broken = 0;  // since when Gradio says that the connection is; it does so in the last moment of any page that is left
   const name = () => {

@@ -229,6 +229,25 @@ def test_a_mask(visit, large, shots, tmp_path):
     page.locator("#regions-file").wait_for(state="hidden")  # it is a painting of another photograph from now on
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_browser_that_has_nothing_to_draw_on_says_so(browser, server, there):
+    """As Firefox has no WebGL where nothing draws it, and Gradio's editor stays empty."""
+    with Visit(browser, server) as visit:
+        if not there:
+            visit.page.add_init_script(
+                "const get = HTMLCanvasElement.prototype.getContext; Object.defineProperty(navigator, 'gpu', { value: undefined });"
+                "HTMLCanvasElement.prototype.getContext = function (kind, ...more) { return /gl/.test(kind) ? null : get.call(this, kind, ...more) }"
+            )
+            visit.page.reload()
+        visit.tab("Regions")
+        visit.page.locator("#drawing").wait_for()
+        said = visit.page.evaluate("getComputedStyle(document.querySelector('#drawing'), '::after').content")
+        assert ("no WebGL" in said) == (not there)
+        if not there:
+            visit.page.wait_for_timeout(1000)
+            visit.errors.clear()  # Gradio's
+
+
 def test_pictures_from_noise(visit, shots, tmp_path):
     page = visit.page
     visit.tab("Generate")
