@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import sys
 from collections.abc import Container, Sequence
 from contextlib import suppress
@@ -232,15 +231,12 @@ def make_folder(jobs: Sequence[Job]) -> None:
 
 def may_be_written(path: Path) -> bool:
     """Whether the system lets a file be made or replaced there, or written through, if it is a device or a pipe."""
-    path = os.path.realpath(path)  # a link stays one
-    try:
-        kind = os.stat(path).st_mode  # `Path.exists` takes a name that is too long for a file that is missing, from Python 3.14 on
-    except (FileNotFoundError, NotADirectoryError):
-        kind = None
-    if kind is not None and not os.access(path, os.W_OK):
+    path = Path(os.path.realpath(path))  # a link stays one
+    reach(path)
+    if path.exists() and not os.access(path, os.W_OK):
         return False
-    through = kind is not None and not stat.S_ISREG(kind)
-    return through or os.access(os.path.dirname(path), os.W_OK | os.X_OK)
+    through = path.exists() and not path.is_file()
+    return through or os.access(path.parent, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True)
