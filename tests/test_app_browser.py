@@ -239,9 +239,11 @@ def test_a_browser_that_has_nothing_to_draw_on_says_so(browser, server):
         visit.page.evaluate(
             """() => {
               const get = HTMLCanvasElement.prototype.getContext;
-              Object.defineProperty(navigator, "gpu", { value: undefined });
+              Object.defineProperty(navigator, "gpu", { value: undefined, configurable: true });
               HTMLCanvasElement.prototype.getContext = function (kind, ...more) { return /gl/.test(kind) ? null : get.call(this, kind, ...more) };
               for (const script of document.querySelectorAll("script")) if (script.textContent.includes("undrawable")) (0, eval)(script.textContent);
+              HTMLCanvasElement.prototype.getContext = get;  // the editor, which may be loading still, has it again
+              delete navigator.gpu;
             }"""
         )
         assert "it has no WebGL" in visit.page.evaluate(said)
