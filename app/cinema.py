@@ -6,14 +6,32 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .library import ANIMATABLE, PHOTOGRAPHS, Cancelled, ImageError, StylenormError, fit, fitted, frame_count, paint_animation, paint_film, picture_box, probe_film, read_frames
+from .library import (
+    ANIMATABLE,
+    FILMS,
+    PHOTOGRAPHS,
+    Cancelled,
+    ImageError,
+    Masks,
+    Mattes,
+    StylenormError,
+    fit,
+    fitted,
+    frame_count,
+    mask_levels,
+    paint_animation,
+    paint_film,
+    picture_box,
+    probe_film,
+    read_frames,
+)
 from .studio import SCREEN, Studio, Wish, by_name, painted_at, plainly, small_enough
 from .training import watch
 
@@ -57,7 +75,7 @@ class Cinema:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self._lock = threading.Lock()
-        self._stills: OrderedDict[str, Path] = OrderedDict()
+        self._stills: OrderedDict[str, tuple[Path, int, tuple | None]] = OrderedDict()
         self._wanted: dict[str, tuple] = {}  # what a visitor whose film is being painted wants to see
 
     def opened(self, file: str | None) -> Moving:
@@ -65,8 +83,7 @@ class Cinema:
         if not file:
             raise ImageError("add a film first")
         path, limit = Path(file), self.studio.limits.pixels
-        if not path.is_file():
-            raise ImageError(f"{path.name} is no longer on the server; upload it again")
+        check_there(path)
         if (count := frame_count(path)) > 1:
             return Moving(path.name, self.studio.read(path).size, count)
         try:
@@ -84,10 +101,28 @@ class Cinema:
         """(what it is, (one frame of it, its painting)), at preview size."""
         moving = self.opened(file)
         self.studio.check_size(moving, wish.size)
-        self.studio.shelf.hold(visitor, "film", [file])
+        self.studio.shelf.hold(visitor, "film", [file, wish.mask_file])
         if visitor in self._wanted:
             self._wanted[visitor] = file, wish
-        return moving, self.studio.preview(visitor, str(self._still(file, moving)), wish, page="film")
+        still, number, box = self._still(file, moving)
+        if masks := self._masks(file, wish):
+            wish = replace(wish, drawn=_drawn(masks, moving, Path(wish.mask_file), number, box))
+        return moving, self.studio.preview(visitor, str(still), wish, page="film")
+
+    def _masks(self, file: str, wish: Wish) -> Mattes | None:
+        """Those of the visitor's own."""
+        if not wish.mask_file:
+            return None
+        if wish.where:
+            raise StylenormError("choose “Everything” as what is painted, or take your mask away; it takes one of them to say where")
+        path, film = Path(wish.mask_file), Path(file)
+        check_there(path)
+        with plainly(path, film):
+            if path.suffix.lower() in FILMS:
+                probe_film(path, self.studio.limits.pixels)
+            else:
+                self.studio.read(path, "the mask")
+            return Mattes([Masks(path, wish.inverted)], film)
 
     def paint(self, visitor: str, file: str | None, wish: Wish, stop: threading.Event) -> Iterator[Look]:
         """Paint all of it. After ``stop`` a film ends there, with its sound; of an animation nothing is left. Raises `Cancelled`.
@@ -103,18 +138,21 @@ class Cinema:
     def _paint(self, visitor: str, file: str | None, wish: Wish, stop: threading.Event) -> Iterator[Look]:
         moving = self.opened(file)
         self.studio.check_size(moving, wish.size)
-        self.studio.shelf.hold_all(visitor, {"film": [file], "film style": [wish.painting, wish.style_file]})
+        self.studio.shelf.hold_all(visitor, {"film": [file, wish.mask_file], "film style": [wish.painting, wish.style_file]})
+        masks, called = self._masks(file, wish), [Path(p) for p in (file, wish.mask_file) if p]
         paint_at = painted_at(wish.strokes, fitted(moving.size, wish.size))
-        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "paint_at": paint_at, "faces": wish.faces, "mask": wish.mask}
+        with plainly(*called):
+            mask = masks.first()[0] if masks else wish.mask
+        options = {"strength": wish.strength, "preserve_color": wish.keep_colors, "size": wish.size, "paint_at": paint_at, "faces": wish.faces, "mask": mask}
         begin = partial(self.studio.stylizer.stream, self.studio.style(wish), **options)
         suffix = ".mp4" if moving.film else Path(file).suffix.lower()
         target = self.studio.shelf.new(f"{Path(file).stem}-painted{suffix if moving.film or suffix in ANIMATABLE else '.webp'}")
         self.studio.shelf.hold(visitor, "film file", [target])
-        work = partial(_film, moving, target, begin, stop) if moving.film else partial(_animation, moving, Path(file), target, begin, stop)
+        work = partial(_film, moving, target, begin, masks, stop) if moving.film else partial(_animation, moving, Path(file), target, begin, masks, stop)
         passes = 1 if moving.film else 2  # of an animation all frames are looked at first
         total, started, shown = moving.frames and passes * moving.frames, time.monotonic(), 0
         yield Look(0, moving.frames)
-        with plainly(Path(file), target):
+        with plainly(*called, target):
             for seen in watch(work, stop, EVERY, record=lambda _: None):
                 seen.curve.clear()
                 self.studio.shelf.stay(visitor)
@@ -136,36 +174,54 @@ class Cinema:
         self.studio.shelf.hold(visitor, "film frames", pair)
         return pair
 
-    def _still(self, file: str, moving: Moving) -> Path:
-        """A frame that shows something, at preview size, on the shelf; looked for once, for it is read at each change of a setting."""
+    def _still(self, file: str, moving: Moving) -> tuple[Path, int, tuple | None]:
+        """(a frame that shows something, at preview size, on the shelf; its number; which part of it that is, or None for all of it).
+
+        Looked for once, for it is read at each change of a setting.
+        """
         if not moving.film:
-            return self.studio.small(file)
+            return self.studio.small(file), 0, None
         with self._lock:
-            path = self._stills.get(file)
-        if path is None or not path.is_file():
+            found = self._stills.get(file)
+        if found is None or not found[0].is_file():
             with plainly(Path(file)):
-                image = telling(moving.film)
-                image = image.crop(picture_box(moving.film))  # None is all of it
-            path = self.studio.save(small_enough(image), Path(file).stem, "still")
+                number, image = telling(moving.film)
+                box = picture_box(moving.film)
+            found = self.studio.save(small_enough(image.crop(box)), Path(file).stem, "still"), number, box
             with self._lock:
-                self._stills[file] = path
+                self._stills[file] = found
                 while len(self._stills) > 64:
                     self._stills.popitem(last=False)
-        return path
+        return found
 
 
-def telling(film) -> Image.Image:
-    """The first frame that is not next to one colour, as films begin, or the last one that was looked at."""
+def check_there(path: Path) -> None:
+    if not path.is_file():
+        raise ImageError(f"{path.name} is no longer on the server; upload it again")
+
+
+def _drawn(masks: Mattes, moving: Moving, path: Path, number: int, box: tuple | None) -> Image.Image:
+    """The mask of frame ``number``, or of the part of it in ``box``."""
+    (matte,) = masks.mattes
+    with plainly(path):
+        if matte and moving.film:
+            matte.check_length(moving.film)
+        mask = next(matte.masks(number)) if matte else masks.first()[0]
+        return mask_levels(mask, moving.size).crop(box)
+
+
+def telling(film) -> tuple[int, Image.Image]:
+    """(number, frame) of the first that is not next to one colour, as films begin, or of the last one that was looked at."""
     image = None
     for number, (_, _, frame) in enumerate(read_frames(film)):
         if number % 10 and number > 10:
             continue
-        image = frame()
+        at, image = number, frame()
         if number >= LOOKED_AT or np.asarray(image.convert("L")).std() > DARK:
             break
     if image is None:
         raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
-    return image
+    return at, image
 
 
 @dataclass(frozen=True)
@@ -177,15 +233,20 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-def _film(moving: Moving, target: Path, begin: Callable, stop: threading.Event, progress: Callable) -> Made:
-    report = paint_film(moving.film, target, begin(), should_stop=stop.is_set, tell=lambda *now: progress(now))
+def _film(moving: Moving, target: Path, begin: Callable, masks: Mattes | None, stop: threading.Event, progress: Callable) -> Made:
+    matte = masks and masks.mattes[0]
+    report = paint_film(moving.film, target, begin(), should_stop=stop.is_set, tell=lambda *now: progress(now), mask=matte)
     trouble = moving.film.trouble if report.finished else None
     return Made(report.frames, report.finished, (*report.notes, *([trouble] if trouble else [])))
 
 
-def _animation(moving: Moving, source: Path, target: Path, begin: Callable, stop: threading.Event, progress: Callable) -> Made:
+def _animation(moving: Moving, source: Path, target: Path, begin: Callable, masks: Mattes | None, stop: threading.Event, progress: Callable) -> Made:
     notes: list[str] = []
-    paint_animation(source, target, lambda fixed: Telling(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress), notice=notes.append)
+
+    def stream(fixed) -> Telling:
+        return Telling(begin(fixed=fixed), moving.frames if fixed else 0, stop, progress)
+
+    paint_animation(source, target, stream, notice=notes.append, **({"each": masks.each} if masks else {}))
     return Made(moving.frames, notes=tuple(notes))
 
 
@@ -196,11 +257,11 @@ class Telling:
         self._stream, self._done, self._stop, self._progress = stream, done, stop, progress
         self.pooled, self.steady = stream.pooled, stream.steady
 
-    def survey(self, frame: Image.Image) -> Image.Image:
-        return self._tell(frame, self._stream.survey)
+    def survey(self, frame: Image.Image, **masks) -> Image.Image:
+        return self._tell(frame, partial(self._stream.survey, **masks))
 
-    def __call__(self, frame: Image.Image) -> Image.Image:
-        return self._tell(frame, self._stream)
+    def __call__(self, frame: Image.Image, **masks) -> Image.Image:
+        return self._tell(frame, partial(self._stream, **masks))
 
     def _tell(self, frame: Image.Image, paint: Callable) -> Image.Image:
         if self._stop.is_set():

@@ -13,8 +13,10 @@ from stylenorm.flow import opencv
 from stylenorm.formats import ANIMATABLE, BACKGROUND, FACES, FILMS, PEOPLE, PHOTOGRAPHS
 from stylenorm.generating import MOST_PIXELS, NoisePainter
 from stylenorm.images import fit, read_picture, write_picture
+from stylenorm.jobs import Masks
 from stylenorm.layouts import Layout
-from stylenorm.masks import drawn_mask
+from stylenorm.masks import drawn_mask, mask_levels
+from stylenorm.mattes import Mattes
 from stylenorm.new_style import Cancelled, NewStyleConfig, check_name, train_style
 from stylenorm.people import NOBODY
 from stylenorm.tensors import fitted, usual_side
@@ -25,9 +27,9 @@ from stylenorm.video_files import picture_box
 from stylenorm.video_files import probe as probe_film
 
 __all__ = [
-    "ANIMATABLE", "BACKGROUND", "CHANGES", "FACES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "NOBODY", "PEOPLE", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout",
+    "ANIMATABLE", "BACKGROUND", "CHANGES", "FACES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "NOBODY", "PEOPLE", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout", "Masks", "Mattes",
     "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
     "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "fitted", "frame_count", "generation_file",
-    "load_style", "opencv", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",
+    "load_style", "mask_levels", "opencv", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",
     "style_entries", "told_of_left_behind", "train", "train_style", "usual_side", "weights_folder", "write_picture",
 ]  # fmt: skip

@@ -93,6 +93,10 @@ HEAD = """
   content: "This browser shows nothing to draw on: it has no WebGL. Switch on its hardware acceleration, or use another browser.";
   position: absolute; inset: 40% 1rem auto; text-align: center;
 }
+#film-player[data-unplayable]::after {
+  content: "This browser cannot play the film, for example because it knows no H.264. The file is whole: save it, and watch it elsewhere.";
+  position: absolute; inset: 40% 1rem auto; padding: 0.5rem; text-align: center; background: var(--block-background-fill);
+}
 </style>
 <script>
 (() => {
@@ -175,6 +179,8 @@ HEAD = """
       image.alt = type === "error" ? unseen : shown;
       image.style.paddingTop = type === "error" ? "40px" : "";
     }, true);
+  for (const type of ["error", "loadeddata"])
+    document.addEventListener(type, ({ target }) => target.closest?.("#film-player")?.toggleAttribute("data-unplayable", type === "error"), true);
   const width = Object.getOwnPropertyDescriptor(HTMLVideoElement.prototype, "videoWidth");
   Object.defineProperty(HTMLVideoElement.prototype, "videoWidth", {  // Gradio sends no picture of a camera that has none yet
     ...width,

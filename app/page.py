@@ -72,7 +72,7 @@ def sentence(error: StylenormError | str) -> str:
     """With a capital at its begin, unless that is a file's name, and a full stop. Where Python lies here is no visitor's business."""
     text = str(error).replace(sys.executable or "python", "python")
     named = re.match(r"[^,;:]*?\w\.[A-Za-z]\w+ (is|has|cannot|does|holds|unpacks|lists)\b", text)
-    return (text if named else text[:1].upper() + text[1:]) + ("" if text.endswith((".", "?", "!")) else ".")
+    return (text if named and not text.startswith("the mask ") else text[:1].upper() + text[1:]) + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def duration(seconds: float) -> str:
@@ -243,8 +243,8 @@ def use_own(list_: Choice, painting: Picture, file: Files) -> None:
     file.upload(lambda: STYLE_FILE, None, list_, api_visibility="private", show_progress="hidden", queue=False)
 
 
-def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1, faces=FACES, where="") -> Wish:
-    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes), float(faces), where or "")
+def wish_of(styles, painting, style_file, strength, keep_colors, size, closer=False, strokes=1, faces=FACES, where="", **mask) -> Wish:
+    return Wish(styles, painting, style_file, float(strength), bool(keep_colors), whole(size), bool(closer), float(strokes), float(faces), where or "", **mask)
 
 
 def whole(size) -> int | None:

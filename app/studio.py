@@ -97,6 +97,7 @@ class Wish:
 
     closer: the uploaded painting's style is refined on the photograph. strokes: times as large as usual.
     faces: how much of their features stays. where: what is painted, `PEOPLE`, `BACKGROUND`, or "" for all of it.
+    mask_file: of a film, a mask of one's own, which may move; inverted: what it leaves out is painted. drawn: a mask as an image.
     """
 
     styles: Sequence[tuple[str | None, float]]
@@ -109,11 +110,14 @@ class Wish:
     strokes: float = 1.0
     faces: float = FACES
     where: str = ""
+    mask_file: str | None = None
+    inverted: bool = False
+    drawn: object = None
 
     @property
-    def mask(self) -> str | None:
+    def mask(self):
         """As `Stylizer.stylize` takes it."""
-        return self.where or None
+        return self.where or self.drawn
 
 
 @dataclass

@@ -43,6 +43,12 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 strength = page.strength_slider(info="0 is the film, 1 is all painting")
                 faces = page.faces_slider()
             where = page.where_choice()
+            with gr.Accordion("Paint only where a mask of your own is white", open=False, elem_id="film-masked"):
+                mask = Files(
+                    label="A picture, or a film as long as yours", file_types=["video", "image", *sorted(FILMS)],
+                    height=140, elem_id="film-mask",
+                )  # fmt: skip
+                inverted = gr.Checkbox(False, label="The other way round: where it is black")
             keep_colors = gr.Checkbox(False, label="Keep the film's colours")
             with gr.Row():
                 strokes = page.strokes_choice()
@@ -52,28 +58,30 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                 stop = gr.Button("Stop here", elem_id="film-stop", size="lg")
             file = gr.DownloadButton("Save the file", elem_id="film-save", **HIDDEN)
 
-    def wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where):
-        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, strokes=strokes, faces=faces, where=where)
+    def wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted):
+        more = {"strokes": strokes, "faces": faces, "where": where, "mask_file": mask, "inverted": bool(inverted)}
+        return page.wish_of([(style, 1)], painting, style_file, strength, keep_colors, size, **more)
 
     @page.plain
-    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where, request: gr.Request):
+    def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted, request: gr.Request):
         nothing = gr.update(**HIDDEN)
         if not film:
             return gr.update(value=None, visible=True), BEGIN, nothing, nothing, nothing
-        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where)
+        wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted)
         found, pair = cinema.preview(page.visitor(request), film, wanted)
         return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing, nothing
 
     @page.plain
     def paint_film(
         film, style, painting=None, style_file=None, strength=1, keep_colors=False, size=None, strokes=1, faces=FACES, where="",
-        request: gr.Request = None,
+        mask=None, inverted=False, request: gr.Request = None,
     ):  # fmt: skip
         """Paint a film, with its sound, or an animated GIF, WebP or PNG, frame by frame.
 
         film: the file. size: longer side in pixels, 0 for the film's. strokes: 1.6, 1 or 0.625 times as large as usual.
         faces: how much of the features of faces stays where strokes would go across them, 0 to 1. where: "people" or "background" to
-        have these alone painted, which are looked for in each frame; "" for all of it.
+        have these alone painted, which are looked for in each frame; "" for all of it. mask: a file, to paint only where it is white: a
+        picture for all frames, or a film or an animation with one for each. inverted: only where it is black.
         Returns again and again a line about the progress and the latest frame with its painting, and at the end the file: an
         .mp4, or an animation. Stop it with /stop_film: a film ends there then, of an animation nothing is kept.
         """
@@ -81,7 +89,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         nothing, shown = gr.update(**HIDDEN), gr.update(visible=True)
         with studio.stops.work(who, "film") as event, studio.turn(event) as over:
             try:
-                wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where)
+                wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted)
                 for look in cinema.paint(who, film, wanted, event):
                     if look.path is None:
                         pair = gr.update(value=look.pair, visible=True) if look.pair else shown
@@ -105,10 +113,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         """Stop the film that this visitor is having painted."""
         return "Stopping." if studio.stops.ask(page.visitor(request), "film") else "Nothing is being painted."
 
-    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where]
+    inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted]
     changes = [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, faces.release, where.change]
     looked = gr.on(
-        [*changes, painting.change, style_file.change], one_frame, inputs, [slider, status, player, moving, file],
+        [*changes, painting.change, style_file.change, mask.change, inverted.change], one_frame, inputs, [slider, status, player, moving, file],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip
     nothing = gr.update(**HIDDEN)

@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -91,13 +92,20 @@ def _can_move(source) -> bool:
 
 
 def paint_animation(
-    source: Path, target: Path, begin: Callable, format: str | None = None, quality: int = 95, strip: bool = False, notice: Notice | None = None
+    source: Path,
+    target: Path,
+    begin: Callable,
+    format: str | None = None,
+    quality: int = 95,
+    strip: bool = False,
+    notice: Notice | None = None,
+    each: Callable[[], Iterator[dict]] = partial(repeat, {}),
 ) -> Image.Image:
     """`write_animation` into the file ``target``, whole or not at all. format: else what the suffix says."""
     format = format or ANIMATABLE[target.suffix.lower()]
     try:
         with draft_of(target) as draft, open(draft, "wb") as file:
-            return write_animation(source, file, begin, format, quality, strip, notice=notice)
+            return write_animation(source, file, begin, format, quality, strip, notice=notice, each=each)
     except OSError as error:
         raise ImageError(f"{target} cannot be written ({error.strerror or error}); try another place") from None
 
@@ -111,17 +119,18 @@ def write_animation(
     strip: bool = False,
     name: str | None = None,
     notice: Notice | None = None,
+    each: Callable[[], Iterator[dict]] = partial(repeat, {}),
 ) -> Image.Image:
     """Paint every frame of ``source`` into the open ``file``, and return the first of them.
 
     begin: called with None and then with the pooled moments; gives a `stylenorm.steady.Stream`. format: "gif",
     "webp" or "png". quality: of WebP. strip: without EXIF and XMP. name: of the source, for messages, by default its path.
-    notice: called with a sentence where people were looked for in vain.
+    notice: called with a sentence where people were looked for in vain. each: gives what the stream takes with each frame, from the first on.
     """
     name = name or str(source)
-    survey, stream = Survey(), begin(None)
+    survey, stream, given = Survey(), begin(None), each()
     for picture, duration, survey.plays in frames(source, name):
-        painted = stream.survey(picture.rgb)
+        painted = stream.survey(picture.rgb, **next(given))
         if max(painted.size) > (most := LONGEST_SIDE.get(format, math.inf)):
             raise ImageError(f"{name}: an animated {format} holds at most {most} pixels a side; make it smaller")
         survey.durations.append(duration)
@@ -132,12 +141,12 @@ def write_animation(
                 survey.samples = survey.samples[::2]
     if format == "png" and painted.width * painted.height * 4 * len(survey.durations) > MOST_IN_MEMORY:
         raise ImageError(f"{name}: so long an animation is too large for PNG; write a .webp or .gif")
-    stream = begin(stream.pooled())
+    stream, given = begin(stream.pooled()), each()
 
     def paintings() -> Iterator[Image.Image]:
         for picture, *_ in frames(source, name):
             picture = replace(picture, icc=None) if format == "gif" else picture  # a GIF has no profile
-            yield rewrap(picture, stream(picture.rgb), strip=strip)
+            yield rewrap(picture, stream(picture.rgb, **next(given)), strip=strip)
 
     first = WRITERS[format](file, paintings(), survey, quality)
     for line in nobody_in(name, stream.steady.somebody) if notice else ():

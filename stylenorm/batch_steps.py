@@ -109,10 +109,17 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
     options: of `Stylizer.stylize`, but for ``masks``, a `stylenorm.jobs.Masks`, in place of a mask, and in regions. Raises one of `CANNOT_READ`.
     """
     options = dict(options)
-    if masks := options.pop("masks", None):
-        options["mask"] = masks.mask_for(Path(picture.name))
-    if regions := options.get("regions"):
-        options["regions"] = [(over, there.mask_for(Path(picture.name))) for over, there in regions]
+    regions, more = options.get("regions") or (), {}
+    asked = [options.pop("masks", None), *(there for _, there in regions)]
+    if any(asked):
+        source = Path(picture.name)
+        if isinstance(picture, Moving):
+            from stylenorm.mattes import Mattes
+
+            more["each"] = (mattes := Mattes(asked, source)).each
+        own, *others = mattes.first() if more else [masks and masks.mask_for(source) for masks in asked]
+        options |= {"mask": own} if asked[0] else {}
+        options |= {"regions": [(over, there) for (over, _), there in zip(regions, others)]} if regions else {}
     if not isinstance(picture, Moving):
         return stylizer.stylize(picture, style, **options)
     streamed = {key: options[key] for key in ("strength", "preserve_color", "size", "grain", "paint_at", "mask", "regions", "faces") if key in options}
@@ -121,7 +128,7 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
         return stylizer.stream(style, fixed=fixed, **streamed)
 
     strip = bool(options.get("strip"))
-    first = write_animation(picture.data, file := BytesIO(), begin, picture.format, quality, strip, picture.name, options.get("notice"))
+    first = write_animation(picture.data, file := BytesIO(), begin, picture.format, quality, strip, picture.name, options.get("notice"), **more)
     return Encoded(file.getvalue(), first.size)
 
 

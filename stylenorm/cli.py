@@ -245,7 +245,7 @@ def stylize(
     Two results of one name are numbered: a.jpg, a-2.jpg. No input is ever
     overwritten. A photograph that cannot be read is named, and the rest goes on.
     Of an animated GIF, WebP or PNG every frame is painted if one of these is
-    written, else the first one.
+    written, else the first one. Its mask may move, too: see stylenorm video.
     """
     kept = [weighted_file(v) for v in style_image or ()]
     masks, regions = masks_of(mask, keep), [region_of(text, weights) for text in region or ()]
@@ -293,7 +293,11 @@ def stylize(
         for number, job in enumerate(jobs, 1):
             told.clear()
             if is_moving(job):
-                row = do_moving(job, lambda fixed: stylizer.stream(wanted, fixed=fixed, **options, **parts_of(job)), quality, **still)
+
+                def begin(fixed, mask, *there):
+                    return stylizer.stream(wanted, fixed=fixed, mask=mask, regions=[(found, m) for (_, found), m in zip(laid, there)], **options)
+
+                row = do_moving(job, begin, [masks, *(over for over, _ in laid)], quality, **still)
             else:
                 look = (lambda source: None) if quiet else partial(tell_of_the_rest, job)
 

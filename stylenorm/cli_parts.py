@@ -286,11 +286,22 @@ def do(job: Job, work: Callable, quality: int = 95, look: Callable = lambda sour
     return row_of(job, photograph)
 
 
-def do_moving(job: Job, begin: Callable, quality: int = 95, strip: bool = False, notice: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """`do` for an animation. begin: what `stylenorm.animation.paint_animation` takes."""
+def do_moving(
+    job: Job, begin: Callable, masks: Sequence[Masks | None], quality: int = 95, strip: bool = False, notice: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """`do` for an animation. begin: what `stylenorm.animation.paint_animation` takes, with a mask for each of ``masks`` after it."""
     from stylenorm.animation import paint_animation
 
-    return row_of(job, lambda: paint_animation(job.source, job.target, begin, job.format, quality, strip, notice))
+    def animation():
+        more = {}
+        if any(masks):
+            from stylenorm.mattes import Mattes
+
+            more["each"] = (mattes := Mattes(masks, job.source)).each
+        there = mattes.first() if more else masks
+        return paint_animation(job.source, job.target, lambda fixed: begin(fixed, *there), job.format, quality, strip, notice, **more)
+
+    return row_of(job, animation)
 
 
 def stylizer_of(weights: Path | None, device: str, backend: str, memory: float | None = None):

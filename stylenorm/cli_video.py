@@ -107,9 +107,9 @@ def video(
     Of a folder, each film directly in it is painted, a broken one is named, and
     one that is painted already stays.
 
-    A mask is one picture for all of a film, or moves: a film of as many frames, or
-    a folder of pictures numbered by frame. A folder of masks may have any of
-    these, called like the film that it is for.
+    A mask is one picture for all of a film, or moves: a film or an animation of as
+    many frames, or a folder of pictures numbered by frame. A folder of masks may
+    have any of these, called like the film that it is for.
 
     Black bars above and below, or beside the picture, stay as they are. HDR is
     painted in standard range, and interlaced frames as of one moment.

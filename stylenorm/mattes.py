@@ -1,15 +1,17 @@
-"""Mattes: masks that move, with one for each frame of a film, as programs that cut people out of films write them."""
+"""Mattes: masks that move, with one for each frame of a film or an animation, as programs that cut people out of films write them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from stylenorm.animation import frame_count
+from stylenorm.animation import frames as pictures
 from stylenorm.errors import ImageError, counted
 from stylenorm.formats import FILMS, PHOTOGRAPHS, is_hidden
 from stylenorm.images import read_picture
@@ -21,7 +23,7 @@ MISSING = 0.05  # of a film's frames, from which on a matte is refused before an
 
 
 class Matte:
-    """A film, white where it counts, or a folder of numbered pictures, each as `stylenorm.masks.mask_levels` takes one.
+    """A film, white where it counts, or an animation or a folder of numbered pictures, each as `stylenorm.masks.mask_levels` takes one.
 
     inverted: the rest is meant. Raises `ImageError` where there is no such thing.
     """
@@ -31,8 +33,10 @@ class Matte:
         self._pictures = numbered(self.path) if self.path.is_dir() else None
         if self._pictures == []:
             raise ImageError(f"the folder {self.path} holds no numbered pictures, such as 0001.png; a mask that moves has one for each frame")
-        self._film = None if self._pictures else probe(self.path)
-        self.count: int | None = len(self._pictures) if self._pictures else self._film.frames
+        self.count: int | None = len(self._pictures) if self._pictures else _frames_of(self.path)
+        self._film = None if self._pictures or self.count else probe(self.path)
+        if self._film:
+            self.count = self._film.frames
 
     def masks(self, first: int = 0) -> Iterator[Image.Image]:
         """From frame ``first`` on, each as `Stylizer.stylize` takes it. The end raises `ImageError`: whoever asks has a frame left."""
@@ -40,11 +44,13 @@ class Matte:
         for mask in islice(self._all(), first, None):
             yield mask
             given += 1
-        raise ImageError(f"the mask {self.path} ends after {counted(given, 'frame')}, and the film goes on; it has to have one for each frame")
+        raise ImageError(f"the mask {self.path} ends after {counted(given, 'frame')}, and what it is for goes on; it has to have one for each frame")
 
     def _all(self) -> Iterator[Image.Image]:
-        for path in self._pictures or ():
-            yield inverted_mask(path) if self.inverted else read_picture(path)
+        for given in self._pictures or ():
+            yield inverted_mask(given) if self.inverted else read_picture(given)
+        for given, *_ in pictures(self.path) if not self._pictures and not self._film else ():
+            yield inverted_mask(given) if self.inverted else given
         for _, _, frame in frames(self._film) if self._film else ():
             grey = frame().convert("L")
             yield ImageOps.invert(grey) if self.inverted else grey
@@ -60,8 +66,14 @@ class Matte:
         return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
+def _frames_of(path: Path) -> int:
+    """How many an animation has; 0 for all else."""
+    count = frame_count(path) if path.suffix.lower() in PHOTOGRAPHS and path.is_file() else 0
+    return count if count > 1 else 0
+
+
 def matte_for(masks: Masks | None, film: Path) -> Matte | None:
-    """The one that is meant for a film, if what is asked for moves: a film or a folder of numbered pictures, or one called like the film in a folder."""
+    """The one that is meant for a film or an animation, if what is asked for moves: such a file, a folder of numbered pictures, or one called like the film in a folder."""
     if masks is None or masks.word:
         return None
     path = masks.path
@@ -72,7 +84,35 @@ def matte_for(masks: Masks | None, film: Path) -> Matte | None:
         if not masks.has(film) and numbered(path):
             return Matte(path, masks.inverted)
         path = masks.file_for(film)
-    return Matte(path, masks.inverted) if path.suffix.lower() in FILMS else None
+    moves = masks.piped is None and (path.suffix.lower() in FILMS or _frames_of(path))
+    return Matte(path, masks.inverted) if moves else None
+
+
+def with_each(mattes: Sequence[Matte | None], first: int = 0) -> Iterator[dict]:
+    """What a `stylenorm.steady.Stream` is given with each frame from ``first`` on. mattes: of the stream and then of each of its layers."""
+    if not any(mattes):
+        return repeat({})
+    each = zip(*(matte.masks(first) if matte else repeat(None) for matte in mattes))
+    return ({"mask": mask, "layer_masks": others} for mask, *others in each)
+
+
+class Mattes:
+    """What was asked for as masks of a film or an animation, of which some move. asked: of a stream, and then of each of its layers.
+
+    Raises `ImageError`, as do its methods, where there is no such thing.
+    """
+
+    def __init__(self, asked: Sequence[Masks | None], source: Path) -> None:
+        self._asked, self._source = asked, source
+        self.mattes = [matte_for(masks, source) for masks in asked]
+
+    def first(self) -> list:
+        """What a stream begins with: the masks of all frames, or the first of those that move."""
+        return [next(matte.masks()) if matte else masks and masks.mask_for(self._source) for matte, masks in zip(self.mattes, self._asked)]
+
+    def each(self) -> Iterator[dict]:
+        """See `with_each`."""
+        return with_each(self.mattes)
 
 
 def numbered(folder: Path) -> list[Path]:

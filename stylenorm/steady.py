@@ -497,11 +497,11 @@ class Stream:
             self._shown = self.steady.end(np.asarray(self._colored(small, painted)))
         return self._whole(Image.fromarray(self._shown), small, frame)
 
-    def survey(self, frame: Source) -> Image.Image:
-        """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself."""
+    def survey(self, frame: Source, mask: object = None, layer_masks: Sequence[object] = ()) -> Image.Image:
+        """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself. mask, layer_masks: as where it is painted."""
         frame = self._sized(_read(frame))
         small = self._small(frame)
-        masks = self._masks(frame, Seen(frame, find=Followers()))
+        masks = self._masks(frame, Seen(frame, find=Followers()), mask, *layer_masks)
         return self._composed(frame, masks, self._parts(masks, None, small.size), lambda stream, part: stream._surveyed(small, frame, part))
 
     def _surveyed(self, small: Image.Image, frame: Image.Image, part: Image.Image | None) -> Image.Image:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import islice
 from numbers import Real
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
 from stylenorm.errors import StylenormError, in_short, path_of, reason_of
 from stylenorm.formats import PHOTOGRAPHS
 from stylenorm.manifest import Manifest
-from stylenorm.mattes import Matte
+from stylenorm.mattes import Matte, with_each
 from stylenorm.people import is_word, nobody_in
 from stylenorm.steady import Stream
 from stylenorm.video_files import Film, Part, check_place, container_of, frames, join, picture_box, probe, wants_even
@@ -56,14 +56,14 @@ def paint_film(
     crf: int = CRF,
     should_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[int, Image.Image, Image.Image], None] = lambda frames, frame, painted: None,
-    mask: str | Path | None = None,
+    mask: str | Path | Matte | None = None,
 ) -> Report:
     """Paint a film at one go, with its sound: ``paint_film("in.mp4", "out.mp4", stylizer.stream("kiss"))``. Black bars stay as they are.
 
     source: a path, or what `stylenorm.video_files.probe` found there. target: a .mp4, .m4v, .mov, .mkv or .webm file, which appears
     whole. stream: a fresh one. should_stop: asked before each frame; ``target`` then ends there, and the report is not ``finished``. tell:
-    called with the number of frames so far, the latest of them and its painting. mask: where to paint, one that moves, a film as long or a
-    folder of numbered pictures; one that does not is the stream's. crf: of the encoder, from 0 to 51; less is better, and a larger file. Raises `StylenormError`.
+    called with the number of frames so far, the latest of them and its painting. mask: where to paint, one that moves, a film or
+    an animation as long or a folder of numbered pictures; one that does not is the stream's. crf: of the encoder, from 0 to 51; less is better, and a larger file. Raises `StylenormError`.
     """
     if not isinstance(stream, Stream):
         raise StylenormError(f"a film is painted by what Stylizer.stream returns, which {in_short(stream)} is not")
@@ -103,7 +103,9 @@ def paint_film(
     return report
 
 
-def _matte(mask: str | Path) -> Matte:
+def _matte(mask: str | Path | Matte) -> Matte:
+    if isinstance(mask, Matte):
+        return mask
     path = path_of(mask, "a mask that moves")
     try:
         return Matte(path)
@@ -217,10 +219,7 @@ def _masks(mattes: Sequence[Matte | None], film: Film, first: int = 0) -> Iterat
     """What a stream is given with each frame from ``first`` on."""
     for matte in filter(None, mattes):
         matte.check_length(film)
-    if not any(mattes):
-        return repeat({})
-    each = zip(*(matte.masks(first) if matte else repeat(None) for matte in mattes))
-    return ({"mask": mask, "layer_masks": others} for mask, *others in each)
+    return with_each(mattes, first)
 
 
 def _part_name(number: int) -> str:

@@ -21,6 +21,7 @@ from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture
 from stylenorm.jobs import Job, is_moving, plan
+from stylenorm.mattes import Matte, with_each
 
 torch.set_num_threads(1)
 TIMES = [40, 90, 130, 70]
@@ -328,3 +329,62 @@ def test_a_pipe_is_not_emptied_to_count_its_frames(tmp_path):
     assert not is_moving(Job(Path(f"/dev/fd/{read_end}"), tmp_path / "x.png", None))
     assert os.read(read_end, 1 << 20) == data.getvalue()
     os.close(read_end)
+
+
+def moving_masks(folder: Path, count: int = len(TIMES)) -> list[Path]:
+    """A bar of white that goes to the right, 10 px a frame: animated, in numbered pictures, and as a cut-out."""
+    bars = [Image.new("L", (50, 38)) for _ in range(count)]
+    for number, bar in enumerate(bars):
+        bar.paste(255, (10 * number, 0, 10 * number + 10, 38))
+    (folder / "numbers").mkdir()
+    for number, bar in enumerate(bars, 8):
+        bar.save(folder / "numbers" / f"{number}.png")
+    cut_outs = [Image.new("RGBA", bar.size, (200, 30, 90, 0)) for bar in bars]
+    for bar, cut_out in zip(bars, cut_outs):
+        cut_out.putalpha(bar)
+    for name, (first, *more) in (("mask.gif", bars), ("mask.png", bars), ("cut.webp", cut_outs)):
+        first.save(folder / name, save_all=True, append_images=more, lossless=True)
+    return [folder / name for name in ("numbers", "mask.gif", "mask.png", "cut.webp")]
+
+
+def assert_painted_in_the_bars(source: Path, target: Path, inside: bool = True) -> None:
+    (before, *_), (after, *_) = read(source), read(target)
+    for number, (was, now) in enumerate(zip(before, after, strict=True)):
+        changed = np.abs(now - was)[..., :3].max((0, 2)) > 0
+        there = np.arange(50) // 10 == number
+        assert changed[there].mean() == inside and changed[~there].mean() == (not inside)
+
+
+def test_a_mask_that_moves_is_for_each_frame(weights, tmp_path, capsys):
+    source = animation(tmp_path / "in.png")
+    words = ["stylize", str(source), "--weights", str(weights), "--style", "red-hill"]
+    for number, mask in enumerate(moving_masks(tmp_path)):
+        target = tmp_path / f"{number}.png"
+        assert main([*words, "-o", str(target), "--mask", str(mask)]) == 0
+        assert_painted_in_the_bars(source, target)
+    assert main([*words, "-o", str(tmp_path / "k.png"), "--keep", str(mask)]) == 0
+    assert_painted_in_the_bars(source, tmp_path / "k.png", inside=False)
+    assert main([*words[:2], *words[2:4], "--style", "blue-tree", "-o", str(tmp_path / "all.png")]) == 0
+    assert main([*words, "-o", str(tmp_path / "both.png"), "--region", f"{tmp_path / 'numbers'}=blue-tree"]) == 0
+    assert_painted_in_the_bars(tmp_path / "all.png", tmp_path / "both.png", inside=False)
+
+
+def test_a_folder_of_animations_may_have_a_mask_that_moves_for_each(weights, tmp_path, capsys):
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    photos.mkdir(), masks.mkdir()
+    source = animation(photos / "in.png")
+    (masks / "in.gif").write_bytes(moving_masks(tmp_path)[1].read_bytes())
+    for number, mask in enumerate((masks, tmp_path / "mask.gif")):
+        words = ["--weights", str(weights), "--style", "red-hill", "--mask", str(mask), "--format", "png"]
+        assert main(["batch", str(photos), str(tmp_path / f"out{number}"), *words]) == 0
+        assert_painted_in_the_bars(source, tmp_path / f"out{number}" / "in.png")
+
+
+def test_a_mask_of_fewer_frames_is_told(stylizer, weights, tmp_path, capsys):
+    source, (numbers, moving, *_) = animation(tmp_path / "in.gif"), moving_masks(tmp_path, 3)
+    for mask in (numbers, moving):
+        assert main(["stylize", str(source), "-o", str(tmp_path / "out.gif"), "--weights", str(weights), "--style", "red-hill", "--mask", str(mask)]) == 1
+        told = capsys.readouterr().err
+        assert "ends after 3 frames" in told and len(told.splitlines()) == 1 and not (tmp_path / "out.gif").exists()
+    with pytest.raises(ImageError, match="ends after 3 frames"):
+        paint_animation(source, tmp_path / "out.gif", begin(stylizer), each=lambda: with_each([Matte(moving)]))

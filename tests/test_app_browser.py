@@ -368,6 +368,11 @@ def test_a_film_is_shown_painted_played_and_saved(visit, shots, tmp_path):
         page.locator("#film-save").click()
     download.value.save_as(tmp_path / "saved.mp4")
     assert len(shown(tmp_path / "saved.mp4")[0]) == 60
+    said = "getComputedStyle(document.querySelector('#film-player'), '::after').content"
+    assert "cannot play" not in page.evaluate(said)
+    page.evaluate("document.querySelector('#film-player video').src = 'data:video/mp4;base64,AAAA'")  # as one that knows no H.264
+    page.wait_for_function(said + ".includes('cannot play')")
+    page.screenshot(path=shots / "unplayable.png", full_page=True)
     visit.choose("#film-style", "Blue Tree")
     page.get_by_text("This is one frame of it").wait_for()
     page.locator("#film-frame").wait_for()

@@ -15,7 +15,7 @@ from app_helpers import app_client, app_server, refused, saved, wait_until  # no
 from conftest import make_photo  # noqa: E402
 from gradio_client import handle_file  # noqa: E402
 from PIL import Image  # noqa: E402
-from test_video import film, packets, shown  # noqa: E402
+from test_video import changed, film, moving_mask, packets, shown  # noqa: E402
 
 from app.cinema import Cinema, telling  # noqa: E402
 from app.files import Shelf  # noqa: E402
@@ -66,6 +66,66 @@ def test_an_animation(client, tmp_path):
     assert line.startswith("4 frames") and not player["visible"] and picture["visible"]
     with Image.open(saved(button)) as painted:
         assert (painted.format, painted.n_frames, painted.size, painted.info["duration"]) == ("GIF", 4, (20, 15), 50)
+
+
+def test_a_mask_of_ones_own_says_where_and_may_move(client, server, tmp_path):
+    source, size = film(tmp_path / "lake.mp4", 9), (64, 48)
+    wish = {"film": handle_file(source), "style": "red-hill", "api_name": "/film"}
+    half = Image.new("L", size)
+    half.paste(255, (0, 0, 32, 48))
+    half.save(tmp_path / "half.png")
+    for mask in (moving_mask(tmp_path / "matte.mp4", 9, size), moving_mask(tmp_path / "matte.gif", 9, size), tmp_path / "half.png"):
+        for inverted in (False, True):
+            *_, button = client.predict(mask=handle_file(mask), inverted=inverted, **wish)
+            where = changed(source, saved(button))
+            for at in (1, 4, 8):
+                inside = slice(3, 29) if mask.suffix == ".png" else slice(4 * at + 3, 4 * at + 13)
+                outside = slice(36, 64) if mask.suffix == ".png" else slice(4 * at + 20, None)
+                assert (where[at, inside].mean() > 0.8, where[at, outside].mean() > 0.8) == (not inverted, inverted)
+                assert not where[at, outside if not inverted else inside].any()
+    *_, button = client.predict(film=handle_file(animation(tmp_path / "a.png")), style="red-hill", mask=handle_file(moving_mask(tmp_path / "m.gif", 4, (40, 30))), api_name="/film")
+    with Image.open(tmp_path / "a.png") as before, Image.open(saved(button)) as after:
+        for at in range(4):
+            before.seek(at), after.seek(at)
+            where = np.abs(np.asarray(before.convert("RGB"), int) - np.asarray(after.convert("RGB"), int)).mean((0, 2)) > 3
+            assert where[4 * at : 4 * at + 16].mean() > 0.8 and not where[4 * at + 16 :].any()
+    (tmp_path / "words.png").write_text("words")
+    (tmp_path / "words.mp4").write_text("words")
+    half.rotate(90, expand=True).save(tmp_path / "upright.png")
+    expected = {
+        moving_mask(tmp_path / "short.gif", 3, size): "The mask short.gif has 3 frames, and lake.mp4 about 9; it has to have one for each.",
+        tmp_path / "words.png": "The mask is not a picture", tmp_path / "words.mp4": "words.mp4 is no video", tmp_path / "upright.png": "one of them lies on its side",
+    }  # fmt: skip
+    for mask, sentence in expected.items():
+        told = refused(client, mask=handle_file(mask), **wish)
+        assert sentence in told and str(server.folder) not in told
+    assert "Choose “Everything”" in refused(client, mask=handle_file(tmp_path / "half.png"), where="people", **wish)
+
+
+def test_the_frame_that_is_shown_has_the_mask_of_that_frame(cinema, tmp_path):
+    bright = np.asarray(Image.open(make_photo(tmp_path / "p.png", (64, 48))).convert("RGB"))
+    dark = plain(tmp_path / "fades.mp4", [0 * bright] * 6 + [bright] * 9)
+    barred = film(tmp_path / "barred.mp4", 9, (64, 72), bar=12)
+    for source, at, size in ((dark, 6, (64, 48)), (barred, 0, (64, 72))):
+        for inverted in (False, True):
+            wish = Wish([("red-hill", 1)], mask_file=str(moving_mask(tmp_path / f"{source.stem}.gif", 15, size)), inverted=inverted)
+            frame, painted = (np.asarray(Image.open(p).convert("RGB"), int) for p in cinema.preview("ada", str(source), wish)[1])
+            where = np.abs(frame - painted).mean((0, 2)) > 8
+            assert frame.shape == (48, 64, 3) and where[4 * at + 2 : 4 * at + 13].mean() > 0.8 - inverted
+            assert where[4 * at + 20 :].mean() == 0 if not inverted else where[4 * at + 20 :].mean() > 0.8
+    upper = Image.new("L", (64, 72))
+    upper.paste(255, (0, 0, 64, 36))  # of which 12 px are a black bar
+    upper.save(tmp_path / "upper.png")
+    frame, painted = (np.asarray(Image.open(p).convert("RGB"), int) for p in cinema.preview("ada", str(barred), Wish([("red-hill", 1)], mask_file=str(tmp_path / "upper.png")))[1])
+    rows = np.abs(frame - painted).mean((1, 2)) > 8
+    assert rows[:22].mean() > 0.8 and not rows[27:].any()
+    still = str(animation(tmp_path / "a.webp"))
+    half = Image.new("L", (40, 30))
+    half.paste(255, (0, 0, 20, 30))
+    half.save(tmp_path / "half.png")
+    frame, painted = (np.asarray(Image.open(p).convert("RGB"), int) for p in cinema.preview("ada", still, Wish([("red-hill", 1)], mask_file=str(tmp_path / "half.png")))[1])
+    where = np.abs(frame - painted).mean((0, 2)) > 5
+    assert where[:16].mean() > 0.8 and where[26:].mean() == 0
 
 
 def test_stopping_a_film_keeps_what_is_painted(client, tmp_path):
@@ -134,7 +194,7 @@ def test_an_animation_that_is_stopped_leaves_nothing(cinema, tmp_path):
 def test_one_frame_is_shown_that_shows_something(cinema, tmp_path):
     bright = np.asarray(Image.open(make_photo(tmp_path / "p.png", (64, 48))).convert("RGB"))
     plain(tmp_path / "fades.mp4", [0 * bright] * 25 + [bright] * 15)
-    assert np.asarray(telling(probe(tmp_path / "fades.mp4"))).std() > 20
+    assert np.asarray(telling(probe(tmp_path / "fades.mp4"))[1]).std() > 20
     found, (frame, painted) = cinema.preview("ada", str(tmp_path / "fades.mp4"), Wish([("red-hill", 1)]))
     assert (found.size, found.frames) == ((64, 48), 40) and found.told() == "64 x 48 px, about 40 frames, 10 a second"
     assert np.asarray(Image.open(frame)).std() > 20 and Image.open(painted).size == (64, 48)

@@ -611,7 +611,7 @@ def test_what_a_format_cannot_hold_is_no_painting(tmp_path):
 
 
 def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkeypatch):
-    masks = SimpleNamespace(mask_for=lambda path: f"the mask of {path.name}")
+    masks = SimpleNamespace(word="people", mask_for=lambda path: f"the mask of {path.name}")
     options = {"strength": 0.5, "size": 9, "grain": False, "paint_at": "full", "tile": 3, "strip": True, "faces": 0.3, "masks": masks}
     options["regions"] = [("scream", masks)]
     stylizer = SimpleNamespace(stylize=lambda *words, **more: (words, more), stream=lambda *words, **more: (words, more))
@@ -620,12 +620,13 @@ def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkey
     assert steps.painted(stylizer, still, "kiss", options, 80) == ((still, "kiss"), {k: v for k, v in options.items() if k != "masks"} | found)
     assert steps.painted(stylizer, still, "kiss", {"size": 9}, 80) == ((still, "kiss"), {"size": 9}) and "masks" in options
 
-    def write(data, file, begin, *words):
+    def write(data, file, begin, *words, each=None):
         file.write(b"painted")
+        moved.append(each and next(each()))
         asked.append((data, begin("pooled"), words))
         return SimpleNamespace(size=(9, 7))
 
-    asked = []
+    asked, moved = [], []
     monkeypatch.setattr(steps, "write_animation", write)
     found = steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "webp", (8, 6), 1), "kiss", options, 80)
     assert (found.data, found.size) == (b"painted", (9, 7)) and steps.encoded(found, "a.webp", 80) == b"painted"
@@ -633,6 +634,7 @@ def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkey
     assert asked == [(b"data", (("kiss",), {"fixed": "pooled", **streamed}), ("webp", 80, True, "in/a.gif", None))]
     steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "gif", (8, 6), 1), "kiss", {"preserve_color": True, "notice": print}, 80)
     assert asked[1][1] == (("kiss",), {"fixed": "pooled", "preserve_color": True}) and asked[1][2][2:] == (False, "in/a.gif", print)
+    assert moved == [{}, None], "nothing moves, and no masks"
 
 
 def test_a_painting_has_the_format_of_its_name_and_lies_in_the_folder_of_it(tmp_path):

@@ -138,6 +138,10 @@ def moving_mask(path, count: int, size=(64, 48)) -> Path:
     frames = [Image.new("L", size) for _ in range(count)]
     for number, frame in enumerate(frames):
         frame.paste(255, (4 * number, 0, 4 * number + 16, size[1]))
+    if path.suffix in (".gif", ".webp"):
+        first, *more = (frame.convert("RGB") for frame in frames)
+        first.save(path, save_all=True, append_images=more, **({"lossless": True} if path.suffix == ".webp" else {}))
+        return path
     if path.suffix:
         with av.open(str(path), "w") as out:
             stream = out.add_stream("libx264", rate=10, options={"crf": "1"})
@@ -165,7 +169,7 @@ def test_a_mask_that_moves_is_a_film_or_numbered_pictures_one_for_each_frame(cli
     named = tmp_path / "named"
     named.mkdir()
     (named / "in.mp4").write_bytes(film_mask.read_bytes())
-    for number, mask in enumerate((film_mask, numbers, clips, named)):
+    for number, mask in enumerate((film_mask, numbers, clips, named, moving_mask(tmp_path / "matte.gif", 9), moving_mask(tmp_path / "matte.webp", 9))):
         target = tmp_path / f"{number}.mp4"
         assert cli(source, target, "--mask", mask, "--crf", "1")[0] == 0
         where = changed(source, target)
