@@ -388,3 +388,27 @@ def test_a_mask_of_fewer_frames_is_told(stylizer, weights, tmp_path, capsys):
         assert "ends after 3 frames" in told and len(told.splitlines()) == 1 and not (tmp_path / "out.gif").exists()
     with pytest.raises(ImageError, match="ends after 3 frames"):
         paint_animation(source, tmp_path / "out.gif", begin(stylizer), each=lambda: with_each([Matte(moving)]))
+
+
+def test_what_is_looked_at_first_is_what_is_painted(stylizer, tmp_path):
+    """The palette of a GIF, and the moments of each region, are of the frames with their masks."""
+    source, (numbers, *_), seen = animation(tmp_path / "in.png"), moving_masks(tmp_path), []
+
+    class Told:
+        def __init__(self, stream):
+            self.stream, self.steady, self.pooled = stream, stream.steady, stream.pooled
+
+        def survey(self, frame, **masks):
+            seen.append(masks["mask"])
+            return self.stream.survey(frame, **masks)
+
+        def __call__(self, frame, **masks):
+            seen.append(masks["mask"])
+            return self.stream(frame, **masks)
+
+    paint_animation(source, tmp_path / "out.gif", lambda fixed: Told(begin(stylizer)(fixed)), each=lambda: with_each([Matte(numbers)]))
+    bars = [np.asarray(picture.rgb)[0, :, 0].argmax() for picture in seen]
+    assert bars == [0, 10, 20, 30] * 2
+    photo, surveyed = Image.open(source).convert("RGB"), stylizer.stream("red-hill").survey(Image.open(source).convert("RGB"), mask=numbers / "8.png")
+    where = np.abs(np.asarray(photo, int) - np.asarray(surveyed, int)).max((0, 2)) > 0
+    assert where[:10].all() and not where[10:].any()
