@@ -1,7 +1,7 @@
 """A shell's question how a word goes on, put so that typer understands it, and the answer so that the shell does.
 
 bash takes words apart at ``:`` and ``=`` and replaces the last part. zsh and fish replace all of ``--style=ki``, for which typer gives
-the end alone.
+the end alone. To PowerShell a backslash is a letter like others, which typer takes for an escape.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 
+LINE = "_TYPER_COMPLETE_ARGS"
 VARIABLE = "_STYLENORM_COMPLETE"  # typer's, for a command of this name
 OPTION = re.compile(r"--[\w-]+=")
+QUOTED = re.compile(r"""'[^']*'|"[^"]*"|\\""")
 
 
 @contextmanager
 def understood(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
     """Inside, the shell's question stands in ``environment`` as typer reads it; what is printed there, the shell gets as it reads it."""
-    before = {name: environment[name] for name in ("COMP_WORDS", "COMP_CWORD") if name in environment}
+    before = {name: environment[name] for name in ("COMP_WORDS", "COMP_CWORD", LINE) if name in environment}
     told, out = in_shell(environment), sys.stdout
     try:
         with redirect_stdout(StringIO()) as answer:
@@ -35,7 +37,9 @@ def in_shell(environment: MutableMapping[str, str]) -> Callable[[str], str]:
     kind = environment.get(VARIABLE, "").removeprefix("complete_")
     if kind == "bash" and "\n" in environment.get("COMP_WORDS", ""):
         return in_bash(environment)
-    option = OPTION.match(environment.get("_TYPER_COMPLETE_ARGS", "").split(" ")[-1])
+    if kind in ("powershell", "pwsh") and LINE in environment:
+        environment[LINE] = QUOTED.sub(lambda found: found[0] if found[0][0] == "'" else found[0].replace("\\", "\\\\"), environment[LINE])
+    option = OPTION.match(environment.get(LINE, "").split(" ")[-1])
     if option and kind == "zsh":
         return lambda answer: f"compset -P '*='; {answer}"
     if option and kind == "fish":

@@ -209,6 +209,17 @@ def test_zsh_and_fish_replace_all_of_the_word(answer, weights):
     assert told("fish", f"{line} blue-tree:2,re", **fish) == "blue-tree:2,red-hill"
 
 
+@pytest.mark.parametrize("shell", ["powershell", "pwsh"])
+@pytest.mark.parametrize("quotes", ["", "'", '"'])
+def test_to_powershell_a_backslash_is_a_letter(answer, weights, tmp_path, shell, quotes):
+    """As in its paths on Windows; elsewhere a name may have one."""
+    folder = tmp_path / "it\\nets"
+    shutil.copytree(weights, folder)
+    line = f"stylenorm stylize photo.jpg --weights {quotes}{folder}{quotes} --style re"
+    told = answer(_STYLENORM_COMPLETE=f"complete_{shell}", _TYPER_COMPLETE_ARGS=line, _TYPER_COMPLETE_WORD_TO_COMPLETE="re", STYLENORM_WEIGHTS="none")
+    assert [row.partition(":::")[0] for row in told.split()] == ["red-hill"]
+
+
 def test_a_program_that_asks_as_a_shell_does_is_told_verbs_and_nothing_else():
     result = python("-m", "stylenorm", env=COMPLETING | {"COMP_WORDS": "stylenorm\n"})
     assert result.returncode == 0 and not result.stderr, result.stderr.decode()
