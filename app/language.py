@@ -7,10 +7,10 @@ SCRIPT = b'<script>Object.defineProperty(navigator, "language", { get: () => "en
 
 
 class English:
-    """An ASGI application around ``app``, whose pages have `SCRIPT` first in their head."""
+    """An ASGI application around ``app``, whose pages have `SCRIPT` first in their head, and ``beside``."""
 
-    def __init__(self, app) -> None:
-        self.app = app
+    def __init__(self, app, beside: str = "") -> None:
+        self.app, self.first = app, b"<head>" + SCRIPT + beside.encode()
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] != "http" or "/gradio_api/" in scope["path"]:  # nor what somebody uploaded
@@ -27,7 +27,7 @@ class English:
             else:
                 parts.append(message.get("body", b""))
                 if not message.get("more_body"):
-                    body = b"".join(parts).replace(b"<head>", b"<head>" + SCRIPT, 1)
+                    body = b"".join(parts).replace(b"<head>", self.first, 1)
                     headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
                     await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
                     await send({"type": "http.response.body", "body": body})

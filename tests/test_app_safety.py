@@ -135,6 +135,7 @@ def test_the_page_names_nothing_outside(server):
     config = httpx.get(f"{server.url}config").json()
     html = httpx.get(server.url, headers={"accept-encoding": "identity"})
     assert html.content.count(SCRIPT) == 1 and html.content.index(SCRIPT) == html.content.index(b"<script"), "before all of Gradio's"
+    assert html.content.count(b'<link rel="icon" href="data:image/svg+xml,') == 1, "browsers would ask for one at the top of the address"
     assert int(html.headers["content-length"]) == len(html.content) and "</html>" in html.text[-20:]
     assert config["analytics_enabled"] is False
     assert not config.get("stylesheets")
