@@ -151,7 +151,7 @@ def app_client(server, tmp_path_factory):
 def new_client(server: Server, downloads: Path):
     from gradio_client import Client
 
-    return Client(server.url, verbose=False, download_files=str(downloads), analytics_enabled=False)
+    return Client(server.url, verbose=False, download_files=str(downloads), analytics_enabled=False, httpx_kwargs={"timeout": 60})  # else 5 s
 
 
 def saved(button) -> Path:
