@@ -83,6 +83,7 @@ SIGN = """<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect widt
 <g fill='none' stroke-linecap='round' stroke-width='4'><path d='M5 11c6-7 10 4 22-3' stroke='#fbbf24'/><path d='M5 18c6-7 10 4 22-3' stroke='#fb7185'/>
 <path d='M5 25c6-7 10 4 22-3' stroke='#7dd3fc'/></g></svg>"""
 ICON = f'<link rel="icon" href="data:image/svg+xml,{quote(SIGN)}">'  # what comes with `HEAD` comes too late for it
+
 # Of the page as a whole on a phone, which Gradio lets no media query of CSS reach; nothing is sticky in what hides its overflow.
 # Names for screen readers where Gradio has none, or only "Thumbnail 3 of 16"; and keys where it knows the mouse alone: a slider
 # that the arrows moved, and a number at Enter, count as let go of, and the arrows drag the line between two pictures.
