@@ -32,6 +32,7 @@ LONGEST = 16_000_000  # bytes, of a box that is read
 UNTOLD = 2  # of colours by number
 # What stands before the packed part of a PNG's chunk: names, and that it is packed, in the one way that there is.
 PACKED_AFTER = {b"iCCP": re.compile(rb"[^\0]*\0\0"), b"iTXt": re.compile(rb"[^\0]*\0\x01\0[^\0]*\0[^\0]*\0")}
+LEAST = {b"gAMA": 4, b"cHRM": 32}  # bytes
 PACKED_AFTER[b"zTXt"] = PACKED_AFTER[b"iCCP"]
 # Names of texts that Pillow would put in the place of what it has found out itself.
 OF_PILLOW = {b"bbox", b"chromaticity", b"default_image", b"duration", b"gamma", b"interlace", b"loop", b"srgb", b"transparency"}
@@ -114,12 +115,12 @@ def chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 def lean_png(stream: BinaryIO) -> tuple[BinaryIO, bytes | None]:
     """The PNG without what Pillow would stumble over, and the profile if that is among it.
 
-    That is profiles and texts that unpack to over 1 MB, texts with names that it uses itself, and damaged chunks that are
-    no part of the picture.
+    That is profiles and texts that unpack to over 1 MB, texts with names that it uses itself, and chunks that are no part of the
+    picture and damaged, or shorter than they have to be.
     """
     profile, left_out, room = None, [], PngImagePlugin.MAX_TEXT_MEMORY
     for kind, at, size in chunks(stream):
-        if kind[:1].islower() and kind != b"fdAT" and _is_damaged(_read(stream, at - 4, size + 8)):
+        if kind[:1].islower() and kind != b"fdAT" and (size < LEAST.get(kind, 0) or _is_damaged(_read(stream, at - 4, size + 8))):
             left_out.append((at - 8, at + size + 4))
             continue
         data = _read(stream, at, size) if kind in (b"iCCP", b"iTXt", b"tEXt", b"zTXt") else b""

@@ -879,6 +879,7 @@ SRGB_POINTS = 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000
         (45455, (31270, 0, *SRGB_POINTS[2:]), b""),
         (45455, (33000, 33000) * 4, b""),
         (45455, SRGB_POINTS[:4], b""),
+        (45455, (), chunk(b"gAMA", b"\0\1")),
     ],
 )
 def test_numbers_of_srgb_or_of_no_colours_change_no_pixel(gamma, points, more):
