@@ -205,7 +205,7 @@ def _drawn(masks: Mattes, moving: Moving, path: Path, number: int, box: tuple | 
     (matte,) = masks.mattes
     with plainly(path):
         if matte and moving.film:
-            matte.check_length(moving.film)
+            matte.check_length(moving.film.path, moving.film.frames)
         mask = next(matte.masks(number)) if matte else masks.first()[0]
         return mask_levels(mask, moving.size).crop(box)
 

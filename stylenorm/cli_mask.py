@@ -54,6 +54,7 @@ def mask(
     """
     if len(photos) == 1 and Path(photos[0]).suffix.lower() in FILMS:
         return film_masks(Path(photos[0]), output, quiet or as_json, as_json)
+    from stylenorm.animation import frame_count
     from stylenorm.people import NOBODY, any_in, find_people
 
     many = len(photos) > 1 or Path(photos[0]).is_dir()
@@ -69,6 +70,8 @@ def mask(
     for number, job in enumerate(jobs, 1):
 
         def find(picture, job=job):
+            if not quiet and job.source and (frames := frame_count(job.source)) > 1:
+                complain(f"{job.named}: people are looked for in the first of its {frames} frames alone; --mask people finds them in each")
             found = find_people(picture)
             if not (quiet or any_in(found)):
                 complain(f"{job.named}: {NOBODY}")

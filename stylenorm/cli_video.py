@@ -342,7 +342,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
         def still(masks: Masks | None, matte):
             """The mask of all frames; where they have one each, any will do to begin with."""
             if matte:
-                matte.check_length(film)
+                matte.check_length(film.path, film.frames)
             mask = next(matte.masks()) if matte else masks and masks.mask_for(source)
             if masks and not masks.word:
                 mask_levels(mask, film.size)  # one that cannot be used is told before anything is begun with it

@@ -37,6 +37,7 @@ class Matte:
         self._film = None if self._pictures or self.count else probe(self.path)
         if self._film:
             self.count = self._film.frames
+        self._stands: list[int] | None = None  # how many frames each of an animation is for, where not one
 
     def masks(self, first: int = 0) -> Iterator[Image.Image]:
         """From frame ``first`` on, each as `Stylizer.stylize` takes it. The end raises `ImageError`: whoever asks has a frame left."""
@@ -49,16 +50,32 @@ class Matte:
     def _all(self) -> Iterator[Image.Image]:
         for given in self._pictures or ():
             yield inverted_mask(given) if self.inverted else read_picture(given)
-        for given, *_ in pictures(self.path) if not self._pictures and not self._film else ():
-            yield inverted_mask(given) if self.inverted else given
+        stands = iter(self._stands or repeat(1))
+        for given, *_ in pictures(self.path) if self._moves else ():
+            yield from repeat(inverted_mask(given) if self.inverted else given, next(stands))
         for _, _, frame in frames(self._film) if self._film else ():
             grey = frame().convert("L")
             yield ImageOps.invert(grey) if self.inverted else grey
 
-    def check_length(self, film: Film) -> None:
-        """Refuse what is clearly shorter than the film. Raises `ImageError`."""
-        if self.count and film.frames and self.count < (1 - MISSING) * film.frames:
-            raise ImageError(f"the mask {self.path} has {counted(self.count, 'frame')}, and {film.path} about {film.frames}; it has to have one for each")
+    @property
+    def _moves(self) -> bool:
+        """Whether it is an animation."""
+        return not self._pictures and not self._film
+
+    def check_length(self, source: Path, frames: int | None) -> None:
+        """Refuse what is clearly shorter than a film or an animation of about so many frames. Raises `ImageError`.
+
+        Of an animation that has fewer, a frame that stands twice as long as the shortest one is two, and so on: programs that write
+        animations put frames that are alike together.
+        """
+        if not self.count or not frames or self.count >= frames:
+            return
+        if self._moves:
+            times = [time for _, time, _ in pictures(self.path)]
+            self._stands = [round(time / max(1, min(times))) or 1 for time in times]
+        count = sum(self._stands) if self._stands else self.count
+        if count < (1 - MISSING) * frames:
+            raise ImageError(f"the mask {self.path} has {counted(count, 'frame')}, and {source} about {frames}; it has to have one for each")
 
     def told(self) -> str:
         """What differs as soon as it is another one."""
@@ -105,6 +122,8 @@ class Mattes:
     def __init__(self, asked: Sequence[Masks | None], source: Path) -> None:
         self._asked, self._source = asked, source
         self.mattes = [matte_for(masks, source) for masks in asked]
+        for matte in filter(None, self.mattes):
+            matte.check_length(source, _frames_of(source))  # of a film that is known later
 
     def first(self) -> list:
         """What a stream begins with: the masks of all frames, or the first of those that move."""

@@ -218,7 +218,7 @@ def _paint_part(number, film, reader: Iterator, masked: Iterator, stream, folder
 def _masks(mattes: Sequence[Matte | None], film: Film, first: int = 0) -> Iterator[dict]:
     """What a stream is given with each frame from ``first`` on."""
     for matte in filter(None, mattes):
-        matte.check_length(film)
+        matte.check_length(film.path, film.frames)
     return with_each(mattes, first)
 
 

@@ -20,8 +20,8 @@ from stylenorm.animation import changed, frame_count, frames, hundredths, indexe
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture
-from stylenorm.jobs import Job, is_moving, plan
-from stylenorm.mattes import Matte, with_each
+from stylenorm.jobs import Job, Masks, is_moving, plan
+from stylenorm.mattes import Matte, Mattes, with_each
 
 torch.set_num_threads(1)
 TIMES = [40, 90, 130, 70]
@@ -385,7 +385,9 @@ def test_a_mask_of_fewer_frames_is_told(stylizer, weights, tmp_path, capsys):
     for mask in (numbers, moving):
         assert main(["stylize", str(source), "-o", str(tmp_path / "out.gif"), "--weights", str(weights), "--style", "red-hill", "--mask", str(mask)]) == 1
         told = capsys.readouterr().err
-        assert "ends after 3 frames" in told and len(told.splitlines()) == 1 and not (tmp_path / "out.gif").exists()
+        assert "has 3 frames" in told and "about 4" in told and len(told.splitlines()) == 1 and not (tmp_path / "out.gif").exists()
+    with pytest.raises(ImageError, match="has 3 frames"):
+        Mattes([Masks(moving)], source)
     with pytest.raises(ImageError, match="ends after 3 frames"):
         paint_animation(source, tmp_path / "out.gif", begin(stylizer), each=lambda: with_each([Matte(moving)]))
 
@@ -412,3 +414,25 @@ def test_what_is_looked_at_first_is_what_is_painted(stylizer, tmp_path):
     photo, surveyed = Image.open(source).convert("RGB"), stylizer.stream("red-hill").survey(Image.open(source).convert("RGB"), mask=numbers / "8.png")
     where = np.abs(np.asarray(photo, int) - np.asarray(surveyed, int)).max((0, 2)) > 0
     assert where[:10].all() and not where[10:].any()
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_frames_of_a_mask_that_were_put_together_are_taken_apart(tmp_path, suffix):
+    """Pillow writes frames that are alike as one that stands longer, and so do others."""
+    levels = [0, 255, 255, 255, 0, 0, 255, 0]
+    first, *more = (Image.new("RGB", (40, 30), (level,) * 3) for level in levels)
+    first.save(path := tmp_path / f"mask.{suffix}", save_all=True, append_images=more, duration=60, lossless=True)
+    matte = Matte(path)
+    assert frame_count(path) == matte.count == 5
+    matte.check_length(Path("film.mp4"), 8)
+    given = matte.masks()
+    assert [next(given).rgb.getpixel((5, 5))[0] for _ in levels] == levels
+    assert next(matte.masks(6)).rgb.getpixel((5, 5)) == (255,) * 3
+    with pytest.raises(ImageError, match="has 8 frames, and film.mp4 about 9"):
+        matte.check_length(Path("film.mp4"), 9)
+
+
+def test_people_are_looked_for_in_the_first_frame_and_that_is_said(tmp_path, capsys):
+    words = ["mask", str(animation(tmp_path / "in.gif")), "-o", str(tmp_path / "out.png")]
+    assert main(words) == 0 and "in the first of its 4 frames alone; --mask people finds" in capsys.readouterr().err
+    assert main([*words, "--quiet"]) == 0 and not capsys.readouterr().err
