@@ -17,7 +17,7 @@ from stylenorm.formats import FILMS, PHOTOGRAPHS, is_hidden
 from stylenorm.images import read_picture
 from stylenorm.jobs import Masks
 from stylenorm.masks import inverted_mask
-from stylenorm.video_files import Film, frames, probe
+from stylenorm.video_files import frames, probe
 
 MISSING = 0.05  # of a film's frames, from which on a matte is refused before anything is painted: how many a film has is not always known
 
