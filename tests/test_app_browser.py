@@ -19,7 +19,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
-    pytest.mark.flaky(reruns=1),  # in another browser: once in some fifty runs one stands still, and draws nothing any more
+    pytest.mark.flaky(reruns=1),  # in another browser: in CI one stood still once, and drew nothing any more
 ]
 pytest.importorskip("gradio")
 
