@@ -8,7 +8,7 @@ sees what people see. What paints is handed in; no torch is imported here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -282,6 +282,23 @@ def write_png(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, 
     options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": 0}
     first.save(file, "PNG", save_all=True, append_images=more, **options, **save_options(first.info, "png", quality))
     return first
+
+
+def write_masks(target: Path, masks: Iterable[Image.Image], survey: Survey) -> Image.Image:
+    """An animated PNG with a frame for each of the masks, which are "L", also where some are alike; returns the first. survey: known when they are through."""
+    held = []
+    for mask in masks:
+        held.append(mask)
+        if mask.width * mask.height * len(held) > MOST_IN_MEMORY:
+            raise ImageError(f"{target}: the masks of so long an animation are too large for PNG; --mask people finds them as it is painted")
+    blend = [n % 2 for n in range(len(held))]  # where nothing is clear both mean the same, and Pillow puts together what is alike in this too
+    options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": blend}
+    try:
+        with draft_of(target) as draft, open(draft, "wb") as file:
+            held[0].save(file, "PNG", save_all=True, append_images=held[1:], **options)
+    except OSError as error:
+        raise ImageError(f"{target} cannot be written ({error.strerror or error}); try another place") from None
+    return held[0]
 
 
 WRITERS = {"gif": write_gif, "webp": write_webp, "png": write_png}

@@ -6,19 +6,26 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, redirect_stdout
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stylenorm.cli_parts import AsJson, Quiet, complain, do, end_with, tell_row, verbs
+from stylenorm.cli_parts import AsJson, Quiet, complain, do, end_with, row_of, tell_row, verbs
 from stylenorm.cli_show import stopping
 from stylenorm.cli_video import Reel
 from stylenorm.errors import StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS
-from stylenorm.jobs import left_out, make_folder, plan
+from stylenorm.jobs import Job, left_out, make_folder, plan
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from stylenorm.steady import Steady
 
 SMALL = 256  # px, longer side of the copies of a film's frames in which its cuts are found
 
@@ -32,6 +39,7 @@ Examples:
   stylenorm stylize photo.jpg --style kiss --keep mask.png -o painted.jpg
   stylenorm mask photos/ -o masks/
   stylenorm batch photos/ painted/ --style kiss --keep masks/
+  stylenorm mask clip.gif -o clip-mask.png
   stylenorm mask clip.mp4 -o frames/
   stylenorm video clip.mp4 painted.mp4 --style kiss --keep frames/
 """
@@ -49,8 +57,9 @@ def mask(
 
     They find people by themselves (--keep people); this is for looking at what
     they find, and for correcting it with a picture editor. In a folder a mask
-    has its photograph's name, and is a PNG. Of a film there is one for each
-    frame, numbered, in a folder of their own.
+    has its photograph's name, and is a PNG. Of an animation it is a PNG that
+    moves with it. Of a film there is one for each frame, numbered, in a folder
+    of their own.
     """
     if len(photos) == 1 and Path(photos[0]).suffix.lower() in FILMS:
         return film_masks(Path(photos[0]), output, quiet or as_json, as_json)
@@ -68,29 +77,64 @@ def mask(
         complain(line)
     rows = []
     for number, job in enumerate(jobs, 1):
+        count = frame_count(job.source) if job.source and job.source.is_file() else 1
+        moves = count > 1 and job.target is not None and job.written == "png"
 
-        def find(picture, job=job):
-            if not quiet and job.source and (frames := frame_count(job.source)) > 1:
-                complain(f"{job.named}: people are looked for in the first of its {frames} frames alone; --mask people finds them in each")
+        def find(picture, job=job, count=count):
+            if count > 1 and not quiet:
+                complain(f"{job.named}: people are looked for in the first of its {count} frames alone; in a file that ends in .png, in each")
             found = find_people(picture)
             if not (quiet or any_in(found)):
                 complain(f"{job.named}: {NOBODY}")
             return found
 
         with redirect_stdout(sys.stderr) if jobs[0].target is None else nullcontext():  # whatever a library prints
-            rows.append(row := do(job, find))
+            rows.append(row := animation_masks(job, quiet) if moves else do(job, find))
         tell_row(row, number, len(jobs), say)
     end_with(rows, as_json)
 
 
-def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
-    """The masks of a film's frames, numbered from 1, into a new folder, or an empty one."""
+def animation_masks(job: Job, quiet: bool) -> dict:
+    """The masks of an animation's frames as an animated PNG, with a frame for each, as long as it; the row of --json."""
+    from stylenorm.animation import Survey, frames, write_masks
+    from stylenorm.people import nobody_in
+    from stylenorm.steady import SMOOTHING, Steady
+
+    def animation():
+        steady, survey = Steady(SMOOTHING, stride=1), Survey()
+
+        def shown():
+            for picture, duration, survey.plays in frames(job.source):
+                survey.durations.append(duration)
+                yield picture.rgb
+
+        first = write_masks(job.target, people_in(shown(), steady), survey)
+        for line in () if quiet else nobody_in(job.named, steady.somebody):
+            complain(line)
+        return first
+
+    return row_of(job, animation)
+
+
+def people_in(frames: Iterable[Image], steady: Steady) -> Iterator[Image]:
+    """A mask for each frame of a film or an animation."""
     import numpy as np
 
+    from stylenorm.tensors import fit
+
+    for frame in frames:
+        small = np.asarray(fit(frame, SMALL))
+        steady.begin(small)  # behind a cut nobody is known
+        found = steady.people(frame, again=False)
+        steady.end(small)
+        yield found
+
+
+def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
+    """The masks of a film's frames, numbered from 1, into a new folder, or an empty one."""
     from stylenorm.images import write_picture
     from stylenorm.people import nobody_in
     from stylenorm.steady import SMOOTHING, Steady
-    from stylenorm.tensors import fit
     from stylenorm.video_files import frames, probe
 
     if not find_spec("av"):
@@ -107,15 +151,10 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
     show, steady, done, stop = Reel(quiet, as_lines=False), Steady(SMOOTHING, stride=1), 0, threading.Event()
     show.begin(film, "looking for people")
     with stopping(stop), show.bar():
-        for _, _, frame in frames(film):
-            if stop.is_set():
-                break
-            whole = frame()
-            small = np.asarray(fit(whole, SMALL))
-            steady.begin(small)  # behind a cut nobody is known
-            write_picture(steady.people(whole, again=False), folder / f"{done + 1:06}.png")
-            steady.end(small)
-            show.frame(done := done + 1)
+        shown = takewhile(lambda _: not stop.is_set(), (frame for *_, frame in frames(film)))
+        for done, found in enumerate(people_in((frame() for frame in shown), steady), 1):
+            write_picture(found, folder / f"{done:06}.png")
+            show.frame(done)
     if as_json:
         print(json.dumps([{"input": str(source), "output": str(folder), "frames": done, "finished": not stop.is_set(), "trouble": film.trouble}]))
     if stop.is_set():

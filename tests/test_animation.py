@@ -432,7 +432,14 @@ def test_frames_of_a_mask_that_were_put_together_are_taken_apart(tmp_path, suffi
         matte.check_length(Path("film.mp4"), 9)
 
 
-def test_people_are_looked_for_in_the_first_frame_and_that_is_said(tmp_path, capsys):
-    words = ["mask", str(animation(tmp_path / "in.gif")), "-o", str(tmp_path / "out.png")]
-    assert main(words) == 0 and "in the first of its 4 frames alone; --mask people finds" in capsys.readouterr().err
-    assert main([*words, "--quiet"]) == 0 and not capsys.readouterr().err
+def test_of_an_animation_people_are_looked_for_in_each_frame_where_a_png_is_written(tmp_path, capsys):
+    given = animation(tmp_path / "in.gif")
+    assert main(["mask", str(given), "-o", str(tmp_path / "out.png")]) == 0
+    assert capsys.readouterr().err.splitlines() == [f"stylenorm: no people are to be seen in {given}"]
+    with Image.open(tmp_path / "out.png") as mask, Image.open(given) as moving:
+        assert mask.n_frames == moving.n_frames == 4 and mask.mode == "L" and mask.size == moving.size, "though all of them are black"
+        assert mask.info["loop"] == 0
+    assert [ms for _, ms, _ in frames(tmp_path / "out.png")] == [ms for _, ms, _ in frames(given)]
+    assert main(["mask", str(given), "-o", str(tmp_path / "out.webp")]) == 0
+    assert "in the first of its 4 frames alone; in a file that ends in .png, in each" in capsys.readouterr().err
+    assert main(["mask", str(given), "-o", str(tmp_path / "out.png"), "--quiet"]) == 0 and not capsys.readouterr().err

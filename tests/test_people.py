@@ -11,7 +11,7 @@ import av
 import numpy as np
 import onnxruntime
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from test_video import assert_goes_on_alike
 
 from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, paint_film, people, poses
@@ -644,6 +644,29 @@ def test_a_films_masks_are_written_to_be_corrected(cli, tmp_path, astronaut, cap
     assert main(["mask", "in.mp4", "-o", "other", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["frames"], row["finished"]) == (6, True)
+
+
+def test_an_animations_masks_are_a_picture_that_moves_with_it(cli, astronaut, capsys):
+    small = astronaut.resize((128, 128)).crop((0, 0, 128, 96))
+    first, *more = (ImageChops.offset(small, -step, 0) for step in (0, 0, 12, 24))
+    first.save("in.gif", save_all=True, append_images=more, duration=[100, 200, 100, 300])
+    assert main(["mask", "in.gif", "more", "-o", "masks", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["output"] for row in rows] == [str(Path("masks", name)) for name in ("in.png", "me.png")]
+    with Image.open("in.gif") as given, Image.open("masks/in.png") as mask, Image.open("masks/me.png") as still:
+        assert mask.n_frames == given.n_frames and not getattr(still, "is_animated", False)
+        seen = []
+        for number in range(mask.n_frames):
+            mask.seek(number)
+            seen.append(np.asarray(mask.convert("L"), int))
+        assert seen[0][30, 56] > 250 and seen[-1][30, 56 - 24] > 250 and seen[0][15, 15] < 5
+    for name, keep in (("people", "people"), ("pictures", "masks/in.png"), ("folder", "masks")):
+        assert cli("stylize", "in.gif", "-o", f"{name}.png", "--keep", keep)[0] == 0
+    assert Path("pictures.png").read_bytes() == Path("folder.png").read_bytes()
+    with Image.open("people.png") as a, Image.open("pictures.png") as b:
+        for number in range(a.n_frames):
+            a.seek(number), b.seek(number)
+            assert np.abs(np.subtract(a.convert("RGB"), b.convert("RGB"), dtype=np.int16)).max() <= 1
 
 
 def test_behind_a_cut_of_a_film_nobody_is_known(cli, astronaut):
