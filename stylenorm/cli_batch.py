@@ -327,12 +327,24 @@ def check_people(masks: Sequence[Masks | None]) -> None:
         prepare_people()
 
 
+def told_mask(masks: Masks, photo: Path) -> str:
+    """What differs as soon as the mask for a photograph, or those for the frames of an animation, are others. Raises `ImageError` where there is none."""
+    try:
+        return hash_of(masks.content_for(photo))
+    except ImageError:
+        from stylenorm.mattes import matte_for
+
+        if matte := matte_for(masks, photo):
+            return matte.told()
+        raise
+
+
 def with_masks(photos: Sequence[Photo], folders: Sequence[Masks]) -> list[Photo]:
     """Each with the hash of its mask, or of all of them, where it has some; without is told when its turn comes."""
 
     def of(photo: Photo) -> str | None:
         with suppress(ImageError, OSError):
-            first, *more = [hash_of(masks.content_for(photo.path)) for masks in folders]
+            first, *more = [told_mask(masks, photo.path) for masks in folders]
             return hash_of("".join([first, *more]).encode()) if more else first
 
     return [replace(photo, mask=of(photo)) for photo in photos]

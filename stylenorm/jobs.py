@@ -283,9 +283,13 @@ class Masks:
             return []
         return [*self.path.iterdir()] if self.path.is_dir() else [self.path]
 
+    def folder_for(self, source: Path | None) -> Path:
+        """Of a folder of masks, where those lie that are for photographs in the same place as ``source``."""
+        return self.path / source.parent.relative_to(self.top) if self.top and source else self.path
+
     def has(self, source: Path) -> bool:
         """Whether there is one for it."""
-        return not self.path.is_dir() or bool(self._alike(source.stem, self.path))
+        return not self.path.is_dir() or bool(self._alike(source.stem, self.folder_for(source)))
 
     def _alike(self, stem: str, folder: Path) -> list[Path]:
         return [p for p in _by_stem(folder).get(folded(stem), ()) if p.is_file()]
@@ -294,7 +298,7 @@ class Masks:
         if not self.path.is_dir():
             return self.path
         stem = source.stem if source else "stdin"
-        folder = self.path / source.parent.relative_to(self.top) if self.top else self.path
+        folder = self.folder_for(source)
         alike = self._alike(stem, folder)
         found = sorted([p for p in alike if p.stem == stem] or alike)
         if len(found) != 1:

@@ -95,7 +95,7 @@ def matte_for(masks: Masks | None, film: Path) -> Matte | None:
         return None
     path = masks.path
     if path.is_dir():
-        own = path / film.stem
+        own = masks.folder_for(film) / film.stem
         if own.is_dir():
             return Matte(own, masks.inverted)
         if not masks.has(film) and numbered(path):

@@ -154,6 +154,32 @@ def test_a_photograph_is_known_by_all_its_masks(tmp_path):
     assert known(first, second) is None, "and when its turn comes, that is told"
 
 
+def test_an_animation_of_a_tree_has_numbered_masks_in_a_folder_of_its_own(cli, tmp_path):
+    first, second = (Image.open(make_photo(tmp_path / f"{seed}.png", (60, 44), seed)) for seed in (1, 2))
+    (tmp_path / "in" / "trip").mkdir(parents=True)
+    first.save(tmp_path / "in" / "trip" / "moving.png", save_all=True, append_images=[second], duration=80)
+    own = tmp_path / "masks" / "trip" / "moving"
+    own.mkdir(parents=True)
+    left = Image.new("L", (60, 44))
+    left.paste(255, (0, 0, 30, 44))
+    left.save(own / "1.png"), left.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(own / "2.png")
+    words = ("--keep", tmp_path / "masks")
+
+    def kept() -> list[tuple[bool, bool]]:
+        with Image.open(tmp_path / "out" / "trip" / "moving.png") as painted:
+            apart = []
+            for number, frame in enumerate((first, second)):
+                painted.seek(number)
+                moved = np.abs(np.subtract(painted.convert("RGB"), frame.convert("RGB"), dtype=np.int16)).max((0, 2))
+                apart.append((not moved[:29].any(), not moved[31:].any()))
+            return apart
+
+    assert cli(*words).code == 0 and kept() == [(True, False), (False, True)]
+    assert "1 is there already" in cli(*words).out
+    Image.new("L", (60, 44), 255).save(own / "2.png")
+    assert cli(*words).code == 0 and kept() == [(True, False), (True, True)], "it has other masks"
+
+
 def test_nothing_is_painted_over_a_mask_or_the_painting_of_a_style(cli, photos, tmp_path):
     given = [make_photo(tmp_path / "out" / name, (60, 44), seed=3) for name in ("a.png", "red-hill/trip/c.png")]
     before, again = [path.read_bytes() for path in given], ("--format", "png", "--overwrite")
