@@ -6,10 +6,9 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,15 +18,16 @@ from stylenorm.cli_parts import AsJson, Quiet, complain, do, end_with, row_of, t
 from stylenorm.cli_show import stopping
 from stylenorm.cli_video import Reel
 from stylenorm.errors import StylenormError, counted, how_to_install
-from stylenorm.formats import FILMS
-from stylenorm.jobs import Job, left_out, make_folder, plan
+from stylenorm.formats import FILMS, PHOTOGRAPHS
+from stylenorm.jobs import Job, identity, left_out, make_folder, plan, spare
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from stylenorm.steady import Steady
+    from stylenorm.video_files import Film
 
 SMALL = 256  # px, longer side of the copies of a film's frames in which its cuts are found
+CRF = 8  # of the encoder, for a film of masks
 
 app = verbs()
 
@@ -40,15 +40,16 @@ Examples:
   stylenorm mask photos/ -o masks/
   stylenorm batch photos/ painted/ --style kiss --keep masks/
   stylenorm mask clip.gif -o clip-mask.png
+  stylenorm mask clip.mp4 -o clip-mask.mp4
+  stylenorm video clip.mp4 painted.mp4 --style kiss --keep clip-mask.mp4
   stylenorm mask clip.mp4 -o frames/
-  stylenorm video clip.mp4 painted.mp4 --style kiss --keep frames/
 """
 )
 def mask(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Photographs, or folders of them, or one film; - is standard input.")],
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="OUT", help="A picture file; a folder (there already, or ending in a slash); - is standard output."),
+        typer.Option("--output", "-o", metavar="OUT", help="A picture file; a folder (there already, or ending in a slash); a film for a film; - is standard output."),
     ],
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -58,8 +59,8 @@ def mask(
     They find people by themselves (--keep people); this is for looking at what
     they find, and for correcting it with a picture editor. In a folder a mask
     has its photograph's name, and is a PNG. Of an animation it is a PNG that
-    moves with it. Of a film there is one for each frame, numbered, in a folder
-    of their own.
+    moves with it. Of a film it is a film without sound, or, in a folder of
+    their own, a picture for each frame, numbered, and exact.
     """
     if len(photos) == 1 and Path(photos[0]).suffix.lower() in FILMS:
         return film_masks(Path(photos[0]), output, quiet or as_json, as_json)
@@ -98,71 +99,128 @@ def animation_masks(job: Job, quiet: bool) -> dict:
     """The masks of an animation's frames as an animated PNG, with a frame for each, as long as it; the row of --json."""
     from stylenorm.animation import Survey, frames, write_masks
     from stylenorm.people import nobody_in
-    from stylenorm.steady import SMOOTHING, Steady
 
     def animation():
-        steady, survey = Steady(SMOOTHING, stride=1), Survey()
+        watch, survey = Watch(), Survey()
 
         def shown():
             for picture, duration, survey.plays in frames(job.source):
                 survey.durations.append(duration)
                 yield picture.rgb
 
-        first = write_masks(job.target, people_in(shown(), steady), survey)
-        for line in () if quiet else nobody_in(job.named, steady.somebody):
+        first = write_masks(job.target, map(watch, shown()), survey)
+        for line in () if quiet else nobody_in(job.named, watch.somebody):
             complain(line)
         return first
 
     return row_of(job, animation)
 
 
-def people_in(frames: Iterable[Image], steady: Steady) -> Iterator[Image]:
-    """A mask for each frame of a film or an animation."""
-    import numpy as np
+class Stopped(Exception):
+    """In the middle of a film."""
 
-    from stylenorm.tensors import fit
 
-    for frame in frames:
+class Watch:
+    """Finds the people of frames, each given in its turn: a mask as large as the frame. somebody: whether any were found."""
+
+    def __init__(self) -> None:
+        from stylenorm.steady import SMOOTHING, Steady
+
+        self._steady = Steady(SMOOTHING, stride=1)
+
+    def __call__(self, frame: Image) -> Image:
+        import numpy as np
+
+        from stylenorm.tensors import fit
+
         small = np.asarray(fit(frame, SMALL))
-        steady.begin(small)  # behind a cut nobody is known
-        found = steady.people(frame, again=False)
-        steady.end(small)
-        yield found
+        self._steady.begin(small)  # behind a cut nobody is known
+        found = self._steady.people(frame, again=False)
+        self._steady.end(small)
+        return found
+
+    @property
+    def somebody(self) -> bool | None:
+        return self._steady.somebody
 
 
 def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
-    """The masks of a film's frames, numbered from 1, into a new folder, or an empty one."""
-    from stylenorm.images import write_picture
+    """The masks of a film's frames as a film, or as pictures numbered from 1 in a new folder, or an empty one."""
     from stylenorm.people import nobody_in
-    from stylenorm.steady import SMOOTHING, Steady
-    from stylenorm.video_files import frames, probe
+    from stylenorm.video_files import probe
 
     if not find_spec("av"):
         raise StylenormError(f"the frames of films take the package av: {how_to_install('video')}")
-    film, folder = probe(source), Path(output)
-    if output in ("", "-") or folder.is_file():
-        raise StylenormError(f"the masks of {source} go to a folder, one for each frame; give one with -o")
+    film, target = probe(source), Path(output)
+    picture = target.suffix.lower() in PHOTOGRAPHS and not target.is_dir() and not output.endswith(("/", os.sep))
+    if output in ("", "-") or picture or (target.is_file() and target.suffix.lower() not in FILMS):
+        raise StylenormError(f"the masks of {source} go to a folder, one for each frame, or to a film; give one with -o")
+    as_film = target.suffix.lower() in FILMS and not target.is_dir()
+    (prepare_film if as_film else prepare_folder)(target, source)
+    show, watch, stop = Reel(quiet, as_lines=False), Watch(), threading.Event()
+    show.begin(film, "looking for people")
+    with stopping(stop), show.bar():
+        done = (into_film if as_film else into_folder)(film, target, watch, stop, show.frame)
+    if as_json:
+        output = None if as_film and stop.is_set() else str(target)
+        print(json.dumps([{"input": str(source), "output": output, "frames": done, "finished": not stop.is_set(), "trouble": film.trouble}]))
+    if stop.is_set():
+        what = f"{target} was not written" if as_film else f"what is in {target} is of these alone"
+        complain(f"stopped after {counted(done, 'frame')}; {what}")
+        raise typer.Exit(130)
+    for line in () if quiet else nobody_in(source, watch.somebody):
+        complain(line)
+    show.say(f"{source} -> {target} ({counted(done, 'mask')})")
+    if film.trouble:
+        complain(film.trouble)
+        raise typer.Exit(1)
+
+
+def prepare_film(target: Path, source: Path) -> None:
+    from stylenorm.video_files import check_place, container_of
+
+    spare({identity(source)}, target)
+    container_of(target)
+    check_place(target)
+
+
+def prepare_folder(folder: Path, source: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise StylenormError(f"{folder} holds something already, and masks are told by their numbers; give an empty folder, or a new one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StylenormError(f"the folder {folder} cannot be made ({error.strerror or error}); give another") from None
-    show, steady, done, stop = Reel(quiet, as_lines=False), Steady(SMOOTHING, stride=1), 0, threading.Event()
-    show.begin(film, "looking for people")
-    with stopping(stop), show.bar():
-        shown = takewhile(lambda _: not stop.is_set(), (frame for *_, frame in frames(film)))
-        for done, found in enumerate(people_in((frame() for frame in shown), steady), 1):
-            write_picture(found, folder / f"{done:06}.png")
-            show.frame(done)
-    if as_json:
-        print(json.dumps([{"input": str(source), "output": str(folder), "frames": done, "finished": not stop.is_set(), "trouble": film.trouble}]))
-    if stop.is_set():
-        complain(f"stopped after {counted(done, 'frame')}; what is in {folder} is of these alone")
-        raise typer.Exit(130)
-    for line in () if quiet else nobody_in(source, steady.somebody):
-        complain(line)
-    show.say(f"{source} -> {folder} ({counted(done, 'mask')})")
-    if film.trouble:
-        complain(film.trouble)
-        raise typer.Exit(1)
+
+
+def into_folder(film: Film, folder: Path, watch: Watch, stop: threading.Event, tell: Callable[[int], None]) -> int:
+    """How many frames were looked at."""
+    from stylenorm.images import write_picture
+    from stylenorm.video_files import frames
+
+    done = 0
+    for *_, frame in frames(film):
+        if stop.is_set():
+            break
+        write_picture(watch(frame()), folder / f"{done + 1:06}.png")
+        tell(done := done + 1)
+    return done
+
+
+def into_film(film: Film, target: Path, watch: Watch, stop: threading.Event, tell: Callable[[int], None]) -> int:
+    """The same; nothing is written where it was stopped, for a mask has to be as long as its film."""
+    from stylenorm.video import write_film
+
+    done = 0
+
+    def mask_of(frame: Image) -> Image:
+        nonlocal done
+        if stop.is_set():
+            raise Stopped
+        found = watch(frame).convert("RGB")
+        tell(done := done + 1)
+        return found
+
+    with suppress(Stopped):
+        write_film(film, target, mask_of, CRF, silent=True)
+    return done

@@ -28,7 +28,7 @@ from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte, with_each
 from stylenorm.people import is_word, nobody_in
 from stylenorm.steady import Stream
-from stylenorm.video_files import Film, Part, check_place, container_of, frames, join, picture_box, probe, wants_even
+from stylenorm.video_files import ALL, PICTURES, Film, Part, check_place, container_of, frames, join, picture_box, probe, wants_even
 
 CRF = 18  # of the encoder: less is better and larger
 PART = 50  # frames of a part, which is what a kill may lose
@@ -71,11 +71,27 @@ def paint_film(
         raise StylenormError(f"crf is a number from 0 to 51, less is better, and not {in_short(crf)}")
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
-    report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
     masked = _masks([] if mask is None else [_matte(mask)], film)
+    stream.even, stream.box = wants_even(container_of(target)[1]), None if stream.of_regions else picture_box(film)
+    report = write_film(film, target, lambda frame: stream(frame, **next(masked)), crf, should_stop, tell)
+    report.cuts = stream.steady.cuts
+    report.notes += nobody_in(film.path, stream.steady.somebody) if report.frames else []
+    return report
+
+
+def write_film(
+    film: Film,
+    target: Path,
+    paint: Callable[[Image.Image], Image.Image],
+    crf: int = CRF,
+    should_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[int, Image.Image, Image.Image], None] = lambda frames, frame, painted: None,
+    silent: bool = False,
+) -> Report:
+    """``paint`` each frame, an "RGB" image, and write the film ``target``. The other arguments as in `paint_film`. silent: pictures alone."""
+    report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
     codec = container_of(target)[1]
     check_place(target)
-    stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
     with _folder_beside(target) as folder:
         encoded = Path(folder, _part_name(0))
         try:
@@ -83,7 +99,7 @@ def paint_film(
                 if should_stop():
                     duration, until = now - stamp, float(now * film.clock)
                     break
-                painted = stream(seen := frame(), **next(masked))
+                painted = paint(seen := frame())
                 part = part or Part(encoded, film, codec, crf, painted.size)
                 part.add(painted, now)
                 stamp, duration = now, lasts
@@ -93,11 +109,11 @@ def paint_film(
             if part:
                 part.close(whole=False)
             raise
-        report.cuts, report.finished = stream.steady.cuts, until == math.inf
+        report.finished = until == math.inf
         if part:
             part.close(whole=True)
             with draft_of(target) as draft:
-                report.notes = join([encoded], film, draft, target, duration, until) + nobody_in(film.path, stream.steady.somebody)
+                report.notes = join([encoded], film, draft, target, duration, until, PICTURES if silent else ALL)
         elif report.finished:
             raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
     return report

@@ -51,6 +51,7 @@ BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
 GLIMPSES, IN_TURN = 48, 240  # frames that a film is judged by, and up to so many are rather read one after another than sought
 FEW = 8  # frames that are sought tell too little of a film
 FILTERED = 16  # px: bwdif takes no frame of much less, by how its colours are stored
+PICTURES, ALL = ("video",), ("video", "audio", "subtitle")  # kinds of streams that are written
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short, and by which time may go back within one recording
 
 
@@ -395,21 +396,23 @@ def pixel_format(codec: str, size: tuple[int, int]) -> str:
     return "yuv444p" if odd and codec == "libx264" else "yuv420p"
 
 
-def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int, until: float = math.inf) -> list[str]:
+def join(
+    parts: Sequence[Path], film: Film, path: Path, target: Path, last_duration: int, until: float = math.inf, kinds: Container[str] = ALL
+) -> list[str]:
     """Write the parts and the film's sound to ``path``, in ``target``'s container. Returns what was not copied as it is.
 
-    until: s of the film's clock at which sound and chapters end, for parts that do not reach the film's end. Raises where the container
-    takes not even the pictures.
+    until: s of the film's clock at which sound and chapters end, for parts that do not reach the film's end. kinds: of streams, what is
+    written. Raises where the container takes not even the pictures.
     """
     av, format = pyav(), container_of(target)[0]
     try:
-        return _joined(parts, film, path, target, last_duration, until)
+        return _joined(parts, film, path, target, last_duration, until, kinds)
     except av.FFmpegError as error:  # what was painted in hours is worth more than what a container will not take
         if isinstance(error, OSError):  # a full disk
             raise
         note = f"sound and subtitles were left out, because {format} does not take them ({error.strerror})"
     try:
-        return [note, *_joined(parts, film, path, target, last_duration, until, {"video"})]
+        return [note, *_joined(parts, film, path, target, last_duration, until, PICTURES)]
     except av.FFmpegError as error:
         if isinstance(error, OSError):
             raise
@@ -417,8 +420,7 @@ def join(parts: Sequence[Path], film: Film, path: Path, target: Path, last_durat
         raise StylenormError(f"{told}; give a name in .mkv") from None
 
 
-def _joined(parts, film, path, target, last_duration, until: float, kinds: Container[str] = ("video", "audio", "subtitle")) -> list[str]:
-    """kinds: of streams, what is written."""
+def _joined(parts, film, path, target, last_duration, until: float, kinds: Container[str]) -> list[str]:
     av, (format, _, audio) = pyav(), container_of(target)
     options = {"movflags": "+faststart"} if format in ("mp4", "mov") else {}
     notes: list[str] = []

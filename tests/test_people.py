@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image, ImageChops, ImageOps
-from test_video import assert_goes_on_alike
+from test_video import assert_goes_on_alike, film
 
 from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, paint_film, people, poses
 from stylenorm.catalog import people_file, photos_folder
@@ -638,12 +638,57 @@ def test_a_films_masks_are_written_to_be_corrected(cli, tmp_path, astronaut, cap
     for name, keep in (("people", "people"), ("pictures", "frames")):
         assert cli("video", "in.mp4", f"{name}.mp4", "--keep", keep)[0] == 0
     assert Path("people.mp4").read_bytes() == Path("pictures.mp4").read_bytes()
-    for output, told in (("frames", "holds something already"), ("in.mp4", "go to a folder"), ("-", "go to a folder"), ("in.mp4/frames", "cannot be made")):
+    for output, told in (("frames", "holds something already"), ("in.mp4", "is an input"), ("-", "go to a folder"), ("in.mp4/frames", "cannot be made"), ("a.png", "or to a film"), ("a.avi", ".mp4")):
         assert main(["mask", "in.mp4", "-o", output]) == 2
         assert told in capsys.readouterr().err
     assert main(["mask", "in.mp4", "-o", "other", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["frames"], row["finished"]) == (6, True)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_a_films_masks_are_a_film_as_long(cli, tmp_path, astronaut, capsys, suffix):
+    clip(tmp_path / "in.mp4", astronaut)
+    assert main(["mask", "in.mp4", "-o", f"mask.{suffix}"]) == 0 == main(["mask", "in.mp4", "-o", "frames", "--quiet"])
+    assert f"in.mp4 -> mask.{suffix} (6 masks)" in capsys.readouterr().out
+    given, mask = probe(Path("in.mp4")), probe(Path(f"mask.{suffix}"))
+    times = [[float(at * one.clock) for at, *_ in frames(one)] for one in (given, mask)]
+    assert times[0] == pytest.approx(times[1], abs=0.002) and len(times[1]) == 6
+    for (*_, frame), exact in zip(frames(mask), sorted(Path("frames").iterdir())):
+        apart = np.subtract(frame().convert("L"), Image.open(exact), dtype=np.int16)
+        assert np.abs(apart).mean() < 1.5 and np.abs(apart).max() < 60, "edges of a few pixels are a little softer"
+    for name, keep in (("people", "people"), ("film", f"mask.{suffix}")):
+        assert cli("video", "in.mp4", f"{name}.mp4", "--keep", keep)[0] == 0
+    for (*_, a), (*_, b) in zip(frames(probe(Path("people.mp4"))), frames(probe(Path("film.mp4")))):
+        assert np.abs(np.subtract(a(), b(), dtype=np.int16)).mean() < 2
+
+
+def test_a_film_of_masks_is_silent_and_black_where_nobody_is(cli, tmp_path, capsys):
+    film(tmp_path / "in.mp4", count=4)
+    assert main(["mask", "in.mp4", "-o", "mask.mov", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["output"], row["frames"], row["finished"]) == ("mask.mov", 4, True)
+    with av.open("mask.mov") as mask, av.open("in.mp4") as given:
+        assert [s.type for s in mask.streams] == ["video"] and len(given.streams) == 2
+        assert [frame.to_image().getextrema() for frame in mask.decode(video=0)] == [((0, 0),) * 3] * 4
+    assert main(["mask", "in.mp4", "-o", "mask.mp4"]) == 0 and "no people are to be seen in in.mp4" in capsys.readouterr().err
+
+
+def test_a_film_of_masks_that_is_stopped_is_not_written(cli, tmp_path, astronaut, capsys, monkeypatch):
+    clip(tmp_path / "in.mp4", astronaut)
+    find, calls = Followers.__call__, []
+
+    def stopped(self, frame, again=False):
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return find(self, frame, again)
+
+    monkeypatch.setattr(Followers, "__call__", stopped)
+    before = sorted(p.name for p in Path().iterdir())
+    assert main(["mask", "in.mp4", "-o", "mask.mp4"]) == 130
+    assert "stopped after 3 frames; mask.mp4 was not written" in capsys.readouterr().err
+    assert sorted(p.name for p in Path().iterdir()) == before
 
 
 def test_an_animations_masks_are_a_picture_that_moves_with_it(cli, astronaut, capsys):
