@@ -11,6 +11,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 
 def machine_memory() -> int:
     """Bytes of main memory that this machine, or the container on it, has; 4 GiB where nothing tells."""
@@ -64,6 +66,12 @@ def processor() -> str:
             return "".join(line for line in file.read(16384).split("\n\n")[0].splitlines(True) if line.startswith(("model", "flags", "Features", "CPU")))
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
+
+
+def has_avx512() -> bool:
+    """Whether this processor has AVX-512, as far as NumPy tells, by the names of single extensions or of x86-64's levels."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return any(name == "X86_V4" or name.startswith("AVX512") for kind in ("baseline", "found") for name in found.get(kind, ()))
 
 
 def may_have_gpu() -> bool:

@@ -22,7 +22,7 @@ av = pytest.importorskip("av")
 
 from av.stream import Disposition  # noqa: E402
 
-from stylenorm import Stylizer, cli_video, paint_film, video, video_files  # noqa: E402
+from stylenorm import Stylizer, cli_video, machine, paint_film, video, video_files  # noqa: E402
 from stylenorm.cli import main  # noqa: E402
 from stylenorm.cli_video import films_of  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
@@ -102,6 +102,42 @@ def cli(weights, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def stylizer(weights):
     return Stylizer(weights, device="cpu", backend="torch")
+
+
+# ---- encoders ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "told, has",
+    [
+        ({"baseline": ["X86_V2"], "found": ["X86_V3", "X86_V4", "AVX512_ICL"], "not found": ["AVX512_SPR"]}, True),
+        ({"baseline": ["SSE", "SSE2"], "found": ["AVX2", "AVX512F"]}, True), ({"baseline": ["X86_V4"]}, True),
+        ({"baseline": ["X86_V2"], "found": ["X86_V3"], "not found": ["X86_V4", "AVX512_ICL"]}, False), ({"baseline": ["NEON"]}, False), (None, False),
+    ],
+)  # fmt: skip
+def test_x264_computes_with_avx2_where_it_would_with_avx512(monkeypatch, told, has):
+    monkeypatch.setattr(machine.np, "show_config", lambda mode: {"SIMD Extensions": told} if told else {})
+    assert machine.has_avx512() is has
+    options = video_files.encoder.__wrapped__("libx264")
+    assert options.get("x264-params") == ("asm=AVX2" if has else None) and options["bf"] == "0"
+    assert "x264-params" not in video_files.encoder.__wrapped__("libvpx-vp9")
+
+
+def test_the_encoder_knows_its_options_and_gives_the_bytes_that_it_gives_without_vectors(tmp_path, monkeypatch):
+    about = probe(film(tmp_path / "in.mp4", 3))
+    written = []
+    for options in (video_files.encoder("libx264"), video_files.ENCODER["libx264"] | {"x264-params": "asm=0"}):
+        monkeypatch.setattr(video_files, "encoder", lambda codec, options=options: options)
+        av.logging.set_level(av.logging.WARNING)
+        with av.logging.Capture() as said:
+            part = video.Part(tmp_path / "part.nut", about, "libx264", 20, (64, 48))
+            for stamp in range(3):
+                part.add(Image.fromarray(scene(stamp, (64, 48), 0)), stamp)
+            part.close(whole=True)
+        av.logging.set_level(None)
+        assert said == [], "an option that it does not know is said there alone"
+        written.append((tmp_path / "part.nut").read_bytes())
+    assert written[0] == written[1]
 
 
 # ---- masks -------------------------------------------------------------------------------------
