@@ -20,6 +20,7 @@ _HOME = {
     "catalog": ("compared_networks", "photos_folder", "style_entries", "unknown_style", "user_folder", "weights_folder"),
     "images": ("Picture", "fit", "read_picture", "write_picture"),
     "people": ("find_people",),
+    "steady": ("PeopleWatch",),
     "engine": ("Stylizer",),
     "video": ("paint_film",),
     "config": ("TrainConfig",),

@@ -40,6 +40,7 @@ from stylenorm.catalog import (
 )
 from stylenorm.images import Picture as Picture, fit as fit, read_picture as read_picture, write_picture as write_picture
 from stylenorm.people import find_people as find_people
+from stylenorm.steady import PeopleWatch as PeopleWatch
 from stylenorm.engine import Stylizer as Stylizer
 from stylenorm.video import paint_film as paint_film
 from stylenorm.config import TrainConfig as TrainConfig

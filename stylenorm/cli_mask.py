@@ -24,9 +24,9 @@ from stylenorm.jobs import Job, identity, left_out, make_folder, plan, spare
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from stylenorm.steady import PeopleWatch
     from stylenorm.video_files import Film
 
-SMALL = 256  # px, longer side of the copies of a film's frames in which its cuts are found
 CRF = 8  # of the encoder, for a film of masks
 
 app = verbs()
@@ -99,9 +99,10 @@ def animation_masks(job: Job, quiet: bool) -> dict:
     """The masks of an animation's frames as an animated PNG, with a frame for each, as long as it; the row of --json."""
     from stylenorm.animation import Survey, frames, write_masks
     from stylenorm.people import nobody_in
+    from stylenorm.steady import PeopleWatch
 
     def animation():
-        watch, survey = Watch(), Survey()
+        watch, survey = PeopleWatch(), Survey()
 
         def shown():
             for picture, duration, survey.plays in frames(job.source):
@@ -120,33 +121,10 @@ class Stopped(Exception):
     """In the middle of a film."""
 
 
-class Watch:
-    """Finds the people of frames, each given in its turn: a mask as large as the frame. somebody: whether any were found."""
-
-    def __init__(self) -> None:
-        from stylenorm.steady import SMOOTHING, Steady
-
-        self._steady = Steady(SMOOTHING, stride=1)
-
-    def __call__(self, frame: Image) -> Image:
-        import numpy as np
-
-        from stylenorm.tensors import fit
-
-        small = np.asarray(fit(frame, SMALL))
-        self._steady.begin(small)  # behind a cut nobody is known
-        found = self._steady.people(frame, again=False)
-        self._steady.end(small)
-        return found
-
-    @property
-    def somebody(self) -> bool | None:
-        return self._steady.somebody
-
-
 def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
     """The masks of a film's frames as a film, or as pictures numbered from 1 in a new folder, or an empty one."""
     from stylenorm.people import nobody_in
+    from stylenorm.steady import PeopleWatch
     from stylenorm.video_files import probe
 
     if not find_spec("av"):
@@ -156,8 +134,11 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
     if output in ("", "-") or picture or (target.is_file() and target.suffix.lower() not in FILMS):
         raise StylenormError(f"the masks of {source} go to a folder, one for each frame, or to a film; give one with -o")
     as_film = target.suffix.lower() in FILMS and not target.is_dir()
-    (prepare_film if as_film else prepare_folder)(target, source)
-    show, watch, stop = Reel(quiet, as_lines=False), Watch(), threading.Event()
+    if as_film:
+        prepare_film(target, source)
+    else:
+        prepare_folder(target)
+    show, watch, stop = Reel(quiet, as_lines=False), PeopleWatch(), threading.Event()
     show.begin(film, "looking for people")
     with stopping(stop), show.bar():
         done = (into_film if as_film else into_folder)(film, target, watch, stop, show.frame)
@@ -184,7 +165,7 @@ def prepare_film(target: Path, source: Path) -> None:
     check_place(target)
 
 
-def prepare_folder(folder: Path, source: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise StylenormError(f"{folder} holds something already, and masks are told by their numbers; give an empty folder, or a new one")
     try:
@@ -193,7 +174,7 @@ def prepare_folder(folder: Path, source: Path) -> None:
         raise StylenormError(f"the folder {folder} cannot be made ({error.strerror or error}); give another") from None
 
 
-def into_folder(film: Film, folder: Path, watch: Watch, stop: threading.Event, tell: Callable[[int], None]) -> int:
+def into_folder(film: Film, folder: Path, watch: PeopleWatch, stop: threading.Event, tell: Callable[[int], None]) -> int:
     """How many frames were looked at."""
     from stylenorm.images import write_picture
     from stylenorm.video_files import frames
@@ -207,7 +188,7 @@ def into_folder(film: Film, folder: Path, watch: Watch, stop: threading.Event, t
     return done
 
 
-def into_film(film: Film, target: Path, watch: Watch, stop: threading.Event, tell: Callable[[int], None]) -> int:
+def into_film(film: Film, target: Path, watch: PeopleWatch, stop: threading.Event, tell: Callable[[int], None]) -> int:
     """The same; nothing is written where it was stopped, for a mask has to be as long as its film."""
     from stylenorm.video import write_film
 

@@ -54,6 +54,7 @@ AGAIN = 0.03  # levels: a frame that differs by no more on average, and nowhere 
 UNLIKE = 0.2  # of a channel's variance lies between frames: a fade has 0.9, a pan 0.1 at most
 TOGETHER = 1_500_000  # pixels of the frames that are measured as one picture
 SMALL = 6  # positions of the deepest maps: in smaller frames one thing is most of the picture
+WATCHED = 256  # px, longer side of the copies of frames in which cuts are found where nothing is painted
 MOTION_PIXELS = 500_000  # motion is searched in pictures of at most this size, then refined
 TELLING = 0.95  # of the pixels do not tell whether a shift has been
 NOISY = 2  # px: as far around each pixel the mean is taken before shifts are compared
@@ -548,6 +549,31 @@ class Stream:
 
     def _whole(self, painted: Image.Image, small: Image.Image, frame: Image.Image) -> Image.Image:
         return painted if small.size == frame.size else enlarge(painted, small, frame)
+
+
+class PeopleWatch:
+    """Finds the people of moving pictures: as `stylenorm.find_people` does, but what it finds holds still from frame to frame.
+
+    ``watch(frame)``, for each frame of one film in its turn: a mask of it, upright and as large as it, mode "L", 255 where people
+    are. frame: a path, a PIL image or an array. Raises what `find_people` raises.
+
+    somebody: whether anybody was found so far; None before the first frame.
+    """
+
+    def __init__(self) -> None:
+        self._steady = Steady(SMOOTHING, stride=1)
+
+    def __call__(self, frame: Source) -> Image.Image:
+        frame = _read(frame)
+        small = np.asarray(fit(frame, WATCHED))
+        self._steady.begin(small)  # behind a cut nobody is known
+        found = self._steady.people(frame, again=False)
+        self._steady.end(small)
+        return found
+
+    @property
+    def somebody(self) -> bool | None:
+        return self._steady.somebody
 
 
 def joined(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageChops, ImageOps
 from test_video import assert_goes_on_alike, film
 
-from stylenorm import ImageError, StyleError, Stylizer, WeightsError, find_people, paint_film, people, poses
+from stylenorm import ImageError, PeopleWatch, StyleError, Stylizer, WeightsError, find_people, paint_film, people, poses
 from stylenorm.catalog import people_file, photos_folder
 from stylenorm.cli import main
 from stylenorm.faces import Face
@@ -635,6 +635,13 @@ def test_a_films_masks_are_written_to_be_corrected(cli, tmp_path, astronaut, cap
     with Image.open("frames/000001.png") as first, Image.open("frames/000006.png") as last:
         assert first.mode == "L" and first.size == (128, 96)
         assert first.getpixel((56, 30)) > 250 and last.getpixel((46, 30)) > 250 and first.getpixel((15, 15)) < 5
+    watch, shown = PeopleWatch(), [show().convert("RGB") for *_, show in frames(probe(tmp_path / "in.mp4"))]
+    assert watch.somebody is None
+    shown[1].transpose(Image.Transpose.ROTATE_90).save("side.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")
+    for number, frame in enumerate([shown[0], "side.png", *map(np.asarray, shown[2:])], 1):
+        with Image.open(f"frames/{number:06}.png") as written:
+            assert np.array_equal(watch(frame), written), f"frame {number}, from Python"
+    assert watch.somebody
     for name, keep in (("people", "people"), ("pictures", "frames")):
         assert cli("video", "in.mp4", f"{name}.mp4", "--keep", keep)[0] == 0
     assert Path("people.mp4").read_bytes() == Path("pictures.mp4").read_bytes()
