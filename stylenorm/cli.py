@@ -127,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     finally:
         give_up_stdout()
-        if arguments is None:  # the process ends here, and looking for rings in all that OpenVINO or torch made takes a tenth of it
-            gc.freeze()
+        if arguments is None and "triton" not in sys.modules:  # 3.9 of which tells at length of all that is left at the end
+            gc.freeze()  # the process ends here, and looking for rings in all that OpenVINO or torch made takes a tenth of it
 
 
 def give_up_stdout() -> None:
