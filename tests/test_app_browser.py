@@ -180,9 +180,9 @@ def test_an_example_runs_with_one_click(visit, shots):
 
 
 def test_a_painting_as_style_and_a_blend(visit, large, tmp_path):
-    page = visit.page
+    page, example = visit.page, visit.result()
     visit.upload("#photo", large)
-    first = visit.new_result(visit.result())
+    first = visit.new_result(example)
     page.get_by_role("button", name="Use your own painting as the style").click()
     painted = []  # requests for a preview
     page.on("request", lambda request: painted.append(1) if "queue/join" in request.url and "lake.jpg" in request.post_data else None)
@@ -467,8 +467,9 @@ def test_a_page_of_before_a_restart_is_loaded_anew_and_has_its_photograph_again(
     page.evaluate(said)  # as Gradio does on a page that is left while something is at work
     page.reload()
     page.wait_for_selector("#gallery img")
+    example = visit.result()  # before the upload: on a slow page, the first picture that is seen after it is its painting
     visit.upload("#photo", photo := make_photo(tmp_path / "Möwe 1%.jpg"))
-    visit.new_result(visit.result())
+    visit.new_result(example)
     page.evaluate(f"window.old = true; {look}")
     page.wait_for_timeout(500)
     assert page.evaluate("window.old"), "the server is the same"
@@ -499,8 +500,9 @@ def test_narrow_and_wide_light_and_dark(browser, server, shots, large, width, sc
         assert "Click to Upload" in visit.page.locator("#photo").inner_text(), "Gradio's words are in the browser's language, ours in English"
         assert visit.page.evaluate("document.documentElement.lang") == "en"
         assert not visit.page.locator("#photo .icon-button-wrapper").is_visible(), "it is a speck in the corner"
+        example = visit.result()
         visit.upload("#photo", large)
-        visit.new_result(visit.result())
+        visit.new_result(example)
         visit.page.wait_for_timeout(500)
         visit.page.screenshot(path=shots / f"{scheme}-{width}.png", full_page=True)
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, "it has to be scrolled sideways"
