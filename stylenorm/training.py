@@ -365,7 +365,7 @@ class Trainer:
             gpu = torch.cuda.get_device_name(self.device)
         return Progress(
             step=self.step,
-            steps=config.steps if config.minutes is None else round(self.step / done),
+            steps=config.steps if config.minutes is None else max(self.step + (done < 1), round(self.step / done)),
             content=content,
             style=style,
             total=config.content_weight * content + config.style_weight * style,

@@ -1708,7 +1708,8 @@ def test_a_command_that_ends_its_process_does_not_look_for_garbage_first():
         "sys.argv = ['stylenorm', '--version']; main({}); print(gc.get_freeze_count() > n)"
     )
     loaded = "sys.modules['triton'] = sys;"  # which writes thirty lines about what it was not asked to give back
-    for before, arguments, frozen in (("", "", "True"), ("", "['--version']", "False"), (loaded, "", "False")):  # another program's process goes on
+    another = "['--version']"  # another program's arguments, whose process goes on
+    for before, arguments, frozen in (("", "", "True"), ("", another, "False"), (loaded, "", "False")):
         run = subprocess.run([sys.executable, "-c", asks.format(before, arguments)], capture_output=True, text=True, check=True)
         assert run.stdout.split()[-1] == frozen
 

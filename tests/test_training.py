@@ -1199,6 +1199,12 @@ def test_a_run_whose_time_is_over_stays_so_to_a_fraction_of_a_second(slow_steps,
     assert records == []
 
 
+def test_a_run_by_the_clock_says_only_of_its_last_step_that_it_is_the_last(slow_steps, pictures, tmp_path):
+    records = []
+    train(tiny(pictures, tmp_path / "run", minutes=50.5 / 60), progress=records.append)
+    assert [(r.step, r.steps) for r in records][-2:] == [(5, 6), (6, 6)]
+
+
 @pytest.mark.parametrize("grow", [(0, 0, 0), (0, 0), (0, 0, 0, 1)])
 def test_a_network_does_not_shrink(grow, finished, config):
     init = str(finished[0].out / "network.safetensors")
