@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -34,6 +35,7 @@ PUT_TOGETHER = {"GIF", "PNG"}  # here, and not by Pillow
 CLEAR = 255  # index of the transparent colour in a GIF; the others are colours
 LONGEST_SIDE = {"gif": 65535, "webp": 16383}  # px
 LONGEST_FRAME = 655_350  # ms, of a GIF
+MOST_LOOPS = 65535  # that a GIF or a WebP counts
 SAMPLE = 64  # px, side of what each frame gives to the palette
 MOST_IN_MEMORY = 2_000_000_000  # bytes of frames, for PNG, whose writer holds them all
 BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 15 / 32  # -0.47 to 0.47
@@ -41,9 +43,9 @@ BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])
 
 @dataclass
 class Survey:
-    """What the first reading finds. durations: ms a frame. plays: how often it runs, 0 for without end."""
+    """What the first reading finds. durations: ms a frame, and parts of one. plays: how often it runs, 0 for without end."""
 
-    durations: list[int] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
     plays: int = 0
     clear: bool = False
     samples: list[Image.Image] = field(default_factory=list)
@@ -61,7 +63,7 @@ def frame_count(source) -> int:
         return 1
 
 
-def frames(source, name: str | None = None) -> Iterator[tuple[Picture, int, int]]:
+def frames(source, name: str | None = None) -> Iterator[tuple[Picture, float, int]]:
     """(frame as it is seen, ms that it stands, times that the animation plays), in their order. name: for messages."""
     name = name or str(source)
     if not _can_move(source):
@@ -74,14 +76,14 @@ def frames(source, name: str | None = None) -> Iterator[tuple[Picture, int, int]
         for index in _shown(image):
             image.seek(index)
             image.load()
-            yield read_picture(image, name=name), round(image.info.get("duration", 0)), _plays(image)
+            yield read_picture(image, name=name), image.info.get("duration", 0), _plays(image)
 
 
 def _composed(image: Image.Image, name: str) -> Iterator[tuple[Picture, int, int]]:
     told = {key: value for key, value in image.info.items() if key != "transparency"}  # that of a part
     for frame, duration in composed(parts_of(image.format, image.fp), image.size, lambda still: rgba_of(still, name)):
         frame.info, frame.format = told, image.format
-        yield read_picture(frame, name=name), round(duration), _plays(image)
+        yield read_picture(frame, name=name), duration, _plays(image)
 
 
 def _can_move(source) -> bool:
@@ -179,7 +181,7 @@ def write_gif(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, 
     """
     palette, spread = shared_palette(survey.samples)
     first = before = None
-    loop = None if survey.plays == 1 else max(0, survey.plays - 1)
+    loop = None if survey.plays == 1 else min(max(0, survey.plays - 1), MOST_LOOPS)
     for painted, duration in zip(paintings, hundredths(survey.durations)):
         frame = indexed(painted, palette, spread)
         if first is None:
@@ -238,13 +240,24 @@ def _in_palette(index: np.ndarray, palette: Image.Image) -> Image.Image:
     return image
 
 
-def hundredths(durations: list[int]) -> Iterator[int]:
-    """Durations in whole hundredths of a second, as a GIF counts, in ms; what rounding takes from one the next one gets."""
+def hundredths(durations: list[float]) -> Iterator[int]:
+    """Durations in whole hundredths of a second, as a GIF counts, in ms."""
+    return (10 * step for step in whole(min(d, LONGEST_FRAME) / 10 for d in durations))
+
+
+def whole(durations: Iterable[float]) -> Iterator[int]:
+    """In whole numbers; what rounding takes from one the next one gets."""
     true = told = 0
     for duration in durations:
-        true += min(duration, LONGEST_FRAME)
-        yield (step := max(0, round((true - told) / 10) * 10))
+        true += duration
+        yield (step := max(0, round(true - told)))
         told += step
+
+
+def in_fractions(duration: float) -> float:
+    """A duration in ms as a PNG can tell it, of at most 65,535 parts of a second."""
+    seconds = min(duration / 1000, 65535)
+    return 1000 * float(Fraction(seconds).limit_denominator(int(65535 / max(1, seconds))))
 
 
 # ---- WebP and PNG ------------------------------------------------------------------------------
@@ -273,13 +286,13 @@ def write_webp(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey,
     options = save_options(first.info, "webp", quality)
     if "exif" in options:  # in a WebP it begins with the byte order; of stills Pillow takes care
         options["exif"] = options["exif"].removeprefix(b"Exif\0\0")
-    film.save(file, "WEBP", save_all=True, duration=survey.durations, loop=survey.plays, **options)
+    film.save(file, "WEBP", save_all=True, duration=list(whole(survey.durations)), loop=min(survey.plays, MOST_LOOPS), **options)
     return first
 
 
 def write_png(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
     first, *more = (p.convert("RGBA" if survey.clear else "RGB") for p in paintings)
-    options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": 0}
+    options = {"duration": list(map(in_fractions, survey.durations)), "loop": survey.plays, "disposal": 0, "blend": 0}
     first.save(file, "PNG", save_all=True, append_images=more, **options, **save_options(first.info, "png", quality))
     return first
 
@@ -292,7 +305,7 @@ def write_masks(target: Path, masks: Iterable[Image.Image], survey: Survey) -> I
         if mask.width * mask.height * len(held) > MOST_IN_MEMORY:
             raise ImageError(f"{target}: the masks of so long an animation are too large for PNG; --mask people finds them as it is painted")
     blend = [n % 2 for n in range(len(held))]  # where nothing is clear both mean the same, and Pillow puts together what is alike in this too
-    options = {"duration": survey.durations, "loop": survey.plays, "disposal": 0, "blend": blend}
+    options = {"duration": list(map(in_fractions, survey.durations)), "loop": survey.plays, "disposal": 0, "blend": blend}
     try:
         with draft_of(target) as draft, open(draft, "wb") as file:
             held[0].save(file, "PNG", save_all=True, append_images=held[1:], **options)

@@ -16,7 +16,7 @@ from PIL import GifImagePlugin, Image
 from test_images import chunk
 
 from stylenorm import ImageError, Stylizer
-from stylenorm.animation import changed, frame_count, frames, hundredths, indexed, paint_animation, shared_palette
+from stylenorm.animation import WRITERS, Survey, changed, frame_count, frames, hundredths, indexed, paint_animation, shared_palette
 from stylenorm.cli import main
 from stylenorm.errors import StylenormError
 from stylenorm.images import read_picture
@@ -268,6 +268,34 @@ def test_an_animation_keeps_exif_and_xmp_as_a_still_does_and_strip_leaves_them_o
             at = data.index(b"EXIF") + 8
             assert data[at : at + 4] in (b"MM\0*", b"II*\0"), "no 'Exif' in front, which exiftool finds improper"
         assert b"crs:" not in data and len(read(out)[0]) == 4
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+@pytest.mark.parametrize("duration, count", [(1000 / 60, 6), (100 / 3, 3), (0.4, 5), (70_001.5, 2)])
+def test_times_between_whole_milliseconds_add_up(tmp_path, kind, duration, count):
+    survey = Survey([duration] * count, samples=pictures())
+    with open(tmp_path / f"x.{kind}", "wb") as file:
+        WRITERS[kind](file, (Image.new("RGB", (8, 8), (40 * n, 0, 0)) for n in range(count)), survey, 90)
+    with Image.open(tmp_path / f"x.{kind}") as image:
+        times = [image.seek(n) or image.load() and image.info["duration"] for n in range(count)]
+    assert sum(times) == pytest.approx(duration * count, abs={"gif": 5, "webp": 0.5, "png": 0.01}[kind])
+
+
+@pytest.mark.parametrize("kind, most", [("gif", 65535), ("webp", 65535), ("png", 100_001)])
+def test_more_runs_than_a_format_counts_are_as_many_as_it_counts(tmp_path, kind, most):
+    survey = Survey([40] * 4, plays=100_001, samples=pictures())
+    with open(tmp_path / f"x.{kind}", "wb") as file:
+        WRITERS[kind](file, iter(pictures()), survey, 90)
+    assert read(tmp_path / f"x.{kind}")[2] == most
+
+
+def test_an_animation_of_60_frames_a_second_is_as_long_as_it_was(stylizer, tmp_path):
+    source = animation(tmp_path / "in.png", duration=[1000 / 60] * 4)
+    assert [round(time, 6) for _, time, _ in frames(source)] == [16.666667] * 4
+    paint_animation(source, tmp_path / "out.png", begin(stylizer))
+    with Image.open(tmp_path / "out.png") as image:
+        image.seek(3)
+        assert image.info["duration"] == pytest.approx(1000 / 60)
 
 
 def test_hundredths_keep_the_sum():
