@@ -144,7 +144,7 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
         done = (into_film if as_film else into_folder)(film, target, watch, stop, show.frame)
     if as_json:
         output = None if as_film and stop.is_set() else str(target)
-        print(json.dumps([{"input": str(source), "output": output, "frames": done, "finished": not stop.is_set(), "trouble": film.trouble}]))
+        print(json.dumps([{"input": str(source), "output": output, "frames": done, "finished": not stop.is_set(), "trouble": None if stop.is_set() else film.trouble}]))
     if stop.is_set():
         what = f"{target} was not written" if as_film else f"what is in {target} is of these alone"
         complain(f"stopped after {counted(done, 'frame')}; {what}")

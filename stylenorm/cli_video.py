@@ -89,8 +89,8 @@ def video(
     smoothing: Annotated[
         float, typer.Option(min=0, max=0.98, help="Share of the past, so that strokes hold still where they are; 0: each frame by itself.")
     ] = 0.8,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="Of the encoder: less is better, and a larger file.")] = 18,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, and begin anew whatever was begun.")] = False,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Of the encoder: less is better, and a larger file; 0 is without loss, which few players show.")] = 18,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT, and begin anew what was begun without it.")] = False,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = None,
@@ -116,7 +116,8 @@ def video(
 
     H.264 is written, in .webm VP9. With an even --size the other side is made
     even, too. A film with an odd side is written in 4:4:4, which few players
-    show; --size can avoid it. It takes: pip install "stylenorm\\[video]".
+    show; --size can avoid it. A .webm has square pixels. It takes:
+    pip install "stylenorm\\[video]".
     """
     if math.isnan(smoothing):
         raise StylenormError("the smoothing must be a number from 0 to 0.98")
@@ -138,7 +139,7 @@ def video(
             complain(f"{out} is there already and stays as it is; --overwrite paints it anew")
             continue
         row = painted(film, out, asked, several)
-        tell(row, as_json)
+        tell(row, as_json, anew=several and overwrite)
         failed += bool(row["trouble"])
     if failed:
         raise typer.Exit(1)
@@ -205,12 +206,13 @@ def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:
             return {"input": str(film), "output": str(out), "finished": True, "trouble": str(error)}
 
 
-def tell(row: dict, as_json: bool) -> None:
-    """Tell what came of a film; one that was stopped ends it all."""
+def tell(row: dict, as_json: bool, anew: bool) -> None:
+    """Tell what came of a film; one that was stopped ends it all. anew: the same command paints those before it once more."""
     if as_json:
         print(json.dumps(row))
     if not row["finished"]:
-        complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there")
+        films = ", when it has painted the films before this one anew" if anew else ""
+        complain(f"stopped after {counted(row['frames'], 'frame')}; the same command goes on from there{films}")
         raise typer.Exit(130)
     if row["trouble"]:
         complain(row["trouble"])
@@ -331,7 +333,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
     film, folder, started = probe(source), parts_folder(target), time.monotonic()
     stop = threading.Event()
     with Manifest(folder) as manifest:
-        if asked.overwrite:  # only now, when no other run is painting into it
+        if asked.overwrite and not (manifest.replacing and manifest.settings == settings):  # only now, when no other run is painting into it
             manifest.settings, manifest.done = None, {}
         check_begun(manifest, settings, folder)
         wanted = asked.masks, *(there for _, there in asked.regions)
@@ -352,14 +354,14 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
         mask, *parts = map(still, wanted, mattes)
         stream = stylizer.stream(styles[0], mask=mask, regions=list(zip(styles[1:], parts)), **asked.options)
         if manifest.settings != settings:
-            manifest.begin(settings, False, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
+            manifest.begin(settings, asked.overwrite, stylenorm=__version__, computed_by=stylizer.describe(), time=now())
         show.begin(film, stylizer.describe())
         with stopping(stop), show.bar():
             report = paint_video(film, target, stream, manifest, asked.crf, stop, show.frame, mattes=mattes)
     seconds = round(time.monotonic() - started, 1)
     show.end_of(report, source, target, stream, seconds)
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}
-    return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble}
+    return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble if report.finished else None}
 
 
 def check_begun(manifest: Manifest, settings: dict, folder: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 PREFIX, SUFFIX = ".stylenorm-draft-", ".tmp"
@@ -95,10 +95,21 @@ def remove_drafts(folder: str | Path, age: float = 0, growing: bool = True) -> i
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             ours = entry.name.startswith(OURS) and (SUFFIX in entry.name if growing else entry.name.endswith(SUFFIX))
-            if ours and (not age or entry.stat().st_mtime < latest):
-                remove(entry.path)
+            if ours and (not age or _last_written(entry) < latest):
+                if entry.is_dir(follow_symlinks=False):
+                    import shutil
+
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    remove(entry.path)
                 removed += 1
     return removed
+
+
+def _last_written(entry: os.DirEntry) -> float:
+    """When a file was, or a folder, or anything right in it: the folder's own time tells only when a file came or went."""
+    with os.scandir(entry.path) if entry.is_dir(follow_symlinks=False) else nullcontext(()) as inside:
+        return max(e.stat(follow_symlinks=False).st_mtime for e in (entry, *inside))
 
 
 def remove(path: str | Path) -> None:

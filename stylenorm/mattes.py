@@ -17,7 +17,7 @@ from stylenorm.formats import FILMS, PHOTOGRAPHS, is_hidden
 from stylenorm.images import read_picture
 from stylenorm.jobs import Masks
 from stylenorm.masks import inverted_mask
-from stylenorm.video_files import frames, probe
+from stylenorm.video_files import count_frames, frames, probe
 
 MISSING = 0.05  # of a film's frames, from which on a matte is refused before anything is painted: how many a film has is not always known
 
@@ -65,7 +65,7 @@ class Matte:
     def check_length(self, source: Path, frames: int | None) -> None:
         """Refuse what is clearly shorter than a film or an animation of about so many frames. Raises `ImageError`.
 
-        Of an animation that has fewer, a frame that stands twice as long as the shortest one is two, and so on: programs that write
+        Where a film's head tells of another number, its packets are counted. Of an animation that has fewer, a frame that stands twice as long as the shortest one is two, and so on: programs that write
         animations put frames that are alike together.
         """
         if not self.count or not frames or self.count >= frames:
@@ -74,6 +74,10 @@ class Matte:
             times = [time for _, time, _ in pictures(self.path)]
             self._stands = [round(time / max(1, min(times))) or 1 for time in times]
         count = sum(self._stands) if self._stands else self.count
+        if count < (1 - MISSING) * frames and self._film:  # what a film's head says of its length is often wrong
+            count = max(count, count_frames(self.path))
+        if count < (1 - MISSING) * frames and source.suffix.lower() in FILMS and source.is_file():
+            frames = min(frames, count_frames(source))
         if count < (1 - MISSING) * frames:
             raise ImageError(f"the mask {self.path} has {counted(count, 'frame')}, and {source} about {frames}; it has to have one for each")
 

@@ -403,13 +403,14 @@ class Stream:
     the first frame, and with each that is of another size than the one before. size: longer side of the paintings in px, else the frame's.
     paint_at: see `Stylizer.stylize`; all that is kept from frame to frame is then of that size.
     Where ``even`` is set, and that side is even, the other one is made so, for a file in which four pixels share a colour.
+    aspect: of a frame's pixels (width / height), where the paintings are to have square ones; 1 leaves them as they are.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
     layers: streams of other styles, whose paintings lie over this one's where their masks are white.
     mask: where frames are painted; elsewhere they stay as they are, "people" or "background" to find them in each. faces: how much of their features stays. For both see `Stylizer.stylize`.
     """
 
-    even, box, of_regions = False, None, False
+    even, box, of_regions, aspect = False, None, False, 1
 
     def __init__(
         self,
@@ -533,6 +534,7 @@ class Stream:
         return recolored(painted, frame) if self._preserve_color else painted
 
     def _sized(self, frame: Image.Image) -> Image.Image:
+        frame = squared(frame, self.aspect, self.even)
         if self._size is not None:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
@@ -574,6 +576,15 @@ class PeopleWatch:
     @property
     def somebody(self) -> bool | None:
         return self._steady.somebody
+
+
+def squared(frame: Image.Image, aspect: float, even: bool) -> Image.Image:
+    """A frame of pixels that are ``aspect`` times as wide as high, stretched until they are square. even: no side that is even becomes odd."""
+    if aspect == 1:
+        return frame
+    stretched = (frame.width * max(1, aspect), frame.height * max(1, 1 / aspect))
+    size = tuple(2 * round(s / 2) if even and old % 2 == 0 else round(s) for s, old in zip(stretched, frame.size))
+    return frame.resize(size, Image.Resampling.LANCZOS)
 
 
 def joined(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -21,16 +21,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylenorm.drafts import OURS, draft_of, remove, remove_drafts, write_whole
+from stylenorm.drafts import DAY, OURS, SUFFIX, draft_of, remove, remove_drafts, write_whole
 from stylenorm.errors import StylenormError, in_short, path_of, reason_of
 from stylenorm.formats import PHOTOGRAPHS
 from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte, with_each
 from stylenorm.people import is_word, nobody_in
 from stylenorm.steady import Stream
-from stylenorm.video_files import ALL, PICTURES, Film, Part, check_place, container_of, frames, join, picture_box, probe, wants_even
+from stylenorm.video_files import ALL, PICTURES, Film, Part, check_place, container_of, frames, join, keeps_aspect, picture_box, probe, wants_even
 
 CRF = 18  # of the encoder: less is better and larger
+STRETCHED = 4  # times as wide as high, or as high as wide, no pixel is; a damaged file may say so
 PART = 50  # frames of a part, which is what a kill may lose
 
 
@@ -72,7 +73,7 @@ def paint_film(
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     masked = _masks([] if mask is None else [_matte(mask)], film)
-    stream.even, stream.box = wants_even(container_of(target)[1]), None if stream.of_regions else picture_box(film)
+    shape(stream, film, container_of(target)[1])
     report = write_film(film, target, lambda frame: stream(frame, **next(masked)), crf, should_stop, tell)
     report.cuts = stream.steady.cuts
     report.notes += nobody_in(film.path, stream.steady.somebody) if report.frames else []
@@ -92,6 +93,7 @@ def write_film(
     report, part, stamp, duration, until = Report(), None, 0, 0, math.inf
     codec = container_of(target)[1]
     check_place(target)
+    remove_drafts(target.absolute().parent, age=DAY)
     with _folder_beside(target) as folder:
         encoded = Path(folder, _part_name(0))
         try:
@@ -119,6 +121,12 @@ def write_film(
     return report
 
 
+def shape(stream: Stream, film: Film, codec: str) -> None:
+    """Have the paintings as large as the encoder wants them, and black bars left as they are."""
+    stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
+    stream.aspect = 1 if keeps_aspect(codec) or not 1 / STRETCHED <= film.aspect <= STRETCHED else film.aspect
+
+
 def _matte(mask: str | Path | Matte) -> Matte:
     if isinstance(mask, Matte):
         return mask
@@ -134,7 +142,7 @@ def _matte(mask: str | Path | Matte) -> Matte:
 def _folder_beside(target: Path) -> tempfile.TemporaryDirectory:
     try:
         # After an error a generator may still have the part open, which Windows then lets nobody remove: the error is to be told, and not that.
-        return tempfile.TemporaryDirectory(prefix=OURS, dir=target.absolute().parent, ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix=OURS, suffix=SUFFIX, dir=target.absolute().parent, ignore_cleanup_errors=True)
     except OSError as error:
         raise StylenormError(f"{target} cannot be written ({reason_of(error)}); try another place") from None
 
@@ -158,8 +166,9 @@ def paint_video(
     """
     length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
-    stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
+    shape(stream, film, codec)
     remove_drafts(folder)
+    remove_drafts(target.absolute().parent, age=DAY)
     done = list(_whole_parts(manifest, folder))
     report = Report(kept=sum(line["frames"] for line in done))
     report.frames = report.kept

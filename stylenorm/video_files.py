@@ -45,7 +45,8 @@ WHOLE = (
     "3dostr,apng,asf,av1,avi,dirac,dnxhd,dv,flic,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mlv,mov,mpeg,mpegts,mpegvideo,"
     "mpjpeg,mxf,nsv,nut,obu,ogg,rm,roq,smk,vc1,vvc,webm,webp,wtv,yuv4mpegpipe"
 )
-UNHEARD = {"mp4": ("pcm_", "vorbis")}  # what a container can hold and hardly a player plays in it: beginnings of codecs' names
+# what a container can hold and hardly a player plays in it, or says that it can hold and then refuses: beginnings of codecs' names
+UNHEARD = {"mp4": ("pcm_", "vorbis", "truehd"), "mov": ("opus", "flac", "speex", "truehd")}
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # by channels: what each of those encoders takes
 KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
@@ -54,6 +55,7 @@ GLIMPSES, IN_TURN = 48, 240  # frames that a film is judged by, and up to so man
 FEW = 8  # frames that are sought tell too little of a film
 FILTERED = 16  # px: bwdif takes no frame of much less, by how its colours are stored
 PICTURES, ALL = ("video",), ("video", "audio", "subtitle")  # kinds of streams that are written
+FASTER = 1.2  # times what another figure says, from which on a rate, or a number of frames, is wrong
 SHORT = 0.5  # s that may be missing at a film's end before it counts as cut short, and by which time may go back within one recording
 
 
@@ -162,9 +164,13 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         aspect = Fraction(stream.sample_aspect_ratio or 1)  # of PyAV 19's own kind, which is no Fraction
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+        if stream.guessed_rate and rate > FASTER * stream.guessed_rate:  # a Matroska file that does not say has the ticks of its clock there
+            rate = Fraction(stream.guessed_rate)
         late = container.start_time or 0 if "matroska" in container.format.name else 0  # which tells the end for the length
         length = max(0, container.duration - late) / 1_000_000 if container.duration else None
-        frames = stream.frames or (round(length * rate) if length else None)
+        told = stream.frames or None  # with those that an edit list hides
+        fitting = round(length * rate) if length else None
+        frames = fitting if told and fitting and told > FASTER * fitting else told or fitting
         tags = {name: int(getattr(frame, name, 2)) for name in ("color_primaries", "color_trc")}  # 2: not told
         tags |= {"colorspace": _matrix_of_color(frame)}
         if hdr := is_hdr(tags["color_trc"]):
@@ -269,7 +275,7 @@ def _at_size(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _decoded(container, film: Film | None) -> Iterator:
     """Frames of the stream that is shown; every other one is only followed to its end."""
     av, stream = pyav(), pictures_of(container)
-    packets, start = _packets(container), (container.start_time or 0) / 1_000_000
+    packets, start = _packets(container), min(0, container.start_time or 0) / 1_000_000
     while True:
         try:
             packet = next(packets)
@@ -291,27 +297,42 @@ def _decoded(container, film: Film | None) -> Iterator:
 
 
 def _packets(container) -> Iterator:
-    """All packets, on one clock.
+    """All packets, on one clock, which begins with the film: broadcasts and camcorders count on from whenever they were switched on.
 
     Where recordings lie one behind the other in a file, each counts from its own beginning; here it goes on from the end of the one before.
     """
-    shifts, end = [0.0], 0.0  # s that are added in each recording
+    shifts, end = [-_late(container)], 0.0  # s that are added in each recording
     recording: dict[int, int] = defaultdict(int)  # in which a stream is
     before: dict[int, float] = {}  # s that its last packet told
     for packet in container.demux():
-        if packet.dts is not None and packet.time_base:
-            stream, time = packet.stream.index, float(packet.dts * packet.time_base)
-            if time < before.get(stream, time) - SHORT:
-                recording[stream] += 1
-                if recording[stream] == len(shifts):
-                    shifts.append(end - time)
-            before[stream] = time
+        if packet.time_base:
+            stream, time = packet.stream.index, None if packet.dts is None else float(packet.dts * packet.time_base)
+            if time is not None:  # the first packets of a stream of Matroska tell when they are shown alone
+                if time < before.get(stream, time) - SHORT:
+                    recording[stream] += 1
+                    if recording[stream] == len(shifts):
+                        shifts.append(end - time)
+                before[stream] = time
             shift = shifts[recording[stream]]
             ticks = round(shift / packet.time_base)
-            packet.dts += ticks
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            end = max(end, time + shift + float((packet.duration or 0) * packet.time_base))
+            packet.dts, packet.pts = (None if told is None else told + ticks for told in (packet.dts, packet.pts))
+            if time is not None:
+                end = max(end, time + shift + float((packet.duration or 0) * packet.time_base))
         yield packet
+
+
+def _late(container) -> float:
+    """s at which the film begins, on its own clock."""
+    return max(0, container.start_time or 0) / 1_000_000
+
+
+def count_frames(path: Path) -> int:
+    """How many there are to be shown, by going through the file, without decoding any."""
+    av, count = pyav(), 0
+    with reading(path) as container, suppress(av.FFmpegError):
+        for packet in container.demux(pictures_of(container)):
+            count += packet.size > 0 and not packet.is_discard
+    return count
 
 
 def upright(frame) -> Image.Image:
@@ -368,7 +389,7 @@ class Part:
         stream.width, stream.height = size
         stream.pix_fmt = self._format
         stream.time_base = context.time_base = film.clock
-        context.sample_aspect_ratio = film.aspect
+        context.sample_aspect_ratio = film.aspect if keeps_aspect(codec) else 1
         context.color_range = 1  # of 16 to 235
         for name, value in film.tags.items():
             setattr(context, name, value)
@@ -395,6 +416,11 @@ def encoder(codec: str) -> dict[str, str]:
     "mbtree"). That for AVX2 gives the bytes of all the others, as fast.
     """
     return ENCODER[codec] | ({"x264-params": "asm=AVX2"} if codec == "libx264" and has_avx512() else {})
+
+
+def keeps_aspect(codec: str) -> bool:
+    """Whether pixels can be other than square: H.264 tells it itself, and for VP9 the container would have to."""
+    return codec == "libx264"
 
 
 def wants_even(codec: str) -> bool:
@@ -439,7 +465,7 @@ def _joined(parts, film, path, target, last_duration, until: float, kinds: Conta
     first, made = os.path.abspath(parts[0]), {"format": format, "options": options}
     with reading(film.path) as source, av.open(os.path.abspath(path), "w", **made) as out, av.open(first) as head:
         pictures = out.add_stream_from_template(head.streams.video[0])
-        pictures.time_base = film.clock
+        pictures.time_base, pictures.codec_context.framerate = film.clock, film.rate
         out.metadata.update({k.lower(): v for k, v in source.metadata.items() if k.lower() in KEPT})  # in capitals in Matroska
         out.set_chapters(_chapters(source, until))
         tracks = {s.index: track for s in source.streams if s.type in kinds and (track := _track(s, out, audio, notes, film.path))}
@@ -451,10 +477,13 @@ def _joined(parts, film, path, target, last_duration, until: float, kinds: Conta
 
 def _chapters(source, until: float) -> list[dict]:
     """Those that begin before ``until``, and none ends after it."""
-    found = source.chapters()
-    if until == math.inf:
-        return found
-    return [c | {"end": min(c["end"], round(until / c["time_base"]))} for c in found if c["start"] * c["time_base"] < until]
+    late, found = _late(source), []
+    for chapter in source.chapters():
+        tick = chapter["time_base"]
+        start, end = (max(0, chapter[k] - round(late / tick)) for k in ("start", "end"))
+        if start * tick < until:
+            found.append(chapter | {"start": start, "end": end if until == math.inf else min(end, round(until / tick))})
+    return found
 
 
 def _picture_packets(parts: Sequence[Path], stream, film: Film, last_duration: int) -> Iterator[tuple[float, object]]:
@@ -481,10 +510,11 @@ class _Track:
 
     stream: object
     resampler: object = None
+    whole: bool = True  # what an edit list hides is copied, for a container that hides it as well
 
     def packets(self, packet) -> Iterator:
         if self.resampler is None:
-            if packet is not None and packet.dts is not None:
+            if packet is not None and packet.dts is not None and (self.whole or not packet.is_discard):
                 packet.stream = self.stream
                 yield packet
             return
@@ -504,7 +534,7 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
         name, format = stream.codec.canonical_name, out.format.name
         unheard = name.startswith(UNHEARD.get(format, ()))
         if name in out.supported_codecs and not unheard:
-            track = _Track(out.add_stream_from_template(stream))
+            track = _Track(out.add_stream_from_template(stream), whole=format in ("mp4", "mov"))
         elif stream.type == "audio":
             rate = stream.rate if audio == "aac" and stream.rate in av.Codec(audio, "w").audio_rates else 48000
             encoder = out.add_stream(audio, rate=rate, layout=LAYOUTS.get(stream.layout.nb_channels, "stereo"))
@@ -518,6 +548,7 @@ def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | No
     except (av.FFmpegError, AttributeError, ValueError) as error:
         notes.append(f"a stream of {path} was left out ({stream.type}: {error})")
         return None
+    track.stream.disposition = stream.disposition  # which one is played unasked, and what is a commentary
     if stream.language:
         track.stream.metadata["language"] = stream.language
     if title := stream.metadata.get("title") or stream.metadata.get("name"):  # as Matroska and MP4 call it

@@ -81,6 +81,18 @@ def shown(path) -> tuple[list[float], np.ndarray]:
     return [t for t, _ in found], np.stack([p for _, p in found])
 
 
+def moved(source, target, by: float):
+    """The same film with its clock so many s further on."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                ticks = round(by / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + ticks, packet.dts + ticks, streams[packet.stream.index]
+                out.mux(packet)
+    return target
+
+
 def packets(path, kind: str) -> list[bytes]:
     with av.open(str(path)) as container:
         return [bytes(p) for p in container.demux(getattr(container.streams, kind)[0]) if p.size]
@@ -666,8 +678,10 @@ def test_sound_that_few_players_have_in_a_container_is_encoded_anew(cli, tmp_pat
         ("in.avi", "pcm_s16le", "stereo", 6000, "out.mp4", 2),
         ("in.mov", "pcm_s16le", "stereo", 192000, "out.mp4", 2),
         ("in.mkv", "ac3", "5.1(side)", 48000, "out.webm", 6),
+        ("in.mkv", "libopus", "stereo", 48000, "out.mov", 2),
+        ("in.mkv", "flac", "stereo", 44100, "out.mov", 2),
     ],
-    ids=["no layout", "slow", "fast", "another order of channels"],
+    ids=["no layout", "slow", "fast", "another order of channels", "opus, which mov refuses", "flac, which mov refuses"],
 )
 def test_sound_of_any_layout_and_rate_is_encoded(cli, tmp_path, source, codec, layout, rate, target, channels):
     """PCM in an AVI says no more than how many channels there are; Opus wants 5.1 in its own order."""
@@ -748,6 +762,22 @@ def test_title_rights_chapters_and_names_of_tracks_stay(cli, tmp_path, source):
         assert "Ada tells" in painted.streams.audio[0].metadata.values()
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_which_track_is_played_unasked_and_which_is_a_commentary_stays(stylizer, tmp_path, name):
+    source, flags = film(tmp_path / "plain.mp4", 3), [Disposition.comment, Disposition.default]
+    with av.open(str(source)) as old, av.open(str(tmp_path / "in.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(old.streams[n]) for n in (0, 1, 1)]
+        for stream, flag in zip(streams[1:], flags):
+            stream.disposition = flag
+        for packet in old.demux():
+            for stream in streams[1:] if packet.stream.type == "audio" and packet.dts is not None else streams[:1] if packet.dts is not None else ():
+                packet.stream = stream
+                out.mux(packet)
+    paint_film(tmp_path / "in.mkv", tmp_path / name, stylizer.stream("red-hill"))
+    with av.open(str(tmp_path / name)) as painted:
+        assert [s.disposition & (Disposition.default | Disposition.comment) for s in painted.streams.audio] == flags
+
+
 def test_titles_in_letters_other_than_utf_8s_do_no_harm(cli, tmp_path):
     plain, source = film(tmp_path / "plain.mp4", 2, sound=None), tmp_path / "in.mkv"
     with av.open(str(plain)) as old, av.open(str(source), "w") as out:
@@ -824,6 +854,53 @@ def test_a_run_that_was_stopped_writes_the_same_film(cli, stylizer, tmp_path, mo
     assert times == wanted_times and np.array_equal(pixels, wanted), "bytes need not be: x264 is not quite the same twice on a busy machine"
     assert packets(tmp_path / "out.mp4", "audio") == packets(tmp_path / "whole.mp4", "audio")
     assert not (tmp_path / "out.mp4.parts").exists()
+
+
+def test_a_run_that_writes_over_a_film_goes_on_as_well(cli, stylizer, tmp_path, monkeypatch):
+    source, target, call, painted = film(tmp_path / "in.mp4", 12, sound=None), tmp_path / "out.mp4", Stylizer._frame, []
+    target.write_bytes(b"old")
+
+    def breaks(self, *rest):
+        painted.append(1)
+        if len(painted) == 7:
+            raise KeyboardInterrupt
+        return call(self, *rest)
+
+    monkeypatch.setattr(Stylizer, "_frame", breaks)
+    assert cli(source, target, "--overwrite")[0] == 130 and target.read_bytes() == b"old"
+    code, told = cli(source, target, "--overwrite")
+    assert code == 0 and "5 frames were painted by an earlier run" in told.out and len(shown(target)[0]) == 12
+    painted[:] = [1]
+    assert cli(source, tmp_path / "new.mp4")[0] == 130
+    code, told = cli(source, tmp_path / "new.mp4", "--overwrite")  # what was begun without it is begun anew
+    assert code == 0 and "earlier run" not in told.out
+
+
+def test_a_film_that_is_stopped_is_not_called_cut_short(cli, tmp_path, monkeypatch):
+    source, call = film(tmp_path / "in.mp4", 20, sound=None), Stylizer._frame
+
+    def stops(self, *rest):
+        os.kill(os.getpid(), signal.SIGINT)
+        return call(self, *rest)
+
+    monkeypatch.setattr(Stylizer, "_frame", stops)
+    code, told = cli(source, tmp_path / "out.mp4", "--json")
+    row = json.loads(told.out)
+    assert code == 130 and row["finished"] is False and row["trouble"] is None
+
+
+def test_what_a_killed_run_has_left_goes_when_it_is_old(stylizer, tmp_path):
+    source = film(tmp_path / "in.mp4", 2, sound=None)
+    folder, draft = tmp_path / ".stylenorm-abcdef12.tmp", tmp_path / ".stylenorm-draft-0a1b2c3d4e5f.tmp.mp4"
+    folder.mkdir()
+    (folder / "00000.nut").write_bytes(b"begun")
+    draft.write_bytes(b"joined")
+    for words in ("young", "old"):
+        if words == "old":
+            for path in (folder / "00000.nut", folder, draft):
+                os.utime(path, (time.time() - 2 * 86400,) * 2)
+        paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"))
+        assert {folder.exists(), draft.exists()} == {words == "young"}
 
 
 def test_a_state_that_cannot_be_removed_ends_no_film(cli, tmp_path, monkeypatch):
@@ -927,11 +1004,80 @@ def test_trouble_in_words():
     assert whole.trouble == "a.mp4 is cut short: it ends at 4.0 s of 9.0 s; what was readable is painted"
 
 
+@pytest.mark.parametrize("late, name", [("late.ts", "out.mp4"), ("late.ts", "out.mkv"), ("late.ts", "out.webm"), ("late.mkv", "out.mp4")])
+def test_a_film_begins_at_0_whenever_its_clock_was_started(stylizer, tmp_path, late, name):
+    """As those of camcorders and broadcasts do not: hours of nothing lay before them."""
+    source = moved(film(tmp_path / "in.mp4"), tmp_path / late, 10_000)
+    with av.open(str(source)) as container:
+        assert container.start_time > 9_990_000_000
+    report = paint_film(source, tmp_path / name, stylizer.stream("red-hill"))
+    assert report.notes == [] or name == "out.webm"
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration < 2_000_000
+        heard = [float(packet.pts * packet.time_base) for packet in container.demux(audio=0) if packet.pts is not None]
+    times = shown(tmp_path / name)[0]
+    assert abs(times[0]) < 0.15 and times[-1] - times[0] == pytest.approx(1.1, abs=0.01)
+    assert abs(heard[0]) < 0.1 and heard[-1] == pytest.approx(1.2, abs=0.1)
+
+
+def test_a_film_that_is_stopped_ends_where_its_clock_was_started_late_as_well(stylizer, tmp_path):
+    source = moved(film(tmp_path / "in.mp4"), tmp_path / "late.ts", 10_000)
+    asked = iter(range(99))
+    paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), should_stop=lambda: next(asked) == 6)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.duration / 1e6 == pytest.approx(0.6, abs=0.1)
+
+
+def test_of_a_film_that_an_edit_list_cuts_only_what_is_shown_is_written(stylizer, tmp_path):
+    """As phones do it, and ffmpeg -c copy."""
+    source = moved(film(tmp_path / "in.mp4", 30), tmp_path / "cut.mp4", -1.55)
+    with av.open(str(source)) as container:
+        assert container.streams.video[0].frames == 30 and container.duration / 1e6 == pytest.approx(1.45, abs=0.1)
+    assert abs(probe(source).frames - 15) <= 2
+    paint_film(source, tmp_path / "out.mkv", stylizer.stream("red-hill"))
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        heard = [float(packet.pts * packet.time_base) for packet in container.demux(audio=0) if packet.pts is not None]
+    times = shown(tmp_path / "out.mkv")[0]
+    assert times[0] < 0.11 and len(times) in (14, 15) and 0 <= heard[0] < 0.1 and heard[-1] < 1.6
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "slow.mkv"])
+def test_a_mask_of_as_many_frames_fits_whatever_the_film_tells_of_their_number(stylizer, tmp_path, name):
+    if name == "cut.mp4":  # more are there than are shown
+        source = moved(film(tmp_path / "in.mp4", 30), tmp_path / name, -1.55)
+    else:  # ten a second, it says
+        source = film(tmp_path / name, 4, stamps=[0, 100, 8000, 9000], sound=None)
+    count = len(shown(source)[0])
+    white = film(tmp_path / "mask.mp4", count, sound=None)
+    report = paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"), mask=white)
+    assert report.finished and report.frames == count
+
+
+def test_a_painted_matroska_film_tells_its_rate(stylizer, tmp_path):
+    paint_film(film(tmp_path / "in.mp4", 12, rate=25), tmp_path / "out.mkv", stylizer.stream("red-hill"))
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.streams.video[0].average_rate == 25
+    assert probe(tmp_path / "out.mkv").frames in (11, 12, 13)
+
+
+@pytest.mark.parametrize("name, size, aspect", [("out.webm", (85, 48), 1), ("out.webm", (48, 27), 1), ("out.mp4", (64, 48), Fraction(4, 3))])
+def test_pixels_that_are_not_square_stay_so_or_become_square(cli, tmp_path, name, size, aspect):
+    """A .webm keeps no other: what was written from DV was squeezed."""
+    source = film(tmp_path / "in.mp4", 6, sample_aspect_ratio=Fraction(4, 3), bar=8)
+    code, told = cli(source, tmp_path / name, *(["--size", "48"] if size[0] == 48 else []))
+    with av.open(str(tmp_path / name)) as container:
+        stream = container.streams.video[0]
+        wide = stream.width * Fraction(stream.sample_aspect_ratio or 1)
+        assert code == 0 and Fraction(stream.sample_aspect_ratio or 1) == aspect
+        assert abs(wide / stream.height - Fraction(16, 9)) < 0.06
+        assert (stream.width, stream.height) == size and f"{size[0]} x {size[1]}" in told.out
+
+
 def test_a_film_that_begins_late_is_not_called_cut_short(cli, tmp_path):
     source = film(tmp_path / "in.mkv", 4, stamps=[5000, 5100, 5200, 5300], sound=None)
     code, told = cli(source, tmp_path / "out.mkv")
     assert code == 0 and told.err == "" and "about 4 frames" in told.out, told
-    assert shown(tmp_path / "out.mkv")[0] == shown(source)[0]
+    assert shown(source)[0] == [5, 5.1, 5.2, 5.3] and shown(tmp_path / "out.mkv")[0] == [0, 0.1, 0.2, 0.3]
 
 
 def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
