@@ -65,8 +65,8 @@ class Matte:
     def check_length(self, source: Path, frames: int | None) -> None:
         """Refuse what is clearly shorter than a film or an animation of about so many frames. Raises `ImageError`.
 
-        Where a film's head tells of another number, its packets are counted. Of an animation that has fewer, a frame that stands twice as long as the shortest one is two, and so on: programs that write
-        animations put frames that are alike together.
+        Where a film's head tells of another number, its packets are counted. Of an animation that has fewer, a frame that stands
+        twice as long as the shortest one is two, and so on: programs that write animations put frames that are alike together.
         """
         if not self.count or not frames or self.count >= frames:
             return
