@@ -134,11 +134,13 @@ class Cinema:
             yield from self._paint(visitor, file, wish, stop)
         finally:
             self._wanted.pop(visitor, None)
+            self.studio.shelf.release(visitor, "film at work")
 
     def _paint(self, visitor: str, file: str | None, wish: Wish, stop: threading.Event) -> Iterator[Look]:
         moving = self.opened(file)
         self.studio.check_size(moving, wish.size)
-        self.studio.shelf.hold_all(visitor, {"film": [file, wish.mask_file], "film style": [wish.painting, wish.style_file]})
+        files = [file, wish.mask_file]
+        self.studio.shelf.hold_all(visitor, {"film": files, "film at work": files, "film style": [wish.painting, wish.style_file]})
         masks, called = self._masks(file, wish), [Path(p) for p in (file, wish.mask_file) if p]
         paint_at = painted_at(wish.strokes, fitted(moving.size, wish.size))
         with plainly(*called):

@@ -81,6 +81,12 @@ class Shelf:
                 gone |= self._forget(next(iter(self._held)))
             self._delete(gone)
 
+    def release(self, visitor: str, slot: str) -> None:
+        """``visitor`` needs nothing in ``slot`` any more."""
+        with self._lock:
+            held = self._held.get(visitor, {}).pop(slot, Slot())
+            self._delete(_all({slot: held}))
+
     def stay(self, visitor: str) -> None:
         """``visitor`` has work going on here, and counts as heard, unless the page was closed."""
         with self._lock:

@@ -110,6 +110,9 @@ HEAD = """
   const canvas = document.createElement("canvas");  // with the tools of Gradio's editor, which needs one of these, and says nothing
   if (!navigator.gpu && !canvas.getContext("webgl2") && !canvas.getContext("webgl")) document.documentElement.classList.add("undrawable");
   const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };
+  let reloading = false;  // by this page itself
+  const working = () => ["film", "folder", "train", "network"].some((part) =>
+    /^(\d+( of about \d+)? frames?(,|$)|\d+ of \d+(,|$)|Step \d+)/.test(document.querySelector(`#${part}-status`)?.textContent.trim()));
   let broken = 0;  // since when Gradio says that the connection is; it does so in the last moment of any page that is left
   const name = () => {
     const toasts = [...document.querySelectorAll(".toast-body")];
@@ -194,7 +197,10 @@ HEAD = """
     get() { return this.closest("#camera") && (document.hidden || !this.offsetParent) ? 0 : width.get.call(this); },
   });
   const lost = () => { sessionStorage.lost = document.querySelector("#photo img")?.src || "none"; };  // the connection, and the photograph with it
-  addEventListener("beforeunload", () => { if (broken && Date.now() - broken > 1000) lost(); });  // Gradio loads the page anew, too
+  addEventListener("beforeunload", (event) => {
+    if (broken) return Date.now() - broken > 1000 && lost();  // Gradio loads the page anew, too
+    if (working() && !reloading) event.preventDefault();  // what is at work ends with its page: the browser asks
+  });
   const url = sessionStorage.lost;
   sessionStorage.removeItem("lost");
   const back = async () => {
@@ -219,6 +225,7 @@ HEAD = """
     if (Date.now() - (sessionStorage.reloaded || 0) < 60000) return;  // several servers behind one address would have it load for ever
     sessionStorage.reloaded = Date.now();
     lost();
+    reloading = true;
     location.reload();
   };
   setInterval(restarted, 5000);

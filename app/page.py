@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import gradio as gr
@@ -203,6 +204,19 @@ def own_style(prefix: str) -> tuple[Picture, Files]:
     )
     file = Files(label="Or a style file (.safetensors)", file_types=[".safetensors"], height=170, elem_id=f"{prefix}-style-file")
     return painting, file
+
+
+def hold(studio: Studio, *fields: Picture | Files) -> None:
+    """What a field shows stays on the server. Another page may have the same file, which Gradio stores once, and lets go of it some time."""
+
+    def arrived(slot: str) -> Callable:
+        def keep(value, request: gr.Request) -> None:
+            studio.shelf.hold(visitor(request), slot, value if isinstance(value, list) else [value])
+
+        return keep
+
+    for shown in fields:
+        shown.change(arrived(f"{shown.elem_id} field"), shown, None, api_visibility="private", show_progress="hidden", queue=False)
 
 
 def status_line(elem_id: str, text: str = "") -> gr.Markdown:

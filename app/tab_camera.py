@@ -77,6 +77,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     seen.then(lambda: STOPPED, None, status, api_visibility="private", show_progress="hidden", queue=False)
     page.join(choosers, studio, gallery, style)
     page.use_own(style, painting, style_file)
+    page.hold(studio, painting, style_file)
 
     def leave(request: gr.Request):
         camera.leave(page.visitor(request))

@@ -42,4 +42,5 @@ def tab(studio: Studio) -> None:
         return [(str(path), text) for path, text in studio.compare(page.visitor(request), photo, style, change)]
 
     done = run.click(compare, [photo, style, change], shown, api_name="compare", **page.QUEUE)
+    page.hold(studio, photo)
     done.failure(lambda: None, None, shown, api_visibility="private", show_progress="hidden", queue=False)  # else of the photograph before

@@ -66,10 +66,10 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     def one_frame(film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted, request: gr.Request):
         nothing = gr.update(**HIDDEN)
         if not film:
-            return gr.update(value=None, visible=True), BEGIN, nothing, nothing, nothing
+            return gr.update(value=None, visible=True), BEGIN, nothing, nothing
         wanted = wish(style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted)
         found, pair = cinema.preview(page.visitor(request), film, wanted)
-        return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing, nothing
+        return gr.update(value=pair, visible=True), f"{found.told()}. This is one frame of it.", nothing, nothing
 
     @page.plain
     def paint_film(
@@ -116,14 +116,15 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     inputs = [film, style, painting, style_file, strength, keep_colors, size, strokes, faces, where, mask, inverted]
     changes = [film.change, style.change, keep_colors.change, size.change, strokes.change, strength.release, faces.release, where.change]
     looked = gr.on(
-        [*changes, painting.change, style_file.change, mask.change, inverted.change], one_frame, inputs, [slider, status, player, moving, file],
+        [*changes, painting.change, style_file.change, mask.change, inverted.change], one_frame, inputs, [slider, status, player, moving],
         api_visibility="private", trigger_mode="always_last", show_progress="minimal", show_progress_on=slider, **page.QUEUE,
     )  # fmt: skip
     nothing = gr.update(**HIDDEN)
     looked.failure(
-        lambda: (gr.update(value=None, visible=True), page.FAILED, nothing, nothing, nothing), None, [slider, status, player, moving, file],
+        lambda: (gr.update(value=None, visible=True), page.FAILED, nothing, nothing), None, [slider, status, player, moving],
         api_visibility="private", show_progress="hidden", queue=False,
     )  # fmt: skip
+    film.change(lambda: nothing, None, file, api_visibility="private", show_progress="hidden", queue=False)  # that of the one before
     page.expect(run, studio, "film")
     running = run.click(
         paint_film, inputs, [status, slider, player, moving, file],

@@ -86,3 +86,4 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
     page.expect_no_more(running, studio, "folder")
     stop.click(stop_painting, None, status, api_visibility="private", queue=False)
     page.use_own(style, painting, style_file)
+    page.hold(studio, files, painting, style_file)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from .easel import COLORS, Easel
 from .library import Cancelled
-from .page import QUEUE, Choosers, expect, expect_no_more, format_choice, own_style, plain, quality_slider, use_own, visitor, wish_of
+from .page import QUEUE, Choosers, expect, expect_no_more, format_choice, hold, own_style, plain, quality_slider, use_own, visitor, wish_of
 from .parts import Drawing
 from .studio import Studio
 
@@ -110,3 +110,4 @@ def tab(studio: Studio, choosers: Choosers) -> None:
         expect_no_more(started, studio, "generate")
     stop.click(stop_it, None, None, api_visibility="private", show_progress="hidden")
     use_own(style, painting, style_file)
+    hold(studio, painting, style_file)

@@ -100,6 +100,8 @@ def tab(studio: Studio, choosers: page.Choosers, config: NewStyleConfig = NewSty
         """Stop the training that this page.visitor started; nothing of it is kept."""
         return "Stopping." if studio.stops.ask(page.visitor(request), "training") else "No training is at work."
 
+    page.hold(studio, painting)
+
     def leave(request: gr.Request):
         studio.leave(page.visitor(request))
 

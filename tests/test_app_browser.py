@@ -390,6 +390,9 @@ def test_a_film_is_shown_painted_played_and_saved(visit, shots, tmp_path):
     page.get_by_text("This is one frame of it").wait_for()
     page.locator("#film-frame").wait_for()
     page.locator("#film-player").wait_for(state="hidden")
+    assert page.locator("#film-save").is_visible(), "it took a while to paint"
+    page.locator("#film-file").get_by_label("Clear").click()
+    page.locator("#film-save").wait_for(state="hidden")
 
 
 def test_training_a_style_for_a_few_steps(visit, shots, tmp_path):

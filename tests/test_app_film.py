@@ -229,6 +229,19 @@ def test_while_a_film_is_painted_something_else_may_be_looked_at(cinema, tmp_pat
     assert not cinema._wanted
 
 
+def test_a_film_that_is_painted_stays_whatever_is_looked_at(cinema, tmp_path, monkeypatch):
+    monkeypatch.setattr("app.cinema.EVERY", 0.05)
+    shelf, source = cinema.studio.shelf, film(tmp_path / "in.mp4", 400)
+    source = source.rename(shelf.new("in.mp4"))
+    looks = cinema.paint("ada", str(source), Wish([("red-hill", 1)]), stop := threading.Event())
+    assert next(looks).done == 0 < next(looks).done
+    shelf.hold("ada", "film", [])  # another one was chosen
+    assert source.exists()
+    stop.set()
+    list(looks)
+    assert not source.exists()
+
+
 def test_the_operator_may_limit_how_long_a_film_takes(weights, tmp_path):
     limits = Limits(long_minutes=3 / 60)
     studio = Studio(Stylizer(weights, "cpu", "torch"), Shelf(tmp_path / "shelf"), weights, limits)

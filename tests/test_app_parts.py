@@ -87,6 +87,19 @@ def test_what_is_held_stays_until_it_can_have_been_fetched(tmp_path, monkeypatch
     assert sum(file.exists() for file in files) <= MOST_AT_ONCE
 
 
+def test_what_is_released_goes_unless_another_slot_has_it(tmp_path):
+    shelf = Shelf(tmp_path)
+    a = shelf.new("a")
+    a.touch()
+    shelf.hold_all("ada", {"film": [a], "film at work": [a]})
+    shelf.release("ada", "film at work")
+    shelf.release("ada", "film at work")
+    shelf.release("nobody", "film")
+    assert a.exists()
+    shelf.release("ada", "film")
+    assert not a.exists()
+
+
 def test_a_shelf_keeps_what_a_crowd_of_requests_may_want(tmp_path, monkeypatch):
     monkeypatch.setattr("app.files.MOST_AT_ONCE", 3)
     waiting = [True]
@@ -675,3 +688,24 @@ def test_ctrl_c_reaches_an_app_on_windows_as_well(monkeypatch):
     monkeypatch.setattr(main.signal, "signal", lambda *about: None)
     main.launch(page=page, quiet=True)
     assert closed
+
+
+FIELDS = ["folder-files", "compare-photo", "train-painting", *(f"{page}-{field}" for page in ("folder", "generate", "camera") for field in ("painting", "style-file"))]
+
+
+def test_what_a_field_shows_stays_though_another_page_lets_go_of_the_same_file(weights, tmp_path):
+    """Gradio stores it once. On these pages it was held only when something was made of it."""
+    from app.main import build
+
+    page = build(app_weights(tmp_path / "weights"), tmp_path / "page")
+    shelf, ada = page.studio.shelf, SimpleNamespace(session_hash="ada")
+    ids = {block.elem_id: number for number, block in page.blocks.items() if getattr(block, "elem_id", None)}
+    for name in FIELDS:
+        shown = shelf.new("a.jpg")
+        shown.touch()
+        keep = next(f.fn for f in page.fns.values() if (ids[name], "change") in f.targets and f.name == "keep")
+        keep([str(shown)] if name == "folder-files" else str(shown), ada)
+        shelf.hold("ada", "stylize photo", [shown])
+        shelf.hold("ada", "stylize photo", [])
+        assert shown.exists(), name
+        keep([] if name == "folder-files" else None, ada)
