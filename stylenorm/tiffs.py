@@ -20,7 +20,7 @@ from stylenorm.modes import scaled, white_of
 
 GREY, RGB, CMYK, LAB = 1, 2, 5, 8  # kinds of photometric interpretation
 PREMULTIPLIED, CLEAR = 1, 2  # kinds of an extra sample: opacity that the colours are multiplied by, and such that they are not
-SUBFILE, WIDTH, BITS, PHOTOMETRIC, SAMPLES, PREDICTOR, SUB_DIRECTORIES, EXTRA = 254, 256, 258, 262, 277, 317, 330, 338  # tags
+SUBFILE, WIDTH, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PREDICTOR, SUB_DIRECTORIES, EXTRA = 254, 256, 258, 262, 274, 277, 317, 330, 338  # tags
 LAYOUT = (WIDTH, 257, 259, 266, 278, PREDICTOR, 322, 323)  # tags of sizes and of how strips and tiles are packed
 PIECES = {273, 279, 324, 325}  # tags of where strips and tiles lie, all of one plane before those of the next
 MOST_SAMPLES = 6  # a pixel, as Pillow has it: thousands of them would make gigabytes of a small file
@@ -73,7 +73,7 @@ def read_planes(stream, count: int) -> np.ndarray | None:
 def _plane(tree: dict, number: int, order: str) -> dict:
     """The tags of one plane as a grey picture. tree: those of all of them."""
     total = _shorts(tree, SAMPLES, order)[0]
-    found = {tag: tree[tag] for tag in LAYOUT if tag in tree}
+    found = {tag: tree[tag] for tag in (*LAYOUT, ORIENTATION) if tag in tree}  # Pillow turns it, as it has turned the whole
     for tag in PIECES & tree.keys():
         kind, length, value = tree[tag]
         size = VALUE_BYTES[kind] * (length // total)

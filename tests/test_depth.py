@@ -219,8 +219,9 @@ def test_a_grey_of_sixteen_bits_that_is_transparent():
 @pytest.mark.parametrize("orientation", TURNED)
 def test_sixteen_bits_are_turned(orientation):
     deep = samples()
-    data = as_tiff(deep, compression="zlib", extratags=[(274, 3, 1, orientation, True)])
-    assert np.array_equal(read_picture(data).deep, TURNED[orientation](deep))
+    for layout in ({}, {"planarconfig": "separate"}):
+        data = as_tiff(deep, compression="zlib", extratags=[(274, 3, 1, orientation, True)], **layout)
+        assert np.array_equal(read_picture(data).deep, TURNED[orientation](deep)), layout
     image = Image.open(io.BytesIO(as_png(samples(1))))
     image.info["exif"] = photo_exif(orientation)
     assert np.array_equal(read_picture(image).deep, np.repeat(TURNED[orientation](samples(1)), 3, 2))
