@@ -452,7 +452,7 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     if not isinstance(numbers, tuple):  # there may be a text of that name
         numbers = numbers_of(image.info.get("icc_profile"))
     told = image.info.get("icc_profile") or (png_profile(image.info) if image.format == "PNG" else None)
-    if not told and tells_adobe_rgb(exif_bytes):
+    if told is None and image.format != "JPEG2000" and tells_adobe_rgb(exif_bytes):  # that one always tells its colours itself
         told = adobe_rgb()
     rgb, icc, deep, own = _coloured(base, told, numbers, deep_grey(image) if deep is None else deep)
     if deep is not None:

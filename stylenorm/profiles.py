@@ -126,14 +126,16 @@ def _parameters(kind: int, p: np.ndarray) -> tuple[float, ...]:
 def png_profile(info: dict) -> bytes | None:
     """The profile of what a PNG tells in its gAMA and cHRM (PNG, third edition, 11.3.2), of which nothing else is kept.
 
-    info: that of its image. None where it tells nothing, or nothing possible, or what is as good as sRGB.
+    info: that of its image. Empty for what is as good as sRGB; None where it tells nothing, or nothing possible.
     """
     gamma, points = info.get("gamma"), info.get("chromaticity", SRGB_POINTS)
-    if gamma is None or "srgb" in info or not 0.1 <= gamma <= 10:
+    if "srgb" in info:
+        return b""
+    if gamma is None or not 0.1 <= gamma <= 10:
         return None
     with suppress(ArithmeticError, np.linalg.LinAlgError, struct.error, ValueError):
-        if abs(gamma / SRGB_GAMMA - 1) >= 0.05 or np.abs(np.subtract(points, SRGB_POINTS)).max() >= 0.002:
-            return _of_points(points, [1 / gamma], "gAMA, cHRM")
+        differs = abs(gamma / SRGB_GAMMA - 1) >= 0.05 or np.abs(np.subtract(points, SRGB_POINTS)).max() >= 0.002
+        return _of_points(points, [1 / gamma], "gAMA, cHRM") if differs else b""
     return None
 
 

@@ -846,6 +846,23 @@ def test_a_camera_may_tell_in_exif_alone_that_its_colours_are_adobe_rgb(space, m
     assert (picture.icc is not None) == counts and read_picture(saved(wide, "JPEG", icc_profile=SRGB, exif=exif_module.pack_exif(tree, "<"))).icc == SRGB
 
 
+ADOBE_IN_EXIF = exif_module.pack_exif({EXIF: {0xA001: (3, 1, b"\xff\xff"), exif_module.INTEROP: {1: (2, 4, b"R03\0")}}}, "<")
+
+
+def test_exif_is_not_asked_for_colours_that_the_file_itself_tells():
+    """A converter has brought the photograph to sRGB, and left the camera's EXIF."""
+    exif = chunk(b"eXIf", ADOBE_IN_EXIF.removeprefix(b"Exif\0\0"))
+    for data in (told_in_numbers(45455, more=exif), told_in_numbers(45455, SRGB_POINTS, more=exif), told_in_numbers(100_000, more=chunk(b"sRGB", b"\0") + exif)):
+        picture = read_picture(data)
+        assert picture.icc is None and distance(picture.rgb, noise()) == 0
+    assert read_picture(raw_png(1, 1, 8, 2, b"\0abc", exif)).icc == read_picture(told_in_numbers(0, more=exif)).icc is not None
+    box = b"uuidJpgTiffExif->JP2" + ADOBE_IN_EXIF.removeprefix(b"Exif\0\0")
+    data = saved(smooth(), "JPEG2000")  # which says sRGB
+    at = data.index(b"jp2c") - 4
+    picture = read_picture(data[:at] + struct.pack(">I", 4 + len(box)) + box + data[at:])
+    assert picture.icc is None and distance(picture.rgb, smooth()) == 0 and picture.exif
+
+
 def told_in_numbers(gamma: int, points: tuple[int, ...] = (), rows: np.ndarray = noise(), more: bytes = b"") -> bytes:
     """A PNG with gAMA and, of points, cHRM, both times 100 000."""
     extra = chunk(b"gAMA", struct.pack(">I", gamma)) + (chunk(b"cHRM", struct.pack(f">{len(points)}I", *points)) if points else b"") + more
