@@ -471,10 +471,11 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
             deep[hidden, :3] = np.asarray(rgb)[hidden].astype(np.uint16) * 257
     same_place = not _was_turned(image, exif_bytes, turn)
     kept = clean_exif(exif_bytes, rgb.size, same_place)
+    untrue = icc is None and (numbers and is_hdr(numbers[1]) or tells_adobe_rgb(kept))  # what it says of the colours
     return Picture(
         rgb=rgb,
         alpha=alpha,
-        exif=as_srgb(kept) if numbers and is_hdr(numbers[1]) else kept,
+        exif=as_srgb(kept) if untrue else kept,
         icc=icc,
         dpi=read_dpi(image.info.get("dpi"), exif),
         deep=deep,

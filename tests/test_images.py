@@ -179,12 +179,21 @@ def cmyk_profile() -> bytes:
     return icc(b"CMYK", {b"A2B0": to_lab, b"B2A0": from_lab}, kind=b"prtr", pcs=b"Lab ")
 
 
+def scanner_profile() -> bytes:
+    """A table that takes red to a light grey, and none back."""
+    lab = np.array([[0, 128, 128]] * 4 + [[76 * 2.55, 128, 128]] * 3 + [[255, 128, 128]]).round().astype(np.uint8)
+    ramp, matrix = bytes(range(256)), fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    to_lab = b"mft1\0\0\0\0" + bytes([3, 3, 2, 0]) + matrix + ramp * 3 + lab.tobytes() + ramp * 3
+    return icc(b"RGB ", {b"A2B0": to_lab}, kind=b"scnr", pcs=b"Lab ")
+
+
 ADOBE_RGB = rgb_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 WIDE = rgb_profile((0.708, 0.292), (0.17, 0.797), (0.131, 0.046), gamma=1.8)
 SRGB_CURVE = b"para\0\0\0\0\0\3\0\0" + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 DISPLAY_P3 = rgb_profile((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), curve=SRGB_CURVE)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GREY_LINEAR = icc(b"GRAY", {b"kTRC": gamma_curve(1.0)})
+SCANNER = scanner_profile()
 
 
 # ---- readers of our own, for what was written --------------------------------------------------
@@ -863,6 +872,15 @@ def test_exif_is_not_asked_for_colours_that_the_file_itself_tells():
     assert picture.icc is None and distance(picture.rgb, smooth()) == 0 and picture.exif
 
 
+@pytest.mark.parametrize("mode, profile", [("L", GREY_LINEAR), ("CMYK", None), ("RGB", SCANNER)], ids=["grey", "press", "scanner"])
+def test_a_picture_that_is_brought_to_srgb_for_good_does_not_say_adobe_rgb(mode, profile):
+    """Its EXIF said so, and the result was read as that."""
+    options = {"icc_profile": profile} if profile else {}
+    picture = read_picture(saved(smooth().convert(mode), "JPEG", exif=ADOBE_IN_EXIF, quality=100, **options))
+    again = read_picture(written(rewrap(picture, picture.rgb), "png"))
+    assert again.icc is None and distance(again.rgb, picture.rgb) == 0 and again.exif
+
+
 def told_in_numbers(gamma: int, points: tuple[int, ...] = (), rows: np.ndarray = noise(), more: bytes = b"") -> bytes:
     """A PNG with gAMA and, of points, cHRM, both times 100 000."""
     extra = chunk(b"gAMA", struct.pack(">I", gamma)) + (chunk(b"cHRM", struct.pack(f">{len(points)}I", *points)) if points else b"") + more
@@ -997,12 +1015,8 @@ def test_a_cmyk_profile_is_used_with_black_for_its_darkest():
 
 
 def test_a_scanners_profile_is_used_and_not_kept():
-    """It has a way out of its colours and none back: a table that takes red to a light grey."""
-    lab = np.array([[0, 128, 128]] * 4 + [[76 * 2.55, 128, 128]] * 3 + [[255, 128, 128]]).round().astype(np.uint8)
-    ramp, matrix = bytes(range(256)), fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
-    to_lab = b"mft1\0\0\0\0" + bytes([3, 3, 2, 0]) + matrix + ramp * 3 + lab.tobytes() + ramp * 3
-    profile = icc(b"RGB ", {b"A2B0": to_lab}, kind=b"scnr", pcs=b"Lab ")
-    picture = read_picture(saved(Image.new("RGB", (4, 4), "red"), icc_profile=profile))
+    """It has a way out of its colours and none back."""
+    picture = read_picture(saved(Image.new("RGB", (4, 4), "red"), icc_profile=SCANNER))
     assert picture.icc is None and "icc_profile" not in rewrap(picture, picture.rgb).info
     assert np.abs(pixels(picture.rgb) - 188).max() <= 2
 
