@@ -15,7 +15,7 @@ FACES = 0.5  # how much of faces' features comes back in a painting, unless the 
 PEOPLE, BACKGROUND = "people", "background"  # what a mask may be called, in place of a picture, to be found in each photograph
 USUAL_PIXELS = 1280 * 960  # of which larger pictures are painted: strokes are some pixels wide, and mere grain in a larger one
 FULL = "full"  # instead of a side: at the picture's own
-LONGEST_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65536}  # px; Pillow's own messages for it are riddles
+LONGEST_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 32768}  # px; Pillow's own messages for it are riddles, and AVIFs of 65536 it writes and does not read
 ANIMATED = {".gif": "gif"}  # what only `stylenorm.animation` writes; WebP and PNG are stills' formats, too
 ANIMATABLE = {".gif": "gif", ".webp": "webp", ".png": "png"}
 

@@ -1356,7 +1356,10 @@ def test_formats_and_targets_that_cannot_be_written(tmp_path):
     assert os.listdir(tmp_path) == ["b.png"]
 
 
-@pytest.mark.parametrize("format, side", [("jpeg", 65501), ("webp", 16384)])
+NEEDS_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+
+
+@pytest.mark.parametrize("format, side", [("jpeg", 65501), ("webp", 16384), pytest.param("avif", 32769, marks=NEEDS_AVIF)])
 def test_a_side_too_long_for_the_format(tmp_path, format, side):
     long = Image.new("RGB", (side, 1))
     assert "use PNG" in complaint(write_picture, long, tmp_path / "a", format=format)
