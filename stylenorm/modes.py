@@ -88,16 +88,25 @@ def white_of(values: np.ndarray, mode: str) -> tuple[float, float]:
     """(black, white): the values that become 0 and 255.
 
     "I;16" has a range, 0..65535. The 32-bit modes have none, so it is told by the values: floats
-    around [0, 1] have white at 1; else it is 255 or 65535, if that holds all of them; else they
+    around [0, 1], highlights apart, have white at 1; else it is 255 or 65535, if that holds all of them; else they
     are stretched between their own extremes.
     """
     if mode.startswith("I;16"):
         return 0, 65535
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if mode == "F" and -0.1 <= low and high <= 2:  # sharpening overshoots a little
+    if mode == "F" and -0.1 <= low and (high <= 2 or _has_highlights(finite)):  # sharpening overshoots a little
         return 0, 1
     return next(((0, top) for top in (255, 65535) if 0 <= low and high <= top), (low, high))
+
+
+def _has_highlights(values: np.ndarray) -> bool:
+    """Whether floats are those of a picture in high dynamic range, of which most is darker than its white, at 1.
+
+    Levels up to 255 may be as dark, but are whole numbers then.
+    """
+    bright, lit = (np.count_nonzero(values > least) for least in (1, 0))
+    return 2 * bright <= lit and not np.array_equal(values, np.rint(values))
 
 
 def eight_bit(values: np.ndarray, black: float, white: float) -> np.ndarray:
