@@ -73,8 +73,7 @@ class Picture:
         are the same, rounded. None for all others.
     format: "jpeg", "png", "gif"..., or None.
     name: what messages call it.
-    own: the pixels in the colours of ``icc``, like rgb or, where there is deep, like that without alpha. None where they are sRGB's, and of
-        what has alpha.
+    own: the pixels in the colours of ``icc``, like rgb or, where there is deep, like that without alpha. None where they are sRGB's.
     """
 
     rgb: Image.Image
@@ -467,8 +466,11 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
     if alpha is not None:
         rgb = fill_hidden(rgb, alpha)
         if deep is not None:
-            hidden = np.asarray(alpha) < TRUSTED_ALPHA
-            deep[hidden, :3] = np.asarray(rgb)[hidden].astype(np.uint16) * 257
+            _fill_deep(deep, rgb, alpha)
+        if isinstance(own, np.ndarray):
+            _fill_deep(own, fill_hidden(rounded(own), alpha), alpha)
+        elif own is not None:
+            own = fill_hidden(own, alpha)
     same_place = not _was_turned(image, exif_bytes, turn)
     kept = clean_exif(exif_bytes, rgb.size, same_place)
     untrue = icc is None and (numbers and is_hdr(numbers[1]) or tells_adobe_rgb(kept))  # what it says of the colours
@@ -483,8 +485,14 @@ def _picture(image: Image.Image, name: str, exif_bytes: bytes | None, deep: np.n
         name=name,
         xmp=clean_xmp(stored_xmp(image, exif_bytes), same_place),
         iptc=stored_iptc(image, exif_bytes),
-        own=own if alpha is None else None,
+        own=own,
     )
+
+
+def _fill_deep(deep: np.ndarray, filled: Image.Image, alpha: Image.Image) -> None:
+    """Put what `fill_hidden` has made of the 8 bits into the samples as well, in place."""
+    hidden = np.asarray(alpha) < TRUSTED_ALPHA
+    deep[hidden, :3] = np.asarray(filled)[hidden].astype(np.uint16) * 257
 
 
 def _coloured(

@@ -573,14 +573,27 @@ def test_what_stays_of_a_picture_has_its_colours_outside_srgb_as_well(profile, d
     assert np.abs(half[:, 16:].astype(int) - (0, 127, 0)).max() <= 1
 
 
-def test_what_stays_of_a_picture_in_srgb_or_with_alpha_is_as_it_was():
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_stays_of_a_picture_with_alpha_has_them_too_and_nothing_of_what_is_hidden(deep):
+    rgba = np.random.default_rng(0).integers(0, 256, (24, 32, 4), np.uint16)
+    rgba[:12] = 0, 255, 0, 255
+    rgba[20:] = 255, 0, 255, 0
+    hidden = rgba[..., 3] < modes.TRUSTED_ALPHA
+    rgba *= 257 if deep else 1
+    image = rewrap(read_picture(rgba), rgba[..., :3]) if deep else Image.fromarray(rgba.astype(np.uint8))
+    picture = read_picture(written(with_profile(image, DISPLAY_P3), "png"))
+    assert (picture.deep is not None) == deep
+    painted = np.zeros_like(rgba[..., :3]) if deep else Image.new("RGB", picture.size)
+    result = rewrap(picture, painted, inside=Image.new("L", picture.size))
+    found = result.info["deep"] if deep else np.asarray(result)
+    assert (found[~hidden] == rgba[~hidden]).all() and (found[..., 3] == rgba[..., 3]).all()
+    assert (np.abs(np.asarray(result)[21:, :, :3].astype(int) - (255, 0, 255)).max(-1) > 60).all()
+
+
+def test_what_stays_of_a_picture_in_srgb_is_as_it_was():
     plain = read_picture(Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)))
     assert plain.own is None
-    clear = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8))
-    clear.info["icc_profile"] = DISPLAY_P3
-    picture = read_picture(clear)
-    assert picture.own is None and picture.icc == DISPLAY_P3
-    for given in (plain, picture, replace(read_picture(with_profile(plain.rgb, DISPLAY_P3)), icc=None)):
+    for given in (plain, replace(read_picture(with_profile(plain.rgb, DISPLAY_P3)), icc=None)):
         kept = rewrap(given, Image.new("RGB", (8, 8)), inside=Image.new("L", (8, 8)))
         assert np.array_equal(kept, rewrap(given, given.rgb))
 
