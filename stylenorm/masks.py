@@ -78,16 +78,22 @@ def inverted_mask(mask) -> Image.Image:
 def opened_mask(mask):
     """A mask's file as an image, and an image upright; all else as it is."""
     if isinstance(mask, Image.Image):
-        return ImageOps.exif_transpose(mask)
+        image = ImageOps.exif_transpose(mask)
+        return _labels(np.asarray(image), image) if image.mode.startswith("I;16") else image
     if isinstance(mask, str) and mask in (PEOPLE, BACKGROUND):
         raise StyleError(f"{mask!r} is found in a photograph, and here is none; give a picture, such as stylenorm.find_people(photo) makes")
     if not isinstance(mask, (str, os.PathLike, Picture)):
         return mask
     picture = read_picture(mask)
-    image = picture.rgb.copy()
+    image = picture.rgb.copy() if picture.deep is None else _labels(picture.deep[..., :3], picture.rgb.copy())
     if picture.alpha is not None:
         image.putalpha(picture.alpha)
     return image
+
+
+def _labels(deep: np.ndarray, image: Image.Image) -> Image.Image:
+    """Samples of 16 bits that are 0 and 1 as an image of 8, which else would be black; else ``image``."""
+    return Image.fromarray(deep.astype(np.uint8)) if deep.max() == 1 else image
 
 
 def _numbers(mask) -> np.ndarray:

@@ -86,11 +86,13 @@ def test_a_mask_is_a_tensor_as_a_network_gives_it():
     assert np.asarray(mask_levels(ramp > 0.4, (4, 3)))[0].tolist() == [0, 0, 255, 255]
 
 
-def test_labels_and_bools_are_all_or_nothing():
+def test_labels_and_bools_are_all_or_nothing(tmp_path):
     for kind in (bool, np.uint8, np.int64):
         assert np.asarray(mask_levels((RAMP > 100).astype(kind), (4, 3)))[0].tolist() == [0, 0, 255, 255]
     labels = Image.fromarray((RAMP > 100).astype(np.uint8))
-    for picture in (labels, read_picture(labels)):
+    deep = Image.fromarray((RAMP > 100).astype(np.uint16))
+    deep.save(tmp_path / "labels.png")
+    for picture in (labels, read_picture(labels), deep, read_picture(deep), tmp_path / "labels.png"):
         assert np.asarray(mask_levels(picture, (4, 3)))[0].tolist() == [0, 0, 255, 255]
 
 
