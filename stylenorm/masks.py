@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OPAQUE = 12  # of 255: a brush need not be opaque, where it went at all is inside
 COLOURED = 8  # levels of 255 by which the channels of what is no greyscale differ somewhere
+MIDDLE_TONES, FEW = slice(16, 240), 32  # levels of 255, and how many a greyscale mask may have there
 REACH, WELL = 0.06, 0.09  # of the longer side: how far a mask may grow to an edge, and how far from its border it stays, or
 MIDDLE = 1.2  # times the mean distance to it, which is half of that in the middle of a stroke
 ROUNDS = 4  # of GrabCut
@@ -46,9 +47,9 @@ def mask_tensor(mask, size: tuple[int, int]) -> torch.Tensor:
 def mask_levels(mask, size: tuple[int, int]) -> Image.Image:
     """A mask as an image of mode L and of ``size`` = (width, height) px, over which it is stretched: 255 is inside.
 
-    mask: a picture, as a path, a PIL image or a `Picture`: white is inside, black and what is transparent is not. Of a cut-out, a
-    picture in colours, or a black one, with something transparent, whatever is opaque is inside. Or an array (h, w) of bool, of numbers from 0 to 1, or of
-    levels up to 255.
+    mask: a picture, as a path, a PIL image or a `Picture`: white is inside, black and what is transparent is not. Of a cut-out, whatever
+    is opaque is inside: that is a picture with something transparent, in colours, all black, or mostly of many middle greys, as a
+    black-and-white photograph is. Or an array (h, w) of bool, of numbers from 0 to 1, or of levels up to 255.
 
     Raises `ImageError` for a file that is no picture, `StyleError` for all else, and for a mask that lies on its side.
     """
@@ -120,8 +121,15 @@ def _grey(mask: Image.Image) -> Image.Image:
     red, green, blue = flat.split()
     apart = ImageChops.lighter(ImageChops.difference(red, green), ImageChops.difference(green, blue))
     alpha, grey = mask.getchannel("A"), flat.convert("L")
-    cut_out = apart.getextrema()[1] > COLOURED or not grey.getbbox()  # or a silhouette
+    cut_out = apart.getextrema()[1] > COLOURED or not grey.getbbox() or _is_photograph(grey, alpha)  # or a silhouette
     return alpha if cut_out and alpha.getextrema()[0] < 255 else grey
+
+
+def _is_photograph(grey: Image.Image, alpha: Image.Image) -> bool:
+    """Whether what is opaque has mostly middle tones, and many: a mask's are few, or those of its soft edges."""
+    tones = grey.histogram(alpha.point(lambda a: 255 * (a == 255)))
+    middle = tones[MIDDLE_TONES]
+    return 2 * sum(middle) > sum(tones) and sum(map(bool, middle)) > FEW
 
 
 def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0, photo: Image.Image | None = None) -> tuple[Image.Image, Image.Image]:

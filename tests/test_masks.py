@@ -119,6 +119,25 @@ def test_of_a_black_silhouette_too_but_what_has_nothing_transparent_is_no_cut_ou
         assert np.asarray(mask_levels(white_on_red.convert(mode), (4, 3)))[0].tolist() == [27, 27, 255, 255]
 
 
+def cut_out_of(grey: np.ndarray, mode: str) -> Image.Image:
+    image = Image.fromarray(grey.astype(np.uint8)).convert(mode)
+    image.putalpha(Image.fromarray(np.tile(np.repeat(np.array([0, 255], np.uint8), 16), (32, 1))))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_of_a_black_and_white_photographs_cut_out_too_and_a_mask_of_few_greys_or_with_soft_edges_is_none(mode):
+    right = np.repeat([0, 255], 16)
+    photograph = 130 + 60 * np.sin(np.arange(1024.0)).reshape(32, 32) + np.linspace(-40, 40, 32)
+    assert (np.asarray(mask_levels(cut_out_of(photograph, mode), (32, 32))) == right).all()
+    half = np.full((32, 32), 128)
+    steps = np.repeat(np.arange(20, 240, 7), 34).reshape(-1)[:1024].reshape(32, 32)
+    edge = np.clip(np.arange(32.0)[:, None] * 20 - 200 + np.arange(32), 0, 255)
+    for mask in (half, steps, edge):
+        assert (np.asarray(mask_levels(cut_out_of(mask, mode), (32, 32))) == mask.astype(np.uint8) * (right // 255)).all()
+    assert (np.asarray(mask_levels(Image.fromarray(photograph.astype(np.uint8)), (32, 32))) == photograph.astype(np.uint8)).all(), "no cut-out"
+
+
 def test_a_mask_is_stretched_over_the_picture_and_refused_where_it_lies_on_its_side(tmp_path):
     left = Image.new("L", (30, 20))
     left.paste(255, (0, 0, 15, 20))
