@@ -31,9 +31,11 @@ SMALL_OR_MASK = SMALL | 4  # bits of a page's subfile type
 
 
 def misread(image: Image.Image) -> bool:
-    """Whether Pillow would take an undecoded TIFF of 16 bits, a plane each, for one of 8, or cannot unpack one of its planes."""
-    planes = is_planar(image) and image.tile[0].codec_name == "raw"
-    return planes and (max(image.tag_v2.get(BITS, (8,))) > 8 or image.tag_v2.get(EXTRA, (CLEAR,)) != (CLEAR,))
+    """Whether Pillow would take an undecoded TIFF of 16 bits, a plane each, for one of 8, or cannot unpack or place one of its planes."""
+    if not is_planar(image):
+        return False
+    beyond = max(image.tag_v2.get(BITS, (8,))) > 8 or image.tag_v2.get(EXTRA, (CLEAR,)) != (CLEAR,)
+    return image.mode == "LA" or beyond and image.tile[0].codec_name == "raw"
 
 
 def is_preview(image: Image.Image) -> bool:
@@ -137,7 +139,7 @@ def _of_press(samples: np.ndarray, lab: bool) -> Image.Image:
 
 def _with_deep(samples: np.ndarray, colours: int, multiplied: bool) -> tuple[Image.Image, np.ndarray]:
     if samples.dtype != np.uint16:
-        alpha = [_sixteen(samples[..., colours:])] if samples.shape[2] > colours else []
+        alpha = [_opacity(samples[..., colours:])] if samples.shape[2] > colours else []
         samples = np.dstack([_sixteen(samples[..., :colours]), *alpha])
     deep = coloured(samples)
     if multiplied:
@@ -244,6 +246,14 @@ def _page_kinds(file: BinaryIO) -> Iterator[int]:
 def _sixteen(samples: np.ndarray) -> np.ndarray:
     mode = {"f": "F", "u": {1: "L", 2: "I;16"}.get(samples.dtype.itemsize, "I")}.get(samples.dtype.kind, "I")
     return scaled(samples, *((0, 255) if mode == "L" else white_of(samples, mode)), 65535)
+
+
+def _opacity(samples: np.ndarray) -> np.ndarray:
+    """The same of opacity, of which whole numbers are not stretched between their own extremes: all of it may be opaque."""
+    if samples.dtype.kind == "f":
+        return _sixteen(samples)
+    known = (255, 65535) if samples.itemsize > 2 else ()
+    return scaled(samples, 0, next((top for top in known if samples.max() <= top), np.iinfo(samples.dtype).max), 65535)
 
 
 def deep_tiff(deep: np.ndarray, icc: bytes | None, dpi: tuple[float, float] | None) -> bytes:

@@ -140,6 +140,24 @@ def test_compressed_planes_have_all_their_bits(channels, order, layout):
     assert np.array_equal(np.asarray(picture.rgb), whole[..., :3]) or channels == 4  # hidden colours are filled
 
 
+@pytest.mark.parametrize("packing", [None, "zlib"])
+def test_grey_and_alpha_of_eight_bits_may_lie_in_planes(packing):
+    grey = (samples(2) >> 8).astype(np.uint8)
+    options = {"photometric": "minisblack", "planarconfig": "separate", "compression": packing, "extrasamples": ["unassalpha"]}
+    picture = read_picture(as_tiff(grey, **options))
+    assert np.array_equal(np.dstack([picture.rgb, picture.alpha]), grey[..., [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("kind, opaque", [("u4", 2**32 - 1), ("u4", 65535), ("u4", 255), ("i4", 2**31 - 1), ("i2", 32767), ("f4", 1), ("f4", 255)])
+def test_opacity_of_any_type_has_its_range_and_not_that_of_its_own_extremes(kind, opaque):
+    colours = samples() / 65535 * opaque
+    for share in (1, 0.25):  # of a picture that is opaque all over, and of one that is so half
+        alpha = np.full((40, 56, 1), opaque, float)
+        alpha[20:] = round(share * opaque) if opaque > 1 else share
+        picture = read_picture(as_tiff(np.concatenate([colours, alpha], -1).astype(kind)))
+        assert picture.alpha.getextrema() == (round(255 * share), 255)
+
+
 def test_a_plane_that_is_neither_colour_nor_transparency_is_left_out():
     deep = samples(4)
     data = as_tiff(deep, planarconfig="separate", compression="zlib", extrasamples=["unspecified"])
