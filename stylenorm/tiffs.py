@@ -121,6 +121,8 @@ def read_tiff(stream, check: Callable[[tuple[int, int]], None]) -> tuple[Image.I
         image, deep = _of_press(samples[..., :colours], page.photometric == LAB), None
     else:
         image, deep = _with_deep(samples, colours, extra == (PREMULTIPLIED,))
+    if colours == 1:
+        image = image.convert("LA" if clear else "L")  # for which there are other profiles
     image.format = "TIFF"
     stream.seek(0)
     tree, order = parse_exif(stream.read())

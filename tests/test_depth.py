@@ -148,6 +148,17 @@ def test_grey_and_alpha_of_eight_bits_may_lie_in_planes(packing):
     assert np.array_equal(np.dstack([picture.rgb, picture.alpha]), grey[..., [0, 0, 0, 1]])
 
 
+@pytest.mark.parametrize("kind", ["u1", "u2", "f4"])
+def test_a_grey_tiff_with_alpha_has_its_grey_profile_whoever_reads_it(kind):
+    white = 1 if kind == "f4" else np.iinfo(kind).max
+    grey = np.full((8, 8, 2), white, kind)
+    grey[2:, :, 0] = 64 / 255 * white
+    for planar in ("contig", "separate"):
+        picture = read_picture(as_tiff(grey, photometric="minisblack", extrasamples=["unassalpha"], planarconfig=planar, iccprofile=GREY_LINEAR))
+        assert np.abs(np.asarray(picture.rgb)[2:].astype(int) - 137).max() <= 1 and picture.alpha.getextrema() == (255, 255)
+        assert picture.deep is None or np.abs(picture.deep[2:, :, :3] / 257 - 137).max() < 1
+
+
 @pytest.mark.parametrize("kind, opaque", [("u4", 2**32 - 1), ("u4", 65535), ("u4", 255), ("i4", 2**31 - 1), ("i2", 32767), ("f4", 1), ("f4", 255)])
 def test_opacity_of_any_type_has_its_range_and_not_that_of_its_own_extremes(kind, opaque):
     colours = samples() / 65535 * opaque
