@@ -255,12 +255,14 @@ def check_fits(
 
 def check_sheet(job: Job, photo: tuple[int, int], tile: int, count: int, columns: int, more: str = "") -> None:
     """The same of a sheet of ``count`` pictures, each of the photograph's proportions and ``tile`` px long. more: advice beside that."""
-    from stylenorm.formats import LONGEST_SIDE
+    from stylenorm.encode import longest_side
     from stylenorm.plots import largest_tile, sheet_size
     from stylenorm.tensors import fitted
 
-    most = largest_tile(photo, count, columns, LONGEST_SIDE.get(job.written, 0))
-    check_fits(job, sheet_size(fitted(photo, tile), count, columns), advice=f"give --tile {most} or less, {more}or write a PNG")
+    size = sheet_size(fitted(photo, tile), count, columns)
+    longest = longest_side(size, job.written)
+    most = largest_tile(photo, count, columns, longest) if longest < math.inf else 0
+    check_fits(job, size, advice=f"give --tile {most} or less, {more}or write a PNG")
 
 
 def do(job: Job, work: Callable, quality: int = 95, look: Callable = lambda source: None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from bisect import bisect
 from contextlib import suppress
 from importlib import import_module
 from io import BytesIO
@@ -21,7 +22,7 @@ from stylenorm.drafts import replace
 from stylenorm.errors import ImageError, how_to_install, in_short
 from stylenorm.formats import LONGEST_SIDE
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note, without_orientation
-from stylenorm.tensors import need_rgb
+from stylenorm.tensors import fitted, need_rgb
 from stylenorm.xmp import clean_iptc, clean_xmp, iptc_segment, tiff_tags
 
 # suffix -> name of the format to write
@@ -141,6 +142,8 @@ def _format_of(target, format: str | None, name: str) -> str:
     return FORMATS[suffix.lower()]
 
 
+MOST_IN_HEIC = 142_606_336  # px, of sides filled up to multiples of 8: HEVC's level 7, and all that x265 takes
+STRIP, LONGEST_STRIP = 32, 4216  # px: what is less high or less wide it takes only up to HEVC's level 4.1
 LONGEST_EXIF_IN_JPEG, LONGEST_XMP_IN_JPEG = 65533, 65504
 
 
@@ -149,12 +152,27 @@ def check_sides(size: tuple[int, int], format: str, name: str, advice: str = "us
 
     name: of the file. advice: what to do about it; {longest} in it becomes the most px a side.
     """
-    longest = LONGEST_SIDE.get(format, math.inf)
+    longest = longest_side(size, format)
     if max(size) > longest:
+        alike = " in these proportions" if format == "heic" else ""
         raise ImageError(
-            f"{name}: {format} holds at most {longest} pixels a side, and the picture would have {size[0]} x {size[1]}; "
+            f"{name}: {format} holds at most {longest} pixels a side{alike}, and the picture would have {size[0]} x {size[1]}; "
             + advice.format(longest=longest)
         )
+
+
+def longest_side(size: tuple[int, int], format: str) -> float:
+    """The most px that the longer side of a picture of these proportions may have in the format; of HEIC, no more than it has if it fits."""
+    if format != "heic":
+        return LONGEST_SIDE.get(format, math.inf)
+    if min(size) < STRIP:
+        return min(max(size), LONGEST_STRIP)
+
+    def pixels(longer: int) -> int:
+        width, height = (-(-side // 8) * 8 for side in fitted(size, longer))
+        return width * height
+
+    return bisect(range(1, max(size) + 1), MOST_IN_HEIC, key=pixels)
 
 
 def _encode(image: Image.Image, format: str, quality: int, name: str) -> bytes:

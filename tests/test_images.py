@@ -19,7 +19,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, features
 
-from stylenorm import colour, images
+from stylenorm import colour, encode, images
 from stylenorm import exif as exif_module
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.formats import FULL
@@ -1370,6 +1370,25 @@ def test_a_side_too_long_for_the_format(tmp_path, format, side):
     assert opened(written(long.crop((0, 0, side - 1, 1)), format)).size == (side - 1, 1)
     assert "cannot be encoded" in complaint(write_picture, Image.new("RGB", (0, 5)), tmp_path / "a", format=format)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "size, longest",
+    [((12000, 11888), 11992), ((11944, 11939), 11941), ((11936, 11936), 0), ((20000, 31), 4216), ((30, 4217), 4216), ((4216, 31), 0), ((65536, 64), 0)],
+)
+def test_what_the_encoder_of_heic_cannot_take_is_told_before(size, longest):
+    if not longest:
+        return encode.check_sides(size, "heic", "a.heic")
+    said = complaint(encode.check_sides, size, "heic", "a.heic", advice="give {longest}")
+    assert f"holds at most {longest} pixels a side in these proportions" in said and said.endswith(f"; give {longest}")
+    encode.check_sides(fitted(size, longest), "heic", "a.heic")
+
+
+def test_a_strip_is_as_long_in_heic_as_its_encoder_takes_it():
+    pytest.importorskip("pillow_heif")
+    strip = Image.new("RGB", (4217, 31))
+    assert "use PNG" in complaint(write_picture, strip, io.BytesIO(), format="heic")
+    assert read_picture(written(strip.crop((0, 0, 4216, 31)), "heic")).size == (4216, 31)
 
 
 def test_of_exif_too_long_for_a_jpeg_the_makers_note_is_left_out_first():
