@@ -58,6 +58,8 @@ IN_PIXELS = {PANORAMA: (("WidthPixels", "LeftPixels", "RectLeft", "RectWidth"), 
 IN_PIXELS |= {DIMENSIONS: (("w",), ("h",))}
 LONGEST_PACKET = 4_000_000  # bytes; they have a few thousand
 WRAPPED = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n{}\n<?xpacket end="w"?>'
+HELD = dict(zip(b"\t\n\r", "\1\2\3"))  # characters that no XML has
+BY_NUMBER = dict(zip(b"\1\2\3", ("&#9;", "&#10;", "&#13;")))
 
 XMP_TAG, IPTC_TAG = 700, 33723  # of TIFF
 BYTE, UNDEFINED = 1, 7
@@ -102,8 +104,16 @@ def clean_xmp(packet: bytes | None, same_place: bool = True, scale: tuple[float,
             return None
         root = minidom.parseString(text.encode()).documentElement
         if root is not None and _clean(root, same_place, scale):
-            return WRAPPED.format(root.toxml()).encode()
+            return WRAPPED.format(_text_of(root)).encode()
     return None
+
+
+def _text_of(root) -> str:
+    """An XML tree as text, with line breaks in attributes by number: any others a reader takes for spaces, and not every minidom sees to that."""
+    for node in root.getElementsByTagName("*"):
+        for part in node.attributes.values():
+            part.nodeValue = part.nodeValue.translate(HELD)
+    return root.toxml().translate(BY_NUMBER)
 
 
 def _clean(root, same_place: bool, scale: tuple[float, float] | None) -> bool:

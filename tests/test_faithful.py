@@ -563,6 +563,15 @@ def test_a_packet_of_very_many_properties_is_gone_through_once(monkeypatch):
     assert told_by(packet) == TOLD and packet.count(b"dc:a") == 500 and b"crs:a" not in packet
 
 
+def test_lines_of_a_caption_in_an_attribute_stay_lines():
+    image = smooth()
+    image.info["xmp"] = WRITTEN.replace("xmp:Rating=", 'dc:source="one&#xA;two&#xD;&#10;&#9;&lt;three&gt;" xmp:Rating=').encode()
+    picture = read_picture(image)
+    for packet in (picture.xmp, rewrap(picture, Image.new("RGB", (32, 24))).info["xmp"]):
+        assert told_by(packet) == TOLD
+        assert ElementTree.fromstring(packet).find(f".//*[@{DC}source]").get(f"{DC}source") == "one\ntwo\r\n\t<three>"
+
+
 def test_what_is_too_long_for_a_jpeg_is_left_out_of_it(weights, tmp_path):
     long = WRITTEN.replace("Elbe", "Elbe" * 20_000)
     text = PngImagePlugin.PngInfo()
