@@ -198,7 +198,7 @@ def default_workers() -> int:
 
 def paint_all(
     tasks: Sequence[Task],
-    paint: Callable[[Picture | Moving, Look], object],
+    paint: Callable[[Picture | Moving, Path | UrlFile, Look], object],
     out: Path,
     manifest: Manifest,
     quality: int = 95,
@@ -209,7 +209,7 @@ def paint_all(
 ) -> Iterator[dict]:
     """Do the tasks, and give the manifest's line for each painting as it is done or has failed.
 
-    paint: what `read_photo` gives and a look to what `encoded` takes; called in the thread that iterates. alike:
+    paint: what `read_photo` gives, where it lies and a look to what `encoded` takes; called in the thread that iterates. alike:
     paints several of one size at once, as far as they are there already. size: as for `read_photo`.
     stop: once it is set, what has been painted is written, nothing more is painted, and the iteration ends.
 
@@ -373,7 +373,7 @@ class _Pipeline:
     def _paint_one(self, work: _Work, look: Look, target: str, painted: tuple[object, float] | None) -> Iterator[dict]:
         started = time.perf_counter()
         try:
-            image, seconds = painted or (self.paint(work.picture, look), since(started))
+            image, seconds = painted or (self.paint(work.picture, work.task.photo.path, look), since(started))
         except (StylenormError, OSError, MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise

@@ -101,7 +101,7 @@ class Worker:
             with self.lock:
                 started = time.perf_counter()
                 options = {**brush.options, "notice": notices.append}
-                image = painted(self.stylizer, picture, brush.styles[look.label], options, brush.quality)
+                image = painted(self.stylizer, picture, task.photo.path, brush.styles[look.label], options, brush.quality)
                 seconds = {"paint_seconds": since(started)}
             started = time.perf_counter()
             data = encoded(image, str(brush.out / target), brush.quality)

@@ -23,7 +23,7 @@ from stylenorm.errors import OutputError, StylenormError, out_of_memory, reason_
 from stylenorm.formats import ANIMATABLE, ANIMATED
 from stylenorm.images import Picture, opened, read_picture, write_picture
 from stylenorm.jobs import FORMAT
-from stylenorm.places import UrlFolder
+from stylenorm.places import UrlFile, UrlFolder
 from stylenorm.tensors import fitted
 from stylenorm.tiffs import page_count
 from stylenorm.tree import Photo
@@ -103,8 +103,8 @@ def _moving(task: Task, data: bytes) -> Moving | None:
         return Moving(data, name, ANIMATABLE[suffix], image.size, count if ANIMATABLE[suffix] == "png" else 1)  # see write_png
 
 
-def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, object], quality: int):
-    """What `encoded` takes. quality: of an animation, which is encoded as it is painted.
+def painted(stylizer, picture: Picture | Moving, path: Path | UrlFile, style, options: Mapping[str, object], quality: int):
+    """What `encoded` takes. path: where the photograph lies, by which its mask is found. quality: of an animation, which is encoded as it is painted.
 
     options: of `Stylizer.stylize`, but for ``masks``, a `stylenorm.jobs.Masks`, in place of a mask, and in regions. Raises one of `CANNOT_READ`.
     """
@@ -112,12 +112,11 @@ def painted(stylizer, picture: Picture | Moving, style, options: Mapping[str, ob
     regions, more = options.get("regions") or (), {}
     asked = [options.pop("masks", None), *(there for _, there in regions)]
     if any(asked):
-        source = Path(picture.name)
         if isinstance(picture, Moving):
             from stylenorm.mattes import Mattes
 
-            more["each"] = (mattes := Mattes(asked, source)).each
-        own, *others = mattes.first() if more else [masks and masks.mask_for(source) for masks in asked]
+            more["each"] = (mattes := Mattes(asked, path)).each
+        own, *others = mattes.first() if more else [masks and masks.mask_for(path) for masks in asked]
         options |= {"mask": own} if asked[0] else {}
         options |= {"regions": [(over, there) for (over, _), there in zip(regions, others)]} if regions else {}
     if not isinstance(picture, Moving):

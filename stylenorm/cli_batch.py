@@ -468,9 +468,9 @@ def on_this_machine(
 
     laid = laid_of(stylizer, asked)
 
-    def paint(picture, look):
+    def paint(picture, path, look):
         options = asked.options | laid | {"notice": say}
-        return painted(stylizer, picture, styles[look.label], options, asked.settings["quality"])
+        return painted(stylizer, picture, path, styles[look.label], options, asked.settings["quality"])
 
     def paint_alike(pictures, look):
         return stylizer.stylize_alike(pictures, styles[look.label], **asked.options)

@@ -537,8 +537,8 @@ class Work:
     def __init__(self, top: Path, out: Path) -> None:
         self.top, self.out, self.painted = top, out, []
 
-    def brush(self, picture, look):
-        self.painted.append((Path(picture.name).name, look.label))
+    def brush(self, picture, path, look):
+        self.painted.append((path.name, look.label))
         return picture.rgb.transpose(Image.Transpose.ROTATE_180)
 
     def run(self, brush=None, looks=(LOOK,), again=False, limit=None, settings=None, replacing=None, **options) -> list[dict]:
@@ -615,10 +615,10 @@ def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkey
     options = {"strength": 0.5, "size": 9, "grain": False, "paint_at": "full", "tile": 3, "strip": True, "faces": 0.3, "masks": masks}
     options["regions"] = [("scream", masks)]
     stylizer = SimpleNamespace(stylize=lambda *words, **more: (words, more), stream=lambda *words, **more: (words, more))
-    still = SimpleNamespace(name="in/a.jpg")
+    still, path = SimpleNamespace(name="in/?.jpg"), Path("in/a.jpg")
     found = {"mask": "the mask of a.jpg", "regions": [("scream", "the mask of a.jpg")]}
-    assert steps.painted(stylizer, still, "kiss", options, 80) == ((still, "kiss"), {k: v for k, v in options.items() if k != "masks"} | found)
-    assert steps.painted(stylizer, still, "kiss", {"size": 9}, 80) == ((still, "kiss"), {"size": 9}) and "masks" in options
+    assert steps.painted(stylizer, still, path, "kiss", options, 80) == ((still, "kiss"), {k: v for k, v in options.items() if k != "masks"} | found)
+    assert steps.painted(stylizer, still, path, "kiss", {"size": 9}, 80) == ((still, "kiss"), {"size": 9}) and "masks" in options
 
     def write(data, file, begin, *words, each=None):
         file.write(b"painted")
@@ -628,11 +628,11 @@ def test_an_animation_is_painted_by_a_stream_with_what_it_takes(tmp_path, monkey
 
     asked, moved = [], []
     monkeypatch.setattr(steps, "write_animation", write)
-    found = steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "webp", (8, 6), 1), "kiss", options, 80)
+    found = steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "webp", (8, 6), 1), Path("in/a.gif"), "kiss", options, 80)
     assert (found.data, found.size) == (b"painted", (9, 7)) and steps.encoded(found, "a.webp", 80) == b"painted"
     streamed = {"strength": 0.5, "size": 9, "grain": False, "paint_at": "full", "faces": 0.3, "mask": "the mask of a.gif", "regions": [("scream", "the mask of a.gif")]}
     assert asked == [(b"data", (("kiss",), {"fixed": "pooled", **streamed}), ("webp", 80, True, "in/a.gif", None))]
-    steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "gif", (8, 6), 1), "kiss", {"preserve_color": True, "notice": print}, 80)
+    steps.painted(stylizer, steps.Moving(b"data", "in/a.gif", "gif", (8, 6), 1), Path("in/a.gif"), "kiss", {"preserve_color": True, "notice": print}, 80)
     assert asked[1][1] == (("kiss",), {"fixed": "pooled", "preserve_color": True}) and asked[1][2][2:] == (False, "in/a.gif", print)
     assert moved == [{}, None], "nothing moves, and no masks"
 
@@ -689,10 +689,10 @@ def test_several_styles_have_folders_and_decode_once(work, monkeypatch):
 def slow_first(work, seconds: float = 0.5):
     """A brush that gives the readers time to run ahead."""
 
-    def brush(picture, look):
+    def brush(picture, path, look):
         if not work.painted:
             time.sleep(seconds)
-        return work.brush(picture, look)
+        return work.brush(picture, path, look)
 
     return brush
 
@@ -703,7 +703,7 @@ def test_photographs_of_one_size_are_painted_at_once_as_far_as_they_are_decoded(
 
     def together(pictures, look):
         groups.append([Path(p.name).name for p in pictures])
-        return [work.brush(p, look) for p in pictures]
+        return [work.brush(p, Path(p.name), look) for p in pictures]
 
     looks = (Look("kiss", "kiss"), Look("scream", "scream"))
     alone = {name: (work.out / name).read_bytes() for name in work.run(looks=looks) and work.files()}
@@ -731,7 +731,7 @@ def test_what_several_at_once_became_is_written_though_it_is_stopped_then(work):
 
     def together(pictures, look):
         stop.set()
-        return [work.brush(p, look) for p in pictures]
+        return [work.brush(p, Path(p.name), look) for p in pictures]
 
     lines = work.run(slow_first(work, 0.2), workers=8, stop=stop, alike=Alike(lambda picture: 4, together))
     assert stop.is_set() and 1 < len(lines) == len(work.painted) == len(work.files())
@@ -850,10 +850,10 @@ def test_broken_photographs_are_named_and_the_rest_goes_on(work):
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory"), StylenormError("odd one is odd")])
 def test_a_painting_that_fails_is_one_line(work, error):
-    def brush(picture, look):
+    def brush(picture, path, look):
         if picture.name.endswith("3.jpg"):
             raise error
-        return work.brush(picture, look)
+        return work.brush(picture, path, look)
 
     failed = [line for line in work.run(brush) if line["kind"] == "failed"]
     assert [line["input"] for line in failed] == ["3.jpg"] and failed[0]["error"]
@@ -861,7 +861,7 @@ def test_a_painting_that_fails_is_one_line(work, error):
 
 
 def test_a_mistake_of_ours_is_not_swallowed(work):
-    def brush(picture, look):
+    def brush(picture, path, look):
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
@@ -925,10 +925,10 @@ def test_a_full_disk_while_errors_are_noted(work, monkeypatch):
 def test_stopping_finishes_the_current_picture_and_writes_it(work):
     stop, before = threading.Event(), set(threading.enumerate())
 
-    def brush(picture, look):
+    def brush(picture, path, look):
         if len(work.painted) == 2:
             stop.set()
-        return work.brush(picture, look)
+        return work.brush(picture, path, look)
 
     lines = work.run(brush, stop=stop, workers=1)
     assert len(lines) == 3 == len(work.files()) and not left_over(before)
@@ -940,7 +940,7 @@ def test_a_thread_that_still_reads_does_not_hold_what_paints(work, monkeypatch):
     """At the end of the process it would be the last to: torch frees tensors without the lock, and 'terminate called' it was."""
 
     class Brush:
-        def __call__(self, picture, look):
+        def __call__(self, picture, path, look):
             raise AssertionError
 
         most = paint = __call__
@@ -1012,10 +1012,10 @@ def test_few_pictures_are_in_memory_at_once(work, monkeypatch, pixels, most):
         count(+1)
         return real(*arguments, **options)
 
-    def brush(picture, look):
+    def brush(picture, path, look):
         time.sleep(0.01)
         count(-1)
-        return work.brush(picture, look)
+        return work.brush(picture, path, look)
 
     monkeypatch.setattr(steps, "read_picture", read)
     assert len(work.run(brush, workers=4)) == 40
@@ -1025,7 +1025,7 @@ def test_few_pictures_are_in_memory_at_once(work, monkeypatch, pixels, most):
 def test_room_is_given_back_by_what_fails(work, monkeypatch):
     monkeypatch.setattr(batch_module, "PIXELS_AT_ONCE", 100)
 
-    def brush(picture, look):
+    def brush(picture, path, look):
         raise StylenormError("no")
 
     assert len(work.run(brush)) == 6

@@ -235,6 +235,19 @@ def test_each_photograph_of_a_tree_has_its_mask(cli, photos, stylizer, tmp_path)
     refused(cli("--mask", tmp_path / "masks", "--overwrite", out="masks"), "where the masks are")
 
 
+def test_masks_are_found_for_photographs_whose_names_hold_what_is_not_printable(cli, tmp_path):
+    right = Image.new("L", (60, 44))
+    right.paste(255, (30, 0, 60, 44))
+    for number, name in enumerate(("a", "a\u200db", "me\u200dmy/c")):  # as in the emoji of a family
+        make_photo(tmp_path / "fam\u200dily" / f"{name}.png", seed=number)
+        (tmp_path / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        right.save(tmp_path / "masks" / f"{name}.png")
+    result = cli("--mask", tmp_path / "masks", "--region", f"{tmp_path / 'masks'}=blue-tree", top="fam\u200dily")
+    assert (result.code, result.err) == (0, "") and len(files(tmp_path / "out")) == 3
+    for name in files(tmp_path / "out"):
+        assert np.array_equal(pixels(tmp_path / "out" / name)[:, :30], pixels(tmp_path / "fam\u200dily" / name)[:, :30])
+
+
 def test_each_style_has_its_folder(cli, photos, stylizer, tmp_path):
     make_photo(tmp_path / "my painting.jpg", (70, 90), seed=9)
     words = ["--style", "red-hill:3,blue-tree:1", "--style", "tall-grass", "--style-image", str(tmp_path / "my painting.jpg")]
