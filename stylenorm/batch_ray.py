@@ -261,9 +261,9 @@ class Crew:
         if results is None:
             yield from self._lost(hand, manifest)
             return
-        hand.calls.pop(ref)
+        task = hand.calls.pop(ref)
         for result in results:
-            yield self._published(result, manifest)
+            yield self._published(task, result, manifest)
 
     def _answer(self, ref):
         """What a call returned, or None if its worker died over it."""
@@ -288,20 +288,29 @@ class Crew:
                 continue
             for look, target in task.targets:
                 told = f"{task.photo.path}: {TRIES} workers died over it, for want of memory perhaps; make it smaller"
-                yield self._published(Result(failed_line(task.photo, look, target, told)), manifest)
+                yield self._published(task, Result(failed_line(task.photo, look, target, told)), manifest)
 
     def _replace(self, hand: _Hand) -> None:
         self.ray.kill(hand.actor)  # it may only be out of reach
         self.hands[self.hands.index(hand)] = self._hire(hand.slot)
 
-    def _published(self, result: Result, manifest: Manifest) -> dict:
+    def _published(self, task: Task, result: Result, manifest: Manifest) -> dict:
         out, line = self.brush.out, result.line
         for notice in result.notices:
             self.say(notice)
         if result.full:
             raise no_room(out, result.full)
         try:
-            publish(out, line["output"], result.draft, lambda: manifest.append(line))
+            publish(out, line["output"], result.draft, lambda: self._note(line, manifest))
         except OSError as error:
-            raise no_room(out, error) from None
+            if error.errno in NO_MORE_ROOM:
+                raise no_room(out, error) from None
+            line = failed_line(task.photo, Look(line["style"], ""), line["output"], error)
+            self._note(line, manifest)
         return line
+
+    def _note(self, line: dict, manifest: Manifest) -> None:
+        try:
+            manifest.append(line)
+        except OSError as error:
+            raise no_room(self.brush.out, error) from None

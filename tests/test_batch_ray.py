@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -16,9 +17,9 @@ import pytest
 from conftest import make_photo
 from PIL import Image, ImageOps
 
-from stylenorm import Stylizer, batch_ray
-from stylenorm.batch_ray import CORES, Brush, Crew, Worker, find_slots
-from stylenorm.batch_steps import Look, Task
+from stylenorm import Stylizer, batch_ray, batch_steps
+from stylenorm.batch_ray import CORES, Brush, Crew, Result, Worker, find_slots
+from stylenorm.batch_steps import Look, NoRoom, Task, stage
 from stylenorm.cli import main
 from stylenorm.cli_batch import check_answers
 from stylenorm.errors import StylenormError
@@ -140,9 +141,39 @@ def test_what_a_worker_has_to_say_is_said_here(tmp_path):
 
     worker, look, said = Worker(Brush(None, "", "cpu", "torch", None, {"red-hill": None}, {}, tmp_path / "out", 95), None), Look("red-hill", ""), []
     worker.stylizer = SimpleNamespace(stylize=stylize)
-    (result,) = pickle.loads(pickle.dumps(worker.paint(Task(Photo(tmp_path / "a.png", "a.png", 1, 1), ((look, "a.png"),)))))
-    Crew("local", worker.brush, said.append)._published(result, SimpleNamespace(append=lambda line: None))
+    task = Task(Photo(tmp_path / "a.png", "a.png", 1, 1), ((look, "a.png"),))
+    (result,) = pickle.loads(pickle.dumps(worker.paint(task)))
+    Crew("local", worker.brush, said.append)._published(task, result, SimpleNamespace(append=lambda line: None))
     assert said == [f"{tmp_path / 'a.png'}: no people are to be seen in it"] and (tmp_path / "out" / "a.png").is_file()
+
+
+def test_a_painting_that_cannot_get_its_name_fails_alone_and_a_full_disk_stops_all(tmp_path, monkeypatch):
+    task, out, noted = Task(Photo(tmp_path / "a.png", "a.png", 1, 1), ((Look("kiss", ""), "a.png"),)), tmp_path / "out", []
+    crew, manifest = Crew("local", Brush(None, "", "cpu", "torch", None, {}, {}, out, 95)), SimpleNamespace(append=noted.append)
+
+    def published(number: int | None = None):
+        line = {"kind": "done", "style": "kiss", "input": "a.png", "output": "a.png"}
+        with monkeypatch.context() as patch:
+            if number:
+                patch.setattr(batch_steps, "replace", lambda *_: broken(number))
+            return crew._published(task, Result(line, stage(out, "a.png", b"painted")), manifest)
+
+    def broken(number: int):
+        raise OSError(number, os.strerror(number))
+
+    assert published()["kind"] == "done" and [line["kind"] for line in noted] == ["done"]
+    (out / "a.png").unlink(), (out / "a.png").mkdir()
+    line = published()
+    assert (line["kind"], line["style"], line["input"]) == ("failed", "kiss", "a.png") and noted[1:] == [line]
+    assert line["error"].startswith(f"{out / 'a.png'}: ")
+    (out / "a.png").rmdir()
+    assert published(errno.EIO)["error"] == f"{tmp_path / 'a.png'}: {os.strerror(errno.EIO)}"
+    with pytest.raises(NoRoom, match="the disk is full"):
+        published(errno.ENOSPC)
+    manifest.append = lambda line: broken(errno.EIO)
+    with pytest.raises(NoRoom, match="cannot be written any more"):
+        published()
+    assert not any(out.iterdir()), "no draft either"
 
 
 def test_workers_know_the_parts_and_masks_wherever_they_are(photos, weights, tmp_path, monkeypatch):
