@@ -76,12 +76,13 @@ def make_plan(
     format: str,
     manifest: Manifest,
     again: bool = False,
+    over: bool = False,
 ) -> Plan:
     """Which paintings are missing. again: all of them are, whatever is there.
 
     One is there if its file is, unless its photograph or its mask has changed since. After a batch that replaces what was
     there, only files that it has noted count. What was made of another folder's photograph, which is still in place,
-    is there as well.
+    is there as well, but with ``over``.
     """
     plan, known = Plan(), _earlier_names(manifest, looks)
     names = output_names(photos, format, known, _moving(photos, known) if format == "keep" else ())
@@ -90,7 +91,7 @@ def make_plan(
         if Path(name).stem != Path(photo.name).stem:
             plan.renamed.append((photo.name, name))
         targets = [(look, f"{look.folder}/{name}".lstrip("/")) for look in looks]
-        missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo, plan))
+        missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo, plan, over))
         plan.there += len(targets) - len(missing)
         plan.strange += [t for k, t in targets if (k, t) not in missing and (k.label, photo.name) not in manifest.done]
         if missing:
@@ -129,7 +130,7 @@ def _frames(path: Path | UrlFile) -> int:
         return 1
 
 
-def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo, plan: Plan) -> bool:
+def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo, plan: Plan, over: bool = False) -> bool:
     line = manifest.done.get((look.label, photo.name))
     try:
         if not target.stat().st_size:
@@ -143,7 +144,7 @@ def _is_there(target: Path, manifest: Manifest, look: Look, photo: Photo, plan: 
     same = (line["input_bytes"], line["input_changed"]) == (photo.size, photo.changed)
     if same or line.get("input_sha256") == _hash_of(photo.path):
         return True
-    if other := _is_another(photo, line.get("source")):
+    if other := not over and _is_another(photo, line.get("source")):
         plan.others.append((line["output"], line["source"]))
     return other
 

@@ -139,7 +139,8 @@ def batch(
     """Paint a folder of photographs, with all folders in it, into another.
 
     Stop it with Ctrl-C, or in any other way: the same command does what is
-    missing. No painting is ever half-written, and no photograph overwritten.
+    missing, of what --overwrite paints again as well. No painting is ever
+    half-written, and no photograph overwritten.
     A photograph that has changed since, or its mask, is painted again.
 
     Of an animated GIF, WebP or PNG every frame is painted, unless --format is
@@ -399,7 +400,8 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     looks = [Look(w.label, folder_of(w, asked.wanted)) for w in asked.wanted]
     if manifest.settings not in (None, asked.settings):  # they came to nothing, or all is painted again
         manifest.done.clear()
-    plan = make_plan(asked.photos, asked.output, tree.photos, looks, asked.settings["format"], manifest, asked.overwrite)
+    again = begins_anew(asked, manifest)
+    plan = make_plan(asked.photos, asked.output, tree.photos, looks, asked.settings["format"], manifest, again, asked.overwrite)
     spare_inputs(asked, plan.tasks)
     tasks = sorted(plan.tasks, key=lambda task: has_failed(task, manifest))[: asked.limit]  # or a limit would never get beyond those
     show.plan(tree, plan, sum(len(t.targets) for t in tasks))
@@ -410,10 +412,17 @@ def run_batch(asked: Batch, tree, manifest: Manifest, show: Show) -> int:
     end = {"kind": "end", "done": show.done, "skipped": plan.there, "failed": show.failed, "unread": tree.unread}
     end |= {"left": plan.paintings - show.done - show.failed, "seconds": round(time.monotonic() - started, 1)}
     end["interrupted"] = stop.is_set()
-    if tasks and not full:
+    unended = manifest.settings == asked.settings and not manifest.ended  # killed right before it was noted, for one
+    if (tasks or unended) and not full:
         note(manifest, end, asked.output)
     show.end(end, asked.output)
     return 130 if stop.is_set() else int(bool(full or show.failed or tree.unread))
+
+
+def begins_anew(asked: Batch, manifest: Manifest) -> bool:
+    """Whether all is to be painted again. A batch that does so, and has not come to its end, goes on."""
+    underway = manifest.settings == asked.settings and manifest.replacing and not manifest.ended
+    return asked.overwrite and not underway
 
 
 def spare_inputs(asked: Batch, tasks) -> None:
@@ -442,7 +451,7 @@ def paint_missing(asked: Batch, tasks, looks, manifest: Manifest, show: Show, st
     crew = partial(on_ray if asked.where.ray else on_this_machine, show.say)
     try:
         with crew(asked, looks, manifest, stop) as (description, paint):
-            if manifest.settings != asked.settings or asked.overwrite:
+            if manifest.settings != asked.settings or begins_anew(asked, manifest):
                 begin(manifest, asked, description)
             with show.bar():
                 for line in paint(tasks):

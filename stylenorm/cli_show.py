@@ -135,4 +135,5 @@ class Show:
             rows += [("left", str(end["left"]), "the same command goes on")] if end["left"] else []
             show_table(("paintings", "number", ""), rows)
         if end["interrupted"]:
-            complain(f"stopped after {counted(end['done'], 'painting')}, {counted(end['left'], 'is', 'are')} left; the same command goes on")
+            more = "; the same command goes on" if end["left"] else ""
+            complain(f"stopped after {counted(end['done'], 'painting')}, {counted(end['left'], 'is', 'are')} left{more}")

@@ -29,7 +29,8 @@ TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)  # what a file that ano
 class Manifest:
     """The manifest in a folder, which is made if need be, held so that no second run works there at once. Where nothing is begun, it leaves neither.
 
-    settings: of the batch so far, or None. replacing: whether that batch was told to paint over what was there.
+    settings: of the batch so far, or None. replacing: whether that batch was told to paint over what was there. ended: whether
+    it has come to its end, with nothing left.
     done: its paintings, {(style's label, photograph's name): the line}. failed: what could not be painted when it was tried last.
     Safe to append to from several threads.
     """
@@ -79,7 +80,7 @@ class Manifest:
 
     def begin(self, settings: Mapping, replacing: bool, **about) -> None:
         """Begin a batch. What was noted before stays in the file and counts no more."""
-        self.settings, self.replacing, self.done, self.failed = dict(settings), replacing, {}, set()
+        self._start(dict(settings), replacing)
         self.append({"kind": "settings", "version": VERSION, "settings": self.settings, "replacing": replacing} | about)
 
     def append(self, line: Mapping) -> None:
@@ -106,7 +107,7 @@ class Manifest:
         self._take_all(self.path.read_bytes())
 
     def _take_all(self, data: bytes) -> None:
-        self.settings, self.replacing, self.done, self.failed = None, False, {}, set()
+        self._start(None, False)
         self._whole = not data or data.endswith(b"\n")
         for text in data.splitlines():
             try:
@@ -120,13 +121,18 @@ class Manifest:
         if line["kind"] == "settings":
             if line["version"] > VERSION:
                 raise StylenormError(f"{self.path} is of a newer stylenorm; update this one, or give another folder")
-            self.settings, self.replacing, self.done, self.failed = dict(line["settings"]), bool(line["replacing"]), {}, set()
+            self._start(dict(line["settings"]), bool(line["replacing"]))
         elif line["kind"] == "done" and _lies_below(line["output"]) and isinstance(line.get("source", ""), str):
             line["input_bytes"], line["input_changed"]  # noqa: B018
             self.done[line["style"], line["input"]] = line
             self.failed.discard((line["style"], line["input"]))
         elif line["kind"] == "failed":
             self.failed.add((line["style"], line["input"]))
+        elif line["kind"] == "end":
+            self.ended = self.ended or not line["left"]
+
+    def _start(self, settings: dict | None, replacing: bool) -> None:
+        self.settings, self.replacing, self.ended, self.done, self.failed = settings, replacing, False, {}, set()
 
 
 class UrlManifest(Manifest):

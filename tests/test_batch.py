@@ -393,7 +393,15 @@ def test_the_manifest_comes_back(tmp_path):
         assert manifest.failed == set(), "what is painted at last has not failed"
         manifest.begin({"size": 5}, True)
     with Manifest(tmp_path / "new" / "out") as manifest:
-        assert manifest.settings == {"size": 5} and manifest.replacing and manifest.done == {}
+        assert manifest.settings == {"size": 5} and manifest.replacing and manifest.done == {} and not manifest.ended
+        manifest.append({"kind": "end", "left": 1})
+    for ended in (False, True):
+        with Manifest(tmp_path / "new" / "out") as manifest:
+            assert manifest.ended == ended
+            manifest.append({"kind": "end", "left": 0}), manifest.append({"kind": "end", "left": 7})
+    with Manifest(tmp_path / "new" / "out") as manifest:
+        manifest.begin({"size": 5}, True)
+        assert not manifest.ended
 
 
 def test_a_half_line_of_a_kill_is_passed_over(tmp_path):

@@ -503,6 +503,30 @@ def test_overwrite_paints_all_again(cli, photos, stylizer, tmp_path):
     assert re.search(r"skipped +4", cli("--format", "png", "--size", "32").out)
 
 
+def test_overwrite_goes_on_where_it_was_stopped_and_begins_anew_after_its_end(cli, photos, tmp_path):
+    def again(*words, **more) -> tuple[int, str]:
+        """How often a batch has begun, and what was to do."""
+        result = cli("--overwrite", *words, **more)
+        assert (result.code, result.err) == (0, "")
+        return sum(line["kind"] == "settings" for line in manifest(tmp_path / "out")), result.out.split(", ", 1)[1].splitlines()[0]
+
+    cli()
+    assert again("--limit", "3") == (2, "3 paintings to do")
+    make_photo(photos / "trip" / "c.jpg", seed=8)
+    assert again("--limit", "3") == (2, "2 paintings to do, 2 are there already"), "one has changed since"
+    assert again("--limit", "3") == (3, "3 paintings to do"), "that one had come to its end"
+    assert again("--size", "30", "--limit", "1") == (4, "1 painting to do"), "other settings"
+    cli("--size", "30"), make_photo(photos / "d.jpg"), cli("--size", "30")
+    assert again("--size", "30") == (5, "5 paintings to do"), "the plain command has finished it"
+    path = tmp_path / "out" / NAME
+    path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-1]))  # a kill between the last painting and the line about the end
+    assert again("--size", "30") == (5, "0 paintings to do, 5 are there already")
+    assert again("--size", "30", "--limit", "1") == (6, "1 painting to do")
+    for name in ("a.jpg", "d.jpg"):
+        make_photo(tmp_path / "more" / name, seed=7)
+    assert again("--size", "30", top="more") == (6, "2 paintings to do"), "over what is another folder's as well"
+
+
 def test_settings_that_came_to_nothing_do_not_bind(cli, photos, tmp_path):
     for name in files(photos):
         (photos / name).write_bytes(b"")

@@ -84,6 +84,14 @@ def test_it_goes_on_where_it_was(memory, batch, tmp_path):
     assert code == 2 and "quality 95 instead of 50" in told
 
 
+def test_overwrite_goes_on_as_well(memory, batch, tmp_path):
+    fill(memory, tmp_path / "in")
+    batch("memory://in", "memory://out")
+    told = [batch("memory://in", "memory://out", "--overwrite", "--limit", "3")[1] for _ in range(3)]
+    assert ["are there already" in text for text in told] == [False, True, False]
+    assert [line["kind"] for line in manifest(memory)].count("settings") == 3
+
+
 def test_a_manifest_is_put_there_at_its_beginning_at_its_end_and_now_and_then(memory, monkeypatch):
     memory.pipe_file(f"/out/{NAME}", b'{"kind": "settings", "ver')  # half a line, whoever left it
     record = manifest_in(place("memory://out"))
