@@ -42,7 +42,7 @@ from stylenorm.formats import ANIMATED, FORMAT, FULL
 from stylenorm.images import Picture
 from stylenorm.manifest import Manifest
 from stylenorm.places import UrlFile, UrlFolder, exists
-from stylenorm.tree import Photo, check_targets, output_names
+from stylenorm.tree import Photo, check_noted, check_targets, output_names
 
 __all__ = ["Look", "NoRoom", "Plan", "Task", "default_workers", "differences", "make_plan", "now", "paint_all"]
 
@@ -101,6 +101,7 @@ def make_plan(
         return plan
     if isinstance(top, Path):
         check_targets(top, out, folders, photos)
+        check_noted(top, out, (target for task in plan.tasks for _, target in task.targets), manifest.noted)
     for folder in folders | {""}:
         remove_drafts(out / folder, growing=False)
         remove_drafts(out / folder, DAY)

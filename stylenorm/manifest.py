@@ -32,6 +32,7 @@ class Manifest:
     settings: of the batch so far, or None. replacing: whether that batch was told to paint over what was there. ended: whether
     it has come to its end, with nothing left.
     done: its paintings, {(style's label, photograph's name): the line}. failed: what could not be painted when it was tried last.
+    noted: the paintings of all batches so far, below the folder.
     Safe to append to from several threads.
     """
 
@@ -108,6 +109,7 @@ class Manifest:
 
     def _take_all(self, data: bytes) -> None:
         self._start(None, False)
+        self.noted: set[str] = set()
         self._whole = not data or data.endswith(b"\n")
         for text in data.splitlines():
             try:
@@ -125,6 +127,7 @@ class Manifest:
         elif line["kind"] == "done" and _lies_below(line["output"]) and isinstance(line.get("source", ""), str):
             line["input_bytes"], line["input_changed"]  # noqa: B018
             self.done[line["style"], line["input"]] = line
+            self.noted.add(line["output"])
             self.failed.discard((line["style"], line["input"]))
         elif line["kind"] == "failed":
             self.failed.add((line["style"], line["input"]))

@@ -53,6 +53,7 @@ def find_tree(top: Path | UrlFolder, out: Path | UrlFolder, recursive: bool = Tr
 
     Hidden files and folders are passed over, those of systems, and those that another batch has painted into. A link to a folder
     is followed after all real folders have been seen, and no folder is entered twice, so that a link that leads in a circle ends there.
+    Raises `StylenormError` where ``out`` lies in the tree and holds photographs that no batch has painted.
     """
     if isinstance(top, UrlFolder):
         return _told(_find_at_url(top, out, recursive))
@@ -85,12 +86,16 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
         same = top.holds(out.path, out.files)
         raise _same_folder(out) if same else StylenormError(f"{top} lies in {out}; give another folder for the paintings")
     tree, listed = Tree(), list(top.listed(recursive))
-    others = {folder for file, *_ in listed if (folder := posixpath.dirname(file.name)) and posixpath.basename(file.name) == MANIFEST}
-    others = [folder for folder in sorted(others) if not (at_url and out.holds(f"{top.path}/{folder}", top.files))]
+    begun = {folder for file, *_ in listed if (folder := posixpath.dirname(file.name)) and posixpath.basename(file.name) == MANIFEST}
+    others = [folder for folder in sorted(begun) if not (at_url and out.holds(f"{top.path}/{folder}", top.files))]
     tree.left_out += [_painted_into(f"{top}/{folder}") for folder in others]
     for file, size, changed in listed:
         name = file.name
-        if any(map(is_hidden, name.split("/"))) or at_url and out.holds(file.where, top.files):
+        if any(map(is_hidden, name.split("/"))):
+            continue
+        if at_url and out.holds(file.where, top.files):
+            if posixpath.splitext(name)[1].lower() in PHOTOGRAPHS and begun.isdisjoint(_parents(name)):
+                raise _not_painted(file)
             continue
         if any(name.startswith(f"{folder}/") for folder in others):
             continue
@@ -108,11 +113,18 @@ def _painted_into(folder: str) -> str:
     return f"the folder {folder} was left out, for another batch has painted into it"
 
 
+def _not_painted(photograph: str | Path | UrlFile) -> StylenormError:
+    return StylenormError(
+        f"{photograph} lies where the paintings are to go, and no batch has painted it; move it, or give another folder for the paintings"
+    )
+
+
 class _Walk:
     def __init__(self, top: Path, out: Path, recursive: bool) -> None:
         self.top, self.recursive, self.tree = top, recursive, Tree()
         self.real_top, self.real_out = os.path.realpath(top), os.path.realpath(out)
-        self.entered = {file_id(out)} if out.exists() else set()
+        self.out = file_id(out) if out.exists() else None
+        self.entered = {self.out}
         self.links: list[tuple[str, str]] = []
 
     def run(self) -> None:
@@ -128,6 +140,8 @@ class _Walk:
             path, name = waiting.pop()
             try:
                 identity = file_id(path)
+                if identity == self.out:
+                    _check_painted(path)
                 if identity in self.entered:
                     continue
                 with os.scandir(path) as entries:
@@ -242,6 +256,28 @@ def check_targets(top: Path, out: Path, folders: Iterable[str], photos: Iterable
                 f"{os.path.join(out, folder)} lies in {top}, and a painting there would be taken for a photograph; "
                 "give another folder for the paintings"
             )
+
+
+def check_noted(top: Path, out: Path, targets: Iterable[str], noted: Container[str]) -> None:
+    """Refuse to paint over a photograph below ``top``, where ``out`` is. targets: below ``out``. noted: those of them that were painted."""
+    if not _lies_in(os.path.realpath(out), os.path.realpath(top)):
+        return
+    for target in targets:
+        with suppress(OSError):
+            if target not in noted and os.stat(out / target).st_size:
+                raise _not_painted(out / target)
+
+
+def _check_painted(out: str) -> None:
+    """Refuse photographs in the folder of paintings and those below it that are nobody's paintings."""
+    for folder, below, files in os.walk(out):
+        if MANIFEST in files and os.path.getsize(os.path.join(folder, MANIFEST)):
+            below.clear()
+            continue
+        below[:] = [name for name in below if not is_hidden(name)]
+        for name in sorted(files):
+            if not is_hidden(name) and posixpath.splitext(name)[1].lower() in PHOTOGRAPHS:
+                raise _not_painted(os.path.join(folder, name))
 
 
 def _parents(name: str) -> Iterator[str]:

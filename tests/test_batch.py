@@ -118,9 +118,30 @@ def test_a_link_that_nobody_may_look_into_closes_no_other_way_to_its_folder(tmp_
 
 def test_results_are_no_photographs(top, tmp_path):
     make_photo(top / "painted" / "b.jpg"), make_photo(tmp_path / "b.jpg")
+    (top / "painted" / NAME).write_bytes(b"{}")
     assert "painted/b.jpg" not in found(top, top / "painted") and "b.jpg" in found(top, top / "painted")
+    assert "b.jpg" in found(top, top / "new") and "b.jpg" in found(top, top / "trip" / "new")
+    (top / "painted" / NAME).unlink()
     assert "painted/b.jpg" in found(top, tmp_path / "out")
     assert found(top, tmp_path) == found(top, tmp_path / "out"), "photographs inside the folder of paintings are photographs"
+
+
+@pytest.mark.parametrize("name", ["painted", "painted/kiss", "in a link"])
+def test_photographs_where_the_paintings_are_to_go_are_not_left_out_without_a_word(top, tmp_path, name):
+    if name == "in a link" and os.name == "nt":
+        pytest.skip("links need rights there")
+    out = tmp_path / "elsewhere" / "painted" if name == "in a link" else top / "painted"
+    own = make_photo((out if name == "in a link" else top / name) / "own.JPG")
+    (top / "painted link").symlink_to(tmp_path / "elsewhere") if name == "in a link" else None
+    with pytest.raises(StylenormError, match=r"own.JPG\b.*no batch has painted.*give another folder for the paintings"):
+        find_tree(top, out)
+    (own.parent / NAME).write_bytes(b"")  # of a batch that was killed before it began
+    with pytest.raises(StylenormError, match="no batch has painted"):
+        find_tree(top, out)
+    (own.parent / NAME).write_bytes(b"{}")
+    assert not [found for found in find_tree(top, out).photos if "own" in found.name]
+    (own.parent / NAME).unlink(), own.unlink(), (own.parent / "notes.txt").write_bytes(b"1")
+    assert len(find_tree(top, out).photos) == 5
 
 
 def test_a_folder_cannot_be_painted_into_itself(top):
@@ -194,6 +215,7 @@ def test_links_into_the_results_are_left_out_and_named(top, tmp_path):
         assert not [p.name for p in tree.photos if "old" in p.name]
         assert len(tree.left_out) == 2 and str(top / "link") in tree.left_out[0]
     make_photo(top / "painted" / "new.jpg")
+    (top / "painted" / NAME).write_bytes(b"{}")
     (top / "latest.jpg").symlink_to(top / "painted" / "new.jpg")
     tree = find_tree(top, top / "painted")
     assert "latest.jpg" not in [p.name for p in tree.photos] and str(top / "latest.jpg") in tree.left_out[0]

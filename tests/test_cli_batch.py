@@ -548,6 +548,20 @@ def test_paintings_inside_the_photographs_are_never_painted(cli, photos, tmp_pat
     assert not (photos / "painted" / "painted").exists()
 
 
+def test_a_photograph_that_came_among_the_paintings_inside_the_photographs_is_not_painted_over(cli, photos, tmp_path):
+    out = photos / "painted"
+    assert cli("--limit", "2", out="in/painted").code == 0
+    own = make_photo(out / "trip" / "c.jpg", seed=9)
+    before = own.read_bytes()
+    refused(cli("--overwrite", out="in/painted"), str(own), "no batch has painted", "give another folder")
+    assert "no batch has noted" in cli(out="in/painted").err and own.read_bytes() == before
+    own.unlink()
+    assert cli("--overwrite", out="in/painted").code == 0 == cli("--overwrite", "--size", "30", out="in/painted").code
+    assert files(out) == ["a.jpg", "b.png", "trip/c.jpg", "trip/ä — 猫.webp"]
+    assert cli("--limit", "2").code == 0 and make_photo(tmp_path / "out" / "trip" / "c.jpg", seed=9)
+    assert cli("--overwrite").code == 0, "elsewhere, that is what it is for"
+
+
 def test_photographs_inside_the_paintings(cli, photos, tmp_path):
     before = {name: (photos / name).read_bytes() for name in files(photos)}
     assert cli(out=".").code == 0 and (tmp_path / "a.jpg").exists() and (tmp_path / "trip" / "c.jpg").exists()

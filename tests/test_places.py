@@ -136,6 +136,10 @@ def test_paintings_among_the_photographs_are_none(memory, batch, tmp_path):
     for _ in range(2):
         assert batch("memory://in", "memory://in/painted")[0] == 0
     assert len(found(memory, "/in/painted")) == 4
+    memory.pipe_file("/in/own/a.jpg", b"x")
+    code, _, told = batch("memory://in", "memory://in/own", "--overwrite")
+    assert code == 2 and "memory://in/own/a.jpg" in told and "no batch has painted" in told
+    memory.rm("/in/own", recursive=True)
     code, _, told = batch("memory://in", "memory://in")
     assert code == 2 and "where the photographs are" in told
     for name in ("kiss/stylenorm-manifest.jsonl", "kiss/a.jpg", "kisses/a.jpg"):
@@ -155,6 +159,7 @@ def test_photographs_are_not_painted_over_by_whichever_url(memory, batch, tmp_pa
     before = found(memory, "/in")
     code, told, why = batch(source, out, "--overwrite")
     assert (code, told) == (2, "") and "another folder for the paintings" in why and found(memory, "/in") == before
+    memory.pipe_file(f"/in/trip/{NAME}", b"{}")
     tree = find_tree(place("memory://in"), place("memory:///in/trip"))
     assert [photo.name for photo in tree.photos] == ["a.jpg", "b.png"], "paintings among the photographs are none"
 
