@@ -17,12 +17,26 @@ from typing import Annotated, Any, Literal
 import typer
 
 from stylenorm.catalog import generation_file, network_file, style_entries
-from stylenorm.cli_parts import AsJson, Device, StyleSize, Weights, as_word, check_fits, check_style_size, show_table, style_names, verbs, write_out
+from stylenorm.cli_parts import (
+    AsJson,
+    Device,
+    StyleSize,
+    Weights,
+    as_word,
+    check_fits,
+    check_style_size,
+    complain,
+    end_with,
+    show_table,
+    style_names,
+    verbs,
+    write_out,
+)
 from stylenorm.cli_train import FILES, LEARNING, PICTURES, RUN, SETTINGS, train_with, with_settings
 from stylenorm.compat import import_torch
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
-from stylenorm.errors import StyleError, StylenormError
+from stylenorm.errors import ImageError, StyleError, StylenormError
 from stylenorm.jobs import FORMAT, SUFFIX, Job, check_stdout, check_writable, identity, make_folder, spare, style_named, weighted_file, weighted_names
 from stylenorm.walking import MOVING, check_walk, write_walk
 
@@ -137,11 +151,13 @@ def generate(
             for number, job in enumerate(jobs):
                 wish = {"style": made, "size": sides, "seed": seed + number, "seamless": seamless, "layout": drawn}
                 rows.append(painted(painter, job, wish, quality))
-                say(told(rows[-1]))
+                if "error" in rows[-1]:
+                    complain(rows[-1]["error"])
+                else:
+                    say(told(rows[-1]))
     if ends:
         say(told(rows[0]))
-    if as_json:
-        print(json.dumps(rows, indent=2))
+    end_with(rows, as_json)
 
 
 def check_alone(context: typer.Context, walking: bool, laid: bool, between_seeds: bool) -> None:
@@ -268,7 +284,7 @@ def walk_job(output: str, size: tuple[int, int]) -> Job:
 
 
 def painted(painter, job: Job, wish: dict, quality: int) -> dict[str, Any]:
-    """Make one picture, write it, and tell of it as a row of --json."""
+    """Make one picture, write it, and tell of it, or of why it cannot be written, as a row of --json."""
     from stylenorm.images import write_picture
 
     started = time.perf_counter()
@@ -277,7 +293,10 @@ def painted(painter, job: Job, wish: dict, quality: int) -> dict[str, Any]:
         write_picture(image, buffer := BytesIO(), format=job.format, quality=quality)
         write_out(buffer.getvalue())
     else:
-        write_picture(image, job.target, format=job.format, quality=quality)
+        try:
+            write_picture(image, job.target, format=job.format, quality=quality)
+        except ImageError as error:
+            return {"output": None, "width": None, "height": None, "seed": wish["seed"], "seconds": None, "error": str(error)}
     return row(job, image.size, wish["seed"], started)
 
 

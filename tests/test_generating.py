@@ -247,6 +247,18 @@ def test_the_command_writes_pictures(run, tmp_path, painter):
     assert code == 0 and Image.open(tmp_path / "b.jpg").size == (64, 64)
 
 
+def test_a_picture_that_cannot_be_written_is_told_and_the_others_are_there(run, tmp_path):
+    (tmp_path / "many" / "8.png").mkdir(parents=True)
+    words = ("--style", "red-hill", "--size", 64, "--seed", 7, "--count", 3, "-o", tmp_path / "many")
+    code, out, err = run(*words, "--json")
+    rows = json.loads(out)
+    assert code == 1 and [row["seed"] for row in rows] == [7, 8, 9] and err.count("\n") == 1
+    assert rows[1].keys() == rows[0].keys() | {"error"} and rows[1]["output"] is None and "8.png is a folder" in rows[1]["error"] and rows[1]["error"] in err
+    assert [Path(row["output"]).name for row in rows if "error" not in row] == ["7.png", "9.png"] and (tmp_path / "many" / "9.png").is_file()
+    code, out, err = run(*words)
+    assert (code, out.count("\n"), err) == (1, 2, f"stylenorm: {rows[1]['error']}\n")
+
+
 def test_the_command_writes_heic_by_its_name_or_says_what_is_missing(run, tmp_path, monkeypatch):
     words = ("--style", "red-hill", "--size", 64, "--format", "heic", "-o", f"{tmp_path}/")
     monkeypatch.setattr(jobs, "find_spec", lambda name: None)
