@@ -104,7 +104,7 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
                 raise StylenormError(f"standard input is {told}; send a photograph to it, as in: stylenorm stylize - < photo.jpg")
             sources.append(None)
         elif path.is_dir():
-            files = [p for p in path.iterdir() if p.name[0] != "." and p.is_file()]
+            files = [p for p in path.iterdir() if p.name[0] != "." and (os.path.isfile(p) or not os.path.exists(p))]  # a link to nothing is told as broken
             found = sorted(p for p in files if p.suffix.lower() in PHOTOGRAPHS)
             if not found:
                 others = told_of_others(p.name for p in files)
@@ -120,7 +120,7 @@ def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
 
 def left_out(photos: Sequence[str]) -> list[str]:
     """A sentence for raw files and one for films that lie among the photographs of the folders which are meant."""
-    return told_of_others(p.name for path in map(Path, photos) if path.is_dir() for p in path.iterdir() if p.name[0] != "." and p.is_file())
+    return told_of_others(p.name for path in map(Path, photos) if path.is_dir() for p in path.iterdir() if p.name[0] != "." and os.path.isfile(p))
 
 
 def check_stdout() -> None:

@@ -95,6 +95,15 @@ def test_of_a_folder_only_photographs_count(photo, tmp_path):
         plan([str(folder)], f"{tmp_path}/out/", None)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_nothing_in_a_folder_is_a_photograph_that_cannot_be_read(photo, tmp_path):
+    folder = tmp_path / "in"
+    for name, there in (("gone.jpg", "nowhere.jpg"), ("round.png", "round.png"), ("b.jpg", photo), ("notes.txt", "nowhere"), (".c.jpg", "nowhere")):
+        (folder / name).symlink_to(there)
+    (folder / "sub.jpg").symlink_to(tmp_path)
+    assert targets([str(folder)], f"{tmp_path}/out/", None) == ["a.jpg", "b.jpg", "gone.jpg", "round.png"]
+
+
 def test_of_a_folder_of_masks_only_pictures_count(tmp_path):
     for name in ("a.png", "c.txt"):
         make_photo(tmp_path / name.replace("txt", "png")).rename(tmp_path / name)
