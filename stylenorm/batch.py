@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from stylenorm.animation import frame_count
@@ -40,6 +41,7 @@ from stylenorm.drafts import DAY, file_id, remove_drafts
 from stylenorm.errors import StylenormError
 from stylenorm.formats import ANIMATED, FORMAT, FULL
 from stylenorm.images import Picture
+from stylenorm.jobs import folded
 from stylenorm.manifest import Manifest
 from stylenorm.places import UrlFile, UrlFolder, exists
 from stylenorm.tree import Photo, check_noted, check_targets, output_names
@@ -51,7 +53,7 @@ PIXELS_AT_ONCE = 160_000_000  # decoded, painted or being written: about 1.3 GB
 
 @dataclass
 class Plan:
-    """What is to do, how many paintings are there already, and which got another name than their photograph.
+    """What is to do, how many paintings are there already, and which got another name than their photograph, with what has that name.
 
     strange: files with the name of a painting that no batch has noted. others: paintings, each with the photograph, of
     another folder, that it was made of. They are not painted over, and count as there.
@@ -59,7 +61,7 @@ class Plan:
 
     tasks: list[Task] = field(default_factory=list)
     there: int = 0
-    renamed: list[tuple[str, str]] = field(default_factory=list)
+    renamed: list[tuple[str, str, str]] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     others: list[tuple[str, str]] = field(default_factory=list)
 
@@ -84,12 +86,16 @@ def make_plan(
     there, only files that it has noted count. What was made of another folder's photograph, which is still in place,
     is there as well, but with ``over``.
     """
+    _follow(photos, manifest)
     plan, known = Plan(), _earlier_names(manifest, looks)
     names = output_names(photos, format, known, _moving(photos, known) if format == "keep" else ())
+    earlier = set(map(folded, known.values())) - set(map(folded, names.values()))
     for photo in photos:
         name = names[photo.name]
-        if Path(name).stem != Path(photo.name).stem:
-            plan.renamed.append((photo.name, name))
+        stem, own = os.path.splitext(name)[0], os.path.splitext(photo.name)[0]
+        if folded(stem) != folded(own):
+            taken = folded(own + os.path.splitext(name)[1]) in earlier
+            plan.renamed.append((photo.name, name, "a painting of an earlier photograph" if taken else "another photograph"))
         targets = [(look, f"{look.folder}/{name}".lstrip("/")) for look in looks]
         missing = tuple((k, t) for k, t in targets if again or not _is_there(out / t, manifest, k, photo, plan, over))
         plan.there += len(targets) - len(missing)
@@ -106,6 +112,17 @@ def make_plan(
         remove_drafts(out / folder, growing=False)
         remove_drafts(out / folder, DAY)
     return plan
+
+
+def _follow(photos: Sequence[Photo], manifest: Manifest) -> None:
+    """Take what was noted of photographs that are gone for those whose names differ from theirs in case or composition alone."""
+    present = {photo.name for photo in photos}
+    labels, noted = ({key[i] for key in manifest.done} for i in (0, 1))
+    gone, new = ({key: list(same) for key, same in groupby(sorted(found, key=folded), folded)} for found in (noted - present, present - noted))
+    for one, other in ((gone[key], new[key]) for key in gone.keys() & new.keys()):
+        for label in labels if len(one) == len(other) == 1 else ():
+            if line := manifest.done.pop((label, *one), None):
+                manifest.done[(label, *other)] = line
 
 
 def _earlier_names(manifest: Manifest, looks: Sequence[Look]) -> dict[str, str]:

@@ -66,8 +66,8 @@ class Show:
             complain(sentence)
         for sentence in tree.left_out:
             self.say(sentence)
-        for name, output in plan.renamed[:10]:
-            self.say(f"{name} becomes {output}, because another photograph has that name")
+        for name, output, whose in plan.renamed[:10]:
+            self.say(f"{name} becomes {output}, because {whose} has that name")
         if len(plan.renamed) > 10:
             self.say(f"and so {'does' if len(plan.renamed) == 11 else 'do'} {len(plan.renamed) - 10} more, by the rule in stylenorm batch --help")
         if plan.strange:

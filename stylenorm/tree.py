@@ -212,7 +212,7 @@ def output_names(
     names: dict[str, str] = {}
     present = {photo.name for photo in photos}
     taken = {folded(parent) for name in present for parent in _parents(name)}
-    taken |= {folded(output) for name, output in known.items() if name not in present}
+    taken |= {folded(output) for name, output in known.items() if name not in present} - {folded(known[name]) for name in present & known.keys()}
 
     def give(photo: Photo, candidates: Iterable[str]) -> None:
         names[photo.name] = next(c for c in candidates if folded(c) not in taken)

@@ -783,7 +783,28 @@ def test_names_under_which_photographs_are_painted_with_their_own_suffix(work):
     assert {task.photo.name: task.targets[0][1] for task in plan.tasks} == {
         "b.png": "b.png", "b.bmp": "b-bmp.png", "still.GIF": "still.gif", "moving.GIF": "moving.GIF", "broken.gif": "broken.png",
     }  # fmt: skip
-    assert plan.renamed == [("b.bmp", "b-bmp.png")] and plan.paintings == 5 and plan.there == 0
+    assert plan.renamed == [("b.bmp", "b-bmp.png", "another photograph")] and plan.paintings == 5 and plan.there == 0
+
+
+def test_a_photograph_that_is_renamed_in_case_or_in_how_it_is_composed_keeps_its_painting(work):
+    made = {}
+    for number, name in enumerate(("Trip/IMG_1.jpg", "a\u0308.png")):
+        made[name] = make_photo(work.top / name, seed=number)
+    looks = (Look("kiss", "kiss"), Look("scream", "scream"))
+    work.run(looks=looks)
+    (work.top / "Trip").rename(work.top / "trip")
+    (work.top / "trip" / "IMG_1.jpg").rename(work.top / "trip" / "img_1.JPG")
+    made["a\u0308.png"].rename(work.top / "\xe4.png")
+    before = work.files()
+    for _ in range(2):
+        assert work.run(looks=looks) == [] and work.plan.there == 16 and work.files() == before and not work.plan.renamed
+    make_photo(work.top / "trip" / "img_1.JPG", seed=7)
+    assert {line["output"] for line in work.run(looks=looks)} == {"kiss/Trip/IMG_1.jpg", "scream/Trip/IMG_1.jpg"}
+    assert work.run(looks=looks) == [] and work.files() == before, "and its name stays"
+    (work.top / "trip" / "img_1.JPG").unlink()
+    (work.top / "Trip").mkdir(), make_photo(work.top / "Trip" / "img_1.jpg", seed=8)
+    assert {line["output"] for line in work.run(looks=looks)} == {"kiss/Trip/img_1-jpg.jpg", "scream/Trip/img_1-jpg.jpg"}, "it may be either"
+    assert work.plan.renamed == [("Trip/img_1.jpg", "Trip/img_1-jpg.jpg", "a painting of an earlier photograph")]
 
 
 def test_when_a_painting_counts_as_there(tmp_path):
