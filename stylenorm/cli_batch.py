@@ -204,6 +204,7 @@ def batch(
     asked = Batch(source, target, wanted, settings, options, style_size, workers, limit, overwrite, where, regions)
     try:
         with manifest_in(target) as manifest, show:
+            manifest.settings = manifest.settings and with_real_masks(manifest.settings)
             check_settings(manifest, settings, target, overwrite)
             code = run_batch(asked, tree, manifest, show)
     except KeyboardInterrupt:  # before painting began, or a second one
@@ -317,7 +318,7 @@ def told_masks(masks: Masks) -> str:
     """What a batch's settings tell of them: of a file the content, of a folder where it is."""
     if masks.word:
         return masks.word
-    return str(masks.path.absolute()) if masks.path.is_dir() else hash_of(masks.content_for(None))
+    return os.path.realpath(masks.path) if masks.path.is_dir() else hash_of(masks.content_for(None))
 
 
 def check_people(masks: Sequence[Masks | None]) -> None:
@@ -366,6 +367,17 @@ def settings_of(
     options = options | ({"regions": parts} if parts else {})
     digest = read_metadata(network_file(weights), "network").get("hash")
     return json.loads(json.dumps(options | {"network": digest, "style": styles}))
+
+
+def with_real_masks(settings: dict) -> dict:
+    """The settings as `told_masks` tells them now: older versions noted a folder of masks by the way that it was given."""
+
+    def real(told: dict) -> dict:
+        found = {key: told[key] for key in ("mask", "keep") if isinstance(told.get(key), str)}
+        return told | {key: os.path.realpath(value) for key, value in found.items() if os.path.isabs(value)}
+
+    parts = {"regions": list(map(real, settings["regions"]))} if settings.get("regions") else {}
+    return real(settings) | parts
 
 
 def told_side(paint_at: int | str | None) -> dict:

@@ -235,6 +235,25 @@ def test_each_photograph_of_a_tree_has_its_mask(cli, photos, stylizer, tmp_path)
     refused(cli("--mask", tmp_path / "masks", "--overwrite", out="masks"), "where the masks are")
 
 
+def test_a_folder_of_masks_is_the_same_by_whichever_way_it_is_given(cli, photos, tmp_path):
+    for name in ("a", "b", "trip/c", "trip/ä — 猫"):
+        make_photo(tmp_path / "masks" / f"{name}.png")
+    around, path = photos / ".." / "masks", tmp_path / "out" / NAME
+
+    def words(folder: Path, other: Path) -> tuple:
+        return "--limit", "1", "--keep", folder, "--region", f"{other}=blue-tree"
+
+    assert cli(*words(tmp_path / "masks", around)).code == 0
+    text = path.read_text()
+    assert text.count(json.dumps(os.path.realpath(tmp_path / "masks"))) == 2
+    path.write_text(text.replace(json.dumps(os.path.realpath(tmp_path / "masks")), json.dumps(str(around))))  # as an older version noted it
+    for number, folders in enumerate([(around, tmp_path / "masks"), (tmp_path / "masks", around)], 1):
+        result = cli(*words(*folders))
+        assert result.code == 0 and f"{number} {'is' if number == 1 else 'are'} there already" in result.out
+    make_photo(tmp_path / "others" / "a.png")
+    refused(cli(*words(tmp_path / "others", around)), f"keep {os.path.realpath(tmp_path / 'masks')} instead of {os.path.realpath(tmp_path / 'others')}")
+
+
 def test_masks_are_found_for_photographs_whose_names_hold_what_is_not_printable(cli, tmp_path):
     right = Image.new("L", (60, 44))
     right.paste(255, (30, 0, 60, 44))
