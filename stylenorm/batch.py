@@ -189,11 +189,33 @@ def _hash_of(path: Path) -> str | None:
 def differences(old: Mapping, new: Mapping) -> list[str]:
     """What two settings differ in, in words."""
     old, new = ({"paint_at": FULL} | dict(settings) for settings in (old, new))  # which goes without saying
-    return [
-        f"another {key}" if key == "network" or all(map(_is_content, (old.get(key), new.get(key)))) else f"{key.replace('_', ' ')} {_said(old.get(key))} instead of {_said(new.get(key))}"
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
-    ]
+    return [sentence for key in sorted({*old, *new}) if old.get(key) != new.get(key) for sentence in _apart(key, old.get(key), new.get(key))]
+
+
+def _apart(key: str, old, new) -> list[str]:
+    """What two values of one setting differ in."""
+    if key == "network" or all(map(_is_content, (old, new))):
+        return [f"another {key}"]
+    alike = zip(old, new) if _labels(old) and _labels(old) == _labels(new) else ()
+    told = dict.fromkeys(told for pair in alike for told in _alike_apart(*pair))  # all paintings have one size, which is told once
+    return list(told) or [f"{key.replace('_', ' ')} {_said(old)} instead of {_said(new)}"]
+
+
+def _alike_apart(old: Mapping, new: Mapping) -> Iterator[str]:
+    """What two styles, or two regions, of one label differ in."""
+    where = f"{' in' if 'mask' in old else ''} {old['label']}"
+    if old.get("mask") != new.get("mask"):
+        yield from (f"{told}{where}" for told in _apart("mask", old.get("mask"), new.get("mask")))
+    image, other = (value.get("image") or {} for value in (old, new))
+    if (old.get("parts"), image.get("painting")) != (new.get("parts"), other.get("painting")):
+        yield f"another {'painting' if image and other else 'style'}{where}"
+    if image.get("size") != other.get("size"):
+        yield f"style size {_said(image.get('size'))} instead of {_said(other.get('size'))}"
+
+
+def _labels(value) -> list[str]:
+    """Of a setting's styles or regions; none of another one's value."""
+    return [str(v.get("label")) for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
 def _said(value) -> str:

@@ -552,6 +552,24 @@ def test_differences_are_words():
     ]  # fmt: skip
 
 
+def test_what_is_called_the_same_and_is_another_is_told_by_what_it_differs_in():
+    named, painting = {"label": "kiss", "parts": [{"name": "kiss", "sha256": "a" * 64}], "image": None}, {"label": "a.png", "parts": [], "image": {"painting": "a" * 64, "size": None}}
+    again, other, sized = named | {"parts": [{"name": "kiss", "sha256": "b" * 64}]}, *(painting | {"image": painting["image"] | more} for more in ({"painting": "b" * 64}, {"size": 64}))
+    region = painting | {"label": "sky.png=a.png", "mask": "a" * 64}
+    for key, old, new, told in (
+        ("style", [named], [again], ["another style kiss"]),
+        ("style", [named, painting], [named, other], ["another painting a.png"]),
+        ("style", [painting, painting | {"label": "b.png"}], [sized, sized | {"label": "b.png"}], ["style size unset instead of 64"]),
+        ("style", [painting], [sized | {"image": {"painting": "b" * 64, "size": 64}}], ["another painting a.png", "style size unset instead of 64"]),
+        ("style", [painting], [named | {"label": "a.png"}], ["another style a.png"]),
+        ("regions", [region], [region | {"mask": "b" * 64}], ["another mask in sky.png=a.png"]),
+        ("regions", [region], [region | {"mask": "/masks"}], ["mask set instead of /masks in sky.png=a.png"]),
+        ("regions", [region], [region | {"image": other["image"]}], ["another painting in sky.png=a.png"]),
+        ("regions", [region], None, ["regions sky.png=a.png instead of unset"]),
+    ):
+        assert differences({key: old}, {key: new}) == told
+
+
 # ---- painting ----------------------------------------------------------------------------------
 
 

@@ -510,7 +510,7 @@ def test_a_style_that_was_trained_again_is_another(cli, photos, weights, tmp_pat
 
     style = load_style(mine / "styles" / "red-hill.safetensors")
     save_style(mine / "styles" / "red-hill.safetensors", style.map(lambda t: t * 1.1))
-    refused(cli("--weights", mine), "style red-hill instead of red-hill")
+    refused(cli("--weights", mine), "were made with another style red-hill; give")
 
 
 def test_overwrite_paints_all_again(cli, photos, stylizer, tmp_path):
