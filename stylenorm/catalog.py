@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stylenorm.architecture import KINDS
 from stylenorm.drafts import reach
-from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short, path_of
+from stylenorm.errors import StyleError, StylenormError, WeightsError, as_word, counted, in_short, path_of
 from stylenorm.metadata import read_metadata
 
 NETWORK = "network.safetensors"
@@ -172,7 +172,7 @@ def style_entries(weights: str | Path | None = None) -> list[StyleEntry]:
         try:
             _enter(entries, path, read_metadata(path, "style"), digest)
         except WeightsError as error:
-            _warn(f"left out: {error}; or remove it with: stylenorm styles remove {path.stem}")
+            _warn(f"left out: {error}; or remove it with: stylenorm styles remove {as_word(path.stem)}")
     return list(entries.values())
 
 

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from shlex import quote
-from subprocess import list2cmdline
 from typing import Annotated, Any, Literal
 
 import typer
@@ -23,7 +21,7 @@ import typer
 from stylenorm.catalog import style_entries
 from stylenorm.compat import import_torch
 from stylenorm.drafts import reach
-from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, one_line, out_of_memory, reason_of
+from stylenorm.errors import ImageError, NobodyReads, OutputError, StyleError, StylenormError, as_word, one_line, out_of_memory, reason_of
 from stylenorm.formats import FULL
 from stylenorm.jobs import Job, Masks
 
@@ -185,11 +183,6 @@ def check_style_size(size: int | None, paintings: Sequence) -> None:
 def verbs() -> typer.Typer:
     """An empty set of verbs, for a module of the command line to fill."""
     return typer.Typer(rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False)
-
-
-def as_word(text: object) -> str:
-    """``text`` as it is typed, to be one word to the shell."""
-    return list2cmdline([str(text)]) if ON_WINDOWS else quote(str(text))
 
 
 def complain(message: object) -> None:

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 from reprlib import repr as repr_of
+from shlex import quote
+from subprocess import list2cmdline
 from unicodedata import category
 
 EXTRAS = {"export": "onnx onnxscript onnxruntime", "heic": "pillow-heif", "ray": "ray", "video": "av opencv-python-headless"}
@@ -44,6 +46,11 @@ def counted(number: int, thing: str, things: str | None = None) -> str:
 def one_line(text: str) -> str:
     """``text`` for a terminal: a file's name may hold line ends, and what moves the cursor or colours what follows."""
     return "".join("?" if category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+
+
+def as_word(text: object) -> str:
+    """``text`` as it is typed, to be one word to the shell."""
+    return list2cmdline([str(text)]) if os.name == "nt" else quote(str(text))
 
 
 def in_short(value: object) -> str:

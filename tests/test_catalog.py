@@ -6,6 +6,7 @@ import base64
 import errno
 import logging
 import os
+import shlex
 import shutil
 
 import pytest
@@ -149,6 +150,9 @@ def test_a_broken_style_of_the_users_is_left_out_with_one_warning(content, frien
     check_name("another", weights, user_styles_folder())
     assert remove_style("broken", weights) == broken and not broken.exists()
     assert len(style_entries(weights)) == 4 and len(warnings(caplog)) == 1
+    broken.with_stem("my broken one").write_bytes(b"")
+    style_entries(weights)
+    assert shlex.split(warnings(caplog)[-1].partition("remove it with: ")[2]) == ["stylenorm", "styles", "remove", "my broken one"]
 
 
 def test_a_broken_style_beside_the_network_still_stops(weights, tmp_path):
