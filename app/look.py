@@ -82,7 +82,9 @@ WORDS = gr.I18n(en={"common": {"upload": "Upload", "complete": "Done"}})
 SIGN = """<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='7' fill='#4f46e5'/>
 <g fill='none' stroke-linecap='round' stroke-width='4'><path d='M5 11c6-7 10 4 22-3' stroke='#fbbf24'/><path d='M5 18c6-7 10 4 22-3' stroke='#fb7185'/>
 <path d='M5 25c6-7 10 4 22-3' stroke='#7dd3fc'/></g></svg>"""
-ICON = f'<link rel="icon" href="data:image/svg+xml,{quote(SIGN)}">'  # what comes with `HEAD` comes too late for it
+# What comes with `HEAD` comes too late for an icon, and for asking before a page is left: Gradio hangs up at the same event.
+EARLY = f"""<link rel="icon" href="data:image/svg+xml,{quote(SIGN)}">
+<script>addEventListener("beforeunload", (event) => window.leaving?.(event));</script>"""
 
 # Of the page as a whole on a phone, which Gradio lets no media query of CSS reach; nothing is sticky in what hides its overflow.
 # Names for screen readers where Gradio has none, or only "Thumbnail 3 of 16"; and keys where it knows the mouse alone: a slider
@@ -197,10 +199,12 @@ HEAD = """
     get() { return this.closest("#camera") && (document.hidden || !this.offsetParent) ? 0 : width.get.call(this); },
   });
   const lost = () => { sessionStorage.lost = document.querySelector("#photo img")?.src || "none"; };  // the connection, and the photograph with it
-  addEventListener("beforeunload", (event) => {
+  window.leaving = (event) => {
     if (broken) return Date.now() - broken > 1000 && lost();  // Gradio loads the page anew, too
-    if (working() && !reloading) event.preventDefault();  // what is at work ends with its page: the browser asks
-  });
+    if (!working() || reloading) return;
+    event.preventDefault();  // what is at work ends with its page: the browser asks
+    event.stopImmediatePropagation();  // and Gradio does not hang up yet
+  };
   const url = sessionStorage.lost;
   sessionStorage.removeItem("lost");
   const back = async () => {

@@ -119,7 +119,7 @@ def launch(
     from .files import MOST_VISITORS
     from .language import English
     from .library import told_of_left_behind
-    from .look import CSS, HEAD, ICON, THEME, WORDS
+    from .look import CSS, EARLY, HEAD, THEME, WORDS
 
     with past_proxies(host):
         page.launch(
@@ -131,7 +131,7 @@ def launch(
             css=CSS,
             head=HEAD,
             i18n=WORDS,
-            app_kwargs={"middleware": [Middleware(English, beside=ICON)]},
+            app_kwargs={"middleware": [Middleware(English, beside=EARLY)]},
             run_history=False,
             quiet=True,
             prevent_thread_lock=True,

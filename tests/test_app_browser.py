@@ -370,7 +370,11 @@ def test_a_film_is_shown_painted_played_and_saved(visit, shots, tmp_path):
     assert np.abs(visit.pixels(first) - visit.pixels(second)).mean() > 1
     page.screenshot(path=shots / "film-frame.png", full_page=True)
     page.get_by_role("button", name="Paint the film").click()
+    page.wait_for_function("document.querySelector('#film-status').textContent.includes(' of about 60 frames')")
+    leaves = "(e => (dispatchEvent(e), !e.defaultPrevented))(new Event('beforeunload', {cancelable: true}))"
+    assert not page.evaluate(leaves), "the browser asks, and who stays sees it go on"
     page.get_by_text("60 frames painted in").wait_for()
+    assert page.evaluate(leaves.replace("dispatchEvent", "leaving"))
     playing = "(v => v && v.readyState > 1 && [v.videoWidth, v.videoHeight, Math.round(v.duration)])(document.querySelector('#film-player video'))"
     page.wait_for_function(playing)
     assert page.evaluate(playing) == [320, 240, 6] and not page.locator("#film-frame").is_visible()
