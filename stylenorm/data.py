@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from stylenorm.drafts import file_id
 from stylenorm.errors import ImageError, StylenormError, path_of
@@ -266,6 +266,14 @@ class Batch:
         paintings = None if self.paintings is None else self.paintings.pin_memory()
         return replace(self, photos=self.photos.pin_memory(), named=self.named.pin_memory(), paintings=paintings)
 
+    def share_memory(self) -> "Batch":
+        """The pictures where another process finds them. Where there is no room for them, this raises; torch's queue would drop them,
+        and they would be waited for without end."""
+        for tensor in (self.photos, self.named, self.paintings):
+            if tensor is not None:
+                tensor.share_memory_()
+        return self
+
     def part(self, count: int, size: int) -> "Batch":
         """The first ``count`` photographs, cut to ``size`` px, with what they are to look like."""
         named = self.named[:count]
@@ -300,13 +308,14 @@ class Pairs(Dataset):
 def collate(items: Sequence[tuple[Crop, int, Crop | None]]) -> Batch:
     paintings = [p for _, _, p in items if p is not None]
     names = [c.name + (f" with {p.name}" if p else "") for c, _, p in items]
-    return Batch(
+    batch = Batch(
         photos=torch.stack([c.data for c, _, _ in items]),
         named=torch.tensor([k for _, k, _ in items], device="cpu"),
         paintings=torch.stack([p.data for p in paintings]) if paintings else None,
         names=names,
         broken=[b for c in [c for c, _, _ in items] + paintings for b in c.broken],
     )
+    return batch if get_worker_info() is None else batch.share_memory()
 
 
 def uneven(pictures: Tensor) -> Tensor:

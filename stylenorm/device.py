@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,12 +90,37 @@ def most_in_a_map(device: torch.device) -> float:
     return 2**32 if device.type == "mps" else math.inf
 
 
+AHEAD = 4  # batches that a process which prepares pictures has ready
+
+
 def loading_processes(device: torch.device, together: int = 1) -> int:
     """How many processes prepare pictures for one that trains: none on a CPU, which has other work, up to 8 for CUDA."""
     if device.type != "cuda":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
     return max(1, min(8, cores // together - 1))
+
+
+def loading_ahead(wanted: int, batch: int, device: torch.device, group: Group) -> tuple[int, int]:
+    """How many of ``wanted`` processes that prepare pictures there is room for, and how many batches each may have ready.
+
+    Batches, of ``batch`` bytes, are handed on in /dev/shm, of which a container has 64 MB; those of the whole ``group`` lie there.
+    """
+    try:
+        shared = os.statvfs("/dev/shm") if sys.platform == "linux" else None
+    except OSError:
+        shared = None
+    if shared is None:
+        return wanted, AHEAD
+    size = batch * group.size * 10 // 9  # others put something there, too
+    in_use = 0 if device.type == "cuda" else 2  # this step's batch and the next, which for a GPU lie elsewhere by then
+    room = max(0, shared.f_bavail * shared.f_frsize // size - in_use)
+    processes = min(wanted, room)
+    if processes < wanted and group.first:
+        told = f"/dev/shm has room for {processes} of the {wanted} processes that were to load pictures"
+        more = (wanted * AHEAD + in_use) * size // 10**6 + 1
+        logging.getLogger("stylenorm").warning("stylenorm: %s; make it larger, in a container with --shm-size %dm, to train faster", told, more)
+    return processes, min(AHEAD, room // max(1, processes))
 
 
 def can_compile(device: torch.device) -> bool:

@@ -101,5 +101,6 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def loader_died(error: BaseException) -> bool:
-    """Whether ``error`` says, at whatever place, that a process of torch's DataLoader is gone."""
-    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+    """Whether ``error`` says, at whatever place, that a process of torch's DataLoader is gone, or could not hand on what it has loaded."""
+    told = str(error)
+    return isinstance(error, RuntimeError) and (told.startswith("DataLoader worker") or "shared memory(shm)" in told)

@@ -30,6 +30,7 @@ from stylenorm.device import (
     choose_device,
     deterministic,
     joined,
+    loading_ahead,
     loading_processes,
     memory_format,
     out_of_memory,
@@ -296,6 +297,11 @@ class Trainer:
         config = self.config
         group = self.group
         workers = loading_processes(self.device, group.size) if config.workers is None else config.workers
+        ahead = None
+        if workers:
+            pictures = [self.photos[0], *([self.paintings[0]] if self.paintings else [])]
+            size = config.batch // group.size * sum(picture.data.nbytes for picture in pictures)
+            workers, ahead = loading_ahead(workers, size, self.device, group)
         steps = config.steps if config.minutes is None else 2**40 if self.done(self.step) < 1 else self.step
         loader = DataLoader(
             self.pairs,
@@ -305,7 +311,7 @@ class Trainer:
             num_workers=workers,
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=ahead if workers else None,
             # What one decodes all then have, see `Decoded`; from Python 3.14 on they would be started anew.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )

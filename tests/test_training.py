@@ -32,7 +32,7 @@ from stylenorm.checkpoint import load_network, load_ranges, load_style, save_net
 from stylenorm.cli_train import speaks
 from stylenorm.config import TrainConfig, settled
 from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
-from stylenorm.device import Group, autocast, can_compile, joined
+from stylenorm.device import Group, autocast, can_compile, joined, loading_ahead
 from stylenorm.errors import StylenormError, out_of_memory
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.growing import grown, wider
@@ -982,6 +982,40 @@ def test_that_a_process_which_loads_pictures_has_died_is_one_sentence(told, conf
 
     trainer.train_step = fail
     refused(trainer.run, "loads pictures has died", "--resume and fewer --workers")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
+@pytest.mark.parametrize(
+    ("megabytes", "device", "processes", "found"),
+    [
+        (1000, "cuda", 1, (8, 4)), (300, "cuda", 1, (8, 1)), (64, "cuda", 1, (3, 1)), (64, "cpu", 1, (1, 1)),
+        (40, "cpu", 1, (0, 0)), (64, "cuda", 2, (1, 1)), (0, "cuda", 1, (0, 0)),
+    ],
+)  # fmt: skip
+def test_processes_that_load_pictures_are_as_many_as_find_room_for_their_batches(megabytes, device, processes, found, monkeypatch, caplog):
+    """Docker gives /dev/shm 64 MB. What found no room there was dropped, and the training waited for it without end."""
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=megabytes * 250, f_frsize=4000))
+    group = Group(size=processes)
+    assert loading_ahead(8, 18_000_000, torch.device(device), group) == found
+    assert caplog.messages == [] if found[0] == 8 else "--shm-size" in caplog.text and f"room for {found[0]} of the 8 processes" in caplog.text
+    caplog.clear()
+    assert loading_ahead(8, 18_000_000, torch.device(device), replace(group, rank=1)) == found and not caplog.messages, "the first one tells"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
+def test_a_batch_that_finds_no_room_after_all_ends_the_run_in_one_sentence(config, monkeypatch):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # in the process that is forked off
+    refused(lambda: train(replace(config, workers=1)), "--shm-size", "fewer --workers")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /dev/shm")
+def test_a_run_that_finds_no_room_for_processes_loads_its_pictures_itself(config, monkeypatch, caplog):
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=2, f_frsize=4096))
+    trainer = Trainer(replace(config, workers=2))
+    assert not next(trainer.batches()).photos.is_shared() and "0 of the 2" in caplog.text
 
 
 def test_a_run_trains_where_the_caller_is_in_inference_mode(config):
