@@ -49,7 +49,7 @@ SETTINGS = {
     "device": (RUN, "What to compute on."),
     "workers": (RUN, "Processes that load pictures, else none on a CPU and up to 8 for a GPU."),
     "cache": (RUN, "Most memory for decoded pictures, MB, else a quarter of the machine's. 0 decodes them every time."),
-    "compile": (RUN, "Compile the network; auto is on with CUDA."),
+    "compile": (RUN, "Compile the network; auto does on CUDA, where it can."),
     "deterministic": (RUN, "The same bits in every run on a GPU, at some cost. On a CPU they are so anyway."),
     "tensorboard": (RUN, "Logs for TensorBoard, in --out; auto is on where it is installed."),
     "seed": (RUN, "Sets the order of pictures and the first weights."),

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -124,9 +126,12 @@ def loading_ahead(wanted: int, batch: int, device: torch.device, group: Group) -
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile pays: on CUDA with Triton, which makes the kernels, and the C compiler that it calls."""
+    """Whether torch.compile pays: on CUDA, by a GPU that Triton makes kernels for, and with the C compiler and the headers that it needs."""
+    if device.type != "cuda" or find_spec("triton") is None or (not torch.version.hip and torch.cuda.get_device_capability(device) < (7, 0)):
+        return False
     compilers = [os.environ.get("CC"), "cc", "gcc", "clang"]
-    return device.type == "cuda" and find_spec("triton") is not None and any(shutil.which(c) for c in compilers if c)
+    headers = [sysconfig.get_path("include", scheme) for scheme in (sysconfig.get_default_scheme(), "posix_prefix")]  # Debian's own are the latter
+    return any(shutil.which(c) for c in compilers if c) and any(Path(folder, "Python.h").is_file() for folder in headers)
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import os
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ from stylenorm.device import (
     usual_defaults,
 )
 from stylenorm.drafts import remove, remove_drafts
-from stylenorm.errors import ImageError, StylenormError, WeightsError, loader_died
+from stylenorm.errors import ImageError, StylenormError, WeightsError, loader_died, one_line
 from stylenorm.jobs import identity
 from stylenorm.machine import machine_memory
 from stylenorm.metadata import read_metadata
@@ -167,15 +169,19 @@ class Trainer:
     def _painter(self) -> nn.Module:
         """The model as the training step calls it: compiled, and averaging its gradients over the processes."""
         config = self.config  # compiled kernels may add up in any order
-        if config.compile == "on" or (config.compile == "auto" and config.deterministic == "off" and can_compile(self.device)):
-            # In place: names and values of the weights stay what they are. A batch has only two numbers of paintings.
-            self.model.generator.compile_parts()
-            self.vgg.compile(dynamic=False)
+        self.compiles = config.compile == "on" or (config.compile == "auto" and config.deterministic == "off" and can_compile(self.device))
+        if self.compiles:
+            self._compile()
         if self.group.size == 1:
             return self.model
         devices = [self.device] if self.device.type == "cuda" else None
         # Without named styles there are no rows, and nothing to wait for from them.
         return DistributedDataParallel(self.model, devices, find_unused_parameters=not self.named.names)
+
+    def _compile(self, disable: bool = False) -> None:
+        # In place: names and values of the weights stay what they are. A batch has only two numbers of paintings.
+        self.model.generator.compile_parts(disable)
+        self.vgg.compile(dynamic=False, disable=disable)
 
     def _optimizer(self) -> torch.optim.Optimizer | Together:
         """Each group of parameters has its ``peak``, which the schedule is a share of."""
@@ -403,6 +409,8 @@ class Trainer:
 
     def _step_or_say_what_fits(self, batch: Batch) -> tuple[float, float]:
         try:
+            if self.compiles:
+                self._try_what_is_compiled(batch)
             return self.train_step(batch)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
@@ -416,9 +424,7 @@ class Trainer:
 
     def _fitting(self, batch: Batch) -> tuple[int, int] | None:
         """The first of halved batches, then of halved sizes, that this device holds; tried out, without a step."""
-        self.painter = self.model  # the other processes take no part in this
         count, size = len(batch.names), self.config.size
-        weights = [p for p in self.model.parameters() if p.requires_grad]
         while count > self.LEAST or size > 64:
             half = count // 2 // self.LEAST * self.LEAST
             count, size = (half, size) if half else (count, max(64, size // 2))
@@ -426,13 +432,42 @@ class Trainer:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             try:
-                loss = sum(self.losses(batch.part(count, size))).mean()
-                torch.autograd.grad(loss, weights, allow_unused=True)  # calls no hook of DistributedDataParallel's
+                self._try(batch.part(count, size))
                 return count * self.group.size, size
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
         return None
+
+    def _try(self, batch: Batch) -> None:
+        """A step that leaves nothing. The other processes take no part in it."""
+        painter, self.painter = self.painter, self.model
+        try:
+            loss = sum(self.losses(batch)).mean()
+            weights = [p for p in self.model.parameters() if p.requires_grad]
+            torch.autograd.grad(loss, weights, allow_unused=True)  # calls no hook of DistributedDataParallel's
+        finally:
+            self.painter = painter
+
+    def _try_what_is_compiled(self, batch: Batch) -> None:
+        """Before the first step, for it is compiled as it is called. Where that fails, be it in one process, all do without."""
+        self.compiles, failed = False, []
+        before = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's change
+        try:
+            self._try(batch)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            cause = getattr(error, "inner_exception", error)
+            failed = [shorten(f"{type(cause).__name__}: {cause}".splitlines()[0], 200)]
+        for buffer, value in zip(self.model.buffers(), before):
+            buffer.copy_(value)
+        if not (failed := self.group.all(failed)):
+            return
+        told = f"the network cannot be compiled here: {one_line(failed[0])}"
+        if self.config.compile == "on":
+            raise StylenormError(f"{told}; leave --compile out to train without")
+        if self.group.first:
+            logging.getLogger("stylenorm").warning("stylenorm: %s; it trains without, more slowly", told)
+        self._compile(disable=True)
 
     def flops(self, batch: Batch) -> int:
         """Floating-point operations of a step's losses and gradients on ``batch``; a product and its sum count as two."""

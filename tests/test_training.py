@@ -1746,14 +1746,48 @@ def test_a_clock_leaves_out_the_warming_up(monkeypatch):
     assert clock.late_speed() == 0.5 and clock.speed() == pytest.approx(8 / 21)
 
 
-@pytest.mark.parametrize(
-    "device, found, compiler, wanted",
-    [("cuda", True, True, True), ("cuda", False, True, False), ("cuda", True, False, False), ("cpu", True, True, False)],
-)
-def test_compiling_takes_a_gpu_triton_and_a_compiler(device, found, compiler, wanted, monkeypatch):
-    monkeypatch.setattr("stylenorm.device.find_spec", lambda name: object() if found else None)
-    monkeypatch.setattr("stylenorm.device.shutil.which", lambda name: "/usr/bin/cc" if compiler else None)
-    assert can_compile(torch.device(device)) is wanted
+@pytest.mark.parametrize("lacking", [None, "gpu", "triton", "compiler", "headers", "capability"])
+def test_compiling_takes_a_gpu_not_too_old_triton_a_compiler_and_pythons_headers(lacking, tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenorm.device.find_spec", lambda name: None if lacking == "triton" else object())
+    monkeypatch.setattr("stylenorm.device.shutil.which", lambda name: None if lacking == "compiler" else "/usr/bin/cc")
+    monkeypatch.setattr("stylenorm.device.sysconfig.get_path", lambda name, scheme: str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1) if lacking == "capability" else (7, 0))
+    if lacking != "headers":
+        (tmp_path / "Python.h").touch()
+    assert can_compile(torch.device("cpu" if lacking == "gpu" else "cuda")) is (lacking is None)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    real = torch.compile
+
+    def fail(graph, inputs):
+        raise subprocess.CalledProcessError(1, ["cc", "a.c"])
+
+    monkeypatch.setattr(torch, "compile", lambda model, **options: real(model, backend=fail, **options))
+    monkeypatch.setattr(training, "can_compile", lambda device: True)
+
+
+def test_where_compiling_fails_a_run_goes_on_without(no_compiler, finished, config, caplog):
+    """On a machine without python3-dev, training ended in a hundred lines of torch's."""
+    train(config)
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "stylenorm"]
+    assert "cannot be compiled here: CalledProcessError" in told and "\n" not in told
+    same_tensors(Path(config.out) / "network.safetensors", finished[0].out / "network.safetensors")
+
+
+def test_compiling_that_is_asked_for_and_fails_is_one_sentence(no_compiler, config):
+    refused(lambda: train(replace(config, compile="on")), "cannot be compiled here", "CalledProcessError", "leave --compile out")
+
+
+def test_trying_what_is_compiled_leaves_nothing_and_where_it_fails_elsewhere_it_is_given_up(config, monkeypatch):
+    trainer = Trainer(replace(config, norm="batch"))
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    trainer.group, undone = SimpleNamespace(all=lambda mine: [*mine, "of another process"], first=False), []
+    monkeypatch.setattr(trainer, "_compile", lambda disable: undone.append(disable))
+    trainer._try_what_is_compiled(collate([trainer.pairs[i] for i in range(2)]))
+    assert undone == [True] and all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
+    assert all(p.grad is None for p in trainer.model.parameters()) and trainer.painter is trainer.model
 
 
 @pytest.mark.parametrize("found", [True, False])
