@@ -17,12 +17,13 @@ import torch
 from stylenorm.catalog import vgg_file
 from stylenorm.checkpoint import Network, load_network, load_style, save_network
 from stylenorm.comparing import CHANGES, TITLES, moved, moved_by_neighbours
-from stylenorm.config import TrainConfig, check_types
+from stylenorm.config import USUAL, TrainConfig, check_types, settled
 from stylenorm.data import find_images, held_out, style_name
 from stylenorm.drafts import file_id, remove, write_whole
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.images import read_picture, to_tensor
+from stylenorm.metadata import read_metadata
 from stylenorm.plots import KindCurves, kind_bars, kind_curves
 from stylenorm.scoring import score_named, square, unseen_pictures
 from stylenorm.training import Progress, train
@@ -45,7 +46,7 @@ FREE = {
 class CompareConfig:
     """What is the same for every kind: ``training``, whose ``out`` takes all files, for each of ``seeds``.
 
-    judged: how many unseen photographs the networks are judged on.
+    judged: how many unseen photographs the networks are judged on. What ``training`` leaves to the device is as on a CPU, on any.
     """
 
     training: TrainConfig
@@ -88,12 +89,14 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     if found < 3:
         raise StylenormError(f"networks are judged on at least 3 photographs, and {config.training.photos} has {found}; give more")
     _require_whole(config)
-    with no_empty(out), alone_in(out), _kept_alike(out, config):
-        runs = [
-            _run(config, kind, seed, tell)
-            for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
-            for kind in TITLES
-        ]
+    with no_empty(out), alone_in(out):
+        config = replace(config, training=_settled(config.training))
+        with _kept_alike(out, config):
+            runs = [
+                _run(config, kind, seed, tell)
+                for seed in config.seeds  # so that a run cut short has compared all kinds on fewer seeds
+                for kind in TITLES
+            ]
     for kind in TITLES:
         _without_encoder(out / "runs" / f"{kind}-{config.seeds[0]}", out / kind)
     unseen = bool(held_out(find_images(config.training.photos))[1])
@@ -101,6 +104,32 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
     write_whole(out / REPORT, json.dumps(report, indent=2).encode())
     draw(report, out)
     return report
+
+
+def _settled(training: TrainConfig) -> TrainConfig:
+    """``training`` with what it leaves to the device as the runs have it that there are, or else as a CPU takes it: one
+    comparison on any device, and also where it goes on on another one."""
+    before = _begun_with(Path(training.out))
+    training = settled(replace(training, **{name: before[name] for name in USUAL if getattr(training, name) is None and name in before}))
+    return training if training.init else replace(training, encoder_width=training.encoder_width or 384)
+
+
+def _begun_with(out: Path) -> dict:
+    """The settings of the runs in ``out``, empty where there are none. Early ones, which the device had settled, are the first run's."""
+    path = out / SETTINGS
+    if not _is_begun(out) or not path.is_file():
+        return {}
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise StylenormError(f"{path} is damaged; give another folder") from None
+    files = (path for path in sorted((out / "runs").glob("*/*.safetensors")) if path.stem in ("resume", "network"))
+    if not before.get("batch") and (file := next(files, None)):
+        told = read_metadata(file, file.stem)
+        told = told["config"] if file.stem == "resume" else told["about"]["training"]
+        before |= {name: told.get(name) for name in USUAL if before.get(name) is None}
+        before["encoder_width"] = before["encoder_width"] or (None if before.get("init") else 384)
+    return before
 
 
 @contextmanager
@@ -131,16 +160,13 @@ def _keep_alike(path: Path, config: CompareConfig) -> None:
         "vgg": training.vgg if training.vgg == "torchvision" else hashlib.sha256(Path(training.vgg or vgg_file()).read_bytes()).hexdigest(),
     }
     wanted = json.loads(json.dumps(wanted))
-    if not _is_begun(path.parent) or not path.is_file():
+    before = _begun_with(path.parent)
+    if not before:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return write_whole(path, json.dumps(wanted, indent=2).encode())
         except OSError as error:
             raise StylenormError(f"{path} cannot be written: {error.strerror or error}; give another folder") from None
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise StylenormError(f"{path} is damaged; give another folder") from None
     if other := [key for key, value in wanted.items() if before.get(key, value) != value]:
         raise StylenormError(f"{path.parent} holds runs that were trained with other {', '.join(other)}; give the same again, or another folder")
 
@@ -164,10 +190,12 @@ def _run(config: CompareConfig, kind: str, seed: int, tell: Tell | None) -> dict
     settings = json.loads(json.dumps(_settings(training)))
     if done.is_file():
         told = json.loads(done.read_text(encoding="utf-8"))
-        if told["training"] != settings:
+        before = {key: value for key, value in told["training"].items() if value is not None}  # early runs do not tell what was the device's
+        if settings | before != settings:
             raise StylenormError(f"{folder} was trained with other settings; give them again, or another folder")
         return told["run"]
-    begun = (folder / "resume.safetensors").is_file()
+    if begun := (folder / "resume.safetensors").is_file():
+        training = replace(training, encoder_width=None)  # as it has it, be it untold
     network = train(training, resume=begun, progress=tell and (lambda record: tell(kind, seed, record)))
     run = {"kind": kind, "seed": seed} | judge_network(network, training, config.judged)
     write_whole(done, json.dumps({"training": settings, "run": run}, indent=2).encode())

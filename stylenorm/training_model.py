@@ -185,7 +185,7 @@ def new_model(
     if not config.init:
         shape = GeneratorConfig(config.widths, config.blocks, config.norm, config.num_groups)
         model = StyledModel(shape, len(named.names))
-        if config.encoder_width:
+        if config.encoder_width not in (None, model.encoder.layers[0].out_features):
             model.encoder = StyleEncoder(shape.channels, hidden=config.encoder_width)
         _standardize(model.encoder, named, paintings, vgg)
         return model, 0

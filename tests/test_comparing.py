@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.data import find_images
 from stylenorm.generator import Generator
 from stylenorm.style import Style
+from stylenorm.training import Trainer
 
 KINDS = tuple(TITLES)
 
@@ -307,6 +309,67 @@ def test_a_comparison_goes_on_with_the_same_pictures_and_settings_alone(pictures
     assert goes_on()
     (tmp_path / "out" / "runs" / "instance-0" / "resume.safetensors").unlink()
     assert goes_on(ema=0.5), "nothing has been trained yet"
+
+
+def as_on_a_gpu(monkeypatch, gpu: bool = True) -> None:
+    monkeypatch.setattr("stylenorm.training._least_memory", lambda *_: 2_100_000_000 if gpu else None)
+
+
+def networks_of(config: CompareConfig, monkeypatch, stop: int = 0) -> list[dict]:
+    """What the runs of the first seed were trained with, in order. stop: only so many runs are begun."""
+    seen: list[str] = []
+
+    def tell(kind: str, seed: int, record) -> None:
+        seen.append(kind)
+        if len(set(seen)) == stop and record.step == 2:  # it has a checkpoint
+            raise KeyboardInterrupt
+
+    with nullcontext() if not stop else pytest.raises(KeyboardInterrupt):
+        compare_kinds(config, tell)
+    files = [Path(config.training.out) / "runs" / f"{kind}-0" / "network.safetensors" for kind in TITLES]
+    return [load_network(file).about["training"] for file in files if file.exists()]
+
+
+@pytest.fixture
+def left(pictures, tmp_path, monkeypatch) -> CompareConfig:
+    """A comparison that leaves to the device what it can."""
+    monkeypatch.setattr(compare_training, "judge_network", lambda *_: {})
+    monkeypatch.setattr(compare_training, "draw", lambda *_: None)
+    monkeypatch.setattr("stylenorm.plots.loss_curve", lambda table, path: path.touch())
+    training = replace(tiny(pictures, tmp_path).training, batch=None, optimizer=None, steps=2)
+    return CompareConfig(training, seeds=(0,), judged=3)
+
+
+def test_a_comparison_is_the_same_on_any_device_and_goes_on_on_another(described_once, left, tmp_path, monkeypatch):
+    """A GPU took 8 times the pictures and another encoder, and kinds were compared that differ in these as well."""
+    as_on_a_gpu(monkeypatch)
+    networks_of(left, monkeypatch, stop=2)
+    as_on_a_gpu(monkeypatch, False)
+    trained = networks_of(left, monkeypatch)
+    assert [(t["batch"], t["encoder_width"], t["optimizer"]) for t in trained] == [(4, 384, "adam")] * 4
+    assert json.loads((tmp_path / "compare.json").read_text())["training"]["batch"] == 4
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_comparison_that_the_device_had_settled_goes_on_as_it_was_begun(gpu, described_once, left, tmp_path, monkeypatch):
+    """As those of earlier versions are: settings.json does not tell what the device had settled."""
+    with monkeypatch.context() as early:
+        as_on_a_gpu(early, gpu)
+        early.setattr(compare_training, "_settled", lambda training: training)
+        networks_of(left, early, stop=3)
+    assert json.loads((tmp_path / "settings.json").read_text())["batch"] is None
+    as_on_a_gpu(monkeypatch, not gpu)
+    trained = networks_of(left, monkeypatch)
+    wanted = (8, 1024, "muon") if gpu else (4, 384, "adam")
+    assert [(t["batch"], t["encoder_width"] or 384, t["optimizer"]) for t in trained] == [wanted] * 4
+    with pytest.raises(StylenormError, match="other batch; give the same again"):
+        compare_kinds(replace(left, training=replace(left.training, batch=2)))
+
+
+def test_an_encoder_of_the_usual_width_starts_the_same_whether_it_was_asked_for_or_not(described_once, pictures, tmp_path):
+    training = replace(tiny(pictures, tmp_path).training, tensorboard="off")
+    models = [Trainer(replace(training, encoder_width=width, out=str(tmp_path / str(width)))).model.state_dict() for width in (None, 384)]
+    assert all(torch.equal(value, models[1][key]) for key, value in models[0].items())
 
 
 def test_a_comparison_that_is_refused_leaves_nothing(pictures, tmp_path):
