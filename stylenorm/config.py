@@ -46,6 +46,7 @@ class TrainConfig:
     workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
     for decoded photographs and paintings, if they fit; None is a quarter of the machine's.
     compile: "on", "off" or "auto", which is on with CUDA, where it succeeds; it takes about a minute, and then a third to a half less time a step.
+    checkpoint_every, sample_every: in steps, and with CUDA a minute at least.
     deterministic: "on" makes CUDA give the same bits in every run, more slowly; a CPU does so anyway. tensorboard: "on", "off" or "auto", which is on where it is installed.
     """
 

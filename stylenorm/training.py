@@ -62,6 +62,7 @@ __all__ = [
 
 BETAS = (0.9, 0.99)  # Adam's
 LARGEST = 30.0  # twice what an unchanged photograph has with most paintings
+APART = 60.0  # seconds, at least, between checkpoints, and between sheets, on a GPU: both take a few
 EXAMPLES, EXAMPLE_SIZE = 8, 256  # photographs, and as many paintings, that ranges are measured on; px of the photographs
 
 
@@ -108,6 +109,7 @@ class Trainer:
         self._find_pictures()
         self.step = 0
         self.seconds, self.started = 0.0, time.monotonic()  # how long the run has taken, with the parts before a --resume
+        self.left = dict.fromkeys(("state", "sheet"), self.started)  # when it was written last
         model, self.seen_before = self._new_model()
         if group.size > 1 and model.generator.config.norm == "batch":  # be it that of --init
             raise StylenormError("batch norm looks at the whole batch and trains in one process; choose another --norm, or leave torchrun out")
@@ -396,14 +398,19 @@ class Trainer:
     def _leave_files(self, logs: Logs) -> None:
         if not self.group.first:
             return
-        last = self.done(self.step) >= 1
-        shown = last or self.step % self.config.sample_every == 0
+        shown = self.done(self.step) >= 1 or self._is_due("sheet", self.config.sample_every)
         with turn(self.device):
-            if shown or self.step % self.config.checkpoint_every == 0:  # no network without a checkpoint
+            if shown or self._is_due("state", self.config.checkpoint_every):  # no network without a checkpoint
                 self.save_state()
+                self.left["state"] = time.monotonic()
             if shown:
                 self.export(self.out)
                 logs.picture(self.sample(self.out), self.step)
+                self.left["sheet"] = time.monotonic()
+
+    def _is_due(self, what: str, every: int) -> bool:
+        """Whether this step leaves it. On a GPU, which may take so many steps in a few seconds, it does not come more often than that pays."""
+        return self.step % every == 0 and (self.device.type != "cuda" or time.monotonic() - self.left[what] >= APART)
 
     # ---- memory and speed ----------------------------------------------------------------------
 

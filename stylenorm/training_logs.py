@@ -45,6 +45,9 @@ class Progress:
     peak_share: float | None = None
 
 
+BOARD_SIDE = 4096  # px of a sheet in TensorBoard, at most: one of 30 styles would be 30 MB each time
+
+
 class Logs:
     """loss.csv, one row a step, and the same and the sample sheets for TensorBoard in the folder tensorboard/.
 
@@ -75,6 +78,7 @@ class Logs:
     def picture(self, path: Path, step: int) -> None:
         if self.board:
             with Image.open(path) as image:
+                image.thumbnail((BOARD_SIDE, BOARD_SIDE))  # the file has it in full
                 self.board.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def __enter__(self) -> Logs:
