@@ -82,16 +82,17 @@ class Decoded:
     """Pictures as they come from `read_picture`, RGB of 8 bits, kept in memory once they were decoded.
 
     They all fit into ``budget`` bytes, or none is kept. The memory is shared with processes that are forked off:
-    what one has decoded, all have. It is not taken before pictures are put into it.
+    what one has decoded, all have. It is not taken before pictures are put into it. side: the largest short side, in px, that
+    they are wanted at; much larger ones, a camera's, come smaller, see `_kept_size`.
     """
 
     SHAPE = struct.Struct("=II")  # width and height before the pixels; zeros while there are none
 
-    def __init__(self, files: Sequence[Path], budget: int) -> None:
-        self.places, self.memory, self.size = {}, None, 0
+    def __init__(self, files: Sequence[Path], budget: int, side: float = math.inf) -> None:
+        self.places, self.memory, self.size, self.side = {}, None, 0, side
         if budget <= 0:
             return
-        ends = list(accumulate(self.SHAPE.size + 3 * _pixels(path) for path in files))
+        ends = list(accumulate(self.SHAPE.size + 3 * math.prod(_kept_size(_size(path), side)) for path in files))
         if ends and ends[-1] <= budget:
             with suppress(OSError):  # a system that does not promise so much
                 self.memory = mmap.mmap(-1, ends[-1])
@@ -101,28 +102,42 @@ class Decoded:
     def read(self, path: Path) -> Image.Image:
         """The picture in ``path``, from memory or from its file. Raises `ImageError` for a file that cannot be read."""
         if self.memory is None:
-            return read_picture(path).rgb
+            return self._decode(path)
         start, end = self.places[path]
         width, height = self.SHAPE.unpack_from(self.memory, start)
         first = start + self.SHAPE.size
         if width:
             return Image.frombytes("RGB", (width, height), self.memory[first : first + 3 * width * height])
-        image = read_picture(path).rgb
+        image = self._decode(path)
         if 3 * image.width * image.height <= end - first:
             self.memory[first : first + 3 * image.width * image.height] = image.tobytes()
             self.SHAPE.pack_into(self.memory, start, *image.size)  # last, so that nobody reads half a picture
         return image
 
+    def _decode(self, path: Path) -> Image.Image:
+        image = read_picture(path).rgb
+        size = _kept_size(image.size, self.side)
+        return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.0)
+
     def __getstate__(self) -> dict:
         """Where processes are not forked off, each reads its files by itself."""
-        return {"places": {}, "memory": None, "size": 0}
+        return {"places": {}, "memory": None, "size": 0, "side": self.side}
 
 
-def _pixels(path: Path) -> int:
-    """How many pixels the header of a file announces, 0 if it cannot be read."""
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height that the header of a file announces, zeros if it cannot be read."""
     with suppress(Exception), Image.open(path) as image:  # whatever is wrong with it is told when it is read
-        return image.width * image.height
-    return 0
+        return image.size
+    return 0, 0
+
+
+def _kept_size(size: tuple[int, int], side: float) -> tuple[int, int]:
+    """Width and height of ``size``, or, where the shorter is beyond three times ``side``, so that it is twice as long: what is then
+    cut at a short side of ``side`` or less is as good as from the whole, and takes a fraction of the time and memory."""
+    if min(size) <= 3 * side:
+        return size
+    width, height = (round(length * 2 * side / min(size)) for length in size)
+    return width, height
 
 
 class RandomCrops(Dataset):
@@ -143,7 +158,7 @@ class RandomCrops(Dataset):
     ) -> None:
         self.files, self.size, self.seed, self.recolored = list(files), size, seed, recolored
         self.scales = (max(size, scales[0]), max(size, scales[1]))
-        self.decoded = Decoded(self.files, cache)
+        self.decoded = Decoded(self.files, cache, self.scales[1])
 
     def __len__(self) -> int:
         return 2**62
