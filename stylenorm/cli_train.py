@@ -44,7 +44,7 @@ SETTINGS = {
     "vgg": (FILES, "VGG-16 features: a safetensors file, or torchvision; else the shipped ones."),
     "names": (FILES, "Which of --styles to train, with commas between; else all of them."),
     "steps": (RUN, "Steps to train."),
-    "minutes": (RUN, "Train for so long instead; the learning rate follows the clock."),
+    "minutes": (RUN, "Train for so long instead, not counting the time to compile; the learning rate follows the clock."),
     "batch": (RUN, "Photographs a step, of all GPUs together, else 4 on a CPU and up to 32 on a GPU, as its memory allows."),
     "device": (RUN, "What to compute on."),
     "workers": (RUN, "Processes that load pictures, else none on a CPU and up to 8 for a GPU."),

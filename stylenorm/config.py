@@ -32,8 +32,8 @@ class TrainConfig:
     have at each resolution, no fewer than it has; empty for as many as it has; widen: channels, likewise. widths, blocks, norm and num_groups are
     those of a network that starts from nothing. encoder_width: hidden units of the style encoder, no fewer than that of
     ``init`` has; None for as many as it has, or for 384.
-    steps: of the training. minutes: ends it by the clock instead, and the schedule follows the clock, so that the same
-    command makes the best of any machine; two such runs do not give the same weights.
+    steps: of the training. minutes: ends it by the clock instead, which begins once the network is compiled, and the schedule follows
+    it, so that the same command makes the best of any machine; two such runs do not give the same weights.
     batch: photographs a step, of all processes together where torchrun starts several. photo_scales: the range of short sides
     that photographs are scaled to before a square of ``size`` is cut. None, for these as for ``optimizer``, ``widths``, ``blocks`` and
     ``encoder_width``, leaves it to the device: see `settled`.

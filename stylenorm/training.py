@@ -458,7 +458,7 @@ class Trainer:
 
     def _try_what_is_compiled(self, batch: Batch) -> None:
         """Before the first step, for it is compiled as it is called. Where that fails, be it in one process, all do without."""
-        self.compiles, failed = False, []
+        self.compiles, failed, begun = False, [], time.monotonic()
         before = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's change
         try:
             self._try(batch)
@@ -467,7 +467,9 @@ class Trainer:
             failed = [shorten(f"{type(cause).__name__}: {cause}".splitlines()[0], 200)]
         for buffer, value in zip(self.model.buffers(), before):
             buffer.copy_(value)
-        if not (failed := self.group.all(failed)):
+        failed = self.group.all(failed)
+        self.started += time.monotonic() - begun  # a minute of compiling is none of training
+        if not failed:
             return
         told = f"the network cannot be compiled here: {one_line(failed[0])}"
         if self.config.compile == "on":

@@ -1240,6 +1240,27 @@ def test_a_run_by_the_clock_goes_on_where_it_was(slow_steps, pictures, tmp_path)
     assert [(r.step, r.seconds_left) for r in records] == [(3, 30), (4, 20), (5, 10), (6, 0)]
 
 
+def test_the_minute_that_compiling_takes_is_none_of_a_runs(slow_steps, pictures, tmp_path, monkeypatch):
+    """--minutes 1 ended after a single step, and wrote weights next to random as a success."""
+
+    def compile_it(trainer, batch):
+        slow_steps[0] += 72
+
+    monkeypatch.setattr(Trainer, "_compile", lambda trainer: None)
+    monkeypatch.setattr(Trainer, "_try", compile_it)
+    config, records = tiny(pictures, tmp_path / "run", minutes=1.0, checkpoint_every=1, compile="on"), []
+
+    def stop(record):
+        records.append(record)
+        if record.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=stop)
+    train(config, resume=True, progress=records.append)
+    assert [(r.step, r.seconds_left) for r in records] == [(1, 50), (2, 40), (3, 30), (3, 30), (4, 20), (5, 10), (6, 0)]
+
+
 def test_a_run_whose_time_is_over_stays_so_to_a_fraction_of_a_second(slow_steps, pictures, tmp_path):
     def moment(record):
         slow_steps[0] += 0.3
