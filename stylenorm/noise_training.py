@@ -137,7 +137,8 @@ def train_generate(
     """Train as ``config`` says and return the network file. Raises `StylenormError` in one sentence."""
     with joined(config.device) as group:
         if config.batch // group.size % SEEDS:
-            raise StylenormError(f"{group.size} processes cannot share a batch of {config.batch} in pairs; give a larger --batch")
+            way = "start fewer" if resume else "give a larger --batch"
+            raise StylenormError(f"{group.size} processes cannot share a batch of {config.batch} in pairs; {way}")
         with undisturbed(Path(config.out), group):
             with telling_memory("give a smaller --style-size"):
                 trainer = NoiseTrainer(config, resume, group)

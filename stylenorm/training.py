@@ -92,7 +92,7 @@ class Trainer:
         begun = resume and self.state_file.exists()
         config = as_begun(config, self.state_file) if begun else settled(config, _least_memory(self.device, group), group.size)
         self.config = config
-        _check_shares(config, group)
+        _check_shares(config, group, begun)
         if config.init and identity(Path(config.init)) == identity(self.out / self.FILE):
             raise StylenormError(f"{config.init}, which --init starts from, would be overwritten; give another --out")
         if self.state_file.exists() and not resume:
@@ -621,11 +621,11 @@ def _least_memory(device: torch.device, group: Group) -> int | None:
     return min(group.all([torch.cuda.get_device_properties(device).total_memory]))
 
 
-def _check_shares(config: TrainConfig, group: Group) -> None:
-    """A batch that cannot be trained by several processes as it would be by one."""
+def _check_shares(config: TrainConfig, group: Group, begun: bool) -> None:
+    """A batch that cannot be trained by several processes as it would be by one. begun: it is a run's, which keeps it."""
     if config.batch % group.size:
-        more = -(-config.batch // group.size) * group.size
-        raise StylenormError(f"a batch of {config.batch} cannot be shared evenly by {group.size} processes; give --batch {more}")
+        way = "start as many as divide it" if begun else f"give --batch {-(-config.batch // group.size) * group.size}"
+        raise StylenormError(f"a batch of {config.batch} cannot be shared evenly by {group.size} processes; {way}")
 
 
 @torch.inference_mode(False)  # it learns whatever the caller has switched off

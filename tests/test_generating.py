@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from stylenorm.cli import main
 from stylenorm.cli_generate import layout_size
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
+from stylenorm.device import Group
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.functional import EPSILON
 from stylenorm.generating import NoisePainter, reach
@@ -496,6 +498,15 @@ def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained
     with pytest.raises(StylenormError, match="styles of another network; give --init that one"):
         train_generate(GenerateConfig(str(tmp_path / "run"), **config | {"init": str(out / "generate.safetensors")}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("resume", "told"), [(False, "give a larger --batch"), (True, "start fewer")])
+def test_processes_that_cannot_share_a_batch_in_pairs_are_told_what_can_be_changed(resume, told, monkeypatch):
+    from stylenorm import noise_training
+
+    monkeypatch.setattr(noise_training, "joined", lambda device: nullcontext(Group(size=3)))
+    with pytest.raises(StylenormError, match=f"3 processes cannot share a batch of 4 in pairs; {told}"):
+        noise_training.train_generate(GenerateConfig("out"), resume)
 
 
 def test_resuming_a_finished_training_writes_nothing(trained):

@@ -1404,6 +1404,13 @@ def test_two_processes_train_as_one_with_the_joint_batch(pictures, tmp_path):
     assert ((rows - others).abs() < 5e-4).float().mean() > 0.7
 
 
+def test_a_run_that_more_processes_cannot_share_is_told_of_processes_for_it_keeps_its_batch(finished, config):
+    """It was told to give --batch 3, and then that it was started with another."""
+    told = refused(lambda: Trainer(config, group=Group(size=3)), "a batch of 2 cannot be shared evenly by 3 processes; give --batch 3")
+    again = replace(finished[0].config, batch=None)
+    assert refused(lambda: Trainer(again, resume=True, group=Group(size=3))) == told.replace("give --batch 3", "start as many as divide it")
+
+
 def test_paths_are_annotated_as_what_they_may_be():
     """A type checker called TrainConfig(photos=Path(...)) wrong, which is right."""
     hints = get_type_hints(TrainConfig)
