@@ -324,6 +324,9 @@ class _Renormalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, gamma, mean, var, factor = ctx.saved_tensors
+        if not x.numel():  # no sum of nothing is a gradient of what it would be a mean of
+            empty = None if gamma is None else gamma.new_zeros(gamma.shape), None if gamma is None else gamma.new_zeros(ctx.beta_shape)
+            return torch.zeros_like(x), *empty, None, None
         again = torch.is_grad_enabled()  # for a second derivative, where the moments are functions of x
         if ctx.fused and factor is None and not again and not vmapped(dy):
             rows = gamma  # as many as beta has, which may be more

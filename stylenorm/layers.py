@@ -72,7 +72,7 @@ class _Norm(nn.Module):
 
     def reset_running_stats(self) -> None:
         """Set the running moments, where there are any, to those of no batch: mean 0 and variance 1."""
-        if self.running_mean is not None:
+        if self.running_mean is not None and self.track_running_stats:  # else they stay, as in torch.nn, for they are used
             self.running_mean.zero_()
             self.running_var.fill_(1)
             self.num_batches_tracked.zero_()
@@ -95,7 +95,12 @@ class _Norm(nn.Module):
 
     def extra_repr(self) -> str:
         groups = f", num_groups={self.num_groups}" if self.kind == "group" else ""
-        return f"{self.num_features}, kind={self.kind}{groups}, eps={self.eps}"
+        told = f"{self.num_features}, kind={self.kind}{groups}, eps={self.eps}"
+        if not isinstance(self, ConditionalNorm):
+            told += f", affine={self.affine}" + (", bias=False" if self.affine and self.bias is None else "")
+        if self.kind in ("batch", "instance"):
+            told += f", track_running_stats={self.track_running_stats}" + (f", momentum={self.momentum}" if self.track_running_stats else "")
+        return told
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *rest) -> None:
         count = self.num_batches_tracked
@@ -182,9 +187,12 @@ class _Norm(nn.Module):
         if step is None and not counted:
             return  # torch.nn.InstanceNorm2d knows no cumulative average, nor does it count
         if step is None:
-            step = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
+            step = self.num_batches_tracked.to(torch.promote_types(self.running_mean.dtype, torch.float32)).reciprocal()
         for running, now in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
-            running.mul_(1 - step).add_(now.mean((0, 2, 3)).to(running.dtype) * step)
+            if isinstance(step, Tensor) and step.dtype != running.dtype:  # in half precision 1 - step is none that 1 is left of
+                running.copy_(torch.lerp(running.to(step.dtype), now.mean((0, 2, 3)).to(step.dtype), step))
+            else:
+                running.mul_(1 - step).add_(now.mean((0, 2, 3)).to(running.dtype) * step)
 
 
 class BatchNorm2d(_Norm):

@@ -56,8 +56,6 @@ def mask_levels(mask, size: tuple[int, int]) -> Image.Image:
     mask = opened_mask(mask)
     if isinstance(mask, Image.Image):
         grey = _grey(mask)
-        if grey.getextrema() == (0, 1):  # labels, as programs that find things write them
-            grey = grey.point(lambda level: 255 * level)
     else:
         numbers = _numbers(mask)
         if numbers.max() > 255:
@@ -111,6 +109,12 @@ def _numbers(mask) -> np.ndarray:
 
 
 def _grey(mask: Image.Image) -> Image.Image:
+    """As "L", white inside."""
+    grey = _levels(mask)
+    return grey.point(lambda level: 255 * level) if grey.getextrema() == (0, 1) else grey  # labels, as programs that find things write them
+
+
+def _levels(mask: Image.Image) -> Image.Image:
     deep = mask.mode.startswith(("I", "F"))  # whose values Pillow's convert would cut at 255
     if deep:
         return split_deep(mask)[0]

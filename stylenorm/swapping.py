@@ -122,7 +122,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Give the batch norms of ``model`` the running moments of ``batches``: the mean over all of them, old ones forgotten.
 
     For `torch.nn.BatchNorm2d` and SyncBatchNorm this is `torch.optim.swa_utils.update_bn`, which does not know this
-    package's layers. Only batch norms are in training mode meanwhile, so that dropout, say, is as in use. Weights, modes and
+    package's layers, and passes over those whose ``track_running_stats`` was unset. Only batch norms are in training mode meanwhile, so that dropout, say, is as in use. Weights, modes and
     momentum are as before afterwards; where a batch fails, the running moments are, too.
 
     Args:
@@ -158,11 +158,11 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def _only_training(model: nn.Module, norms: list[nn.Module]) -> Iterator[None]:
     """``norms`` in training mode and all else in eval mode; as before afterwards, after an error the moments as well."""
     modes = [(m, m.training) for m in model.modules()]
-    momenta = [norm.momentum for norm in norms]
+    settings = [(norm.momentum, norm.track_running_stats) for norm in norms]
     moments = [[b.clone() for b in norm.buffers()] for norm in norms]
     model.eval()
     for norm in norms:
-        norm.training = True
+        norm.training = norm.track_running_stats = True
     try:
         yield
     except BaseException:
@@ -173,5 +173,5 @@ def _only_training(model: nn.Module, norms: list[nn.Module]) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
+        for norm, before in zip(norms, settings):
+            norm.momentum, norm.track_running_stats = before

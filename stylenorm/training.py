@@ -172,6 +172,8 @@ class Trainer:
         """The model as the training step calls it: compiled, and averaging its gradients over the processes."""
         config = self.config  # compiled kernels may add up in any order
         self.compiles = config.compile == "on" or (config.compile == "auto" and config.deterministic == "off" and can_compile(self.device))
+        if self.compiles and self.device.type == "cpu" and config.batch == self.group.size:  # of one picture, float32, channels-last
+            raise StylenormError("PyTorch gets the gradients of a single picture wrong where it compiles for a CPU; give --batch 2, or leave --compile out")
         if self.compiles:
             self._compile()
         if self.group.size == 1:

@@ -136,6 +136,36 @@ def test_momentum_none_averages_all_batches_and_variance_is_unbiased():
     close(layer.running_var, torch.stack([x.var((0, 2, 3)) for x in batches]).mean(0), 1e-12)
 
 
+def test_momentum_none_averages_many_batches_in_half_precision_as_torch_does():
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(3, momentum=None).half(), nn.BatchNorm2d(3, momentum=None).half()
+    centre = torch.tensor([1.0, 5.0, 20.0])[:, None, None]
+    for _ in range(600):
+        x = (torch.randn(2, 3, 4, 4) + centre).half()
+        ours(x), theirs(x)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean, rtol=5e-3, atol=5e-3)
+    torch.testing.assert_close(ours.running_mean.float(), centre.flatten(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 0, 3), (2, 4, 3, 0), (0, 4, 3, 3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_of_no_pixels_asks_nothing_of_the_weights(kind, shape):
+    ours, theirs = pairs(4)[kind]()
+    for layer in (ours, theirs) if kind == "batch" else (ours,):  # torch's group norm says nan
+        if layer.weight is None:
+            continue
+        layer(torch.zeros(shape, requires_grad=True)).sum().backward()
+        assert layer.weight.grad.tolist() == layer.bias.grad.tolist() == [0] * 4
+
+
+def test_moments_that_are_no_longer_tracked_are_not_reset():
+    for layer in (BatchNorm2d(3), nn.BatchNorm2d(3)):
+        layer(torch.randn(4, 3, 5, 5) + 7)
+        untracked(layer)
+        layer.reset_parameters()
+        assert (layer.running_mean > 0.5).all()
+
+
 def untracked(layer):
     layer.track_running_stats = False
 
@@ -270,8 +300,10 @@ def test_layers_are_made_on_the_device_that_is_asked_for():
 
 
 def test_what_a_layer_is_is_printed():
-    assert repr(GroupNorm(2, 4)) == "GroupNorm(4, kind=group, num_groups=2, eps=1e-05)"
-    assert repr(BatchNorm2d(4)) == "BatchNorm2d(4, kind=batch, eps=1e-05)"
+    assert repr(GroupNorm(2, 4, bias=False)) == "GroupNorm(4, kind=group, num_groups=2, eps=1e-05, affine=True, bias=False)"
+    assert repr(BatchNorm2d(4)) == "BatchNorm2d(4, kind=batch, eps=1e-05, affine=True, track_running_stats=True, momentum=0.1)"
+    assert repr(InstanceNorm2d(4)) == "InstanceNorm2d(4, kind=instance, eps=1e-05, affine=False, track_running_stats=False)"
+    assert repr(ConditionalNorm(4, "layer")) == "ConditionalNorm(4, kind=layer, eps=1e-05)"
 
 
 def test_eps_defaults_are_torchs():

@@ -94,6 +94,7 @@ def test_labels_and_bools_are_all_or_nothing(tmp_path):
     deep.save(tmp_path / "labels.png")
     for picture in (labels, read_picture(labels), deep, read_picture(deep), tmp_path / "labels.png"):
         assert np.asarray(mask_levels(picture, (4, 3)))[0].tolist() == [0, 0, 255, 255]
+    assert mask_tensor(labels, (3, 4))[0].tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("colour", [(10, 60, 200), (10, 10, 60), (60, 10, 10)])

@@ -253,6 +253,18 @@ def test_recalibrating_serves_a_batch_norm_that_is_given_its_gamma():
     torch.testing.assert_close(model.norm.running_mean, expected[0].running_mean)
 
 
+@pytest.mark.parametrize("kind", [None, "batch"])
+def test_recalibrating_serves_a_batch_norm_that_no_longer_tracks(kind):
+    """It uses the moments nevertheless, torch's and ours alike."""
+    model = small().eval() if kind is None else swap_norms(small(), kind).eval()
+    expected = copy.deepcopy(model)
+    recalibrate(expected, batches())
+    model[1].track_running_stats = False
+    recalibrate(model, batches())
+    torch.testing.assert_close(model[1].running_mean, expected[1].running_mean)
+    assert model[1].track_running_stats is False and model[5].track_running_stats is True
+
+
 def test_recalibrating_forgets_the_moments_a_swapped_network_never_had():
     model = swap_norms(resnet(THEIRS["instance"]), "batch").eval()
     x = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -1835,6 +1835,11 @@ def test_compiling_that_is_asked_for_and_fails_is_one_sentence(no_compiler, conf
     refused(lambda: train(replace(config, compile="on")), "cannot be compiled here", "CalledProcessError", "leave --compile out")
 
 
+def test_a_single_picture_is_not_compiled_for_a_cpu(config):
+    """Of one in float32 and channels-last, torch 2.13's gradients are wrong (off by as much as they are large)."""
+    refused(lambda: Trainer(replace(config, compile="on", batch=1)), "single picture", "--batch 2", "leave --compile out")
+
+
 def test_trying_what_is_compiled_leaves_nothing_and_where_it_fails_elsewhere_it_is_given_up(config, monkeypatch):
     trainer = Trainer(replace(config, norm="batch"))
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
