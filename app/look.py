@@ -114,7 +114,7 @@ HEAD = """
   const state = (element, what, is) => { if (element[what] !== String(is)) element[what] = String(is); };
   let reloading = false;  // by this page itself
   const working = () => ["film", "folder", "train", "network"].some((part) =>
-    /^(\d+( of about \d+)? frames?(,|$)|\d+ of \d+(,|$)|Step \d+)/.test(document.querySelector(`#${part}-status`)?.textContent.trim()));
+    /^(\\d+( of about \\d+)? frames?(,|$)|\\d+ of \\d+(,|$)|Step \\d+)/.test(document.querySelector(`#${part}-status`)?.textContent.trim()));
   let broken = 0;  // since when Gradio says that the connection is; it does so in the last moment of any page that is left
   const name = () => {
     const toasts = [...document.querySelectorAll(".toast-body")];
