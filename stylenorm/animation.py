@@ -242,15 +242,15 @@ def _in_palette(index: np.ndarray, palette: Image.Image) -> Image.Image:
 
 def hundredths(durations: list[float]) -> Iterator[int]:
     """Durations in whole hundredths of a second, as a GIF counts, in ms."""
-    return (10 * step for step in whole(min(d, LONGEST_FRAME) / 10 for d in durations))
+    return (10 * step for step in whole((min(d, LONGEST_FRAME) / 10 for d in durations), LONGEST_FRAME // 10))
 
 
-def whole(durations: Iterable[float]) -> Iterator[int]:
-    """In whole numbers; what rounding takes from one the next one gets."""
+def whole(durations: Iterable[float], most: float = math.inf) -> Iterator[int]:
+    """In whole numbers up to ``most``; what rounding takes from one the next one gets."""
     true = told = 0
     for duration in durations:
         true += duration
-        yield (step := max(0, round(true - told)))
+        yield (step := min(most, max(0, round(true - told))))
         told += step
 
 
@@ -291,8 +291,16 @@ def write_webp(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey,
 
 
 def write_png(file: BinaryIO, paintings: Iterator[Image.Image], survey: Survey, quality: int) -> Image.Image:
-    first, *more = (p.convert("RGBA" if survey.clear else "RGB") for p in paintings)
-    options = {"duration": list(map(in_fractions, survey.durations)), "loop": survey.plays, "disposal": 0, "blend": 0}
+    frames: list[Image.Image] = []
+    times: list[float] = []
+    for painting, duration in zip((p.convert("RGBA" if survey.clear else "RGB") for p in paintings), survey.durations):
+        if frames and painting.tobytes() == frames[-1].tobytes():  # Pillow puts these together as well, with a sum that it may not be able to write
+            times[-1] += duration
+        else:
+            frames.append(painting)
+            times.append(duration)
+    first, *more = frames
+    options = {"duration": list(map(in_fractions, times)), "loop": survey.plays, "disposal": 0, "blend": 0}
     first.save(file, "PNG", save_all=True, append_images=more, **options, **save_options(first.info, "png", quality))
     return first
 

@@ -75,6 +75,22 @@ app = typer.Typer(
 )
 
 
+def shell_words(words: Sequence[str]) -> list[str]:
+    """What was typed, with the names that ``*`` and ``?`` stand for where it is left to programs to look for them: on Windows.
+
+    Typer takes brackets for such a pattern, too, but there they are letters of names.
+    """
+    if os.name != "nt":
+        return list(words)
+    from glob import glob
+
+    found = []
+    for word in map(os.path.expanduser, words):
+        pattern = set(word) & set("*?") and not os.path.exists(word)
+        found += pattern and sorted(glob(word.replace("[", "[[]"), recursive=True)) or [word]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. A mistake is one line on stderr, never a traceback."""
     if sys.stderr is None:  # closed by who started us
@@ -83,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     hush()
-    words = sys.argv[1:] if arguments is None else arguments
+    words = shell_words(sys.argv[1:]) if arguments is None else arguments
     bare = not words
     try:
         if bare or words[0] not in (verb.name or verb.callback.__name__ for verb in app.registered_commands):
@@ -91,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app._add_completion = bare or words[0].startswith("-")  # bare is a shell that asks, too; a verb starts quicker without
         with redirect_stdout(Out(sys.stdout)) if sys.stdout else nullcontext():
             with understood() if bare and VARIABLE in os.environ else nullcontext():
-                code = app(["--help"] if bare else arguments, prog_name="stylenorm", standalone_mode=False)
+                code = app(["--help"] if bare else words, prog_name="stylenorm", standalone_mode=False)
             if sys.stdout is not None:
                 sys.stdout.flush()
         if code == 130:  # as which typer returns it

@@ -56,7 +56,7 @@ from stylenorm.jobs import Masks, Region, check_limit, check_writable, folded, i
 from stylenorm.manifest import NAME, Manifest, manifest_in
 from stylenorm.metadata import read_metadata
 from stylenorm.places import UrlFolder, place
-from stylenorm.tree import Photo, find_tree
+from stylenorm.tree import Photo, find_tree, lies_in
 
 LONGEST_NAME = 255  # bytes of a file's or a folder's, nearly everywhere
 
@@ -181,7 +181,7 @@ def batch(
     if drawn and not isinstance(source, Path):
         raise StylenormError("pictures as masks are for a folder of photographs of this machine, and not for a URL; people or background will do")
     for there in drawn:
-        if source.resolve() in there.path.resolve().parents:  # as a/../b does not lie in a
+        if there.path.exists() and lies_in(there.path.resolve().parent, source):  # as a/../b does not lie in a
             raise StylenormError(f"{there.path} lies in {photos} and would be painted as well; move it to another place")
         if isinstance(target, Path) and identity(target) == identity(there.path):
             raise StylenormError(f"{output} is where the masks are; give another folder for the paintings")

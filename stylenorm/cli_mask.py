@@ -18,7 +18,7 @@ from stylenorm.cli_parts import AsJson, Quiet, complain, do, end_with, row_of, t
 from stylenorm.cli_show import stopping
 from stylenorm.cli_video import Reel
 from stylenorm.errors import StylenormError, counted, how_to_install
-from stylenorm.formats import FILMS, PHOTOGRAPHS
+from stylenorm.formats import FILMS, PHOTOGRAPHS, is_hidden
 from stylenorm.jobs import Job, identity, left_out, make_folder, plan, spare
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def prepare_film(target: Path, source: Path) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not is_hidden(p.name) and p.name.lower() not in ("desktop.ini", "thumbs.db") for p in folder.iterdir()):
         raise StylenormError(f"{folder} holds something already, and masks are told by their numbers; give an empty folder, or a new one")
     try:
         folder.mkdir(parents=True, exist_ok=True)

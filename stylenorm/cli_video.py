@@ -332,6 +332,7 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
 
     film, folder, started = probe(source), parts_folder(target), time.monotonic()
     stop = threading.Event()
+    settings = settings | read_as(film, target)
     with Manifest(folder) as manifest:
         if asked.overwrite and not (manifest.replacing and manifest.settings == settings):  # only now, when no other run is painting into it
             manifest.settings, manifest.done = None, {}
@@ -362,6 +363,13 @@ def paint(source: Path, target: Path, asked: Asked, settings: dict, show: Reel) 
     show.end_of(report, source, target, stream, seconds)
     row = {"input": str(source), "output": str(target), "frames": report.frames, "kept": report.kept, "cuts": report.cuts}
     return row | {"finished": report.finished, "seconds": seconds, "notes": report.notes, "trouble": film.trouble if report.finished else None}
+
+
+def read_as(film, target: Path) -> dict:
+    """The settings' part about how its frames and their times are taken, where earlier versions, whose parts may lie there, took them otherwise."""
+    from stylenorm.video import written_square
+
+    return ({"clock": "from 0"} if film.late else {}) | ({"pixels": "square"} if written_square(film, target) else {})
 
 
 def check_begun(manifest: Manifest, settings: dict, folder: Path) -> None:

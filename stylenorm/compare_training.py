@@ -124,7 +124,7 @@ def _begun_with(out: Path) -> dict:
     except (ValueError, TypeError):
         raise StylenormError(f"{path} is damaged; give another folder") from None
     files = (path for path in sorted((out / "runs").glob("*/*.safetensors")) if path.stem in ("resume", "network"))
-    if not before.get("batch") and (file := next(files, None)):
+    if any(before.get(name) is None for name in USUAL if name != "encoder_width") and (file := next(files, None)):
         told = read_metadata(file, file.stem)
         told = told["config"] if file.stem == "resume" else told["about"]["training"]
         before |= {name: told.get(name) for name in USUAL if before.get(name) is None}

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX, SUFFIX = ".stylenorm-draft-", ".tmp"
@@ -59,7 +59,11 @@ def draft_of(path: str | Path) -> Iterator[Path]:
     draft = path.with_name(f"{PREFIX}{os.urandom(6).hex()}{SUFFIX}{path.suffix}")
     try:
         yield draft
-        replace(draft, path)
+        try:
+            replace(draft, path)
+        except PermissionError as error:
+            error.filename, error.filename2 = str(path), None  # nobody knows the draft
+            raise
     finally:
         remove(draft)  # there only if something, an interrupt included, has gone wrong
 
@@ -86,7 +90,7 @@ def file_id(path: str | Path) -> tuple[int, int | str]:
 
 
 def remove_drafts(folder: str | Path, age: float = 0, growing: bool = True) -> int:
-    """Remove what a killed run has left in ``folder``, and say how many that were.
+    """Remove what a killed run has left in ``folder``, and say how many that were. Folders go when they are a `DAY` old.
 
     age: seconds since they were written last, for a folder in which another run may be at work: `DAY`.
     growing: those of `draft_of` as well, which a run may be writing to for hours.
@@ -95,20 +99,21 @@ def remove_drafts(folder: str | Path, age: float = 0, growing: bool = True) -> i
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             ours = entry.name.startswith(OURS) and (SUFFIX in entry.name if growing else entry.name.endswith(SUFFIX))
-            if ours and (not age or _last_written(entry) < latest):
-                if entry.is_dir(follow_symlinks=False):
+            if ours and entry.is_dir(follow_symlinks=False):  # of a film, which a run may be painting
+                if _last_written(entry) < time.time() - DAY:
                     import shutil
 
                     shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    remove(entry.path)
+                    removed += 1
+            elif ours and (not age or entry.stat().st_mtime < latest):
+                remove(entry.path)
                 removed += 1
     return removed
 
 
 def _last_written(entry: os.DirEntry) -> float:
-    """When a file was, or a folder, or anything right in it: the folder's own time tells only when a file came or went."""
-    with os.scandir(entry.path) if entry.is_dir(follow_symlinks=False) else nullcontext(()) as inside:
+    """When a folder was, or anything right in it: its own time tells only when a file came or went."""
+    with os.scandir(entry.path) as inside:
         return max(e.stat(follow_symlinks=False).st_mtime for e in (entry, *inside))
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 OPAQUE = 12  # of 255: a brush need not be opaque, where it went at all is inside
 COLOURED = 8  # levels of 255 by which the channels of what is no greyscale differ somewhere
 MIDDLE_TONES, FEW = slice(16, 240), 32  # levels of 255, and how many a greyscale mask may have there
+SMALL = 512, 512  # px, that a photograph of any size is rough at
+ROUGH = 1.2  # levels by which a pixel differs from the mean of its neighbours, twice, on average: more than a gradient's rounding
 REACH, WELL = 0.06, 0.09  # of the longer side: how far a mask may grow to an edge, and how far from its border it stays, or
 MIDDLE = 1.2  # times the mean distance to it, which is half of that in the middle of a stroke
 ROUNDS = 4  # of GrabCut
@@ -130,10 +132,16 @@ def _levels(mask: Image.Image) -> Image.Image:
 
 
 def _is_photograph(grey: Image.Image, alpha: Image.Image) -> bool:
-    """Whether what is opaque has mostly middle tones, and many: a mask's are few, or those of its soft edges."""
-    tones = grey.histogram(alpha.point(lambda a: 255 * (a == 255)))
+    """Whether what is opaque has mostly middle tones, and many, and is rough: a mask's are few, those of its soft edges, or a gradient's."""
+    opaque = alpha.point(lambda a: 255 * (a == 255))
+    tones = grey.histogram(opaque)
     middle = tones[MIDDLE_TONES]
-    return 2 * sum(middle) > sum(tones) and sum(map(bool, middle)) > FEW
+    if 2 * sum(middle) <= sum(tones) or sum(map(bool, middle)) <= FEW or grey.width < 3:
+        return False
+    grey, opaque = (ImageOps.contain(image, SMALL, Image.Resampling.BOX) if max(image.size) > max(SMALL) else image for image in (grey, opaque))
+    levels, inside = np.asarray(grey, np.int16), np.asarray(opaque) == 255
+    bends = np.abs(levels[:, :-2] - 2 * levels[:, 1:-1] + levels[:, 2:])[inside[:, :-2] & inside[:, 1:-1] & inside[:, 2:]]
+    return bends.size > 0 and bends.mean() > ROUGH
 
 
 def drawn_mask(layers: Sequence[Image.Image], edge: float = 0.0, photo: Image.Image | None = None) -> tuple[Image.Image, Image.Image]:

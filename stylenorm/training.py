@@ -236,16 +236,18 @@ class Trainer:
     def _there(self, batch: Batch) -> Batch:
         """``batch`` on the device, its pictures as floats."""
 
+        ahead = self.device.type == "cuda"  # an earlier torch may read what is gone already when it gets to it, on a Mac's GPU
+
         def moved(pixels: Tensor) -> Tensor:
-            return floats(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=memory_format(self.device))
+            return floats(pixels.to(self.device, non_blocking=ahead)).contiguous(memory_format=memory_format(self.device))
 
         paintings = None if batch.paintings is None else moved(batch.paintings)
-        named = batch.named.to(self.device, non_blocking=True)
+        named = batch.named.to(self.device, non_blocking=ahead)
         return replace(batch, photos=moved(batch.photos), named=named, paintings=paintings)
 
     def gradients(self, batch: Batch) -> Tensor:
         """Leave the gradients of the loss in the parameters; return the loss, their norm, content and style, (4,)."""
-        config, shown = self.config, uneven(batch.photos).to(self.device, non_blocking=True)
+        config, shown = self.config, uneven(batch.photos).to(self.device, non_blocking=self.device.type == "cuda")
         batch = self._there(batch)
         content, style, structure = self.losses(batch)
         weights = config.content_weight * self.content_weights[batch.named]

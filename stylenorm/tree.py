@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
 
+from stylenorm.catalog import RESERVED
 from stylenorm.drafts import file_id, reach
 from stylenorm.errors import StylenormError
 from stylenorm.formats import is_hidden, is_library, told_of_others
@@ -101,7 +102,7 @@ def _find_at_url(top: UrlFolder, out: Path | UrlFolder, recursive: bool) -> Tree
             continue
         if posixpath.splitext(name)[1].lower() not in PHOTOGRAPHS:
             tree.others.append(name)
-        elif isinstance(out, Path) and set(name) & UNWRITABLE:
+        elif isinstance(out, Path) and UNWRITABLE and (set(name) & UNWRITABLE or any(map(_is_no_name, name.split("/")))):
             tree.left_out.append(f"{file} was left out, for Windows has no files of such names")
         else:
             tree.photos.append(Photo(file, name, size, changed))
@@ -194,8 +195,8 @@ class _Walk:
         self.tree.photos.append(Photo(Path(entry.path), name, size, changed))
 
     def is_result(self, real: str) -> bool:
-        inside_top = _lies_in(self.real_top, self.real_out) and _lies_in(real, self.real_top)
-        return _lies_in(real, self.real_out) and not inside_top
+        inside_top = lies_in(self.real_top, self.real_out) and lies_in(real, self.real_top)
+        return lies_in(real, self.real_out) and not inside_top
 
 
 def output_names(
@@ -246,12 +247,11 @@ def _wanted(name: str, format: str, moving: Container[str]) -> str:
 
 def check_targets(top: Path, out: Path, folders: Iterable[str], photos: Iterable[Photo] = ()) -> None:
     """Refuse a result that would lie among the photographs. folders: of the results, below ``out``."""
-    real_top, real_out = os.path.realpath(top), os.path.realpath(out)
     taken = set(filter(None, map(_id_if_there, {photo.path.parent for photo in photos})))
     for folder in sorted(set(folders)):
         real = os.path.realpath(os.path.join(out, folder))
-        own = _lies_in(real_out, real_top) and _lies_in(real, real_out)
-        if _lies_in(real, real_top) and not own or _id_if_there(real) in taken:
+        own = lies_in(out, top) and lies_in(real, out)
+        if lies_in(real, top) and not own or _id_if_there(real) in taken:
             raise StylenormError(
                 f"{os.path.join(out, folder)} lies in {top}, and a painting there would be taken for a photograph; "
                 "give another folder for the paintings"
@@ -260,7 +260,7 @@ def check_targets(top: Path, out: Path, folders: Iterable[str], photos: Iterable
 
 def check_noted(top: Path, out: Path, targets: Iterable[str], noted: Container[str]) -> None:
     """Refuse to paint over a photograph below ``top``, where ``out`` is. targets: below ``out``. noted: those of them that were painted."""
-    if not _lies_in(os.path.realpath(out), os.path.realpath(top)):
+    if not lies_in(out, top):
         return
     for target in targets:
         with suppress(OSError):
@@ -285,9 +285,17 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-def _lies_in(path: str, folder: str) -> bool:
-    path, folder = os.path.normcase(path), os.path.normcase(folder)
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+def lies_in(path: str | Path, folder: str | Path) -> bool:
+    """Whether a path is ``folder`` or lies in it, though it may not be there yet. And not by name: on a Mac, Photos is photos."""
+    above, wanted = Path(os.path.realpath(path)), _id_if_there(folder)
+    if wanted is None:
+        return Path(os.path.realpath(folder)) in (above, *above.parents)
+    return any(_id_if_there(one) == wanted for one in (above, *above.parents))
+
+
+def _is_no_name(part: str) -> bool:
+    """Whether Windows takes it for a device, or for another name."""
+    return part.endswith((".", " ")) or part.split(".")[0].rstrip().casefold() in RESERVED
 
 
 def _id_if_there(path: str | Path) -> tuple[int, int | str] | None:

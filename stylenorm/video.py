@@ -28,7 +28,7 @@ from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte, with_each
 from stylenorm.people import is_word, nobody_in
 from stylenorm.steady import Stream
-from stylenorm.video_files import ALL, PICTURES, Film, Part, check_place, container_of, frames, join, keeps_aspect, picture_box, probe, wants_even
+from stylenorm.video_files import ALL, PICTURES, Film, Part, check_place, container_of, frames, join, keeps_aspect, picture_box, probe, told_if_held, wants_even
 
 CRF = 18  # of the encoder: less is better and larger
 STRETCHED = 4  # times as wide as high, or as high as wide, no pixel is; a damaged file may say so
@@ -73,7 +73,7 @@ def paint_film(
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
     masked = _masks([] if mask is None else [_matte(mask)], film)
-    shape(stream, film, container_of(target)[1])
+    shape(stream, film, target)
     report = write_film(film, target, lambda frame: stream(frame, **next(masked)), crf, should_stop, tell)
     report.cuts = stream.steady.cuts
     report.notes += nobody_in(film.path, stream.steady.somebody) if report.frames else []
@@ -114,17 +114,22 @@ def write_film(
         report.finished = until == math.inf
         if part:
             part.close(whole=True)
-            with draft_of(target) as draft:
+            with told_if_held(target), draft_of(target) as draft:
                 report.notes = join([encoded], film, draft, target, duration, until, PICTURES if silent else ALL)
         elif report.finished:
             raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
     return report
 
 
-def shape(stream: Stream, film: Film, codec: str) -> None:
+def shape(stream: Stream, film: Film, target: Path) -> None:
     """Have the paintings as large as the encoder wants them, and black bars left as they are."""
-    stream.even, stream.box = wants_even(codec), None if stream.of_regions else picture_box(film)
-    stream.aspect = 1 if keeps_aspect(codec) or not 1 / STRETCHED <= film.aspect <= STRETCHED else film.aspect
+    stream.even, stream.box = wants_even(container_of(target)[1]), None if stream.of_regions else picture_box(film)
+    stream.aspect = film.aspect if written_square(film, target) else 1
+
+
+def written_square(film: Film, target: Path) -> bool:
+    """Whether its pixels are not square, and become so."""
+    return not keeps_aspect(container_of(target)[1]) and film.aspect != 1 and 1 / STRETCHED <= film.aspect <= STRETCHED
 
 
 def _matte(mask: str | Path | Matte) -> Matte:
@@ -166,7 +171,7 @@ def paint_video(
     """
     length = length or PART
     folder, codec = parts_folder(target), container_of(target)[1]
-    shape(stream, film, codec)
+    shape(stream, film, target)
     remove_drafts(folder)
     remove_drafts(target.absolute().parent, age=DAY)
     done = list(_whole_parts(manifest, folder))
@@ -198,7 +203,7 @@ def paint_video(
             report.frames += line["frames"]
     if not done:
         raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
-    with draft_of(target) as draft:
+    with told_if_held(target), draft_of(target) as draft:
         notes = join([folder / line["output"] for line in done], film, draft, target, done[-1]["last_duration"])
         seen = [line.get("people") for line in done]  # None as well where a version before has painted
         report.notes = notes + nobody_in(film.path, None if None in seen else any(seen))

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from stylenorm.bars import Box, picture_in
+from stylenorm.drafts import replace
 from stylenorm.errors import StylenormError, counted, how_to_install
 from stylenorm.hdr import in_standard_range, is_hdr
 from stylenorm.machine import has_avx512
@@ -63,7 +64,7 @@ SHORT = 0.5  # s that may be missing at a film's end before it counts as cut sho
 class Film:
     """What is known of a video file. size: upright, px. frames: about how many, or None. clock: s a tick.
 
-    broken: packets that could not be decoded. end: s that have been read. length: s that there should be. hdr: whether it was made in HLG
+    late: s after which it begins on its own clock. broken: packets that could not be decoded. end: s that have been read. length: s that there should be. hdr: whether it was made in HLG
     or PQ; its frames, and its ``tags``, are BT.709's then.
     """
 
@@ -78,6 +79,7 @@ class Film:
     broken: int = 0
     end: float = 0.0
     hdr: bool = False
+    late: float = 0.0
 
     @property
     def trouble(self) -> str | None:
@@ -109,6 +111,18 @@ def check_place(target: Path) -> None:
         raise StylenormError(f"there is no folder {target.parent}; make it first")
     if target.is_dir():  # which takes no file's place, whatever was painted
         raise StylenormError(f"{target} is a folder; give another name")
+    if target.exists():
+        with told_if_held(target):
+            replace(target, target)
+
+
+@contextmanager
+def told_if_held(target: Path):
+    """That a film which may not be replaced is open elsewhere, as in a player on Windows, in one sentence."""
+    try:
+        yield
+    except PermissionError:
+        raise StylenormError(f"{target} cannot be replaced; close the program that has it open, or give another name") from None
 
 
 @contextmanager
@@ -175,7 +189,7 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
         tags |= {"colorspace": _matrix_of_color(frame)}
         if hdr := is_hdr(tags["color_trc"]):
             tags = dict.fromkeys(tags, BT709)
-        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags, hdr=hdr)
+        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags, hdr=hdr, late=_late(container))
 
 
 def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:

@@ -289,6 +289,22 @@ def test_more_runs_than_a_format_counts_are_as_many_as_it_counts(tmp_path, kind,
     assert read(tmp_path / f"x.{kind}")[2] == most
 
 
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_stands_still_is_written_as_long_as_it_stood(tmp_path, clear):
+    """Frames that are alike are put together, with a sum that a PNG may not be able to tell exactly."""
+    still, other = (Image.new("RGBA", (8, 8), (level, 0, 0, 128 if clear else 255)) for level in (0, 90))
+    survey = Survey([7001] * 11 + [33], clear=clear)
+    with open(tmp_path / "x.png", "wb") as file:
+        WRITERS["png"](file, iter([still] * 11 + [other]), survey, 90)
+    with Image.open(tmp_path / "x.png") as image:
+        times = [image.seek(n) or image.load() and image.info["duration"] for n in range(image.n_frames)]
+    assert len(times) == 2 and times == pytest.approx([77_011, 33], abs=1)
+
+
+def test_frames_of_a_gif_are_no_longer_than_it_can_tell():
+    assert list(hundredths([5, 655_350, 655_350])) == [0, 655_350, 655_350]
+
+
 def test_an_animation_of_60_frames_a_second_is_as_long_as_it_was(stylizer, tmp_path):
     source = animation(tmp_path / "in.png", duration=[1000 / 60] * 4)
     assert [round(time, 6) for _, time, _ in frames(source)] == [16.666667] * 4

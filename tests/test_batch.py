@@ -30,7 +30,7 @@ from stylenorm.errors import StylenormError
 from stylenorm.jobs import Job, make_folder
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.places import place
-from stylenorm.tree import Photo, check_targets, find_tree, output_names
+from stylenorm.tree import Photo, check_noted, check_targets, find_tree, lies_in, output_names
 
 LOOK = Look("kiss", "")
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -124,6 +124,20 @@ def test_results_are_no_photographs(top, tmp_path):
     (top / "painted" / NAME).unlink()
     assert "painted/b.jpg" in found(top, tmp_path / "out")
     assert found(top, tmp_path) == found(top, tmp_path / "out"), "photographs inside the folder of paintings are photographs"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_folder_is_the_same_however_its_name_is_typed(tmp_path, monkeypatch):
+    """As Photos and photos are on a Mac, whose realpath leaves a name as it is."""
+    (tmp_path / "Photos" / "painted").mkdir(parents=True)
+    (tmp_path / "photos").symlink_to("Photos")
+    monkeypatch.setattr("os.path.realpath", os.path.abspath)
+    top, other = tmp_path / "Photos", tmp_path / "photos"
+    assert lies_in(other / "painted" / "new" / "a.jpg", top) and lies_in(top, other) and not lies_in(top, other / "painted")
+    assert lies_in(tmp_path / "new" / "a", tmp_path / "new") and not lies_in(tmp_path / "newer", tmp_path / "new")
+    make_photo(other / "painted" / "a.jpg")
+    with pytest.raises(StylenormError, match="no batch has painted"):
+        check_noted(top, other / "painted", ["a.jpg"], set())
 
 
 @pytest.mark.parametrize("name", ["painted", "painted/kiss", "in a link"])
@@ -367,6 +381,17 @@ def test_stale_drafts_are_removed_and_nothing_else(tmp_path):
     assert draft.name.startswith(PREFIX) and draft.name.endswith(SUFFIX)
     assert remove_drafts(tmp_path) == 1 and os.listdir(tmp_path) == ["mine.tmp"]
     assert remove_drafts(tmp_path / "missing") == 0
+
+
+def test_a_folder_that_a_film_is_painted_in_is_removed_when_it_is_old(tmp_path):
+    folder = tmp_path / ".stylenorm-abcdef12.tmp"
+    folder.mkdir()
+    (folder / "00000.nut").write_bytes(b"begun")
+    os.utime(folder, (time.time() - DAY - 60,) * 2)
+    assert remove_drafts(tmp_path, growing=False) == remove_drafts(tmp_path) == 0, "it is written to"
+    os.utime(folder / "00000.nut", (time.time() - DAY - 60,) * 2)
+    os.utime(folder, (time.time() - DAY - 60,) * 2)
+    assert remove_drafts(tmp_path, growing=False) == 1 and not folder.exists()
 
 
 def test_drafts_of_pictures_are_removed_as_well_where_nobody_can_be_at_work_on_them(tmp_path):

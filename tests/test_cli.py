@@ -35,7 +35,7 @@ from typer.main import get_command
 from stylenorm import Stylizer, __version__, engine, formats, jobs
 from stylenorm.__main__ import run
 from stylenorm.checkpoint import load_style, save_network, save_style
-from stylenorm.cli import add_the_others, app, main
+from stylenorm.cli import add_the_others, app, main, shell_words
 from stylenorm.cli_parts import show_table, write_out
 from stylenorm.cli_train import SETTINGS, parsed
 from stylenorm.config import TrainConfig
@@ -224,6 +224,16 @@ def test_a_program_that_asks_as_a_shell_does_is_told_verbs_and_nothing_else():
     result = python("-m", "stylenorm", env=COMPLETING | {"COMP_WORDS": "stylenorm\n"})
     assert result.returncode == 0 and not result.stderr, result.stderr.decode()
     assert set(result.stdout.decode().split()) == set(VERBS)
+
+
+def test_on_windows_names_are_looked_for_and_brackets_are_letters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a1.jpg", "a[1].jpg", "b.png"):
+        Path(name).touch()
+    words = ["stylize", "a[1].jpg", "*.jpg", "a[1*", "?.png", "none*.jpg", "--style", "kiss"]
+    assert shell_words(words) == words
+    monkeypatch.setattr("stylenorm.cli.os.name", "nt")
+    assert shell_words(words) == ["stylize", "a[1].jpg", "a1.jpg", "a[1].jpg", "a[1].jpg", "b.png", "none*.jpg", "--style", "kiss"]
 
 
 @pytest.mark.skipif(os.name == "nt" or shutil.which("bash") is None, reason="there is no bash, or another system's")

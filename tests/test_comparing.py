@@ -366,6 +366,14 @@ def test_a_comparison_that_the_device_had_settled_goes_on_as_it_was_begun(gpu, d
         compare_kinds(replace(left, training=replace(left.training, batch=2)))
 
 
+def test_a_comparison_that_had_a_batch_of_its_own_goes_on_as_it_was_begun(described_once, left, monkeypatch):
+    left = replace(left, training=replace(left.training, batch=2))
+    with monkeypatch.context() as early:
+        early.setattr(compare_training, "_settled", lambda training: training)
+        networks_of(left, early, stop=2)
+    assert [t["batch"] for t in networks_of(left, monkeypatch)] == [2] * 4
+
+
 def test_an_encoder_of_the_usual_width_starts_the_same_whether_it_was_asked_for_or_not(described_once, pictures, tmp_path):
     training = replace(tiny(pictures, tmp_path).training, tensorboard="off")
     models = [Trainer(replace(training, encoder_width=width, out=str(tmp_path / str(width)))).model.state_dict() for width in (None, 384)]

@@ -134,7 +134,8 @@ def test_of_a_black_and_white_photographs_cut_out_too_and_a_mask_of_few_greys_or
     half = np.full((32, 32), 128)
     steps = np.repeat(np.arange(20, 240, 7), 34).reshape(-1)[:1024].reshape(32, 32)
     edge = np.clip(np.arange(32.0)[:, None] * 20 - 200 + np.arange(32), 0, 255)
-    for mask in (half, steps, edge):
+    gradient = np.arange(20, 250, 7.3)[:32, None].repeat(32, 1) + np.arange(32) / 4
+    for mask in (half, steps, edge, gradient):
         assert (np.asarray(mask_levels(cut_out_of(mask, mode), (32, 32))) == mask.astype(np.uint8) * (right // 255)).all()
     assert (np.asarray(mask_levels(Image.fromarray(photograph.astype(np.uint8)), (32, 32))) == photograph.astype(np.uint8)).all(), "no cut-out"
 

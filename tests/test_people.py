@@ -648,6 +648,8 @@ def test_a_films_masks_are_written_to_be_corrected(cli, tmp_path, astronaut, cap
     for output, told in (("frames", "holds something already"), ("in.mp4", "is an input"), ("-", "go to a folder"), ("in.mp4/frames", "cannot be made"), ("a.png", "or to a film"), ("a.avi", ".mp4")):
         assert main(["mask", "in.mp4", "-o", output]) == 2
         assert told in capsys.readouterr().err
+    Path("other").mkdir()
+    Path("other/.DS_Store").touch(), Path("other/desktop.ini").touch()  # which nobody sees
     assert main(["mask", "in.mp4", "-o", "other", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["frames"], row["finished"]) == (6, True)

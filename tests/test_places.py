@@ -199,6 +199,9 @@ def test_names_that_would_lead_out_of_a_folder_on_windows_are_left_out(memory, t
     monkeypatch.setattr("stylenorm.tree.UNWRITABLE", set('\\:*?"<>|'))
     tree = find_tree(source, tmp_path)
     assert [photo.name for photo in tree.photos] == ["a.jpg"] and len(tree.left_out) == 4
+    for name in ("aux.jpg", "trip./f.jpg", "CON/g.jpg", "h .jpg", "auxiliary.jpg"):
+        memory.pipe_file(f"/also/{name}", b"1")
+    assert [photo.name for photo in find_tree(place("memory://also"), tmp_path).photos] == ["auxiliary.jpg", "h .jpg"]
     assert len(find_tree(source, place("memory://out")).photos) == 5, "what is no file of Windows' may be called as it likes"
 
 

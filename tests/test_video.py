@@ -903,6 +903,41 @@ def test_what_a_killed_run_has_left_goes_when_it_is_old(stylizer, tmp_path):
         assert {folder.exists(), draft.exists()} == {words == "young"}
 
 
+def test_parts_of_an_earlier_version_that_do_not_fit_are_not_gone_on_from(cli, tmp_path, monkeypatch):
+    """It took times as the film's clock told them, and left pixels of a .webm as they were."""
+    late = moved(film(tmp_path / "in.mp4", 7, sound=None), tmp_path / "late.ts", 10)
+    for source, target, told in ((late, "out.mkv", "clock"), (film(tmp_path / "dv.mp4", 7, sound=None, sample_aspect_ratio=Fraction(4, 3)), "out.webm", "pixels")):
+        with monkeypatch.context() as earlier:
+            earlier.setattr(cli_video, "read_as", lambda *_: {})
+            earlier.setattr(video, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert cli(source, tmp_path / target)[0] == 130
+        code, said = cli(source, tmp_path / target)
+        assert code == 2 and f"was begun with {told} unset instead of" in said.err and "--overwrite to begin anew" in said.err
+        assert cli(source, tmp_path / target, "--overwrite")[0] == 0
+
+
+def test_a_film_that_is_open_elsewhere_is_told_and_the_others_of_its_folder_are_painted(cli, tmp_path, monkeypatch):
+    """As in a player on Windows."""
+    folder, out, whole = tmp_path / "films", tmp_path / "out", os.replace
+    folder.mkdir(), out.mkdir()
+    film(folder / "a.mp4", 2, sound=None), film(folder / "b.mp4", 2, sound=None)
+    (out / "a.mp4").write_bytes(b"played")
+
+    def held(source, target):
+        if Path(target) == out / "a.mp4":
+            raise PermissionError(errno.EACCES, "Access is denied", str(source), None, str(target))
+        return whole(source, target)
+
+    monkeypatch.setattr(os, "replace", held)
+    code, told = cli(folder, out, "--overwrite")
+    assert code == 1 and f"{out / 'a.mp4'} cannot be replaced; close the program that has it open" in told.err
+    assert (out / "a.mp4").read_bytes() == b"played" and len(shown(out / "b.mp4")[0]) == 2
+    with monkeypatch.context() as late:  # opened meanwhile
+        late.setattr(video_files, "replace", lambda *_: None)
+        code, told = cli(folder / "a.mp4", out / "a.mp4", "--overwrite")
+    assert code == 2 and told.err == f"stylenorm: {out / 'a.mp4'} cannot be replaced; close the program that has it open, or give another name\n"
+
+
 def test_a_state_that_cannot_be_removed_ends_no_film(cli, tmp_path, monkeypatch):
     """As on Windows, where it may be looked into, for viruses or words."""
     unlink, refused = os.unlink, []
