@@ -481,6 +481,10 @@ def bench(
         raise StylenormError("--each shows named styles one by one; it needs --photos and --styles, and no --paintings")
     if refine and not paintings:
         raise StylenormError("--refine is about styles of --paintings; give a folder of them")
+    if names and not (faces or new_style):
+        raise StylenormError("--names chooses styles for --generate, --new-style or --faces; give one of them, or leave it out")
+    if network or dead:
+        raise StylenormError("--network and --dead are of --generate; give that, or leave them out")
     if new_style and (not styles or paintings or each):
         raise StylenormError("--new-style trains styles anew; it needs --photos and --styles, and neither --paintings nor --each")
     for folder in (photos, styles, paintings):

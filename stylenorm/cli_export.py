@@ -31,7 +31,7 @@ Examples:
 
 \b
 Using it elsewhere; photo is a numpy array (1, 3, H, W), float32 from 0 to 1:
-  styles = numpy.load("stylenorm.styles.npz")
+  styles = numpy.load("stylenorm.onnx.styles.npz")
   style = 0.7 * styles["kiss"] + 0.3 * styles["scream"]
   session = onnxruntime.InferenceSession("stylenorm.onnx")
   (painting,) = session.run(None, {"content": photo, "style": style})

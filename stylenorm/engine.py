@@ -271,8 +271,10 @@ class Stylizer:
 
         A level of 255 may differ here and there, since sums are taken in another order.
 
-        options: of `stylize`, with which `together` gives more than 1.
+        options: of `stylize`. Where `together` gives 1 with them, the pictures are painted one after another.
         """
+        if pictures and self.together(pictures[0], **options) == 1:
+            return [self.stylize(picture, style, **options) for picture in pictures]
         wanted, size, faces = self._resolved(style), options.get("size"), check_faces(options.get("faces", FACES))
         photos = [p.rgb if size is None else fit(p.rgb, size) for p in pictures]
         self._check_regions(wanted, photos[0])

@@ -103,7 +103,7 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
     format: "onnx", "torchscript" or "torch-export". The result is read back and compared with the original at
     sizes that it was not traced at; one that differs by more than 1e-4 is not written. grain: see `Portable`.
     """
-    beside = target.with_suffix(".styles.npz")
+    beside = target.with_name(f"{target.name}.styles.npz")  # its own: an x.onnx and an x.pt may be of different networks
     for file in (target, beside):
         if file.is_dir():
             raise StylenormError(f"{file} cannot be written (it is a folder); try another place")

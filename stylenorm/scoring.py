@@ -162,10 +162,10 @@ class Yardstick:
         return judge(self.vgg, self.content, self.painting, painted)
 
     def judged(self, output: str | Path) -> tuple[Judgement, str | None]:
-        """A painted file, and a note if it had another size than the photograph and was resized."""
+        """A painted file, and a note if it had neither the photograph's size nor that which is judged, and was resized."""
         painted = read_picture(output).rgb
         note = None
-        if painted.size != self.original:
+        if painted.size not in (self.original, self.content.size):
             (w, h), (width, height) = painted.size, self.original
             note = f"{output} is {w} x {h} px and the photograph {width} x {height}; it was resized"
         if painted.size != self.content.size:

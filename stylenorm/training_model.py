@@ -93,7 +93,10 @@ def load_vgg(source: str | None, device: torch.device) -> VGGFeatures:
         from stylenorm.compat import torchvision
 
         weights = torchvision().models.VGG16_Weights.IMAGENET1K_FEATURES
-        vgg = VGGFeatures.from_state(weights.get_state_dict(progress=True))
+        try:
+            vgg = VGGFeatures.from_state(weights.get_state_dict(progress=True))
+        except OSError as error:  # no network, above all
+            raise StylenormError(f"VGG-16 could not be downloaded ({error}); give a file with --vgg, or leave it out for the shipped one") from None
     else:
         from stylenorm.catalog import vgg_file
 

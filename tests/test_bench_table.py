@@ -89,3 +89,5 @@ def test_the_command_line_shows_a_column_a_photograph(capsys, monkeypatch, weigh
     (code, shown), (_, rows) = run(*words), run(*words, "--json")
     assert code == 0 and all(r["style"] in shown and f"{r['total']:.2f}" in shown for r in json.loads(rows))
     assert run("--each")[0] == 2 and run(*words, "--paintings", pictures / "styles")[0] == 2
+    for useless in (("--names", "kiss"), ("--network", "x.safetensors"), ("--dead", "x.safetensors")):  # which would be passed over
+        assert run(*words, *useless)[0] == 2

@@ -101,10 +101,11 @@ def test_another_size_is_said_and_a_broken_output_is_named(cli, three, tmp_path)
     photo, painting, _ = three
     small, broken = make_photo(tmp_path / "small.png", (36, 27)), tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    result = cli("score", photo, painting, broken, small, "--size", 64, "--no-optimize", "--device", "cpu", "--json")
+    judged = make_photo(tmp_path / "judged.png", (64, 48))  # as optimize writes it, which nobody resizes
+    result = cli("score", photo, painting, broken, small, judged, "--size", 64, "--no-optimize", "--device", "cpu", "--json")
     rows = json.loads(result.out)
     assert result.code == 1 and result.err.count("\n") == 2
-    assert "broken.png" in rows[1]["error"] and "36 x 27" in rows[2]["note"] and rows[2]["content"] > 0
+    assert "broken.png" in rows[1]["error"] and "36 x 27" in rows[2]["note"] and rows[2]["content"] > 0 and "note" not in rows[3]
     assert all(row[k] in result.err for row, k in ((rows[1], "error"), (rows[2], "note")))
 
 

@@ -1,6 +1,7 @@
 """`Stylizer`: what goes in, what comes out, and what is refused."""
 
 import copy
+import importlib.util
 import json
 import math
 import os
@@ -152,6 +153,16 @@ def test_preserved_colours_are_the_photographs(stylizer, image):
     assert np.abs(chroma(kept) - chroma(image)).mean() < 0.5 * np.abs(chroma(plain) - chroma(image)).mean()
     assert np.abs(pixels(kept.convert("L")) - pixels(plain.convert("L"))).mean() < 2
     assert distance(stylizer.stylize(image, "red-hill", strength=0, preserve_color=True), image) < 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_pictures_that_cannot_be_painted_in_one_pass_are_painted_one_after_another(weights, tmp_path, backend):
+    """As where each has to be looked at by itself, and by a backend that paints one at a time."""
+    stylizer, options = Stylizer(weights, "cpu", backend), {"strength": 0.4, "paint_at": "full"}
+    pictures = [read_picture(make_photo(tmp_path / f"{i}.jpg", seed=i)) for i in range(2)]
+    for alike, picture in zip(stylizer.stylize_alike(pictures, "red-hill", **options), pictures, strict=True):
+        assert np.array_equal(pixels(alike), pixels(stylizer.stylize(picture, "red-hill", **options)))
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 40}, {"preserve_color": True, "strip": True}])

@@ -114,7 +114,7 @@ ELSEWHERE = textwrap.dedent(
 def test_a_blend_at_other_sizes_in_a_process_without_stylenorm(exported, small, tmp_path, format):
     file = exported(format)
     np.savez(tmp_path / "in.npz", **{f"{h}x{w}": photograph(h, w) for h, w in SIZES})
-    words = ["-c", ELSEWHERE, file, file.with_suffix(".styles.npz"), tmp_path / "in.npz", tmp_path / "out.npz"]
+    words = ["-c", ELSEWHERE, file, file.with_name(f"{file.name}.styles.npz"), tmp_path / "in.npz", tmp_path / "out.npz"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     # -S -E would hide torch as well; an editable install is hidden by a module of that name that cannot be imported
     (tmp_path / "stylenorm.py").write_text("raise ImportError\n")
@@ -231,8 +231,8 @@ def test_what_is_printed(cli, small, tmp_path):
     assert result.code == 0 and result.err == "" and str(file) in result.out and "3 styles" in result.out
     assert "differs from the original by" in result.out
     (report,) = [json.loads(line) for line in cli(*words, "--json").out.splitlines()]
-    assert report["difference"] < 1e-5 and report["count"] == 3 and report["styles"] == str(tmp_path / "network.styles.npz")
-    assert sorted(os.listdir(tmp_path)) == ["network.pt", "network.styles.npz"]
+    assert report["difference"] < 1e-5 and report["count"] == 3 and report["styles"] == str(tmp_path / "network.pt.styles.npz")
+    assert sorted(os.listdir(tmp_path)) == ["network.pt", "network.pt.styles.npz"]
 
 
 def test_what_differs_from_the_original_is_not_written(small, tmp_path, monkeypatch):
@@ -270,10 +270,10 @@ def test_a_place_that_cannot_be_written(cli, small, tmp_path):
 
 
 def test_where_the_styles_cannot_be_written_no_network_is_and_that_is_told_before_the_work(cli, small, tmp_path, monkeypatch):
-    (tmp_path / "x.styles.npz").mkdir()
+    (tmp_path / "x.pt.styles.npz").mkdir()
     monkeypatch.setitem(export.WRITERS, "torchscript", None)
     result = cli("export", "--format", "torchscript", "-o", tmp_path / "x.pt", "--weights", small)
-    assert result.code == 2 and "x.styles.npz cannot be written" in result.err and os.listdir(tmp_path) == ["x.styles.npz"]
+    assert result.code == 2 and "x.pt.styles.npz cannot be written" in result.err and os.listdir(tmp_path) == ["x.pt.styles.npz"]
 
 
 def test_a_style_may_be_called_as_an_argument_of_numpys():
