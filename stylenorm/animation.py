@@ -79,7 +79,7 @@ def frames(source, name: str | None = None) -> Iterator[tuple[Picture, float, in
             yield read_picture(image, name=name), image.info.get("duration", 0), _plays(image)
 
 
-def _composed(image: Image.Image, name: str) -> Iterator[tuple[Picture, int, int]]:
+def _composed(image: Image.Image, name: str) -> Iterator[tuple[Picture, float, int]]:
     told = {key: value for key, value in image.info.items() if key != "transparency"}  # that of a part
     for frame, duration in composed(parts_of(image.format, image.fp), image.size, lambda still: rgba_of(still, name)):
         frame.info, frame.format = told, image.format

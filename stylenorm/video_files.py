@@ -64,8 +64,8 @@ SHORT = 0.5  # s that may be missing at a film's end before it counts as cut sho
 class Film:
     """What is known of a video file. size: upright, px. frames: about how many, or None. clock: s a tick.
 
-    late: s after which it begins on its own clock. broken: packets that could not be decoded. end: s that have been read. length: s that there should be. hdr: whether it was made in HLG
-    or PQ; its frames, and its ``tags``, are BT.709's then.
+    late: s after which it begins on its own clock. broken: packets that could not be decoded. end: s that have been read. length: s
+    that there should be. hdr: whether it was made in HLG or PQ; its frames, and its ``tags``, are BT.709's then.
     """
 
     path: Path
@@ -112,7 +112,7 @@ def check_place(target: Path) -> None:
     if target.is_dir():  # which takes no file's place, whatever was painted
         raise StylenormError(f"{target} is a folder; give another name")
     if target.exists():
-        with told_if_held(target):
+        with suppress(OSError), told_if_held(target):  # what else is wrong with the place is told when it is written to
             replace(target, target)
 
 
@@ -180,8 +180,9 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
         rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
         if stream.guessed_rate and rate > FASTER * stream.guessed_rate:  # a Matroska file that does not say has the ticks of its clock there
             rate = Fraction(stream.guessed_rate)
-        late = container.start_time or 0 if "matroska" in container.format.name else 0  # which tells the end for the length
-        length = max(0, container.duration - late) / 1_000_000 if container.duration else None
+        late = _late(container)
+        untold = late if "matroska" in container.format.name else 0  # which tells the end for the length
+        length = max(0, container.duration / 1_000_000 - untold) if container.duration else None
         told = stream.frames or None  # with those that an edit list hides
         fitting = round(length * rate) if length else None
         frames = fitting if told and fitting and told > FASTER * fitting else told or fitting
@@ -189,7 +190,7 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
         tags |= {"colorspace": _matrix_of_color(frame)}
         if hdr := is_hdr(tags["color_trc"]):
             tags = dict.fromkeys(tags, BT709)
-        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags, hdr=hdr, late=_late(container))
+        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags, hdr=hdr, late=late)
 
 
 def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:

@@ -932,6 +932,9 @@ def test_a_film_that_is_open_elsewhere_is_told_and_the_others_of_its_folder_are_
     code, told = cli(folder, out, "--overwrite")
     assert code == 1 and f"{out / 'a.mp4'} cannot be replaced; close the program that has it open" in told.err
     assert (out / "a.mp4").read_bytes() == b"played" and len(shown(out / "b.mp4")[0]) == 2
+    with monkeypatch.context() as read_only:  # a disk, which is told where it is written to
+        read_only.setattr(video_files, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system")))
+        assert video_files.check_place(out / "a.mp4") is None
     with monkeypatch.context() as late:  # opened meanwhile
         late.setattr(video_files, "replace", lambda *_: None)
         code, told = cli(folder / "a.mp4", out / "a.mp4", "--overwrite")
