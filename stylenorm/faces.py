@@ -32,6 +32,7 @@ TURNED = 0.6  # rad, up to which the eyes tell how a head is tilted
 APART = 0.25  # of a face's width: how far apart the eyes are in one that is not seen from the side
 RISE, FALL = 0.25, 0.25  # a frame: how quickly a face's features come and go in a film
 PULL, MOVED = 0.5, 0.15  # how much of the way a face is followed that hardly moves, so that it does not tremble; of its width, at which it is all
+USUAL, MOST_GAIN, GLIMPSE = 40.0, 16.0, 128  # levels, the contrast up to which a photograph is a faint one; and px of the copy it is taken of
 FARTHEST, LIKE = 1.0, 1.5  # of its width, how far a face may have gone, and by how much it may have grown or shrunk meanwhile
 
 
@@ -108,26 +109,47 @@ def finding(photo: Image.Image, larger: Image.Image) -> Callable[[], list[Face]]
 def with_features(painted: Pixels, photo: Pixels, faces: Sequence[Face], amount: float) -> Pixels:
     """``painted`` with the features of ``photo``, of the same size and kind, in its faces. amount: of 1.
 
-        q = p + amount m ((i - p) - G (i - p))
+        q = p + amount m ((g i - p) - G (g i - p))
 
     with p the painting, i the photograph, m an ellipse with a soft edge and G a blur of `COARSE` of the face's width: so colour and
-    light are the painting's, and eyes, nose and mouth are the photograph's, in place of strokes across them.
+    light are the painting's, and eyes, nose and mouth are the photograph's, in place of strokes across them. g is `gain_of` both.
     """
     if not amount or not faces:
         return painted
-    result = painted.copy()
+    result, gain = painted.copy(), gain_of(painted, photo)
     for face in faces:
-        _bring_back(result, photo, face, amount)
+        _bring_back(result, photo, face, amount, gain)
     return result
 
 
-def _bring_back(painted: Pixels, photo: Pixels, face: Face, amount: float) -> None:
+def gain_of(painted: Pixels, photo: Pixels) -> float:
+    """By how much the contrast of a photograph, one by night or in fog, falls short of its painting's; 1 where it does not.
+
+    Normalization gives a painting the same contrast whatever the photograph has. Features as faint as there would be none in it.
+    """
+    return min(MOST_GAIN, max(1.0, min(_contrast(painted), USUAL) / max(_contrast(photo), 1.0)))
+
+
+def _contrast(picture: Pixels) -> float:
+    """The deviation of light, in levels of 255, without what is fine: strokes, or noise."""
+    if isinstance(picture, np.ndarray):
+        step = max(1, max(picture.shape) // (4 * GLIMPSE))
+        few = picture[::step, ::step]
+        picture = Image.fromarray((few >> 8).astype(np.uint8) if few.dtype == np.uint16 else np.ascontiguousarray(few))
+    width, height = picture.size
+    scale = max(1.0, max(width, height) / GLIMPSE)
+    size = max(1, round(width / scale)), max(1, round(height / scale))
+    return float(np.asarray(picture.resize(size, Image.Resampling.BOX, reducing_gap=2).convert("L"), np.float32).std())
+
+
+def _bring_back(painted: Pixels, photo: Pixels, face: Face, amount: float, gain: float) -> None:
     sigma = max(LEAST, COARSE * face.width)
     left, upper, right, lower = _around(face, sigma, size_of(painted))
     if left >= right or upper >= lower:
         return
     here, there = (_cut(p, (left, upper, right, lower)).astype(np.float32) for p in (photo, painted))
-    apart = here - there
+    apart = here if gain == 1 else here * np.float32(gain)
+    apart = apart - there
     apart -= _blurred(apart, sigma)
     ellipse = _ellipse(face, left, upper, apart.shape[:2])[..., None]
     _put(painted, there + amount * ellipse * apart, left, upper)
@@ -155,8 +177,9 @@ class Followed:
                 following.append((before, level - FALL))
         following += [(face, 1.0 if cut else RISE) for face in found if face.sure > SURE]
         self.faces, result = following, painted.copy()
+        gain = gain_of(painted, photo) if following else 1.0
         for face, level in following:
-            _bring_back(result, photo, face, amount * level)
+            _bring_back(result, photo, face, amount * level, gain)
         return result
 
     @property

@@ -94,6 +94,28 @@ def test_the_amount_is_even(astronaut, painted):
     np.testing.assert_allclose(half[unclipped], ((none + all_) / 2)[unclipped], atol=1)
 
 
+def faint(photo: Image.Image, share: float, mean: float = 0) -> Image.Image:
+    return Image.fromarray(np.rint(mean + share * (np.asarray(photo, np.float32) - mean)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("share, mean", [(0.1, 0), (0.3, 0), (0.2, 200)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_face_by_night_or_in_fog_has_as_clear_features_as_by_day(astronaut, share, mean, deep):
+    kind = (lambda p: np.asarray(p, np.uint16) * 257) if deep else (lambda p: p)
+    clear, result = (np.asarray(with_features(kind(astronaut), kind(p), [ASTRONAUT], 1.0), np.float32) / (257 if deep else 1) for p in (astronaut, faint(astronaut, share, mean)))
+    middle = slice(95, 150), slice(200, 252)
+    fine = [(p - cv2.GaussianBlur(p, (0, 0), faces.COARSE * ASTRONAUT.width))[middle] for p in (clear, result)]
+    assert 0.5 < fine[1].std() / fine[0].std() < 1.05, "unamplified: little more than the share of it that is there"
+    assert np.corrcoef(fine[0].ravel(), fine[1].ravel())[0, 1] > 0.95
+
+
+def test_features_of_ordinary_photographs_come_back_as_they_are(astronaut, painted):
+    assert faces.gain_of(painted, astronaut) == faces.gain_of(faint(astronaut, 0.1), faint(astronaut, 0.1)) == 1, "the painting is as faint"
+    assert faces.gain_of(astronaut, Image.new("RGB", astronaut.size)) == faces.MOST_GAIN
+    by_night = Followed()(faint(astronaut, 0.1), astronaut, astronaut, 1.0, cut=True)
+    assert np.array_equal(by_night, with_features(astronaut, faint(astronaut, 0.1), find_faces(astronaut, faces.LIKELY), 1.0)), "in films as well"
+
+
 def test_16_bits_are_the_same_but_finer(astronaut, painted):
     deep = with_features(*(np.asarray(p, np.uint16) * 257 for p in (painted, astronaut)), [ASTRONAUT], 0.7)
     usual = np.asarray(with_features(painted, astronaut, [ASTRONAUT], 0.7), np.float32)
