@@ -36,13 +36,28 @@ def put_together(like: Pixels, pieces: Iterable[tuple[int, np.ndarray]]) -> Pixe
 
 
 def in_bands(function: Callable[..., np.ndarray], *pictures: Pixels) -> Pixels:
-    """``function(top, *bands)`` of bands of rows of pictures of one size and kind, put together to one more.
+    """``function(top, *bands)`` of bands of rows of pictures of one size, put together to one like the first.
 
     A band is an array (rows,W,3), one for each picture, and so is what the function returns.
     """
     height = size_of(pictures[0])[1]
     spans = ((top, min(top + BAND, height)) for top in range(0, height, BAND))
     return put_together(pictures[0], ((top, function(top, *(rows_of(p, top, last) for p in pictures))) for top, last in spans))
+
+
+def with_missing(photo: Pixels, painted: Pixels, again: Pixels, strength: float) -> Pixels:
+    """``painted``, with what ``again``, made of the photograph in its own style in the same way, lacks of it, which fades as the style grows.
+
+    Like ``photo``; the other two may have 16 bits where that has 8.
+    """
+
+    def faded(_, here: np.ndarray, there: np.ndarray, again: np.ndarray) -> np.ndarray:
+        white = np.iinfo(here.dtype).max
+        share = np.float32(white / np.iinfo(there.dtype).max)
+        changed = there * share - (1 - strength) * (again * share)
+        return np.clip(changed + (1 - strength) * here.astype(np.float32) + 0.5, 0, white).astype(here.dtype)
+
+    return in_bands(faded, photo, painted, again)
 
 
 def painted_inside(painted: Pixels, photo: Pixels, mask: Image.Image) -> Pixels:

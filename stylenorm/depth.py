@@ -17,6 +17,7 @@ from PIL import Image
 
 from stylenorm.bands import BAND, Pixels
 from stylenorm.modes import eight_bit, numbers, range_of, scaled
+from stylenorm.tensors import fit
 
 # Pillow unpacks the high byte of a sample. Told the other byte order, it unpacks the low one.
 OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
@@ -143,6 +144,23 @@ def at_size(picture: Pixels, size: tuple[int, int]) -> Pixels:
     if isinstance(picture, np.ndarray):
         return resized(picture, size)
     return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def larger_of(photo: Image.Image, original: Image.Image) -> Image.Image:
+    """``original``, of which ``photo`` is a copy, where that shows more, as people and faces that are looked for; else the copy."""
+    return original if original.width > photo.width else photo
+
+
+def to_paint(picture, photo: Image.Image, pixels: Pixels, side: int | None) -> tuple[Image.Image, Pixels]:
+    """What is painted of a `Picture`, in 8 bits and as its ``pixels`` are: its ``photo``, with ``side`` a copy whose longer side is that.
+
+    photo, pixels: at the size that is wanted, which may be less than both.
+    """
+    if side is None:
+        return photo, pixels
+    finer = side > max(photo.size)
+    small = fit(picture.rgb if finer else photo, side)
+    return small, small if picture.deep is None else at_size(picture.deep[..., :3] if finer else pixels, small.size)
 
 
 def samples_of(image: Image.Image) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stylenorm.bands import Pixels, in_bands, rows_of, size_of
+from stylenorm.bands import Pixels, in_bands, rows_of, size_of, with_missing
 from stylenorm.colour import LUMA
 from stylenorm.images import at_size
 
@@ -14,8 +14,10 @@ MOST = 1.0  # times the photograph's detail that the painting gets at most
 TILE = 32  # columns at once: products of small matrices are not shared out to threads, which wait for one another where others work
 
 
-def enlarge(painted: Pixels, small: Pixels, photo: Pixels) -> Pixels:
+def enlarge(painted: Pixels, small: Pixels, photo: Pixels, strength: float = 1.0) -> Pixels:
     """``painted``, the painting of ``small``, at the size of ``photo``, of which ``small`` is a copy. All alike.
+
+    strength: of the painting. What a copy that was not painted would lack of the photograph is added to one of a lower strength.
 
         q = up(p) + up(a) (I - up(i))        a = cov(i, p) / (var(i) + FLAT), from 0 to MOST
 
@@ -28,6 +30,8 @@ def enlarge(painted: Pixels, small: Pixels, photo: Pixels) -> Pixels:
 
     A painting that is larger than the photograph is made smaller (Lanczos).
     """
+    if strength < 1:
+        return with_missing(photo, enlarge(painted, small, photo), enlarge(small, small, photo), strength)
     width, height = size_of(photo)
     if size_of(painted)[0] > width:
         return at_size(painted, (width, height))

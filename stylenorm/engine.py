@@ -17,25 +17,27 @@ import torch
 from PIL import Image, ImageOps
 
 from stylenorm.backends import Backend, OpenVINOBackend, choose_backend
-from stylenorm.bands import Pixels, painted_inside, size_of
+from stylenorm.bands import Pixels, painted_inside, size_of, with_missing
 from stylenorm.behind import moved, shown
 from stylenorm.catalog import StyleEntry, network_file, style_entries, unknown_style, vgg_file
 from stylenorm.checkpoint import load_network, load_ranges, load_style
 from stylenorm.detail import enlarge
 from stylenorm.device import choose_device, free_memory, memory_format, most_in_a_map, turn
 from stylenorm.errors import StyleError, StylenormError, WeightsError, counted, in_short
-from stylenorm.faces import check_faces, faces_of, find_faces, finding, with_features
+from stylenorm.faces import check_faces, faces_of, finding, with_features
 from stylenorm.flat import backend_for, grain_for, never_in_strips, painted_at, pooled
 from stylenorm.formats import FACES, FULL
 from stylenorm.generator import pad_to
 from stylenorm.graph import FLOAT32_BYTES
-from stylenorm.images import Picture, Source, at_size, fit, read_picture, recolored, rewrap, to_tensor
+from stylenorm.images import Picture, Source, at_size, fit, larger_of, read_picture, recolored, rewrap, to_paint, to_tensor
 from stylenorm.masks import mask_levels, mask_tensor, opened_mask
 from stylenorm.people import Seen, small_mask
 from stylenorm.perceptual import VGGFeatures, style_statistics
 from stylenorm.plain import (
     AROUND,
+    FINE,
     UNUSABLE,
+    Fine,
     check_frame,
     check_options,
     checked_style_size,
@@ -44,7 +46,6 @@ from stylenorm.plain import (
     prepared,
     too_large,
     with_margin,
-    with_missing,
 )
 from stylenorm.plots import sheet
 from stylenorm.predicting import MOST, STYLE_SIZE, Predictor, small_array
@@ -229,16 +230,16 @@ class Stylizer:
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
         if strength == 0:
             return rewrap(picture, pixels, strip=strip, inside=Image.new("L", photo.size))
-        seen = Seen(photo, notice, picture.name)
+        larger = larger_of(photo, picture.rgb)
+        seen = Seen(larger, notice, picture.name)
         inside = None if mask is None else mask_levels(seen(mask), photo.size)
         laid = [(self._resolved(over), mask_levels(seen(there), photo.size)) for over, there in _pairs(regions)]
         if any(s.has_regions for s in (wanted, *(over for over, _ in laid))):  # which were made for a size
             side = None if paint_at == FULL else paint_at
         else:
             side = painted_at(paint_at, photo, self._network.generator.config.norm)
-        small = photo if side is None else fit(photo, side)
-        ground = small if picture.deep is None else at_size(pixels, small.size)
-        found = finding(small, photo) if faces else None
+        small, ground = to_paint(picture, photo, pixels, side)
+        found = finding(small, larger) if faces else None
 
         def whole(style: Style, part: Image.Image | None, tell: Callable[[str], None] | None = None) -> Pixels:
             self._check_regions(style, small)
@@ -247,7 +248,7 @@ class Stylizer:
             painted = self._painted(seen, small, style, strength, partial(way, grain=grain))
             if found:
                 painted = with_features(painted, ground, found(), faces)
-            return painted if small.size == photo.size else enlarge(painted, seen, pixels)
+            return painted if small.size == photo.size else enlarge(painted, seen, pixels, strength)
 
         parts = shown([there for _, there in laid], inside, small.size)
         painted = whole(wanted, parts[0], notice)
@@ -283,7 +284,8 @@ class Stylizer:
         together = iter(self._together([p for i, p in enumerate(photos) if i not in alone], wanted, grain))
         painted = [alone[i] if i in alone else next(together) for i in range(len(photos))]
         if faces:
-            painted = [with_features(p, photo, find_faces(photo), faces) for p, photo in zip(painted, photos)]
+            found = [faces_of(photo, larger_of(photo, picture.rgb)) for picture, photo in zip(pictures, photos)]
+            painted = [with_features(p, photo, f, faces) for p, photo, f in zip(painted, photos, found)]
         if options.get("preserve_color"):
             painted = map(recolored, painted, photos)
         return [rewrap(p, image, strip=options.get("strip", False)) for p, image in zip(pictures, painted)]
@@ -313,7 +315,7 @@ class Stylizer:
         wanted, laid = self._resolved(style), [(self._resolved(over), there) for over, there in _pairs(regions)]
 
         def check(frame: Image.Image) -> None:
-            check_frame(frame.size, self._memory_needed(frame), free_memory(self._device))
+            check_frame(frame.size, self._memory_needed(frame, strength=strength), free_memory(self._device))
             self._check_regions(wanted, frame)
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
@@ -326,7 +328,7 @@ class Stylizer:
             paint_at = FULL
         options = {"strength": strength, "preserve_color": preserve_color, "smoothing": smoothing, "grain": grain, "paint_at": paint_at, "faces": faces}
         layers = [self.stream(over, fixed=own, mask=there, **options) for (over, there), own in zip(laid, [*others, *[None] * len(laid)])]
-        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask, faces, layers)
+        stream = Stream(paint, partial(pooled, self._backend, norm=norm), check, steady, preserve_color, size, paint_at, mask, faces, layers, strength)
         stream.of_regions = of_regions
         return stream
 
@@ -427,18 +429,19 @@ class Stylizer:
         if strength == 1:
             return paint(pixels, style)
         own = self._predicted(photo, STYLE_SIZE, "photograph")
-        own = settle(own) if settle else own
+        own, paint = settle(own) if settle else own, partial(paint, fine=strength < FINE)
         return with_missing(pixels, paint(pixels, interpolate(own, style, strength)), paint(pixels, own), strength)
 
     def _frame(self, photo: Image.Image, style: Style, strength: float, grain: bool, steady: Steady | Pool) -> Image.Image:
         """A film's frame is painted at once: its moments are taken and given in the backend."""
         return self._painted(photo, photo, style, strength, partial(self._whole, grain=grain, memory=steady), steady.settle)
 
-    def _whole(self, photo: Pixels, style: Style, grain: bool = True, memory: Steady | Pool | None = None) -> Pixels:
-        """memory: of the film that it is a frame of."""
+    def _whole(self, photo: Pixels, style: Style, grain: bool = True, memory: Steady | Pool | None = None, fine: bool = False) -> Pixels:
+        """memory: of the film that it is a frame of. fine: in 16 bits."""
         backend, stride = self._backend_for(photo), self._network.generator.config.stride
-        run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
         amount, photo = grain_for(backend) if grain else 0.0, memory.shown(photo) if memory else photo
+        backend = Fine(backend) if fine else backend
+        run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
         return with_margin(photo, stride, lambda pixels, beyond: run(pixels, self._style_beyond(style, beyond)), amount, place)
 
     def _together(self, photos: Sequence[Image.Image], style: Style, grain: bool) -> list[Image.Image]:
@@ -453,8 +456,8 @@ class Stylizer:
     def _backend_for(self, photo: Pixels) -> Backend:
         return backend_for(self._backend, photo, self._network.generator.config.norm)
 
-    def _in_strips(self, photo: Pixels, style: Style, grain: bool = True) -> Pixels:
-        """What has hardly any colours, and would get less grain, is never painted so."""
+    def _in_strips(self, photo: Pixels, style: Style, grain: bool = True, fine: bool = False) -> Pixels:
+        """What has hardly any colours, and would get less grain, is never painted so. It is in float32, and so ``fine``, in any case."""
         beyond = margin_of(size_of(photo), self._network.generator.config.stride)
         larger = prepared(photo, beyond, float(grain))
         if not isinstance(photo, np.ndarray):
@@ -478,9 +481,9 @@ class Stylizer:
 
         return Style(tuple(continued(style.gammas)), tuple(continued(style.betas)), style.name, style.provenance, style.network)
 
-    def _memory_needed(self, photo: Pixels, regions: bool = False) -> int:
+    def _memory_needed(self, photo: Pixels, regions: bool = False, strength: float = 1.0) -> int:
         """Bytes to paint it at once. regions: the style has some, so that it is torch that paints."""
-        slow = regions or isinstance(photo, np.ndarray)
+        slow = regions or isinstance(photo, np.ndarray) or 0 < strength < FINE
         return math.prod(size_of(photo)) * ((FLOAT32_BYTES if slow else self._backend.bytes_per_pixel) + AROUND)
 
     def _way(self, photo: Pixels, name: str, notice: Callable[[str], None] | None, style: Style, strength: float) -> Paint:
@@ -490,7 +493,7 @@ class Stylizer:
         deep, size = isinstance(photo, np.ndarray), size_of(photo)
         # Maps of regions are copied to be continued over the margin, and copied once more at another strength.
         maps = sum(t.nbytes for t in style.gammas + style.betas if t.dim() == 4) * (1 if strength == 1 else 2)
-        pixels, need = math.prod(size), self._memory_needed(photo, style.has_regions) + maps
+        pixels, need = math.prod(size), self._memory_needed(photo, style.has_regions, strength) + maps
         fits = pixels * self._network.generator.config.largest_map <= most_in_a_map(self._device)
         if fits and (most is None or need <= most):
             return self._whole

@@ -11,11 +11,11 @@ Everything that goes wrong is an `ImageError`: one sentence with the picture's n
 
 from stylenorm.colour import keep_color, recolored
 from stylenorm.decode import MAX_PIXELS, READABLE, Picture, Source, opened, read_picture
-from stylenorm.depth import at_size
+from stylenorm.depth import at_size, larger_of, to_paint
 from stylenorm.encode import FORMATS, rewrap, write_picture
 from stylenorm.tensors import fit, short_side, to_image, to_tensor
 
 __all__ = [
-    "FORMATS", "MAX_PIXELS", "READABLE", "Picture", "Source", "at_size", "fit", "keep_color", "opened", "read_picture", "recolored",
-    "rewrap", "short_side", "to_image", "to_tensor", "write_picture",
+    "FORMATS", "MAX_PIXELS", "READABLE", "Picture", "Source", "at_size", "fit", "keep_color", "larger_of", "opened", "read_picture",
+    "recolored", "rewrap", "short_side", "to_image", "to_paint", "to_tensor", "write_picture",
 ]  # fmt: skip

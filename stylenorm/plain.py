@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from stylenorm.predicting import Predictor
     from stylenorm.steady import Pool, Steady
 
+FINE = 0.5  # strength below which rounding may be as large as what is painted
 AROUND = 50  # bytes a pixel that strength and colours take beside the backend, measured: see BENCHMARKS.md
 
 UNUSABLE = (ImportError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)  # what bad files raise
@@ -211,7 +212,7 @@ class PlainStylizer:
         from stylenorm.detail import enlarge
         from stylenorm.faces import check_faces, finding, with_features
         from stylenorm.flat import painted_at
-        from stylenorm.images import Picture, at_size, fit, read_picture, recolored, rewrap
+        from stylenorm.images import Picture, at_size, fit, larger_of, read_picture, recolored, rewrap, to_paint
         from stylenorm.masks import mask_levels
         from stylenorm.people import Seen
 
@@ -219,17 +220,17 @@ class PlainStylizer:
         picture = image if isinstance(image, Picture) else read_picture(image)
         photo = picture.rgb if size is None else fit(picture.rgb, size)
         pixels = photo if picture.deep is None else at_size(picture.deep[..., :3], photo.size)
-        seen = Seen(photo, others.get("notice"), picture.name)
+        larger = larger_of(photo, picture.rgb)
+        seen = Seen(larger, others.get("notice"), picture.name)
         inside = None if mask is None or strength == 0 else mask_levels(seen(mask), photo.size)
         laid = [(over, mask_levels(seen(there), photo.size)) for over, there in regions] if strength else []
         side = None if strength == 0 else painted_at(paint_at, photo, self._config.norm)
-        small = photo if side is None else fit(photo, side)
-        ground = small if picture.deep is None else at_size(pixels, small.size)
+        small, ground = to_paint(picture, photo, pixels, side)
         usual = all(isinstance(s, PlainStyle) for s in (style, *(over for over, _ in laid))) and others.keys() <= {"notice"}
-        room = usual and (strength == 0 or self._has_room(ground))
+        room = usual and (strength == 0 or self._has_room(ground, strength))
         if usual and not room and find_spec("torch") is None:
-            raise self._too_large_at_once(ground, picture.name)
-        faces_in = finding(small, photo) if faces and strength and room else None
+            raise self._too_large_at_once(ground, picture.name, strength)
+        faces_in = finding(small, larger) if faces and strength and room else None
 
         def whole(style: PlainStyle, part: Image.Image | None):
             seen = moved(ground, small, part)
@@ -238,7 +239,7 @@ class PlainStylizer:
                 return None
             if faces_in:
                 painted = with_features(painted, ground, faces_in(), faces)
-            return painted if small.size == photo.size else enlarge(painted, seen, pixels)
+            return painted if small.size == photo.size else enlarge(painted, seen, pixels, strength)
 
         parts = shown([there for _, there in laid], inside, small.size)
         found = whole(style, parts[0]) if room else None
@@ -283,7 +284,7 @@ class PlainStylizer:
         steady = Steady(smoothing, self._config.stride, own)
         try:
             if usual:
-                self._prepare_for_films(0 < strength < 1)
+                self._prepare_for_films(strength)
         except UNUSABLE as error:
             self._full(error)
             usual = False
@@ -292,7 +293,7 @@ class PlainStylizer:
             return self._full().stream(self._style_for_full(style), *given)
 
         def check(frame: Image.Image) -> None:
-            check_frame(frame.size, self._memory_needed(frame), free_main_memory())
+            check_frame(frame.size, self._memory_needed(frame, strength), free_main_memory())
 
         def paint(frame: Image.Image, memory: Steady | Pool) -> Image.Image:
             return self._painted(frame, frame, style, strength, grain, memory)
@@ -300,7 +301,7 @@ class PlainStylizer:
         paint_at, faces = (paint_at, faces) if strength else (FULL, 0.0)  # whose frames stay as they are
         options = {"strength": strength, "preserve_color": preserve_color, "smoothing": smoothing, "grain": grain, "paint_at": paint_at, "faces": faces}
         layers = [self.stream(over, fixed=own, mask=there, **options) for (over, there), own in zip(regions, [*others, *[None] * len(regions)])]
-        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask, faces, layers)
+        return Stream(paint, partial(pooled, self._backend, norm=self._config.norm), check, steady, preserve_color, size, paint_at, mask, faces, layers, strength)
 
     def sheet(self, image, tile: int = 384, columns: int = 5, faces: float | None = None, mask=None) -> Image.Image:
         """As `Stylizer.sheet`, of every named style."""
@@ -334,20 +335,22 @@ class PlainStylizer:
 
         None where something that is kept turns out to be of no use, and the files that it was made of neither.
         """
+        from stylenorm.bands import with_missing
         from stylenorm.flat import backend_for, grain_for
         from stylenorm.predicting import STYLE_SIZE
 
         if strength == 0:
             return pixels
-        backend = backend_for(self._backend, pixels, self._config.norm)
+        backend, fine = backend_for(self._backend, pixels, self._config.norm), strength < FINE
         try:
-            self._graph.prepare(np.asarray(pixels).dtype, steered=backend is not self._backend)
+            self._graph.prepare(np.dtype(np.uint16) if fine else np.asarray(pixels).dtype, steered=backend is not self._backend)
             own = None if strength == 1 else PlainStyle("photograph", self._predictor(photo, STYLE_SIZE))
         except UNUSABLE as error:
             self._full(error)
             return None
-        run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
         amount, shown = grain_for(backend) if grain else 0.0, memory.shown(pixels) if memory else pixels
+        backend = Fine(backend) if fine else backend
+        run, place = (partial(memory.run, backend), memory.place) if memory else (backend, (0, 0))
 
         def paint(style: PlainStyle) -> Pixels:
             return with_margin(shown, self._config.stride, lambda larger, _: run(larger, style), amount, place)
@@ -357,21 +360,21 @@ class PlainStylizer:
         own = memory.settle(own) if memory else own
         return with_missing(pixels, paint(style.with_row(between(own.flat, style.flat, strength))), paint(own), strength)
 
-    def _prepare_for_films(self, predicts: bool) -> None:
+    def _prepare_for_films(self, strength: float) -> None:
         """Wait for all that frames can take: what is of no use is to be known before the first, for nobody can go on in the middle."""
         from PIL import Image
 
         for steered, fine in ((False, True), (True, True), (True, False)):
-            self._graph.prepare(np.uint8, steered, fine)
-        if predicts:
+            self._graph.prepare(np.dtype(np.uint16 if 0 < strength < FINE else np.uint8), steered, fine)
+        if 0 < strength < 1:
             self._predictor(Image.new("RGB", (32, 32)), 32)
 
-    def _has_room(self, pixels: Pixels) -> bool:
+    def _has_room(self, pixels: Pixels, strength: float = 1.0) -> bool:
         """Whether it is painted at once."""
         from stylenorm.flat import never_in_strips
 
         most, free = self._memory_left()
-        needs = self._memory_needed(pixels)
+        needs = self._memory_needed(pixels, strength)
         return needs <= most or (needs <= free and never_in_strips(pixels, self._config.norm))
 
     def _memory_left(self) -> tuple[float, float]:
@@ -379,20 +382,20 @@ class PlainStylizer:
         free = math.inf if (told := free_main_memory()) is None else told
         return free / 2 if self._memory is None else self._memory, free
 
-    def _too_large_at_once(self, pixels: Pixels, name: str) -> ImageError:
+    def _too_large_at_once(self, pixels: Pixels, name: str, strength: float) -> ImageError:
         from stylenorm.bands import size_of
 
-        (most, _), needs, size = self._memory_left(), self._memory_needed(pixels), size_of(pixels)
+        (most, _), needs, size = self._memory_left(), self._memory_needed(pixels, strength), size_of(pixels)
         side = max(16, int(max(size) * (most / needs) ** 0.5 * 0.9))
         return ImageError(
             f"{name} has {counted(round(math.prod(size) / 1e6), 'megapixel')} and would take {needs / 1e9:.2g} GB of memory at once, more than the "
             f"{most / 1e9:.2g} GB that it may take; in strips it takes PyTorch, which is not installed; give --size or --paint-at {side} or less"
         )
 
-    def _memory_needed(self, pixels: Pixels) -> int:
+    def _memory_needed(self, pixels: Pixels, strength: float = 1.0) -> int:
         from stylenorm.bands import size_of
 
-        backend = FLOAT32_BYTES if isinstance(pixels, np.ndarray) else self._graph.bytes_per_pixel
+        backend = FLOAT32_BYTES if isinstance(pixels, np.ndarray) or 0 < strength < FINE else self._graph.bytes_per_pixel
         return math.prod(size_of(pixels)) * (backend + AROUND)
 
     def _full(self, error: Exception | None = None):
@@ -492,15 +495,26 @@ def between(own: np.ndarray, wanted: np.ndarray, strength: float) -> np.ndarray:
     return own + share * (wanted - own) if strength < 0.5 else wanted - (wanted - own) * (1 - share)
 
 
-def with_missing(photo: Pixels, painted: Pixels, again: Pixels, strength: float) -> Pixels:
-    """What the network cannot give back of the photograph when asked for its own style is added, and fades as the style grows."""
-    from stylenorm.bands import in_bands
+class Fine:
+    """``backend`` in float32, its paintings of 8 bits in 16.
 
-    def faded(_, there: np.ndarray, here: np.ndarray, again: np.ndarray) -> np.ndarray:
-        missing = here.astype(np.float32) - again
-        return np.clip(there + (1 - strength) * missing + 0.5, 0, np.iinfo(here.dtype).max).astype(here.dtype)
+    Of a low strength, what two paintings differ by is added to the photograph. In bfloat16 or in 8 bits they differ on plain ground
+    by rounding as well, which would be seen there as scratches.
+    """
 
-    return in_bands(faded, painted, photo, again)
+    def __init__(self, backend) -> None:
+        self.backend = backend
+
+    def __call__(self, picture: np.ndarray, style) -> np.ndarray:
+        return self.backend(in_sixteen(picture), style)
+
+    def steered(self, picture: np.ndarray, style, given: np.ndarray, share: float, fine: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        return self.backend.steered(in_sixteen(picture), style, given, share, fine)
+
+
+def in_sixteen(picture: np.ndarray) -> np.ndarray:
+    """The same in 16 bits."""
+    return picture if picture.dtype == np.uint16 else picture.astype(np.uint16) * 257
 
 
 def check_options(strength: float, **sides: int | str | None) -> float:
@@ -555,7 +569,7 @@ def with_margin(
     grain: float = 0.0,
     place: tuple[int, int] = (0, 0),
 ) -> Pixels:
-    """The painting of a photograph, alike. paint: called with the photograph and its margin, which is cut off again, and how wide that is.
+    """The painting of a photograph, alike, or an array of 16 bits. paint: called with the photograph and its margin, which is cut off again, and how wide that is.
 
     grain, place: what `prepared` takes.
     """
@@ -565,7 +579,7 @@ def with_margin(
 
     beyond = margin_of(size_of(photo), stride)
     painted = np.ascontiguousarray(paint(prepared(photo, beyond, grain, place), beyond)[beyond:, beyond:])
-    return painted if isinstance(photo, np.ndarray) else Image.fromarray(painted)
+    return painted if isinstance(photo, np.ndarray) or painted.dtype == np.uint16 else Image.fromarray(painted)
 
 
 def prepared(photo: Pixels, margin: int, grain: float, place: tuple[int, int] = (0, 0)) -> np.ndarray:

@@ -34,7 +34,7 @@ from stylenorm.detail import enlarge
 from stylenorm.errors import StyleError, in_short
 from stylenorm.faces import Followed, faces_of, with_features
 from stylenorm.grain import PERIOD
-from stylenorm.images import Source, fit, read_picture, recolored
+from stylenorm.images import Source, fit, larger_of, read_picture, recolored
 from stylenorm.masks import mask_levels
 from stylenorm.people import Followers, Seen, any_in, is_word
 from stylenorm.tensors import fit_even, side_to_paint
@@ -406,6 +406,7 @@ class Stream:
     aspect: of a frame's pixels (width / height), where the paintings are to have square ones; 1 leaves them as they are.
     box: what black bars leave of a frame as it comes, see `stylenorm.bars`; it alone is painted, unless the frame fills them.
     of_regions: whether the style differs from place to place, and so is for whole frames.
+    strength: of ``paint``, which sees to it; here it says what of a photograph comes back where its copy is painted.
     layers: streams of other styles, whose paintings lie over this one's where their masks are white.
     mask: where frames are painted; elsewhere they stay as they are, "people" or "background" to find them in each. faces: how much of their features stays. For both see `Stylizer.stylize`.
     """
@@ -424,8 +425,9 @@ class Stream:
         mask: object = None,
         faces: float = 0.0,
         layers: Sequence[Stream] = (),
+        strength: float = 1.0,
     ) -> None:
-        self._layers = layers
+        self._layers, self._strength = layers, strength
         self._mask, self._inside, self._faces, self._shown = mask, None, faces, None
         self._paint, self._check, self._preserve_color, self._size, self._paint_at = paint, check, preserve_color, size, paint_at
         self.steady = steady
@@ -435,11 +437,12 @@ class Stream:
     def __call__(self, frame: Source, mask: object = None, layer_masks: Sequence[object] = ()) -> Image.Image:
         """mask: of this frame alone, in place of the stream's. layer_masks: the same of its layers, or None for each that keeps its own."""
         given = _read(frame)
-        frame = self._sized(given)
-        box = None
+        whole = squared(given, self.aspect, self.even)
+        frame = self._sized(whole)
+        box, inner, larger = None, frame, larger_of(frame, whole)
         if self.box is not None and bars.is_outside_black(given, self.box):
             box = bars.scaled(self.box, given.size, frame.size)
-        inner = frame if box is None else frame.crop(box)
+            inner, larger = frame.crop(box), larger.crop(bars.scaled(self.box, given.size, larger.size))
         small = self._small(inner)
         for stream in (self, *self._layers):
             stream._begin(small)
@@ -448,7 +451,7 @@ class Stream:
 
         def paint(stream: Stream, part: Image.Image | None) -> Image.Image:
             stream.steady.part = part
-            painted = stream._next(small, inner)
+            painted = stream._next(small, inner, larger)
             if box is None:
                 return painted
             whole = frame.copy()
@@ -491,26 +494,27 @@ class Stream:
         if self._shown is None:
             self.steady.begin(pixels)
 
-    def _next(self, small: Image.Image, frame: Image.Image) -> Image.Image:
-        """The painting of the frame that has begun, of which ``small`` is a copy."""
+    def _next(self, small: Image.Image, frame: Image.Image, larger: Image.Image) -> Image.Image:
+        """The painting of the frame that has begun, of which ``small`` is a copy, and ``larger`` the original."""
         if self._shown is None:
             painted = self._paint(small, self.steady)
-            painted = self.steady.with_faces(small, frame, painted, self._faces) if self._faces else painted
+            painted = self.steady.with_faces(small, larger, painted, self._faces) if self._faces else painted
             self._shown = self.steady.end(np.asarray(self._colored(small, painted)))
         return self._whole(Image.fromarray(self._shown), small, frame)
 
     def survey(self, frame: Source, mask: object = None, layer_masks: Sequence[object] = ()) -> Image.Image:
         """Take note of a frame's moments, for `pooled`. Returns how it would be painted by itself. mask, layer_masks: as where it is painted."""
-        frame = self._sized(_read(frame))
-        small = self._small(frame)
+        whole = squared(_read(frame), self.aspect, self.even)
+        frame = self._sized(whole)
+        small, larger = self._small(frame), larger_of(frame, whole)
         masks = self._masks(frame, Seen(frame, find=Followers()), mask, *layer_masks)
-        return self._composed(frame, masks, self._parts(masks, None, small.size), lambda stream, part: stream._surveyed(small, frame, part))
+        return self._composed(frame, masks, self._parts(masks, None, small.size), lambda stream, part: stream._surveyed(small, frame, larger, part))
 
-    def _surveyed(self, small: Image.Image, frame: Image.Image, part: Image.Image | None) -> Image.Image:
+    def _surveyed(self, small: Image.Image, frame: Image.Image, larger: Image.Image, part: Image.Image | None) -> Image.Image:
         self._pool.begin()
         self._pool.part = part
         painted = self._paint(small, self._pool)
-        painted = with_features(painted, small, faces_of(small, frame), self._faces) if self._faces else painted
+        painted = with_features(painted, small, faces_of(small, larger), self._faces) if self._faces else painted
         return self._whole(self._colored(small, painted), small, frame)
 
     def pooled(self) -> dict[str, np.ndarray]:
@@ -534,7 +538,6 @@ class Stream:
         return recolored(painted, frame) if self._preserve_color else painted
 
     def _sized(self, frame: Image.Image) -> Image.Image:
-        frame = squared(frame, self.aspect, self.even)
         if self._size is not None:
             frame = fit_even(frame, self._size) if self.even and self._size % 2 == 0 else fit(frame, self._size)
         if self.size != frame.size:
@@ -550,7 +553,7 @@ class Stream:
         return frame if side is None else fit(frame, side)
 
     def _whole(self, painted: Image.Image, small: Image.Image, frame: Image.Image) -> Image.Image:
-        return painted if small.size == frame.size else enlarge(painted, small, frame)
+        return painted if small.size == frame.size else enlarge(painted, small, frame, self._strength)
 
 
 class PeopleWatch:

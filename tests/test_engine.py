@@ -20,7 +20,7 @@ import torch
 from conftest import make_photo
 from PIL import Image, ImageFilter
 
-from stylenorm import engine
+from stylenorm import engine, faces, people
 from stylenorm.checkpoint import load_network, load_style, save_network, save_style
 from stylenorm.config import TrainConfig
 from stylenorm.device import choose_device, most_in_a_map
@@ -200,6 +200,52 @@ def test_the_shipped_styles_grow_evenly_with_the_strength(name, monkeypatch):
     print(name, " ".join(f"{d / way[-1]:.2f}" for d in way))
     assert np.all(np.diff(way) > 0.05 * way[-1])
     assert np.allclose(np.array(way) / way[-1], np.linspace(0, 1, 6), atol=0.15 if name == "kiss" else 0.08)  # see BENCHMARKS.md
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs openvino")
+def test_of_a_low_strength_no_rounding_is_seen_on_plain_ground():
+    """In 8 bits, as in bfloat16, two paintings of one wall differ by scratches, which lay on the photograph."""
+    ramp = np.linspace(150, 190, 128)[None, :, None] + np.linspace(0, 12, 96)[:, None, None] + np.array([0.0, -8.0, -20.0])
+    wall = ramp.astype(np.uint8)
+    wall[30:60, 40:70] = 40, 60, 90
+    exact, rounded = (Stylizer(device="cpu", backend=name) for name in ("torch", "openvino-int8"))
+    rounded._row_of = exact._row_of  # the wall's own style, which is rounded as well
+    frames = [[stylizer.stream("auvers", strength=0.05, faces=0)(wall)] for stylizer in (exact, rounded)]
+    for a, b in [[stylizer.stylize(wall, "auvers", strength=0.05, faces=0) for stylizer in (exact, rounded)], *zip(*frames)]:
+        assert np.abs(pixels(a).astype(int) - pixels(b)).max() <= 2
+        assert 0.2 < distance(a, Image.fromarray(wall)) < 5
+
+
+def test_what_is_painted_smaller_leads_from_the_photograph_without_a_jump_too(stylizer, tmp_path):
+    """A copy that is enlarged again is not the photograph: colours that change from pixel to pixel are not in it."""
+    noise = np.random.default_rng(0).integers(-9, 10, (66, 90, 3))
+    photo = Image.fromarray(np.clip(pixels(Image.open(make_photo(tmp_path / "a.png", (90, 66))).convert("RGB")) + noise, 0, 255).astype(np.uint8))
+    for first in (stylizer.stylize(photo, "red-hill", strength=0.001, paint_at=30), stylizer.stream("red-hill", strength=0.001, paint_at=30)(photo)):
+        assert np.abs(pixels(first).astype(int) - pixels(photo)).max() <= 2
+    almost, whole = (stylizer.stylize(photo, "red-hill", strength=s, paint_at=30) for s in (0.999, 1))
+    assert distance(almost, whole) < 1
+
+
+def test_people_and_faces_are_looked_for_in_the_photograph_and_not_in_a_smaller_copy(stylizer, monkeypatch):
+    photo = read_picture(ROOT / "examples" / "astronaut.jpg").rgb
+    left, sizes = Image.fromarray((half_of(photo.size) * 255).astype(np.uint8)), []
+    monkeypatch.setattr(people, "find_people", lambda seen: sizes.append(seen.size) or left.resize(seen.size))
+    monkeypatch.setattr(faces, "find_faces", lambda seen, sure=0.5: sizes.append(seen.size) or [])
+    monkeypatch.setattr(people.Seen.__init__, "__defaults__", (None, "", people.find_people))
+    painted = stylizer.stylize(photo, "red-hill", size=96, mask="people")
+    kept = stylizer.stylize(photo, "red-hill", size=96, strength=0)
+    assert np.array_equal(pixels(painted)[:, 50:], pixels(kept)[:, 50:]) and not np.array_equal(pixels(painted), pixels(kept))
+    stylizer.stream("red-hill", size=96)(photo)
+    stylizer.stylize_alike([read_picture(photo)] * 2, "red-hill", size=96)
+    assert sizes == [photo.size] * 5
+
+
+def test_what_is_painted_larger_than_the_result_is_painted_of_the_photograph(stylizer, tmp_path):
+    photo = Image.open(make_photo(tmp_path / "a.png", (120, 88))).convert("RGB")
+    large = stylizer.stylize(photo, "red-hill")
+    deep = np.asarray(photo, np.uint16) * 257
+    for result in (stylizer.stylize(p, "red-hill", size=60, paint_at=120) for p in (photo, deep)):
+        assert np.abs(pixels(result).astype(int) - pixels(large.resize((60, 44), Image.Resampling.LANCZOS))).max() <= (2 if result.info.get("deep") is None else 12)
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
