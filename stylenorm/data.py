@@ -219,9 +219,9 @@ def is_blank(image: Image.Image) -> bool:
 def painting_rgb(painting: Source) -> Image.Image:
     """A painting's colours. Raises `ImageError` where there is but one: every photograph would come out as flat ground in it."""
     picture = read_picture(painting)
-    if is_blank(picture.rgb):
+    if is_blank(picture.seen):
         raise ImageError(f"{picture.name} is of a single colour, which is no style to learn; give a painting that shows something")
-    return picture.rgb
+    return picture.seen
 
 
 def recolor(image: Image.Image, rng: random.Random) -> Image.Image:

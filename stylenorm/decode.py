@@ -21,7 +21,7 @@ from stylenorm.errors import ImageError, how_to_install
 from stylenorm.exif import as_srgb, clean_exif, orientation, read_dpi, read_exif, stored_exif, tells_adobe_rgb
 from stylenorm.formats import FILMS, RAW, UNREAD
 from stylenorm.hdr import deep_in_standard_range, in_standard_range, is_hdr
-from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, scaled, split
+from stylenorm.modes import TRUSTED_ALPHA, correct_key, correct_order, fill_hidden, from_array, scaled, split, visible_in
 from stylenorm.profiles import adobe_rgb, numbered_profile, numbers_of, png_profile
 from stylenorm.psds import as_shallow, is_left_empty, read_psd
 from stylenorm.resources import UNTOLD, add_info, is_deep_avif, lean_png, many_bits
@@ -95,6 +95,12 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels, upright."""
         return self.rgb.size
+
+    @property
+    def seen(self) -> Image.Image:
+        """``rgb`` without transparent margins, of which a painting's style has nothing."""
+        box = None if self.alpha is None else visible_in(self.alpha)[0]
+        return self.rgb if box is None or box == (0, 0, *self.size) else self.rgb.crop(box)
 
 
 Source = str | bytes | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray | Picture  # what holds a picture

@@ -152,8 +152,8 @@ class Stylizer:
         strokes relative to the painting's forms, larger gives finer ones.
         """
         size = STYLE_SIZE if size is None else checked_style_size(size)
-        picture = painting if isinstance(painting, Picture) else read_picture(painting)
-        return self._predicted(picture.rgb, size, Path(picture.name).stem)
+        picture = _picture(painting)
+        return self._predicted(picture.seen, size, Path(picture.name).stem)
 
     @torch.inference_mode(False)  # it learns whatever the caller has switched off
     def refine(
@@ -173,12 +173,12 @@ class Stylizer:
             raise StyleError("refining a style needs at least one photograph, and steps from 0 up")
         if steps == 0:
             return style
-        middles = [_middle(_rgb(photo), *REFINE_SIZES) for photo in photos]
+        middles = [_middle(_picture(photo).rgb, *REFINE_SIZES) for photo in photos]
         middles = [m for m in middles if any(low != high for low, high in m.getextrema())]  # others' gradient through the norms is infinite
         if not middles:
             return style
         shown = [to_tensor(Image.fromarray(prepared(m, 0, 1.0))) for m in middles]
-        goal, layout = _small_tensor(_rgb(painting), size), {"memory_format": memory_format(self._device)}
+        goal, layout = _small_tensor(_picture(painting).seen, size), {"memory_format": memory_format(self._device)}
         with turn(self._device):
             generator = self._network.generator.to(self._device).requires_grad_(False)
             goal, *shown = (x.to(self._device, **layout) for x in (goal, *shown))
@@ -586,9 +586,8 @@ def listed(pictures: Source | Sequence[Source]) -> list[Source]:
     return list(pictures) if several else [pictures]
 
 
-def _rgb(image) -> Image.Image:
-    """The colours of a path, a PIL image, an array or a `Picture`."""
-    return (image if isinstance(image, Picture) else read_picture(image)).rgb
+def _picture(image: Source) -> Picture:
+    return image if isinstance(image, Picture) else read_picture(image)
 
 
 def _pairs(regions: Regions) -> list[tuple]:

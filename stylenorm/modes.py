@@ -160,11 +160,17 @@ def fill_hidden(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
     statistics and smear it over the edge. One flat colour would be safe but has an outline of
     its own, to be painted as a halo. So the visible colours are spread outward: averaged down to
     1 x 1, weighted by alpha, then back up, each level showing where the finer one has nothing.
-    Pixels of alpha >= TRUSTED_ALPHA keep their colour. A wholly transparent picture becomes grey.
+    Pixels of alpha >= TRUSTED_ALPHA keep their colour; where all of these have one, all get it. A wholly transparent picture becomes grey.
     """
+    box, visible = visible_in(alpha)
     alpha = alpha.point(lambda a: min(255, a * 255 // TRUSTED_ALPHA))
     if alpha.getextrema()[0] == 255:
         return rgb
+    if box:
+        first = int(np.asarray(visible.crop((0, box[1], rgb.width, box[1] + 1))).argmax())
+        plain = Image.new("RGB", rgb.size, rgb.getpixel((first, box[1])))
+        if Image.composite(rgb, plain, visible).getextrema() == plain.getextrema():  # spread out, it would be off by rounding, which is a pattern
+            return plain
     level = rgb.copy()
     level.putalpha(alpha)
     levels = [level]
@@ -175,6 +181,12 @@ def fill_hidden(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
         filled = filled.resize(level.size, Image.Resampling.BILINEAR)
         filled.paste(level.convert("RGB"), mask=level.getchannel("A"))
     return filled
+
+
+def visible_in(alpha: Image.Image) -> tuple[tuple[int, int, int, int] | None, Image.Image]:
+    """The box around what is to be seen, None where nothing is, and a mask of it."""
+    mask = alpha.point(lambda a: 255 if a >= TRUSTED_ALPHA else 0)
+    return mask.getbbox(), mask
 
 
 def _halve(rgba: Image.Image) -> Image.Image:

@@ -139,7 +139,7 @@ def optimize_file(
     features; by default the one beside the network in ``weights``, or the shipped one, which ends at relu4_3.
     """
     picture = photo if isinstance(photo, Picture) else read_picture(photo)
-    style = short_side(read_picture(painting).rgb, style_size)
+    style = short_side(read_picture(painting).seen, style_size)
     last = max((config.content_layer, *config.style_layers), key=LAYERS.index)
     content = fit(picture.rgb, size)
     if min(content.size) < _least_side([last]):

@@ -140,7 +140,7 @@ class PlainStylizer:
             painting = read_picture(data, name=name_of(painting))
         picture = painting if isinstance(painting, Picture) else read_picture(painting)
         try:
-            flat = self._predictor(picture.rgb, size)
+            flat = self._predictor(picture.seen, size)
         except UNUSABLE as error:
             return self._full(error).style_from(picture, size=size)  # which tells what is wrong
         if keep:

@@ -148,7 +148,7 @@ class Yardstick:
     def of(cls, vgg: VGGFeatures, content: str | Path, painting: str | Path, size: int = 512) -> "Yardstick":
         """From files. The photograph's longer side and the painting's shorter side become ``size`` px."""
         photo = read_picture(content).rgb
-        fitted, style = fit(photo, size), short_side(read_picture(painting).rgb, size)
+        fitted, style = fit(photo, size), short_side(read_picture(painting).seen, size)
         if min(fitted.size) < SMALLEST:
             raise ImageError(f"{content} is too narrow to be judged: {fitted.width} x {fitted.height} px at this size; cut it, or give a larger --size")
         return cls(vgg, fitted, style, photo.size)
@@ -220,7 +220,7 @@ def score_named(
     contents = [content_features(vgg, x) for x in pictures]
     result = {}
     for name, painting in paintings_of(stylizer, styles).items():
-        style = style_grams(vgg, short_side(read_picture(painting).rgb, size))
+        style = style_grams(vgg, short_side(read_picture(painting).seen, size))
         result[name] = mean([against(vgg, stylizer.stylize(x, name, faces=0), content, style) for x, content in zip(pictures, contents)])
         if tick:
             tick(name)

@@ -340,6 +340,14 @@ def test_any_painting_is_a_style(stylizer, image, size, mode):
     assert stylizer.stylize(image, style).size == image.size
 
 
+def test_a_painting_with_transparent_margins_is_the_painting(stylizer, tmp_path):
+    painting = read_picture(make_photo(tmp_path / "p.jpg", (80, 60))).rgb
+    wide = Image.new("RGBA", (200, 160))
+    wide.paste(painting, (60, 50))
+    for style_of in (stylizer.style_from, lambda p: stylizer.refine("red-hill", p, painting, steps=1, size=48)):
+        torch.testing.assert_close(style_of(wide).flat(), style_of(painting).flat())
+
+
 def test_a_predicted_style_may_be_learned_with(stylizer, image):
     style = stylizer.style_from(image)
     generator = load_network(stylizer._file).generator

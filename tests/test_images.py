@@ -553,6 +553,24 @@ def test_hidden_colours_never_reach_the_network():
     assert distance(first.rgb, second.rgb) == 0
 
 
+def test_what_is_of_one_colour_stays_so_under_what_is_transparent():
+    rgba = np.zeros((60, 90, 4), np.uint8)
+    rgba[20:40, 30:70] = 220, 30, 31, 255
+    rgba[10:20, 30:70] = 220, 30, 31, 16
+    rgba[40, 30:70] = 90, 200, 80, 15  # hardly there
+    assert read_picture(rgba).rgb.getextrema() == ((220, 220), (30, 30), (31, 31)), "spread out it was off by a level here and there"
+    rgba[25, 40] = 219, 30, 31, 255
+    assert read_picture(rgba).rgb.getpixel((40, 25)) == (219, 30, 31)
+
+
+def test_transparent_margins_are_no_part_of_a_painting():
+    rgba = np.zeros((60, 90, 4), np.uint8)
+    rgba[20:40, 30:70] = np.random.default_rng(0).integers(16, 256, (20, 40, 4))
+    assert read_picture(rgba).seen.size == (40, 20) and np.array_equal(read_picture(rgba).seen, rgba[20:40, 30:70, :3])
+    for picture in (read_picture(rgba[..., :3]), read_picture(rgba[20:40, 30:70]), read_picture(np.zeros((9, 9, 4), np.uint8))):
+        assert picture.seen is picture.rgb
+
+
 def test_hidden_pixels_take_the_colours_around_them():
     source = hole((0, 255, 0))
     found = pixels(read_picture(source).rgb)

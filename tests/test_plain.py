@@ -229,6 +229,13 @@ def test_where_nothing_is_of_use_for_a_film_the_stylizer_paints_it(weights, phot
     assert full.count == 1 and np.array_equal(painted, full().stream("red-hill", size=50)(photo))
 
 
+def test_a_painting_with_transparent_margins_is_the_painting(pair, tmp_path):
+    painting = Image.open(make_photo(tmp_path / "p.png", (80, 60))).convert("RGB")
+    wide = Image.new("RGBA", (200, 160))
+    wide.paste(painting, (60, 50))
+    assert np.array_equal(pair[0].style_from(wide, 48).flat, pair[0].style_from(painting, 48).flat)
+
+
 def test_any_painting_gives_the_style_that_the_stylizer_gives_it(weights, photo, tmp_path, monkeypatch):
     for module in ("predicting", "engine"):
         monkeypatch.setattr(f"stylenorm.{module}.STYLE_SIZE", 384)  # as it is
