@@ -61,6 +61,7 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         files: pictures and zips of pictures. faces: how much of the features of faces stays, 0 to 1. where: "people" or "background" to
         have these alone painted, which are looked for; "" for all of each. Returns a line about the progress, a table with a row for
         each file, and at the end a zip that keeps names and folders. A broken file gets a row, and the rest goes on.
+        Stop it with /stop_folder: the zip has what is painted by then.
         """
         if not files:
             raise StylenormError("add photographs, or a zip of them, first")
@@ -75,7 +76,8 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
                     line = f"{said}: {done - broken} of {count} painted" + (f", {broken} left out; see the table" if broken else "")
                 yield line, list(rows), str(path) if path else None
 
-    def stop_painting(request: gr.Request):
+    def stop_folder(request: gr.Request):
+        """Stop the folder that this visitor is having painted; what is painted is kept."""
         return "Stopping: no further picture is begun." if studio.stops.ask(page.visitor(request), "folder") else "Nothing is being painted."
 
     page.expect(run, studio, "folder")
@@ -84,6 +86,6 @@ def tab(studio: Studio, choosers: page.Choosers) -> None:
         api_name="folder", show_progress="minimal", show_progress_on=status, **page.QUEUE,
     )  # fmt: skip
     page.expect_no_more(running, studio, "folder")
-    stop.click(stop_painting, None, status, api_visibility="private", queue=False)
+    stop.click(stop_folder, None, status, api_name="stop_folder", queue=False)
     page.use_own(style, painting, style_file)
     page.hold(studio, files, painting, style_file)

@@ -67,6 +67,7 @@ def tab(studio: Studio, choosers: Choosers) -> None:
         same one gives the same picture. layout: {"background": None, "layers": [pictures], "composite": None}, painted
         in #e0c020, #c03030 and #208050, whose styles are gold, red and green; ``style`` is that of the rest.
         soft: width of the borders between them, in % of the shorter side. format: "jpeg" or "png".
+        Stop it with /stop_generate.
         """
         wish = wish_of([(style, 1)], painting, style_file, 1, False, None)
         with studio.stops.work(visitor(request), "generate") as stopped:
@@ -97,8 +98,12 @@ def tab(studio: Studio, choosers: Choosers) -> None:
         made = generate(style, width, height, seed, *others)
         return (gr.skip() if made is STOPPED else seed), *made
 
+    def stop_generate(request: gr.Request) -> str:
+        """Stop the picture that this visitor is having made; nothing of it is kept."""
+        return "Stopping." if studio.stops.ask(visitor(request), "generate") else "No picture is being made."
+
     def stop_it(request: gr.Request) -> None:
-        gr.Info("Stopping." if studio.stops.ask(visitor(request), "generate") else "No picture is being made.")
+        gr.Info(stop_generate(request))
 
     inputs = [style, width, height, seed, seamless, drawing, *bound, soft, painting, style_file, format, quality]
     outputs = [result, repeat, file]
@@ -109,5 +114,6 @@ def tab(studio: Studio, choosers: Choosers) -> None:
     for started in (first, following):
         expect_no_more(started, studio, "generate")
     stop.click(stop_it, None, None, api_visibility="private", show_progress="hidden")
+    gr.api(stop_generate, api_name="stop_generate", queue=False)
     use_own(style, painting, style_file)
     hold(studio, painting, style_file)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 KINDS = ("instance", "batch", "layer", "group")
 ENDPOINTS = {
     "/styles", "/preview", "/stylize", "/regions", "/regions_file", "/folder", "/train_style", "/stop_training", "/compare",
-    "/generate", "/film", "/stop_film",
+    "/generate", "/stop_generate", "/film", "/stop_film", "/stop_folder",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ What must not happen: test_app_safety.py. What it is made of: test_app_parts.py.
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import threading
 import zipfile
@@ -296,6 +297,24 @@ def test_folder_says_how_far_it_is(client, tmp_path):
     job.result(timeout=120)
     lines = [output[0] for output in job.outputs()]
     assert lines[0] == "0 of 4" and any("left" in line for line in lines) and lines[-1].startswith("Done: 4 of 4")
+
+
+def test_a_program_can_stop_a_folder_and_a_picture_from_noise(client, photo, tmp_path):
+    assert client.predict(api_name="/stop_folder") == "Nothing is being painted."
+    assert client.predict(api_name="/stop_generate") == "No picture is being made."
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as many:
+        for i in range(500):
+            many.write(photo, f"{i}.jpg")
+    job = client.submit(files=[handle_file(tmp_path / "many.zip")], style="red-hill", api_name="/folder")
+    assert wait_until(lambda: len(job.outputs()) > 1)
+    assert client.predict(api_name="/stop_folder").startswith("Stopping")
+    line, _, result = job.result(timeout=100)
+    assert re.fullmatch(r"Stopped: \d+ of 500 painted", line)
+    with zipfile.ZipFile(result) as archive:
+        assert len(archive.namelist()) == int(line.split()[1])
+    job = client.submit(style="red-hill", width=40000, height=192, api_name="/generate")
+    assert wait_until(lambda: client.predict(api_name="/stop_generate") == "Stopping.")
+    assert not any(isinstance(part, str) for part in job.result(timeout=100)), "a picture was made"
 
 
 @pytest.mark.slow
