@@ -147,6 +147,9 @@ HEAD = """
     document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
     document.querySelectorAll(".styles .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };
+  document.addEventListener("click", (event) => {  // of a double click, each would paint, and save a file: Gradio sees too late that one is at work
+    if (event.detail > 1 && event.target.closest("button.primary, #regions-finish")) event.stopImmediatePropagation();
+  }, true);
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Tab" || event.target.role !== "combobox") return;
     event.stopPropagation();  // at which Gradio opens the list that is left, over whatever is below it

@@ -173,6 +173,22 @@ def test_upload_choose_see_move_the_slider_and_download(visit, large, shots, tmp
         page.get_by_role("button", name="Download the painting").click()
 
 
+def test_a_double_click_paints_once_and_the_next_click_again(visit, large):
+    page, example, painted, files = visit.page, visit.result(), [], []
+    visit.upload("#photo", large)
+    visit.new_result(example)
+    page.on("request", lambda request: painted.append(1) if "queue/join" in request.url and '"jpeg"' in request.post_data else None)
+    page.on("download", lambda file: files.append(file))
+    for clicks in (1, 2):
+        with page.expect_download():
+            page.locator("#finish").dblclick()
+        assert len(painted) == len(files) == clicks
+    visit.tab("Regions")
+    page.locator("#regions-finish").dblclick()
+    page.get_by_text("Add a photograph first").wait_for()
+    assert len(painted) == 3
+
+
 def test_an_example_runs_with_one_click(visit, shots):
     example = visit.result()
     visit.page.locator("#examples button, #examples .gallery-item").nth(1).click()
