@@ -115,6 +115,10 @@ HEAD = """
   let reloading = false;  // by this page itself
   const working = () => ["film", "folder", "train", "network"].some((part) =>
     /^(\\d+( of about \\d+)? frames?(,|$)|\\d+ of \\d+(,|$)|Step \\d+)/.test(document.querySelector(`#${part}-status`)?.textContent.trim()));
+  const tellPlace = (line) => {  // of the line between two pictures, in % of where it can be
+    const whole = line.parentElement?.clientWidth;
+    if (whole && line.style.transform) state(line, "ariaValueNow", Math.round((100 * new DOMMatrix(line.style.transform).e) / whole));
+  };
   let broken = 0;  // since when Gradio says that the connection is; it does so in the last moment of any page that is left
   const name = () => {
     const toasts = [...document.querySelectorAll(".toast-body")];
@@ -135,8 +139,8 @@ HEAD = """
     });
     document.querySelectorAll("#camera .capture-button").forEach((b) => state(b, "ariaLabel", b.innerText.trim()));  // Record or Stop
     document.querySelectorAll("[data-testid=slider]").forEach((line) => {
-      const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueNow: "50" };
-      if (line.role !== "slider") Object.assign(line, about);
+      const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueMin: "0", ariaValueMax: "100", ariaValueNow: "50" };
+      if (line.role !== "slider") tellPlace(Object.assign(line, about));
     });
     document.querySelectorAll("#status [data-testid=markdown], #folder-status [data-testid=markdown], #film-status [data-testid=markdown]").forEach((line) => {
       if (line.role !== "status") line.role = "status";  // read out when it changes
@@ -168,8 +172,6 @@ HEAD = """
     mouse(line, "mousedown", clientX);
     mouse(window, "mousemove", clientX + step);
     mouse(window, "mouseup", clientX + step);
-    const whole = line.parentElement.getBoundingClientRect();
-    line.ariaValueNow = String(Math.round((100 * (clientX + step - whole.x)) / whole.width));
   });
   // Some browsers do not know IMG_1.HEIC for a picture, and Gradio refuses what is none, or empties the field without a word.
   // The server looks into it, and says what it is.
@@ -238,6 +240,8 @@ HEAD = """
   setInterval(restarted, 5000);
   document.addEventListener("visibilitychange", restarted);
   new MutationObserver(name).observe(document, { childList: true, subtree: true, attributeFilter: ["class"] });
+  const moved = (changes) => changes.forEach(({ target }) => target.dataset.testid === "slider" && tellPlace(target));
+  new MutationObserver(moved).observe(document, { subtree: true, attributeFilter: ["style"] });
 })();
 </script>
 """

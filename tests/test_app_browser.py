@@ -734,6 +734,17 @@ def keys_do_what_the_mouse_does(page) -> None:
     before = line.get_attribute("style")
     page.keyboard.press("ArrowLeft")
     assert line.get_attribute("style") != before and int(line.get_attribute("aria-valuenow")) < 50
+    box = line.locator("..").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2 - 20, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
+    sync_api.expect(line).to_have_attribute("aria-valuenow", re.compile("^(79|80|81)$"), timeout=SLOW)
+    line.focus()
+    for key, end, number in (("ArrowRight", "max", "100"), ("ArrowLeft", "min", "0")):
+        for _ in range(int(box["width"] / 20) + 2):  # beyond which it does not go
+            page.keyboard.press(key)
+        assert line.get_attribute("aria-valuenow") == line.get_attribute(f"aria-value{end}") == number
     page.locator("#finish").click()
     page.get_by_text("Add a photograph first").wait_for()
     assert page.locator(".toast-title").inner_text().strip() == "That did not work"
