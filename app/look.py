@@ -142,7 +142,7 @@ HEAD = """
       const about = { tabIndex: 0, role: "slider", ariaLabel: "The line between the two", ariaValueMin: "0", ariaValueMax: "100", ariaValueNow: "50" };
       if (line.role !== "slider") tellPlace(Object.assign(line, about));
     });
-    document.querySelectorAll("#status [data-testid=markdown], #folder-status [data-testid=markdown], #film-status [data-testid=markdown]").forEach((line) => {
+    document.querySelectorAll(".status:not(#camera-status) [data-testid=markdown]").forEach((line) => {  // that of a camera changes all the time
       if (line.role !== "status") line.role = "status";  // read out when it changes
     });
     document.querySelectorAll(".toast-title").forEach(({ firstChild: title }) => {  // Gradio 6 forgets the title of a gr.Error

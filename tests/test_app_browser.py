@@ -425,7 +425,7 @@ def test_training_a_style_for_a_few_steps(visit, shots, tmp_path):
     page.get_by_label("range slider for Minutes").fill("0.1")
     sync_api.expect(page.get_by_label("number input for Minutes")).to_have_value("0.1", timeout=SLOW)
     page.get_by_role("button", name="Train this style").click()
-    page.get_by_text("is now among the styles").wait_for(timeout=3 * SLOW)
+    page.locator("#train-status [role=status]").get_by_text("is now among the styles").wait_for(timeout=3 * SLOW)
     page.locator("#train-preview img").wait_for()
     page.screenshot(path=shots / "train.png", full_page=True)
     visit.tab("Stylize")
