@@ -148,6 +148,10 @@ HEAD = """
     document.querySelectorAll(".toast-title").forEach(({ firstChild: title }) => {  // Gradio 6 forgets the title of a gr.Error
       if (title?.nodeValue?.trim() === "Error") title.nodeValue = "That did not work ";
     });
+    document.querySelectorAll("fieldset").forEach((f) => {
+      const label = f.querySelector("[data-testid=block-info]")?.textContent.trim();  // to which nothing ties its choices
+      if (label) state(f, "ariaLabel", label);
+    });
     document.querySelectorAll("button.label-wrap").forEach((b) => state(b, "ariaExpanded", b.classList.contains("open")));
     document.querySelectorAll(".styles .thumbnail-item").forEach((b) => state(b, "ariaPressed", b.classList.contains("selected")));
   };

@@ -707,6 +707,8 @@ def test_everything_has_a_name_for_a_screen_reader(visit):
         .map(e => e.outerHTML.slice(0, 200))"""
     )
     assert not nameless
+    groups = visit.page.get_by_role("group").locator("visible=true")
+    assert [group.get_attribute("aria-label") for group in groups.all()] == ["What is painted", "Brush strokes", "Kind of file"]
     visit.page.locator("#finish").focus()
     assert visit.page.evaluate("document.activeElement.id") == "finish"
     what_is_chosen_open_and_new_is_told(visit)
