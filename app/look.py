@@ -121,6 +121,7 @@ HEAD = """
   };
   let broken = 0;  // since when Gradio says that the connection is; it does so in the last moment of any page that is left
   const name = () => {
+    document.querySelectorAll("main").forEach((m) => state(m, "lang", "en"));  // whatever language one gives Gradio's words, the page stays English
     const toasts = [...document.querySelectorAll(".toast-body")];
     broken ||= toasts.some((t) => t.textContent.includes("Attempting reconnection")) ? Date.now() : 0;
     document.querySelectorAll(".styles .thumbnail-item, #compared .thumbnail-lg").forEach((b) => {

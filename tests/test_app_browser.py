@@ -713,6 +713,7 @@ def test_everything_has_a_name_for_a_screen_reader(visit):
     assert visit.page.evaluate("document.activeElement.id") == "finish"
     what_is_chosen_open_and_new_is_told(visit)
     keys_do_what_the_mouse_does(visit.page)
+    what_is_english_is_read_as_english(visit.page)
 
 
 def what_is_chosen_open_and_new_is_told(visit) -> None:
@@ -762,3 +763,12 @@ def keys_do_what_the_mouse_does(page) -> None:
         page.keyboard.press("Tab")
     page.wait_for_timeout(300)
     assert not page.locator("[role=listbox]").is_visible(), "the list that was left stays open over what is below it"
+
+
+def what_is_english_is_read_as_english(page) -> None:
+    """Whatever language is chosen for Gradio's own words."""
+    page.get_by_role("button", name="Settings").click()
+    page.locator("[role=dialog] input[role=combobox]").click()
+    page.get_by_role("option", name="Deutsch").first.click()
+    page.wait_for_function("document.documentElement.lang === 'de'")
+    assert page.evaluate("document.querySelector('#heading').closest('[lang]').lang") == "en"
