@@ -194,6 +194,19 @@ HEAD = """
     const input = event.target.closest?.(".upload-container")?.querySelector("input[type=file]"), files = event.dataTransfer?.files;
     if (input?.accept.includes("image/") && untyped(files)) Object.defineProperty(event, "dataTransfer", { value: typed(files) });
   }, true);
+  const give = (input, file) => {
+    const all = new DataTransfer();
+    all.items.add(file);
+    input.files = all.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  document.addEventListener("paste", ({ target, clipboardData }) => {  // a picture, wherever on the page one is, becomes the photograph
+    const picture = [...clipboardData.files].find(isPicture);
+    if (!picture || target.closest("textarea, [contenteditable], input:not([type=range], [type=radio], [type=checkbox])")) return;
+    const inputs = [...document.querySelectorAll(":is(#photo, #regions-photo, #train-painting, #compare-photo) input[type=file]")];
+    const input = inputs.find((i) => i.closest(".block").offsetParent);
+    if (input) give(input, picture);
+  });
   const unseen = "This browser cannot show this file", shown = "The picture";  // HEIC, TIFF, or what is no picture
   for (const type of ["error", "load"])
     document.addEventListener(type, ({ target: image }) => {
@@ -223,10 +236,7 @@ HEAD = """
     clearInterval(looking);
     const kept = url !== "none" && await fetch(url, { cache: "force-cache" }).then((answer) => answer.ok && answer.blob()).catch(() => null);
     if (kept) {  // what the browser still has of before, with which the server has done away
-      const all = new DataTransfer();
-      all.items.add(new File([kept], decodeURIComponent(url.split("/").pop()), { type: kept.type }));
-      input.files = all.files;
-      input.dispatchEvent(new Event("change", { bubbles: true }));
+      give(input, new File([kept], decodeURIComponent(url.split("/").pop()), { type: kept.type }));
     }
     const told = `The connection to the server was lost, so this page was loaded anew: ${kept ? "with your photograph, but " : ""}without your settings and ${kept ? "other " : ""}files.`;
     heading.append(Object.assign(document.createElement("p"), { role: "status", textContent: told }));

@@ -483,6 +483,39 @@ def test_a_picture_that_the_browser_does_not_know_by_its_name_is_taken(visit, tm
     page.get_by_text("clip.mp4 is a film and not a picture; the tab “Film” paints it.").first.wait_for()  # the field was emptied without a word
 
 
+def test_a_picture_that_is_pasted_is_the_photograph_of_the_tab_that_is_shown(visit):
+    page, example = visit.page, visit.result()
+    visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copy = """color => new Promise(done => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 90, height: 60 }), context = canvas.getContext("2d");
+      context.fillStyle = color;
+      context.fillRect(0, 0, 50, 50);
+      canvas.toBlob(picture => navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]).then(done));
+    })"""
+    page.evaluate(copy, "red")
+    page.keyboard.press("ControlOrMeta+v")
+    first = visit.new_result(example)
+    assert visit.pixels(first).shape == (60, 90, 3)
+    page.get_by_label("range slider for Strength").focus()
+    page.evaluate(copy, "blue")
+    page.keyboard.press("ControlOrMeta+v")
+    visit.new_result(first)
+    visit.tab("Regions")
+    page.locator("#drawing canvas").first.wait_for()
+    page.keyboard.press("ControlOrMeta+v")
+    page.locator("#regions-photo img").wait_for()
+    visit.tab("Train a style")
+    page.evaluate("window.seen = []; for (const type of ['paste', 'change']) document.addEventListener(type, () => seen.push(type))")
+    page.get_by_label("Name of the new style").focus()
+    page.keyboard.press("ControlOrMeta+v")
+    page.wait_for_function("seen.length")
+    page.locator("#train-run").focus()
+    page.evaluate("navigator.clipboard.writeText('words')")
+    page.keyboard.press("ControlOrMeta+v")
+    page.wait_for_function("seen.length > 1")
+    assert page.evaluate("seen") == ["paste", "paste"], "where one writes, and words, are no photograph"
+
+
 def test_a_page_of_before_a_restart_is_loaded_anew_and_has_its_photograph_again(visit, tmp_path):
     page, look = visit.page, "document.dispatchEvent(new Event('visibilitychange'))"
     visit.context.unroute_all()  # with routes browsers keep nothing
