@@ -132,6 +132,12 @@ def test_the_model_card_tells_how_large_its_networks_are(file):
     assert counts in ([], pytest.approx([held[part] for part in ("generator", "encoder") if part in held], abs=0.051))
 
 
+def test_the_pictures_of_all_stages_are_as_many_as_the_model_card_says():
+    text = (ROOT / "weights/README.md").read_text(encoding="utf-8")
+    stages = [int(number.replace(",", "")) for number in re.findall(r"^\| \d+ \| ([\d,]+) \|", text, re.M)]
+    assert len(stages) == 16 and f"{sum(stages):,} pictures in all" in text
+
+
 def test_the_examples_in_python_call_what_there_is():
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     assert blocks
