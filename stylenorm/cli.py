@@ -65,7 +65,7 @@ from stylenorm.compat import import_torch
 from stylenorm.completing import VARIABLE, understood
 from stylenorm.errors import NobodyReads, OutputError, StyleError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE, FACES
-from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, region_of, weighted_file, weighted_names
+from stylenorm.jobs import Job, is_moving, left_out, make_folder, plan, plan_one, region_of, weighted_file, weighted_names
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -393,10 +393,8 @@ def sheet(
     weights: Weights = None,
 ) -> None:
     """Paint one photograph in every named style, on one labelled sheet."""
-    if photo and Path(photo).is_dir():
-        raise StylenormError(f"{photo} is a folder; a sheet shows one photograph")
     masks = masks_of(mask, keep)
-    (job,) = plan([photo], output, None, masks.files() if masks else (), stills=True)
+    job = plan_one(photo, output, masks.files() if masks else ())
     if not (count := len(style_entries(weights))):
         raise StyleError("these weights hold no named style to show")
     make_folder([job])

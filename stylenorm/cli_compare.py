@@ -13,7 +13,7 @@ from stylenorm.cli_parts import AsJson, Backend, Device, as_word, check_sheet, c
 from stylenorm.compat import ctrl_c_later, import_torch
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
-from stylenorm.jobs import make_folder, plan
+from stylenorm.jobs import make_folder, plan_one
 from stylenorm.progress import watching
 
 app = verbs()
@@ -94,9 +94,7 @@ def compare(
     require_compared_networks(networks)
     if "-" in (photo, output):
         raise StylenormError("compare reads a file and writes one; give their names in place of -")
-    (job, *more) = plan([photo], output, None, stills=True)
-    if more:
-        raise StylenormError(f"{photo} is a folder; give one photograph")
+    job = plan_one(photo, output)
     make_folder([job])
     import_torch()
     from stylenorm.comparing import Comparison

@@ -24,7 +24,7 @@ from stylenorm.compat import ctrl_c_later
 from stylenorm.config import SWITCHES, USUAL, TrainConfig
 from stylenorm.drafts import reach, remove, write_draft
 from stylenorm.errors import StylenormError, counted
-from stylenorm.jobs import identity, make_folder, plan
+from stylenorm.jobs import identity, make_folder, plan_one
 from stylenorm.metadata import read_metadata
 from stylenorm.progress import duration, watching
 
@@ -380,9 +380,7 @@ def optimize(
     weights: Weights = None,
 ) -> None:
     """The slow, best version: move the pixels themselves (Gatys et al. 2016). Takes minutes."""
-    (job, *more) = plan([photo], output, None, [painting], stills=True)
-    if more:
-        raise StylenormError(f"{photo} is a folder; give one photograph")
+    job = plan_one(photo, output, [painting])
     check_file(painting, "painting")
     if weights:  # as in score
         network_file(weights)

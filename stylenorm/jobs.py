@@ -89,6 +89,13 @@ def plan(
     return [Job(sources[0], target, format)]
 
 
+def plan_one(photo: str, output: str, others: Sequence[Path] = ()) -> Job:
+    """`plan` for a verb that makes a still of one photograph. A folder is told to be one before ``output`` is looked at."""
+    if photo and Path(photo).is_dir():
+        raise StylenormError(f"{photo} is a folder; give one photograph")
+    return plan([photo], output, None, others, stills=True)[0]
+
+
 def find_photographs(photos: Sequence[str]) -> tuple[list[Path | None], bool]:
     """The files that are meant, None for standard input, and whether a folder is needed for the results."""
     sources: list[Path | None] = []

@@ -778,12 +778,13 @@ def test_several_photographs_do_not_go_into_one_file(cli, photo, tmp_path):
     refused(cli("stylize", photo, other, "--style", "red-hill", "-o", "-"), "folder")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-def test_a_sheet_of_a_folder_is_told_to_be_one(cli, photo, tmp_path):
+@pytest.mark.parametrize("words", [["sheet"], ["compare", "--style", "udnie"], ["optimize", "PAINTING"]], ids=lambda w: w[0])
+def test_a_folder_where_one_photograph_is_meant_is_told_to_be_one(cli, photo, tmp_path, words):
     """Whatever -o is: told that two photographs do not fit into a file, one would give a folder."""
     make_photo(photo.parent / "other.jpg")
-    for out in (tmp_path / "sheet.png", f"{tmp_path}/sheets/"):
-        refused(cli("sheet", photo.parent, "-o", out), "is a folder; a sheet shows one photograph")
+    verb, *more = [photo if word == "PAINTING" else word for word in words]
+    for out in (tmp_path / "out.png", f"{tmp_path}/out/"):
+        refused(cli(verb, photo.parent, *more, "-o", out), "is a folder; give one photograph")
 
 
 def test_an_input_is_never_overwritten_through_another_mount_of_its_folder(cli, photo, tmp_path, monkeypatch):
