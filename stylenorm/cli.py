@@ -1,7 +1,7 @@
 """The command line: one function a verb, thin over the library. The verbs that train are in cli_train.
 
 Words are checked before work starts: torch is imported inside a verb, after everything that can be refused
-without it has been. Exit codes: 0 done, 1 some photographs failed, 2 wrong use, 130 stopped with Ctrl-C.
+without it has been. Exit codes: 0 done, 1 a photograph or a film failed, 2 wrong use, 130 stopped with Ctrl-C.
 """
 
 from __future__ import annotations

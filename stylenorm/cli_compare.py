@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stylenorm.catalog import compared_networks, require_compared_networks
-from stylenorm.cli_parts import AsJson, Backend, Device, as_word, check_sheet, complain, names_known, path, verbs
+from stylenorm.cli_parts import AsJson, Backend, Device, as_word, check_sheet, complain, do, names_known, path, verbs
 from stylenorm.compat import ctrl_c_later, import_torch
 from stylenorm.config import TrainConfig
 from stylenorm.errors import StylenormError
@@ -98,12 +98,19 @@ def compare(
     make_folder([job])
     import_torch()
     from stylenorm.comparing import Comparison
-    from stylenorm.images import read_picture, write_picture
 
-    comparison, picture = Comparison(networks, device, backend), read_picture(job.source)
+    comparison = Comparison(networks, device, backend)
+    comparison.check(style)
     kinds = list(comparison.stylizers)
-    check_sheet(job, picture.size, tile, (1 + len(kinds)) * (1 + len(change or ())), 1 + len(kinds))
-    write_picture(comparison.sheet(picture, style, tuple(change or ()), tile), job.target)
+
+    def paint(picture):
+        check_sheet(job, picture.size, tile, (1 + len(kinds)) * (1 + len(change or ())), 1 + len(kinds))
+        return comparison.sheet(picture, style, tuple(change or ()), tile)
+
+    done = do(job, paint)
+    if "error" in done:
+        complain(done["error"])
+        raise typer.Exit(1)
     row = {"output": str(job.target), "style": style, "kinds": kinds}
     print(json.dumps(row) if as_json else f"wrote {job.target}: {', '.join(kinds)}")
 

@@ -17,7 +17,7 @@ import typer
 from stylenorm.cli_parts import AsJson, Quiet, complain, do, end_with, row_of, tell_row, verbs
 from stylenorm.cli_show import stopping
 from stylenorm.cli_video import Reel
-from stylenorm.errors import StylenormError, counted, how_to_install
+from stylenorm.errors import FilmError, StylenormError, counted, how_to_install
 from stylenorm.formats import FILMS, PHOTOGRAPHS, is_hidden
 from stylenorm.jobs import Job, identity, left_out, make_folder, plan, spare
 
@@ -129,10 +129,17 @@ def film_masks(source: Path, output: str, quiet: bool, as_json: bool) -> None:
 
     if not find_spec("av"):
         raise StylenormError(f"the frames of films take the package av: {how_to_install('video')}")
-    film, target = probe(source), Path(output)
+    target = Path(output)
     picture = target.suffix.lower() in PHOTOGRAPHS and not target.is_dir() and not output.endswith(("/", os.sep))
     if output in ("", "-") or picture or (target.is_file() and target.suffix.lower() not in FILMS):
         raise StylenormError(f"the masks of {source} go to a folder, one for each frame, or to a film; give one with -o")
+    try:
+        film = probe(source)
+    except FilmError as error:
+        if as_json:
+            print(json.dumps([{"input": str(source), "output": None, "frames": 0, "finished": True, "trouble": str(error)}]))
+        complain(error)
+        raise typer.Exit(1) from None
     as_film = target.suffix.lower() in FILMS and not target.is_dir()
     if as_film:
         prepare_film(target, source)

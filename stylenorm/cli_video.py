@@ -44,7 +44,7 @@ from stylenorm.cli_parts import (
 )
 from stylenorm.cli_show import Show, stopping
 from stylenorm.drafts import reach
-from stylenorm.errors import OutputError, StyleError, StylenormError, counted, how_to_install
+from stylenorm.errors import FilmError, OutputError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import FACES, FILMS, is_hidden
 from stylenorm.jobs import Masks, identity, region_of
 from stylenorm.manifest import Manifest
@@ -201,7 +201,7 @@ def painted(film: Path, out: Path, asked: Asked, several: bool) -> dict:
             with redirect_stdout(sys.stderr):  # whatever a library prints
                 return paint(film, out, asked, settings, show)
         except StylenormError as error:
-            if not several or isinstance(error, OutputError):
+            if isinstance(error, OutputError) or not (several or isinstance(error, FilmError)):
                 raise
             return {"input": str(film), "output": str(out), "finished": True, "trouble": str(error)}
 

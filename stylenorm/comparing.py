@@ -62,14 +62,18 @@ class Comparison:
         """The names that all of the networks know."""
         return sorted(set.intersection(*(set(s.styles) for s in self.stylizers.values())))
 
+    def check(self, style: str) -> None:
+        """Raises `StyleError` for a style that not all of the networks know."""
+        if style not in self.styles:
+            raise StyleError(f"the compared networks have no style {style!r}; choose one of {', '.join(self.styles)}")
+
     def paint(self, image: Source, style: str) -> dict[str, Image.Image]:
         """A photograph, as `Stylizer.stylize` takes it, by the network of each kind: ``{kind: picture}``.
 
         Without grain, which would be the same in a photograph of half the contrast, and faces like all else: what is compared is what the norms see.
-        Raises `StyleError` for a style that not all of the networks know.
+        Raises as `check`.
         """
-        if style not in self.styles:
-            raise StyleError(f"the compared networks have no style {style!r}; choose one of {', '.join(self.styles)}")
+        self.check(style)
         picture = image if isinstance(image, Picture) else read_picture(image)
         return {kind: stylizer.stylize(picture, style, grain=False, paint_at=FULL, faces=0) for kind, stylizer in self.stylizers.items()}
 

@@ -15,11 +15,18 @@ EXTRAS = {"export": "onnx onnxscript onnxruntime", "heic": "pillow-heif", "ray":
 
 
 class StylenormError(ValueError):
-    """A mistake of the caller's or in a file, told in one sentence. The CLI exits with code 2."""
+    """A mistake of the caller's or in a file, told in one sentence.
+
+    The CLI exits with code 2, or with 1 where it is of a picture or a film that was to be painted.
+    """
 
 
 class ImageError(StylenormError):
     """A picture that cannot be read, used or written."""
+
+
+class FilmError(StylenormError):
+    """A film that cannot be read."""
 
 
 class WeightsError(StylenormError):

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from stylenorm.drafts import DAY, OURS, SUFFIX, draft_of, remove, remove_drafts, write_whole
-from stylenorm.errors import StylenormError, in_short, path_of, reason_of
+from stylenorm.errors import FilmError, StylenormError, in_short, path_of, reason_of
 from stylenorm.formats import PHOTOGRAPHS
 from stylenorm.manifest import Manifest
 from stylenorm.mattes import Matte, with_each
@@ -117,7 +117,7 @@ def write_film(
             with told_if_held(target), draft_of(target) as draft:
                 report.notes = join([encoded], film, draft, target, duration, until, PICTURES if silent else ALL)
         elif report.finished:
-            raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
+            raise FilmError(f"{film.path} holds no frame that can be read; get a whole copy")
     return report
 
 
@@ -202,7 +202,7 @@ def paint_video(
             done.append(line)
             report.frames += line["frames"]
     if not done:
-        raise StylenormError(f"{film.path} holds no frame that can be read; get a whole copy")
+        raise FilmError(f"{film.path} holds no frame that can be read; get a whole copy")
     with told_if_held(target), draft_of(target) as draft:
         notes = join([folder / line["output"] for line in done], film, draft, target, done[-1]["last_duration"])
         seen = [line.get("people") for line in done]  # None as well where a version before has painted

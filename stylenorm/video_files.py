@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 
 from stylenorm.bars import Box, picture_in
 from stylenorm.drafts import replace
-from stylenorm.errors import StylenormError, counted, how_to_install
+from stylenorm.errors import FilmError, StylenormError, counted, how_to_install
 from stylenorm.hdr import in_standard_range, is_hdr
 from stylenorm.machine import has_avx512
 
@@ -135,13 +135,13 @@ def reading(path: Path):
         if not path.exists():
             raise StylenormError(f"there is no video {path}; check the name") from None
         reason = f"is no video, or is cut short before its index ({error.strerror})"
-        raise StylenormError(f"{path} {reason}; get a whole copy") from None
+        raise FilmError(f"{path} {reason}; get a whole copy") from None
     with container:
         if not container.streams.video:
-            raise StylenormError(f"{path} holds no pictures; give a video")
+            raise FilmError(f"{path} holds no pictures; give a video")
         stream = pictures_of(container)
         if stream.codec_context is None:
-            raise StylenormError(f"{path} is in a format that FFmpeg cannot decode; convert it, to H.264 for instance")
+            raise FilmError(f"{path} is in a format that FFmpeg cannot decode; convert it, to H.264 for instance")
         stream.thread_type = "AUTO"
         try:
             yield container
@@ -173,7 +173,7 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
             raise StylenormError(f"{path} is {stream.width} x {stream.height} px, more than {max_pixels / 1e6:g} megapixels; make it smaller")
         frame = next(_decoded(container, None), None)
         if frame is None:
-            raise StylenormError(f"{path} holds no frame that can be read; get a whole copy")
+            raise FilmError(f"{path} holds no frame that can be read; get a whole copy")
         turned = _is_turned(_matrix(frame))
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         aspect = Fraction(stream.sample_aspect_ratio or 1)  # of PyAV 19's own kind, which is no Fraction

@@ -165,6 +165,14 @@ def test_the_command_writes_the_sheet(networks, photo, tmp_path, capsys):
     assert Image.open(tmp_path / "c.png").width == 5 * 60 + 4 * 6
 
 
+def test_a_broken_photograph_is_exit_code_1_as_elsewhere_and_an_unknown_style_2(networks, photo, tmp_path, capsys):
+    (broken := tmp_path / "broken.jpg").write_text("no picture")
+    for file, style, code, told in ((broken, "red-hill", 1, "is not a picture"), (broken, "kiss", 2, "no style 'kiss'"), (photo, "kiss", 2, "no style")):
+        words = ["compare", file, "--networks", networks, "--style", style, "-o", tmp_path / "c.png", "--backend", "torch"]
+        assert main([str(word) for word in words]) == code
+        assert told in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("out", "told"),
     [
@@ -212,7 +220,7 @@ def test_a_folder_of_single_runs_is_none_of_networks_to_compare(networks, tmp_pa
 def test_a_comparison_that_its_format_cannot_hold_is_refused_before_it_is_painted(networks, photo, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Comparison, "sheet", lambda *_, **__: pytest.fail("it was painted"))
     words = ["compare", photo, "--networks", networks, "--style", "red-hill", "--tile", 4096, "--change", "darker", "-o", tmp_path / "c.webp"]
-    assert main([str(word) for word in words]) == 2
+    assert main([str(word) for word in words]) == 1, "as a sheet"
     told = "c.webp: webp holds at most 16383 pixels a side, and the picture would have 20504 x 6054; give --tile 3271 or less, or write a PNG"
     assert told in capsys.readouterr().err and not (tmp_path / "c.webp").exists()
 

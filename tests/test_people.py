@@ -648,6 +648,10 @@ def test_a_films_masks_are_written_to_be_corrected(cli, tmp_path, astronaut, cap
     for output, told in (("frames", "holds something already"), ("in.mp4", "is an input"), ("-", "go to a folder"), ("in.mp4/frames", "cannot be made"), ("a.png", "or to a film"), ("a.avi", ".mp4")):
         assert main(["mask", "in.mp4", "-o", output]) == 2
         assert told in capsys.readouterr().err
+    Path("broken.mp4").write_text("no film")
+    assert main(["mask", "broken.mp4", "-o", "masks", "--json"]) == 1 and not Path("masks").exists()
+    told = capsys.readouterr()
+    assert told.err == f"stylenorm: {json.loads(told.out)[0]['trouble']}\n" and "is no video" in told.err
     Path("other").mkdir()
     Path("other/.DS_Store").touch(), Path("other/desktop.ini").touch()  # which nobody sees
     assert main(["mask", "in.mp4", "-o", "other", "--json"]) == 0

@@ -1134,12 +1134,13 @@ def test_what_cannot_be_is_refused_in_one_line(cli, tmp_path):
         ((source, tmp_path / "there.mp4"), "--overwrite"),
         ((source, tmp_path / "no" / "out.mp4"), "no folder"),
         ((source, tmp_path / "folder.mp4", "--overwrite"), "folder.mp4 is a folder"),
-        ((tmp_path / "text.mp4", tmp_path / "out.mp4"), "is no video"),
-        ((cut, tmp_path / "out.mp4"), "cut short before its index"),
-        ((unknown, tmp_path / "out.mp4"), "FFmpeg cannot decode"),
     ]:
         code, told = cli(*words)
         assert code == 2 and message in told.err and told.err.count("\n") == 1, told
+    for broken, message in [(tmp_path / "text.mp4", "is no video"), (cut, "cut short before its index"), (unknown, "FFmpeg cannot decode")]:
+        code, told = cli(broken, tmp_path / "out.mp4", "--json")
+        assert code == 1 and message in told.err and told.err.count("\n") == 1, "as of a photograph"
+        assert message in json.loads(told.out)["trouble"] and not (tmp_path / "out.mp4").exists()
     assert (tmp_path / "there.mp4").read_bytes() == b"mine"
     assert cli(source, tmp_path / "out.mp4", style=())[0] == 2
     assert cli(source, tmp_path / "there.mp4", "--overwrite")[0] == 0 and len(shown(tmp_path / "there.mp4")[0]) == 2
