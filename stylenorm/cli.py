@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, typer.Abort):
         return stopped(words, at_the_end=arguments is None)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if isinstance(error.__cause__, KeyboardInterrupt):  # while a class was made, as Python before 3.12 tells it
             return stopped(words, at_the_end=arguments is None)
         if not out_of_memory(error):

@@ -96,15 +96,25 @@ def reason_of(error: OSError) -> str:
     return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory is short: CUDA's own, Python's, or torch's plain RuntimeError on a CPU.
+# As which it is told without a word of memory: by cuBLAS and cuDNN where other programs have nearly all of a GPU's, by OpenVINO on a CPU,
+# by C++, and by the system's loader of libraries.
+WITHOUT_A_WORD = "alloc_failed", "can't alloc", "failed to allocate", "bad_alloc", "bad allocation", "failed to map segment from shared object"
+# What sounds like it: a fault of a program's, a library that came too late, and a folder from which nothing may be run.
+NO_WANT = "illegal memory access", "memory in static tls block", "failed to map segment from shared object: operation not permitted"
 
-    Where other programs have nearly all of a GPU's memory, cuBLAS and cuDNN say ALLOC_FAILED, and no word of memory.
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory is short: CUDA's own, Python's, torch's or OpenVINO's plain RuntimeError on a CPU.
+
+    Or an ImportError, of a library that does not fit into memory any more.
     """
     if loader_died(error):
         return False
-    told = str(error).lower().replace("illegal memory access", "")  # which is a fault of a program's
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ("memory" in told or "alloc_failed" in told))
+    told = str(error).lower()
+    for words in NO_WANT:
+        told = told.replace(words, "")
+    says_so = any(words in told for words in ("memory", *WITHOUT_A_WORD))
+    return isinstance(error, MemoryError) or (isinstance(error, (RuntimeError, ImportError)) and says_so)
 
 
 def loader_died(error: BaseException) -> bool:

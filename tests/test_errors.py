@@ -11,8 +11,9 @@ from PIL import Image
 
 import stylenorm
 from stylenorm import StylenormError
+from stylenorm.cli import main
 from stylenorm.engine import listed
-from stylenorm.errors import in_short
+from stylenorm.errors import in_short, out_of_memory
 
 LAYER = torch.nn.BatchNorm2d(4)
 PHOTO = Image.effect_noise((32, 32), 60).convert("RGB")
@@ -115,6 +116,40 @@ def test_a_generators_style_is_pairs(style):
 def test_an_open_file_is_one_picture_and_not_its_lines(photo):
     with open(photo, "rb") as file:
         assert listed(file) == [file] and listed([photo, photo]) == [photo, photo] and listed(photo.read_bytes()) == [photo.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("Exception from src/inference: [CPU] Convolution node with name 'Convolution_469' can't alloc"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("could not create a primitive: failed to allocate 4096 bytes"), True),
+        (RuntimeError("shapes do not fit"), False),
+        (ImportError("libtorch_python.so: failed to map segment from shared object"), True),
+        (ImportError("libopenvino.so.2640: failed to map segment from shared object: Cannot allocate memory"), True),
+        (ImportError("libgomp.so.1: cannot allocate memory in static TLS block"), False),
+        (ImportError("/mnt/x.so: failed to map segment from shared object: Operation not permitted"), False),
+        (ImportError("cannot import name 'kiss' from 'stylenorm'"), False),
+        (MemoryError(), True),
+    ],
+)
+def test_want_of_memory_is_known_by_what_it_is_told_as(error, short):
+    assert out_of_memory(error) is short
+
+
+def test_a_library_that_memory_is_too_short_for_is_one_sentence(monkeypatch, capsys):
+    """torch's and OpenVINO's are hundreds of megabytes, where `ulimit -v` or a container gives less."""
+
+    def without_room():
+        raise ImportError("libtorch_python.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("stylenorm.cli.add_the_others", without_room)
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "stylenorm: this needs more memory than there is; give a smaller size, or close other programs\n"
 
 
 def test_a_long_argument_is_short_in_a_message():
