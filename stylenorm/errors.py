@@ -93,7 +93,11 @@ def how_to_install(extra: str) -> str:
 
 def reason_of(error: OSError) -> str:
     """What went wrong, in words and without the number."""
-    return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        return "the disk is full"
+    if error.errno == errno.ENOENT and not error.filename:  # as os.getcwd says it
+        return "the folder that this runs in is gone; change to another one"
+    return error.strerror or str(error)
 
 
 # As which it is told without a word of memory: by cuBLAS and cuDNN where other programs have nearly all of a GPU's, by OpenVINO on a CPU,

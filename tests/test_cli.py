@@ -744,6 +744,17 @@ def test_places_that_cannot_be_written(cli, photo, tmp_path, out, word):
     refused(cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / out), word)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a folder that something runs in stays there")
+@pytest.mark.parametrize("verb", ["stylize", "batch", "video"])
+def test_a_folder_to_run_in_that_is_gone_is_named(cli, photo, tmp_path, verb, monkeypatch):
+    """It was told as "No such file or directory", and everything that was given is there."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    words = {"stylize": [photo, "-o", "out.png"], "batch": [photo.parent, "out"], "video": [photo, "out.mp4"]}[verb]
+    refused(cli(verb, *words, "--style", "red-hill" if verb == "stylize" else "kiss"), "the folder that this runs in is gone; change to another one")
+
+
 def test_a_format_and_a_suffix_that_disagree_are_refused(cli, photo, tmp_path):
     refused(cli("stylize", photo, "--style", "red-hill", "-o", tmp_path / "a.png", "--format", "jpeg"), "png", "jpeg")
 
