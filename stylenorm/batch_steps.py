@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from stylenorm.animation import frame_count, write_animation
-from stylenorm.drafts import remove, replace, write_draft
+from stylenorm.drafts import remove, replace, spare_read_only, write_draft
 from stylenorm.encode import check_sides
 from stylenorm.errors import OutputError, StylenormError, out_of_memory, reason_of
 from stylenorm.formats import ANIMATABLE, ANIMATED
@@ -152,6 +152,7 @@ def stage(out: Path | UrlFolder, target: str, data: bytes) -> Path | None:
         return None
     folder = (out / target).parent
     folder.mkdir(parents=True, exist_ok=True)
+    spare_read_only(out / target)
     try:
         return write_draft(folder, data)
     except OSError as error:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from stylenorm.drafts import remove, replace
+from stylenorm.drafts import remove, replace, spare_read_only
 from stylenorm.errors import StyleError, StylenormError, WeightsError, in_short, path_of
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import pack, read_metadata
@@ -172,6 +172,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        spare_read_only(path)
         with open(temporary, "xb") as file:  # and not tempfile, whose files nobody else may read
             file.write(data)
             file.flush()

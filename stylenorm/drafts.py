@@ -30,6 +30,17 @@ def reach(path: str | Path) -> None:
             raise
 
 
+def is_read_only(path: str | Path) -> bool:
+    """Whether a file is there that may not be written. Renaming would put another in its place all the same, for it asks the folder alone."""
+    return os.path.exists(path) and not os.access(path, os.W_OK)
+
+
+def spare_read_only(path: str | Path) -> None:
+    """Raise PermissionError where `is_read_only`."""
+    if is_read_only(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+
+
 def write_draft(folder: str | Path, data: bytes) -> Path:
     """A new file in ``folder``, to be renamed to what it is meant to be. Nothing is left behind if that fails."""
     draft = Path(folder, f"{PREFIX}{os.urandom(6).hex()}{SUFFIX}")
@@ -43,8 +54,9 @@ def write_draft(folder: str | Path, data: bytes) -> Path:
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Write or replace a file; a link stays one. A run that is killed leaves the old one, or none."""
+    """Write or replace a file, but none that is read-only; a link stays one. A run that is killed leaves the old one, or none."""
     path = os.path.realpath(path)
+    spare_read_only(path)
     draft = write_draft(Path(path).parent, data)
     try:
         replace(draft, path)
@@ -54,8 +66,12 @@ def write_whole(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def draft_of(path: str | Path) -> Iterator[Path]:
-    """Yields another name, in the folder of ``path`` and with its suffix, to write to; afterwards that becomes ``path``, or what it links to."""
+    """Yields another name, in the folder of ``path`` and with its suffix, to write to; afterwards that becomes ``path``, or what it links to.
+
+    A file that is read-only stays: PermissionError is raised before anything is written.
+    """
     path = Path(os.path.realpath(path))
+    spare_read_only(path)
     draft = path.with_name(f"{PREFIX}{os.urandom(6).hex()}{SUFFIX}{path.suffix}")
     try:
         yield draft

@@ -18,7 +18,7 @@ from stylenorm import depth, tiffs
 from stylenorm.bands import painted_inside
 from stylenorm.colour import deep_from_srgb, from_srgb
 from stylenorm.decode import Picture, brief, name_of, printable, read_picture
-from stylenorm.drafts import replace
+from stylenorm.drafts import replace, spare_read_only
 from stylenorm.errors import ImageError, how_to_install, in_short
 from stylenorm.formats import LONGEST_SIDE
 from stylenorm.exif import clean_exif, exif_with_dpi, hang_on, parse_exif, read_dpi, without_makers_note, without_orientation
@@ -284,8 +284,7 @@ def _store(data: bytes, path: str, name: str) -> None:
     try:
         if through:
             return _write_through(data, path)
-        if os.path.exists(path) and not os.access(path, os.W_OK):
-            raise PermissionError
+        spare_read_only(path)
         _write_new(data, draft)
         replace(draft, path)
     except OSError as error:

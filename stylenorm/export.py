@@ -20,7 +20,7 @@ from stylenorm.catalog import network_file, shipped_folder, style_entries
 from stylenorm.checkpoint import load_network, load_style
 from stylenorm.compat import onnxruntime
 from stylenorm.device import usual_defaults
-from stylenorm.drafts import write_whole
+from stylenorm.drafts import is_read_only, write_whole
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator
 from stylenorm.grain_traced import TracedGrain, counted
@@ -107,6 +107,8 @@ def export_files(format: str, target: Path, weights: Path | None, about: Mapping
     for file in (target, beside):
         if file.is_dir():
             raise StylenormError(f"{file} cannot be written (it is a folder); try another place")
+        if is_read_only(file):
+            raise StylenormError(f"{file} may not be written; change the permissions or the place")
     file = network_file(weights)
     network = load_network(file)
     found = [load_style(entry.file, network.hash) for entry in style_entries(weights)]

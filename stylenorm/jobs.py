@@ -15,7 +15,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from stylenorm.catalog import style_entries, unknown_style
-from stylenorm.drafts import DAY, file_id, reach, remove_drafts
+from stylenorm.drafts import DAY, file_id, is_read_only, reach, remove_drafts
 from stylenorm.errors import ImageError, StyleError, StylenormError, counted, how_to_install
 from stylenorm.formats import ANIMATABLE, ANIMATED, BACKGROUND, FILMS, FORMAT, PEOPLE, PHOTOGRAPHS, told_of_others
 
@@ -240,7 +240,7 @@ def may_be_written(path: Path) -> bool:
     """Whether the system lets a file be made or replaced there, or written through, if it is a device or a pipe."""
     path = Path(os.path.realpath(path))  # a link stays one
     reach(path)
-    if path.exists() and not os.access(path, os.W_OK):
+    if is_read_only(path):
         return False
     through = path.exists() and not path.is_file()
     return through or os.access(path.parent, os.W_OK | os.X_OK)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from stylenorm.data import RandomCrops
-from stylenorm.drafts import remove, replace
+from stylenorm.drafts import remove, replace, spare_read_only
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.generator import Generator
 from stylenorm.images import to_image, write_picture
@@ -195,6 +195,7 @@ def writing(folder: Path) -> Iterator[None]:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """A name to write to; it becomes ``path`` when the block ends well, and goes away when it does not."""
+    spare_read_only(path)
     temporary = path.with_name(f".{path.name}")  # its suffix tells matplotlib the format
     try:
         yield temporary

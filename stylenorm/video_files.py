@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from stylenorm.bars import Box, picture_in
-from stylenorm.drafts import replace
+from stylenorm.drafts import is_read_only, replace
 from stylenorm.errors import FilmError, StylenormError, counted, how_to_install
 from stylenorm.hdr import in_standard_range, is_hdr
 from stylenorm.machine import has_avx512
@@ -111,6 +111,8 @@ def check_place(target: Path) -> None:
         raise StylenormError(f"there is no folder {target.parent}; make it first")
     if target.is_dir():  # which takes no file's place, whatever was painted
         raise StylenormError(f"{target} is a folder; give another name")
+    if is_read_only(target):
+        raise StylenormError(f"{target} may not be written; change the permissions or the place")
     if target.exists():
         with suppress(OSError), told_if_held(target):  # what else is wrong with the place is told when it is written to
             replace(target, target)

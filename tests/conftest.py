@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import re
 import signal
 from importlib.util import find_spec
@@ -188,6 +189,13 @@ def add_generation(folder: Path, seed: int = 5) -> Path:
     training = {"slope": 0.5, "contrast": 0.2, "color": 0.3}
     save_network(folder / "generate.safetensors", generator, None, training=training, styles_of=network.hash)
     return folder
+
+
+@pytest.fixture
+def no_root(monkeypatch):
+    """Files that are read-only are so to root as well, whom the tests may run as."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **k: access(path, mode, **k) and not (mode & os.W_OK and not os.stat(path).st_mode & 0o200))
 
 
 @pytest.fixture

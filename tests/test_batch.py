@@ -24,13 +24,16 @@ from stylenorm import batch_steps as steps
 from stylenorm import manifest as manifest_module
 from stylenorm import tree as tree_module
 from stylenorm.batch import Alike, Look, differences, make_plan, paint_all
+from stylenorm.checkpoint import write_tensors
 from stylenorm.data import find_images
 from stylenorm.drafts import DAY, PREFIX, SUFFIX, draft_of, remove_drafts, write_draft, write_whole
-from stylenorm.errors import StylenormError
+from stylenorm.errors import ImageError, StylenormError
 from stylenorm.jobs import Job, make_folder
 from stylenorm.manifest import NAME, Manifest
 from stylenorm.places import place
+from stylenorm.training_logs import _whole
 from stylenorm.tree import Photo, check_noted, check_targets, find_tree, lies_in, output_names
+from stylenorm.walking import write_walk
 
 LOOK = Look("kiss", "")
 links = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -361,6 +364,26 @@ def test_what_another_program_looks_into_is_replaced_a_little_later(tmp_path, mo
     with nullcontext() if patience else pytest.raises(PermissionError):
         write_whole(tmp_path / "a", b"new")
     assert len(tries) == (3 if patience else 1) and os.listdir(tmp_path) == (["a"] if patience else [])
+
+
+@pytest.mark.usefixtures("no_root")
+def test_a_file_that_is_read_only_stays(tmp_path):
+    """What is renamed to its name would take its place: the system asks the folder alone."""
+    (path := tmp_path / "a.webp").write_bytes(b"mine")
+    path.chmod(0o444)
+    with pytest.raises(PermissionError, match="a.webp"):
+        write_whole(path, b"other")
+    with pytest.raises(PermissionError, match="a.webp"), draft_of(path):
+        pytest.fail("it was painted")
+    with pytest.raises(ImageError, match="a.webp cannot be written .Permission denied"):
+        write_walk(path, (pytest.fail("it was painted") for _ in range(2)), 2)
+    with pytest.raises(StylenormError, match="a.webp cannot be written: Permission denied"):
+        write_tensors(path, {}, {})
+    with pytest.raises(PermissionError, match="a.webp"), _whole(path):
+        pytest.fail("it was drawn")
+    with pytest.raises(PermissionError, match="a.webp"):
+        steps.stage(tmp_path, "a.webp", b"other")
+    assert path.read_bytes() == b"mine" and os.listdir(tmp_path) == ["a.webp"]
 
 
 @links

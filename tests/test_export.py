@@ -246,6 +246,16 @@ def test_what_differs_from_the_original_is_not_written(small, tmp_path, monkeypa
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("no_root")
+def test_what_may_not_be_written_is_told_before_the_work(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(export.WRITERS, "torchscript", lambda *_: pytest.fail("it was exported"))
+    for name in ("network.pt", "network.pt.styles.npz"):
+        (tmp_path / name).touch(0o444)
+        with pytest.raises(StylenormError, match=f"{name} may not be written"):
+            export.export_files("torchscript", tmp_path / "network.pt", small, {})
+        (tmp_path / name).unlink()
+
+
 def test_without_onnx_runtime_it_is_said_that_nothing_was_checked(cli, small, tmp_path, monkeypatch):
     monkeypatch.setattr(cli_export, "find_spec", lambda name: True)
     monkeypatch.setitem(export.WRITERS, "onnx", lambda *_: b"onnx")

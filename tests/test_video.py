@@ -916,6 +916,17 @@ def test_parts_of_an_earlier_version_that_do_not_fit_are_not_gone_on_from(cli, t
         assert cli(source, tmp_path / target, "--overwrite")[0] == 0
 
 
+@pytest.mark.usefixtures("no_root")
+def test_a_film_that_is_read_only_stays_and_is_told_before_the_work(cli, tmp_path, monkeypatch):
+    """A photograph was refused, and a film replaced."""
+    monkeypatch.setattr("stylenorm.cli_video.lean_stylizer", lambda *_, **__: pytest.fail("it was painted"))
+    (out := tmp_path / "out.mp4").write_bytes(b"mine")
+    out.chmod(0o444)
+    code, told = cli(film(tmp_path / "in.mp4", 2, sound=None), out, "--overwrite")
+    assert code == 2 and told.err == f"stylenorm: {out} may not be written; change the permissions or the place\n"
+    assert out.read_bytes() == b"mine" and sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]
+
+
 def test_a_film_that_is_open_elsewhere_is_told_and_the_others_of_its_folder_are_painted(cli, tmp_path, monkeypatch):
     """As in a player on Windows."""
     folder, out, whole = tmp_path / "films", tmp_path / "out", os.replace
