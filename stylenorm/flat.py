@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,6 +27,7 @@ if TYPE_CHECKING:  # which would import torch
 
 PLAIN = 3.0  # levels of 255: the deviation from which on a picture has enough of its own
 SIDE = 256  # px of each photograph
+KEPT = 64  # styles of which the moments of ordinary photographs are kept, 34 kB each, and as much to know the style by
 LARGEST = 2048  # px, longer side at which pictures of next to one colour are painted: so they need no strips, which know nothing of them
 
 
@@ -117,6 +120,21 @@ class FlatBackend:
         return others.astype(np.float32), own_part
 
     def _usual(self, style: Style, dtype: np.dtype) -> np.ndarray:
-        """The moments of the ordinary pixels, met with those that they are mixed with in one precision."""
-        pixels = self.ordinary() if dtype == np.uint8 else self.ordinary().astype(dtype) * 257
-        return self.backend.steered(pixels, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[1]
+        """The moments of the ordinary pixels, met with those that they are mixed with in one precision.
+
+        They are kept for the next flat picture in this style: of a small one they take most of the time.
+        """
+        key = self.ordinary, style.row().tobytes(), np.dtype(dtype)
+        with _turn:
+            known = _known.setdefault(self.backend, {})
+            if key not in known:
+                pixels = self.ordinary() if dtype == np.uint8 else self.ordinary().astype(dtype) * 257
+                found = self.backend.steered(pixels, style, np.zeros((2, sum(style.channels)), np.float32), 1.0)[1]
+                if len(known) == KEPT:
+                    del known[next(iter(known))]
+                known[key] = found
+            return known[key]
+
+
+_known: WeakKeyDictionary[Backend, dict] = WeakKeyDictionary()
+_turn = Lock()

@@ -22,22 +22,6 @@ def stylizer(request) -> Stylizer:
     return Stylizer(device="cpu", backend=request.param)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def ordinary_once():
-    """What ordinary photographs have in a style, which takes longer than the picture, is computed once for all colours."""
-    known, usual = {}, FlatBackend._usual
-
-    def once(self, style, dtype):
-        key = self.backend, style.row().tobytes(), dtype
-        if key not in known:
-            known[key] = usual(self, style, dtype)
-        return known[key].copy()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FlatBackend, "_usual", once)
-        yield
-
-
 def one_colour(color, size=(48, 40)) -> Image.Image:
     return Image.new("RGB", size, color)
 
@@ -105,6 +89,31 @@ def test_what_is_stripped_is_the_pictures_own_moments_and_those_of_photographs(o
     assert flat.backend.stripped == pytest.approx(share * own + (1 - share) * given)
     assert flat.pooled(picture[None], style, given, share) == pytest.approx(share * own + (1 - share) * given)
     assert flat(picture, style) is picture and flat.backend.stripped == pytest.approx(own)
+
+
+def test_what_photographs_have_in_a_style_is_computed_once_for_all_flat_pictures(monkeypatch):
+    """Which takes as long as a large picture, and a small one has to wait for it."""
+    monkeypatch.setattr("stylenorm.flat.KEPT", 2)
+    seen = []
+
+    class Counting:
+        def steered(self, picture, style, given, share, fine=True):
+            if picture.shape == (2, 2, 3):
+                seen.append((style.name, picture.dtype))
+            return picture, np.full((2, 3), picture.mean() * float(style.gammas[0][0, 0]), np.float32)
+
+    def ordinary():
+        return np.full((2, 2, 3), 204, np.uint8)
+
+    a, b, c = (Style([torch.full((1, 3), number)], [torch.zeros(1, 3)], name) for name, number in zip("abc", (1.0, 2.0, 3.0)))
+    backend, flat = Counting(), np.full((4, 4, 3), 9, np.uint8)
+    for style, told in ((a, ["a"]), (a, []), (b, ["b"]), (a, []), (c, ["c"]), (b, []), (a, ["a"])):
+        met = FlatBackend(backend, 0, ordinary).steered(flat, style, np.zeros((2, 3), np.float32), 1)[1]
+        assert met == pytest.approx(204 * float(style.gammas[0][0, 0])) and [name for name, _ in seen] == told
+        seen.clear()
+    FlatBackend(backend, 0, ordinary)(flat.astype(np.uint16) * 257, a)
+    FlatBackend(Counting(), 0, ordinary)(flat, a)
+    assert seen == [("a", np.uint16), ("a", np.uint8)], "16 bits and another network have their own"
 
 
 def test_regions_strip_what_they_are_given_as_their_moments_are_the_pictures():
