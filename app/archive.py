@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .library import ImageError, StylenormError
+from .library import RESERVED, ImageError, StylenormError
 
 MOST_FILES = 500
 MOST_LISTED = 2_000_000  # bytes of a zip's list of members; 500 photographs need 100 kB, and a member 1 kB of memory
@@ -98,6 +98,7 @@ def safe_name(name: str) -> str:
     """A relative path with forward slashes that stays where it is unpacked, on any system."""
     parts = [p.strip().rstrip(". ") for p in name.translate(OTHERS).split("/")]
     parts = ["".join(c if c.isprintable() else "_" for c in p) for p in parts if p]
+    parts = [f"_{p}" if p.split(".")[0].rstrip().casefold() in RESERVED else p for p in parts]  # aux.jpg is a device there
     return "/".join(parts) or "picture"
 
 

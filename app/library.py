@@ -1,7 +1,7 @@
 """Everything that the app takes from stylenorm, in one place. Public names only."""
 
 from stylenorm.animation import frame_count, paint_animation
-from stylenorm.catalog import compared_networks, generation_file, photos_folder, style_entries, told_of_left_behind, weights_folder
+from stylenorm.catalog import RESERVED, compared_networks, generation_file, photos_folder, style_entries, told_of_left_behind, weights_folder
 from stylenorm.checkpoint import load_style
 from stylenorm.colors import color_of
 from stylenorm.comparing import CHANGES, Comparison, changed
@@ -27,7 +27,7 @@ from stylenorm.video_files import picture_box
 from stylenorm.video_files import probe as probe_film
 
 __all__ = [
-    "ANIMATABLE", "BACKGROUND", "CHANGES", "FACES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "NOBODY", "PEOPLE", "PHOTOGRAPHS", "Cancelled", "Comparison", "ImageError", "Layout", "Masks", "Mattes",
+    "ANIMATABLE", "BACKGROUND", "CHANGES", "FACES", "FILMS", "LONGEST_SIDE", "MOST_PIXELS", "NOBODY", "PEOPLE", "PHOTOGRAPHS", "RESERVED", "Cancelled", "Comparison", "ImageError", "Layout", "Masks", "Mattes",
     "NewStyleConfig", "NoisePainter", "Stream", "StyleError", "StylenormError", "Stylizer", "TrainConfig", "changed",
     "check_name", "color_of", "compared_networks", "counted", "drawn_mask", "fit", "fitted", "frame_count", "generation_file",
     "load_style", "mask_levels", "opencv", "paint_animation", "paint_film", "photos_folder", "picture_box", "probe_film", "read_frames", "read_picture",

@@ -259,6 +259,7 @@ def test_what_no_file_can_hold_is_told_without_the_servers_folder_and_before_it_
     [
         ("a/b.jpg", "a/b.jpg"), ("../../etc/passwd", "etc/passwd"), ("/abs/x.png", "abs/x.png"), ("C:\\win\\x.png", "C_/win/x.png"),
         ("..", "picture"), ("a//./b.png", "a/b.png"), ("a\n\x00b.png", "a__b.png"), ("é ü/日本.png", "é ü/日本.png"), ("why?/etc./a|b.png", "why_/etc/a_b.png"),
+        ("CON/aux.jpg", "_CON/_aux.jpg"), ("com10/auxiliary.jpg", "com10/auxiliary.jpg"),
     ],
 )  # fmt: skip
 def test_safe_names(name, expected):
