@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import make_photo
 from PIL import Image, features
@@ -808,6 +809,34 @@ def test_photographs_of_one_size_are_painted_at_once_as_far_as_they_are_decoded(
     assert {name: (work.out / name).read_bytes() for name in work.files()} == alone and len(lines) == 12
     assert max(map(len, groups)) > 1 and all("3.jpg" not in group and len(group) <= 4 for group in groups)
     assert groups[::2] == groups[1::2], "each group in each look"
+
+
+def test_at_once_each_is_painted_in_the_looks_that_are_missing_of_it(work):
+    looks = (Look("kiss", "kiss"), Look("scream", "scream"))
+    work.run(looks=looks)
+    missing = [(f"{i}.jpg", looks[i % 2].label) for i in range(6)]
+    for name, label in missing:
+        (work.out / label / name).unlink()
+
+    def together(pictures, look):
+        return [work.brush(p, Path(p.name), look) for p in pictures]
+
+    lines = work.run(slow_first(work, 0.2), looks, workers=8, alike=Alike(lambda picture: 4, together))
+    assert sorted(work.painted) == missing == sorted((line["input"], line["style"]) for line in lines) and len(work.files()) == 12
+
+
+def test_pictures_of_two_depths_are_not_painted_at_once(work):
+    """What is asked of how many there may be is asked of the first of them alone."""
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 65536, (44, 60), np.uint16)).save(work.top / f"{i}-deep.png")
+    depths = []
+
+    def together(pictures, look):
+        depths.append({p.deep is None for p in pictures})
+        return [work.brush(p, Path(p.name), look) for p in pictures]
+
+    assert len(work.run(slow_first(work, 0.2), workers=8, alike=Alike(lambda picture: 4, together))) == 12
+    assert depths and all(len(found) == 1 for found in depths)
 
 
 def test_where_painting_is_slow_what_waits_is_lost_nowhere(work):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, photo_exif
+from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, fixed, icc, photo_exif, rgb_profile
 
 from stylenorm import Stylizer, decode, depth, modes, profiles, stills
 from stylenorm.backends import OpenVINOBackend, TorchBackend
@@ -674,6 +674,37 @@ def test_grey_with_a_profile_and_srgb_itself():
     assert np.abs(picture.deep.astype(int) - round(0.5370987 * 65535)).max() < 30 and picture.icc is None  # sRGB of 0.25
     same = read_picture(as_tiff(samples(), iccprofile=SRGB))
     assert np.array_equal(same.deep, samples()) and same.icc == SRGB
+
+
+@pytest.mark.parametrize(
+    "kind, numbers, wanted",
+    [
+        (0, (1.8,), lambda x: x**1.8),
+        (1, (2.2, 1.1, -0.1), lambda x: np.where(x >= 0.1 / 1.1, (1.1 * x - 0.1).clip(0) ** 2.2, 0)),
+        (1, (2.2, 0.9, 0.1), lambda x: (0.9 * x + 0.1) ** 2.2),
+        (2, (2.2, 0.9, -0.1, 0.08), lambda x: np.where(x >= 0.1 / 0.9, (0.9 * x - 0.1).clip(0) ** 2.2 + 0.08, 0.08)),
+        (3, (2.0, 0.9, 0.1, 0.36, 1 / 9), lambda x: np.where(x >= 1 / 9, (0.9 * x + 0.1) ** 2, 0.36 * x)),
+        (4, (2.0, 0.8, 0.1, 0.5, 0.1, 0.07, 0.0524), lambda x: np.where(x >= 0.1, (0.8 * x + 0.1) ** 2 + 0.07, 0.5 * x + 0.0524)),
+    ],
+)
+def test_parametric_curves_are_those_of_the_definition(kind, numbers, wanted):
+    """ICC.1:2022, table 68."""
+    x = np.linspace(0, 1, 65536)
+    for found in profiles.space_of(parametric(kind, *numbers)).curves:
+        assert np.abs(found - wanted(x)).max() < 2e-4
+
+
+def parametric(kind: int, *numbers: float) -> bytes:
+    """Adobe's primaries with a parametric curve."""
+    curve = b"para\0\0\0\0" + struct.pack(">H2x", kind) + fixed(*numbers)
+    return rgb_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), curve=curve)
+
+
+def test_a_curve_that_falls_or_a_matrix_without_a_way_back_is_no_space():
+    falling = b"curv\0\0\0\0" + struct.pack(">I3H", 3, 0, 65535, 30000)
+    assert profiles.space_of(rgb_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), curve=falling)) is None
+    tags = {name: b"XYZ \0\0\0\0" + fixed(0.3, 0.3, 0.3) for name in (b"rXYZ", b"gXYZ", b"bXYZ")}
+    assert profiles.space_of(icc(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(8)))) is None
 
 
 def test_a_profile_with_tables_leaves_eight_bits():

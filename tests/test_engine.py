@@ -179,8 +179,30 @@ def test_what_gains_nothing_together_goes_alone(stylizer, weights, tmp_path):
     large = read_picture(make_photo(tmp_path / "b.jpg", (1200, 900)))
     assert [stylizer.together(large), stylizer.together(large, size=100) > 1] == [1, True]
     assert stylizer.together(small, strength=0.5) == stylizer.together(small, paint_at=20) == 1
+    assert Stylizer(weights, "cpu", "torch").together(small) > 1 == Stylizer(weights, "cpu", "torch", memory=0).together(small)
     pytest.importorskip("openvino")
     assert Stylizer(weights, "cpu", "openvino").together(small) == 1
+
+
+@pytest.mark.parametrize("kind", ["mask", "regions"])
+def test_where_several_are_given_at_once_masks_and_regions_count(stylizer, tmp_path, kind):
+    pictures = [read_picture(make_photo(tmp_path / f"{i}.jpg", seed=i)) for i in range(2)]
+    left = half_of(pictures[0].size)
+    options = {kind: left if kind == "mask" else [("blue-tree", left)]}
+    assert stylizer.together(pictures[0], **options) == 1
+    for alike, picture in zip(stylizer.stylize_alike(pictures, "red-hill", **options), pictures, strict=True):
+        assert np.array_equal(pixels(alike), pixels(stylizer.stylize(picture, "red-hill", **options)))
+
+
+def test_faces_come_back_in_each_of_several_at_once(stylizer, tmp_path, monkeypatch):
+    pictures, seen = [read_picture(make_photo(tmp_path / f"{i}.jpg", seed=i)) for i in range(3)], []
+    assert stylizer.together(pictures[0]) > 1
+    monkeypatch.setattr(engine, "find_faces", lambda photo: [photo.tobytes()])
+    monkeypatch.setattr(engine, "with_features", lambda painted, photo, found, share: seen.append((found, share)) or photo)
+    alike = stylizer.stylize_alike(pictures, "red-hill", faces=0.25)
+    assert seen == [([p.rgb.tobytes()], 0.25) for p in pictures] and all(np.array_equal(a, p.rgb) for a, p in zip(alike, pictures))
+    stylizer.stylize_alike(pictures, "red-hill", faces=0)
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("name", ["kiss", *(pytest.param(n, marks=pytest.mark.slow) for n in ("starry-night", "scream"))])
@@ -408,6 +430,16 @@ def test_a_named_style_is_the_callers_own(stylizer, image):
     assert stylizer.style("red-hill").provenance["title"] == "Red Hill"
 
 
+def test_a_style_that_was_written_again_is_read_again(weights, tmp_path):
+    """A stylizer may stay open, as the app's does."""
+    shutil.copytree(weights, tmp_path / "weights")
+    stylizer = Stylizer(tmp_path / "weights", "cpu", "torch")
+    before, file = stylizer.style("red-hill"), stylizer.styles["red-hill"].file
+    save_style(file, before.map(lambda t: t + 1))
+    os.utime(file, ns=(0, 10**18))
+    torch.testing.assert_close(stylizer.style("red-hill").flat(), before.flat() + 1, atol=1e-2, rtol=1e-2)
+
+
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_stylizer_is_pickled_and_copied(weights, image, backend):
     stylizer = Stylizer(weights, "cpu", backend, 3)
@@ -546,6 +578,13 @@ def test_with_a_mask_the_rest_of_the_photograph_stays(stylizer, image, options):
     left = half_of(whole.shape[1::-1])
     painted = np.asarray(stylizer.stylize(image, "red-hill", mask=left, **options))
     assert np.array_equal(painted[left], whole[left]) and np.array_equal(painted[~left], untouched[~left])
+
+
+def test_with_a_mask_the_rest_of_a_photograph_of_sixteen_bits_stays(stylizer, image):
+    deep = np.asarray(image).astype(np.uint16) * 256 + np.arange(60, dtype=np.uint16)[None, :, None]
+    left, whole = half_of(image.size), stylizer.stylize(deep, "red-hill").info["deep"]
+    painted = stylizer.stylize(deep, "red-hill", mask=left).info["deep"]
+    assert np.array_equal(painted[left], whole[left]) and np.array_equal(painted[~left], deep[~left])
 
 
 def test_regions_lie_one_over_the_other_whatever_size_they_are_painted_at(stylizer, image):

@@ -14,6 +14,7 @@ import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,14 +29,16 @@ from stylenorm.cli import main
 from stylenorm.cli_generate import layout_size
 from stylenorm.colors import bindings, color_of
 from stylenorm.config import SEEDS, GenerateConfig
-from stylenorm.device import Group
+from stylenorm.device import Group, autocast
 from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError
 from stylenorm.functional import EPSILON
 from stylenorm.generating import NoisePainter, reach
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
 from stylenorm.layouts import Layout
+from stylenorm.perceptual import style_loss
 from stylenorm.style import Style
+from stylenorm.training_model import describe
 from stylenorm.walking import write_walk
 
 
@@ -489,6 +492,38 @@ def test_training_keeps_the_styles_and_moves_the_network(trained, weights):
     painter = NoisePainter(weights, out / "generate.safetensors", "cpu")
     assert pixels(painter.generate("tall-grass", (64, 64))).std() > 1  # a style that it was not trained in
     assert (out / "loss.csv").read_text().count("\n") == 3 and Image.open(out / "samples.png").width > 64
+
+
+def test_each_seed_of_a_training_has_canvases_of_its_own_and_sheets_show_others():
+    from stylenorm.noise_training import Canvases, NoiseTrainer
+
+    config = GenerateConfig("", size=64)
+    sheet = NoiseTrainer._unseen(SimpleNamespace(config=config))
+    first, second = Canvases(config), Canvases(replace(config, seed=config.seed + 1))
+    seeds = [set(range(canvases.first, canvases.first + 1000)) for canvases in (first, second, sheet)]
+    assert not (seeds[0] & seeds[1] or seeds[0] & seeds[2] or seeds[1] & seeds[2])
+    assert not any(torch.equal(first[0].data, other.data) for other in (second[0], sheet[0], first[1]))
+
+
+def test_each_pair_of_canvases_is_judged_by_its_own_painting_at_every_scale(trained, tmp_path):
+    from stylenorm.noise_training import NoiseTrainer
+
+    trainer = NoiseTrainer(GenerateConfig(str(tmp_path / "run"), **trained[1] | {"batch": 8}))
+    batch, seen, real = next(trainer.batches()), [], trainer.painter
+    trainer.painter = lambda *given: seen.append((given[1], real(*given))) or seen[-1][1]
+    with torch.no_grad(), autocast(trainer.device):
+        diversity, style, nothing = trainer.losses(batch)
+        ((statistics, painted),), others = seen, iter(batch.paintings.float() / 255)
+        assert 0 < (batch.named < 0).sum() < 8 and not nothing.any() and len(diversity) == 8
+        for i, name in enumerate(batch.named.tolist()):
+            if name < 0:
+                goals, told = describe(trainer.vgg, next(others)[None], trainer.SMALLER)
+            else:
+                goals, told = {layer: grams[[name]] for layer, grams in trainer.named.grams.items()}, trainer.named.statistics[[name]]
+            found = describe(trainer.vgg, painted[[i]].float(), trainer.SMALLER)[0]
+            assert found.keys() == goals.keys() and len(goals) == 12
+            assert style[i].item() == pytest.approx(style_loss(found, goals).item(), rel=0.05)
+            torch.testing.assert_close(statistics[[i]].float(), told, rtol=0.05, atol=0.05)
 
 
 def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained, tmp_path):

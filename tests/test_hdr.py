@@ -143,6 +143,12 @@ def test_exif_does_not_say_that_it_is_still_of_high_dynamic_range(numbers, space
     assert exif[0xA001][2] == struct.pack("<H", space) and (INTEROP in exif) == (space > 1)
 
 
+def test_exif_that_says_uncalibrated_and_no_more_does_not_either():
+    """Not that of Adobe RGB."""
+    exif = chunk(b"eXIf", pack_exif({PHOTO: {0xA001: (3, 1, b"\xff\xff")}}, "<")[6:])
+    assert parse_exif(read_picture(png(DULL / 255, (9, 18), more=exif)).exif)[0][PHOTO][0xA001][2] == struct.pack("<H", 1)
+
+
 def test_sixteen_bits_of_it_stay_and_have_its_alpha():
     rgba = np.dstack([in_pq(DULL), np.linspace(0.2, 1, 64)[None].repeat(48, 0)])
     rows = b"".join(b"\0" + row.tobytes() for row in np.rint(rgba * 65535).astype(">u2"))

@@ -23,7 +23,7 @@ from stylenorm import colour, encode, images
 from stylenorm import exif as exif_module
 from stylenorm.errors import ImageError, StylenormError
 from stylenorm.formats import FULL
-from stylenorm.images import fit, keep_color, read_picture, rewrap, short_side, to_image, to_tensor, write_picture
+from stylenorm.images import Picture, fit, keep_color, read_picture, rewrap, short_side, to_image, to_tensor, write_picture
 from stylenorm.resources import lean_png
 from stylenorm.tensors import fit_even, fitted, side_to_paint, usual_side
 
@@ -329,6 +329,22 @@ def test_dpi_survives_without_exif(format):
         assert [directory(data)[0][tag] for tag in (282, 283, 296)] == [300, 200, 2]
 
 
+@pytest.mark.parametrize("format", ["avif", "heic"])
+def test_dpi_survives_where_there_is_no_field_for_it(format):
+    if format == "heic":
+        pytest.importorskip("pillow_heif")
+    elif not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    picture = Picture(smooth(), dpi=(300.0, 150.0))
+    assert read_picture(written(rewrap(picture, picture.rgb), format)).dpi == (300, 150)
+
+
+def test_a_resolution_in_centimetres_is_one_in_inches():
+    exif = Image.Exif()
+    exif[0x128], exif[0x11A], exif[0x11B] = 3, 100.0, 50.0
+    assert read_picture(saved(smooth(), "WEBP", exif=exif.tobytes())).dpi == pytest.approx((254, 127))
+
+
 @pytest.mark.parametrize("dpi", [(0, 0), (-5, 72), (float("nan"), 72), (1e9, 1e9), "much", (72,), 7])
 def test_an_implausible_dpi_is_left_out(dpi):
     image = smooth()
@@ -460,6 +476,11 @@ def test_an_avif_keeps_exif_byte_for_byte_too(turned_by_its_file):
         image.info["exif"] = exif_module.pack_exif(tree | {0x0112: (3, 1, struct.pack("<H", 1))}, "<")
         picture = read_picture(written(rewrap(read_picture(image), image), "avif"))
     assert exif_module.parse_exif(picture.exif)[0] == tree
+
+
+def test_exif_whose_mark_stands_twice_is_read():
+    once = photo_exif()
+    assert exif_module.parse_exif(b"Exif\0\0" + once) == exif_module.parse_exif(once) != ({}, "<")
 
 
 def test_an_odd_exif_value_costs_only_itself():
@@ -944,6 +965,11 @@ def test_numbers_of_srgb_or_of_no_colours_change_no_pixel(gamma, points, more):
     assert picture.icc is None and distance(picture.rgb, noise()) == 0
 
 
+@pytest.mark.parametrize("gamma, same", [(55556, False), (43000, False), (44000, True)])
+def test_the_gamma_of_old_macs_is_a_profile_and_one_within_five_percent_is_srgb(gamma, same):
+    assert (read_picture(told_in_numbers(gamma)).icc is None) == same
+
+
 def test_a_png_with_a_profile_of_more_than_a_megabyte_is_read():
     """Printers and scanners have such ones; Pillow writes it, and refuses to read what it wrote."""
     large = ADOBE_RGB + noise(2000, 300).tobytes()
@@ -1009,6 +1035,13 @@ def test_srgb_is_known_by_what_it_does_and_not_by_its_name():
     assert not colour.is_srgb(colour.open_profile(ADOBE_RGB))
     same_primaries = rgb_profile((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))  # but another curve
     assert not colour.is_srgb(colour.open_profile(same_primaries))
+
+
+@pytest.mark.parametrize("exponent, same", [(2.4, True), (2.34, False)])
+def test_a_profile_that_is_near_to_srgb_is_none_all_the_same(exponent, same):
+    curve = b"para\0\0\0\0\0\3\0\0" + fixed(exponent, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    profile = rgb_profile((0.64, 0.33), (0.30, 0.60), (0.15, 0.06), curve=curve)
+    assert colour.is_srgb(colour.open_profile(profile)) == same
 
 
 BROKEN = [b"junk", ADOBE_RGB[:100], ADOBE_RGB[:300], ADOBE_RGB[:132] + b"\xff" * 60 + ADOBE_RGB[192:], b"\0" * 600]

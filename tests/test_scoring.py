@@ -152,6 +152,9 @@ def test_pairs_are_scored_beside_the_unchanged_photograph(stylizer, vgg, picture
     wanted = mean([score(vgg, x, y, z), score(vgg, x1, y1, z1)])
     assert (got.ours.content, got.ours.style) == pytest.approx((wanted.content, wanted.style))
     assert x.size == (48, 48) and y.size == (40, 40)
+    for sizes, same in (([40], True), ([], False)):
+        painted = stylizer.stylize(x, stylizer.style_from(y, *sizes), faces=0)
+        assert (np.abs(np.asarray(painted).astype(int) - np.asarray(z)).max() <= 1) == same, "the style is that of the painting at its size"
 
 
 def test_refined_styles_are_scored_beside_the_predicted_ones(stylizer, vgg, pictures, tmp_path):

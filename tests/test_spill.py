@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -83,3 +84,9 @@ def test_tmpdir_says_where(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert spill_folder() == tmp_path and Spill().folder == tmp_path
     assert free_disk(tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free - MARGIN, rel=0.05)
+
+
+@pytest.mark.parametrize("free, wanted", [(MARGIN + 1000, 1000), (MARGIN - 1, 0)])
+def test_some_disk_is_left_to_others(tmp_path, monkeypatch, free, wanted):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=2**40, used=2**40 - free, free=free))
+    assert free_disk(tmp_path) == wanted

@@ -26,12 +26,12 @@ from conftest import TINY, make_photo
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stylenorm import checkpoint, training
+from stylenorm import checkpoint, data, training
 from stylenorm.catalog import style_entries
 from stylenorm.checkpoint import load_network, load_ranges, load_style, save_network, save_style
 from stylenorm.cli_train import speaks
 from stylenorm.config import TrainConfig, settled
-from stylenorm.data import Batch, Decoded, Share, collate, find_images, held_out
+from stylenorm.data import Batch, Decoded, RandomCrops, Share, collate, find_images, held_out
 from stylenorm.device import Group, autocast, can_compile, joined, loading_ahead
 from stylenorm.errors import StylenormError
 from stylenorm.generator import Generator, GeneratorConfig
@@ -144,6 +144,12 @@ def test_a_run_leaves_a_network_its_styles_a_curve_and_a_sheet(finished):
         sheet.load(), curve.load()
         assert sheet.width > 5 * 64 and sheet.height > 3 * 64  # photograph, two named, two paintings; three photographs
         assert len(sheet.convert("L").getcolors()) > 50
+
+
+def test_no_network_tells_of_its_makers_folders(finished, tmp_path, monkeypatch):
+    folders = {name: str(tmp_path / name) for name in ("photos", "styles", "paintings", "out", "vgg", "init")}
+    monkeypatch.setattr(finished[0], "config", replace(finished[0].config, **folders))
+    assert str(tmp_path) not in json.dumps(finished[0]._about())
 
 
 def test_the_table_has_a_row_a_step(finished):
@@ -348,6 +354,16 @@ def test_a_second_run_is_the_same_with_workers_or_without_and_with_pictures_kept
     same_tensors(trainer.out / "resume.safetensors", tmp_path / "run" / "resume.safetensors")
     for name in ("network", "styles/kiss", "styles/wave"):
         same_tensors(trainer.out / f"{name}.safetensors", tmp_path / "run" / f"{name}.safetensors")
+
+
+def test_photographs_and_paintings_are_shuffled_apart(finished):
+    """Of as many paintings as photographs each would else meet the same one in every epoch."""
+
+    def order(crops) -> list[str]:
+        other = RandomCrops([Path(str(i)) for i in range(10)], crops.size, crops.scales, crops.seed)
+        return [other._file(i).name for i in range(40)]
+
+    assert order(finished[0].photos) != order(finished[0].paintings)
 
 
 def test_another_seed_is_another_run(finished, pictures, tmp_path):
@@ -1544,12 +1560,12 @@ def test_decoded_pictures_are_kept_and_are_the_same(tmp_path):
     need = 3 * 40 * (50 + 51 + 52) + 4 * 8
     kept, read = Decoded(files, need), [read_picture(p).rgb for p in files[:3]]
     for _ in range(2):
-        assert [kept.read(p).tobytes() for p in files[:3]] == [image.tobytes() for image in read]
+        assert [kept.read(p) for p in files[:3]] == read
     with pytest.raises(StylenormError, match="broken.jpg"):
         kept.read(files[3])
     for path in files[:3]:
         path.unlink()
-    assert [kept.read(p).tobytes() for p in files[:3]] == [image.tobytes() for image in read], "from memory"
+    assert [kept.read(p) for p in files[:3]] == read, "from memory"
     assert Decoded(files, need).size == 4 * 8, "what is not there takes nothing"
 
 
@@ -1559,6 +1575,14 @@ def test_decoded_pictures_that_do_not_fit_are_not_kept(tmp_path):
     for budget in (3 * 50 * 40 + 7, 0):
         small = Decoded([file], budget)
         assert small.memory is None and small.size == 0 and small.read(file).size == (50, 40)
+
+
+def test_a_picture_that_is_larger_than_its_header_says_spoils_no_other(tmp_path, monkeypatch):
+    files = [make_photo(tmp_path / f"{i}.png", (50, 40), seed=i) for i in range(3)]
+    read, real = [read_picture(p).rgb for p in files], data._size
+    monkeypatch.setattr(data, "_size", lambda path: (30, 40) if path == files[0] else real(path))
+    kept = Decoded(files, 10**6)
+    assert [kept.read(files[i]) for i in (1, 2, 0, 1, 2, 0)] == [read[i] for i in (1, 2, 0, 1, 2, 0)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes that load are not forked off there")

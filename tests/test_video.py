@@ -13,6 +13,7 @@ import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,16 +82,22 @@ def shown(path) -> tuple[list[float], np.ndarray]:
     return [t for t, _ in found], np.stack([p for _, p in found])
 
 
-def moved(source, target, by: float):
-    """The same film with its clock so many s further on."""
+def moved(source, target, by: float, marks=()):
+    """The same film with its clock so many s further on, and with chapters."""
     with av.open(str(source)) as old, av.open(str(target), "w") as out:
         streams = {s.index: out.add_stream_from_template(s) for s in old.streams}
+        out.set_chapters(chapters(marks))
         for packet in old.demux():
             if packet.dts is not None:
                 ticks = round(by / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts + ticks, packet.dts + ticks, streams[packet.stream.index]
                 out.mux(packet)
     return target
+
+
+def chapters(marks) -> list[dict]:
+    """Of (first ms, last ms, title), as PyAV takes them."""
+    return [{"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": t}} for n, (a, b, t) in enumerate(marks, 1)]
 
 
 def packets(path, kind: str) -> list[bytes]:
@@ -443,6 +450,20 @@ def test_where_a_film_cannot_appear_is_told_before_it_is_painted(stylizer, tmp_p
         paint_film(source, tmp_path / "out.mp4", stream)
 
 
+def test_a_film_that_cannot_be_joined_leaves_what_was_there(stylizer, tmp_path, monkeypatch):
+    source, target = film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4"
+    target.write_bytes(b"painted before")
+
+    def broken(parts, film, path, *more):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(video, "join", broken)
+    with pytest.raises(KeyboardInterrupt):
+        paint_film(source, target, stylizer.stream("red-hill"))
+    assert target.read_bytes() == b"painted before" and sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
 def test_a_mask_of_a_film_that_does_not_move_is_one_for_the_stream(stylizer, tmp_path):
     source = film(tmp_path / "in.mp4", 2, sound=None)
     Image.new("L", (64, 48)).save(tmp_path / "mask.png")
@@ -523,6 +544,30 @@ def test_a_variable_frame_rate_stays_one(cli, tmp_path):
     for name in ("out.mp4", "out.mkv"):
         assert cli(source, tmp_path / name)[0] == 0
         assert shown(tmp_path / name)[0] == pytest.approx([s / 1000 for s in stamps], abs=6e-4)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_the_last_frame_is_shown_for_as_long_as_it_was(stylizer, tmp_path, name):
+    """A title at the end."""
+    source = tmp_path / "in.mp4"
+    with av.open(str(film(tmp_path / "plain.mp4", 4, max_b_frames=0, sound=None))) as old, av.open(str(source), "w") as out:
+        stream = out.add_stream_from_template(old.streams.video[0])
+        found = [packet for packet in old.demux(video=0) if packet.dts is not None]
+        found[-1].duration = round(3 / found[-1].time_base)
+        for packet in found:
+            packet.stream = stream
+            out.mux(packet)
+    paint_film(source, tmp_path / name, stylizer.stream("red-hill"))
+    for path in (source, tmp_path / name):
+        with av.open(str(path)) as container:
+            assert container.duration / 1e6 == pytest.approx(3.3, abs=0.2)
+
+
+def test_times_that_stand_still_or_go_back_go_on_by_a_tick(tmp_path, monkeypatch):
+    told, shown = probe(film(tmp_path / "in.mp4", 2, sound=None)), [SimpleNamespace(pts=pts, duration=0) for pts in (0, 10, 10, 5, None, 40)]
+    monkeypatch.setattr(video_files, "_decoded", lambda container, film: iter(shown))
+    step = round(1 / (told.rate * told.clock))
+    assert [stamp for stamp, *_ in video_files._stamped(told)] == [0, 10, 11, 12, 12 + step, 13 + step]
 
 
 @pytest.mark.parametrize("codec, more", [("libx264", 2), ("libx264", 0), ("mpeg4", 2), ("mjpeg", 0)])
@@ -739,16 +784,12 @@ def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, tmp_path, 
 def test_title_rights_chapters_and_names_of_tracks_stay(cli, tmp_path, source):
     """Matroska's names are in capitals. The place does not stay: a film has no --strip."""
     about = {"title": "Fog", "artist": "Ada", "copyright": "(c) Ada", "description": "On the Elbe", "comment": "early"}
-    marks = [(0, 500, "One"), (500, 1200, "Two")]
-    chapters = [
-        {"id": n, "start": a, "end": b, "time_base": Fraction(1, 1000), "metadata": {"title": t}} for n, (a, b, t) in enumerate(marks, 1)
-    ]
     plain = film(tmp_path / "plain.mp4")
     with av.open(str(plain)) as old, av.open(str(tmp_path / source), "w") as out:
         streams = {stream.index: out.add_stream_from_template(stream) for stream in old.streams}
         streams[1].metadata["title"] = "Ada tells"
         out.metadata.update(about, location="+48.5+009.5/")
-        out.set_chapters(chapters)
+        out.set_chapters(chapters([(0, 500, "One"), (500, 1200, "Two")]))
         for packet in old.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
@@ -901,6 +942,12 @@ def test_what_a_killed_run_has_left_goes_when_it_is_old(stylizer, tmp_path):
                 os.utime(path, (time.time() - 2 * 86400,) * 2)
         paint_film(source, tmp_path / "out.mp4", stylizer.stream("red-hill"))
         assert {folder.exists(), draft.exists()} == {words == "young"}
+
+
+def test_what_another_run_is_writing_beside_a_film_stays(cli, tmp_path):
+    draft = tmp_path / ".stylenorm-draft-0123456789ab.tmp.mp4"
+    draft.write_bytes(b"of another run")
+    assert cli(film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4")[0] == 0 and draft.exists()
 
 
 def test_parts_of_an_earlier_version_that_do_not_fit_are_not_gone_on_from(cli, tmp_path, monkeypatch):
@@ -1067,6 +1114,15 @@ def test_a_film_begins_at_0_whenever_its_clock_was_started(stylizer, tmp_path, l
     times = shown(tmp_path / name)[0]
     assert abs(times[0]) < 0.15 and times[-1] - times[0] == pytest.approx(1.1, abs=0.01)
     assert abs(heard[0]) < 0.1 and heard[-1] == pytest.approx(1.2, abs=0.1)
+
+
+def test_chapters_of_a_film_whose_clock_was_started_late_begin_with_it(stylizer, tmp_path):
+    marks = [(100_000, 100_500, "One"), (100_500, 101_200, "Two")]
+    source = moved(film(tmp_path / "in.mp4"), tmp_path / "late.mkv", 100, marks)
+    paint_film(source, tmp_path / "out.mkv", stylizer.stream("red-hill"))
+    with av.open(str(tmp_path / "out.mkv")) as painted:
+        told = [(float(c["start"] * c["time_base"]), c["metadata"]["title"]) for c in painted.chapters()]
+    assert [title for _, title in told] == ["One", "Two"] and [start for start, _ in told] == pytest.approx([0, 0.5], abs=0.1)
 
 
 def test_a_film_that_is_stopped_ends_where_its_clock_was_started_late_as_well(stylizer, tmp_path):
