@@ -1,8 +1,8 @@
 """Colour profiles in 16 bits, which Pillow's LittleCMS does in 8 only: those made of curves and a matrix.
 
 That is what the spaces of photographs are: sRGB, Display P3, Adobe RGB, ProPhoto, Rec. 2020. The arithmetic is
-that of ICC.1:2022, F.3: curve, matrix to XYZ under D50, and back; out of range is clipped. A file that tells its
-colours in numbers gets such a profile.
+that of ICC.1:2022, F.3: curve, matrix to XYZ under D50, and back; out of range is clipped. Black becomes black, as in
+8 bits: see `stylenorm.colour`. A file that tells its colours in numbers gets such a profile.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ PRIMARIES = {
     12: ("Display P3", (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06)),
 }
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
+LIGHTEST_BLACK = ((50 + 16) / 116) ** 3  # LittleCMS takes no more than L* 50 for a black
 TABLES = {b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"D2B0", b"D2B1", b"B2D0", b"B2D1"}
 
 
@@ -42,6 +43,11 @@ class Space:
     matrix: np.ndarray
     grey: bool = False
 
+    @property
+    def black(self) -> float:
+        """How light its black is, of 1 for white."""
+        return float((self.matrix @ self.curves[:, 0])[1].clip(0, LIGHTEST_BLACK))
+
 
 def converted(deep: np.ndarray, source: bytes, target: bytes) -> np.ndarray | None:
     """Samples uint16 (H,W,3|4) from one profile's colours to another's, alpha as it is.
@@ -51,11 +57,14 @@ def converted(deep: np.ndarray, source: bytes, target: bytes) -> np.ndarray | No
     start, end = space_of(source), space_of(target)
     if start is None or end is None or end.grey:
         return None
-    turn = np.eye(3) if start.grey else np.linalg.solve(end.matrix, start.matrix)
+    turn, white = np.eye(3), np.ones(3)
+    if not start.grey:
+        turn, white = np.linalg.solve(end.matrix, start.matrix), np.linalg.solve(end.matrix, D50)
+    scale = (1 - end.black) / (1 - start.black)  # towards white, which stays
     for top in range(0, len(deep), BAND):
         band = deep[top : top + BAND]
         light = np.stack([curve[band[..., i]] for i, curve in enumerate(start.curves)], -1)  # (h,W,3)
-        light = (light @ turn.T).clip(0, 1)
+        light = (light @ (scale * turn.T) + (1 - scale) * white).clip(0, 1)
         for i, curve in enumerate(end.curves):
             band[..., i] = np.rint(np.interp(light[..., i], curve, LEVELS) * 65535)
     return deep

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from test_images import ADOBE_RGB, DISPLAY_P3, GREY_LINEAR, SRGB, WIDE, fixed, icc, photo_exif, rgb_profile
 
 from stylenorm import Stylizer, decode, depth, modes, profiles, stills
@@ -690,19 +690,37 @@ def test_grey_with_a_profile_and_srgb_itself():
 def test_parametric_curves_are_those_of_the_definition(kind, numbers, wanted):
     """ICC.1:2022, table 68."""
     x = np.linspace(0, 1, 65536)
-    for found in profiles.space_of(parametric(kind, *numbers)).curves:
+    for found in profiles.space_of(rgb_profile(*ADOBE_POINTS, curve=parametric(kind, *numbers))).curves:
         assert np.abs(found - wanted(x)).max() < 2e-4
 
 
+ADOBE_POINTS = (0.64, 0.33), (0.21, 0.71), (0.15, 0.06)
+
+
 def parametric(kind: int, *numbers: float) -> bytes:
-    """Adobe's primaries with a parametric curve."""
-    curve = b"para\0\0\0\0" + struct.pack(">H2x", kind) + fixed(*numbers)
-    return rgb_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), curve=curve)
+    return b"para\0\0\0\0" + struct.pack(">H2x", kind) + fixed(*numbers)
+
+
+@pytest.mark.parametrize("black", [0.002, 0.02, 0.15])
+def test_black_that_gives_some_light_becomes_black_as_in_eight_bits(black):
+    """By LittleCMS as it is exact, without a table for colours between."""
+    factor = (1 - black) ** (1 / 2.4) / 1.055
+    curve = parametric(4, 2.4, factor, 0.055 * factor, (1 - black) / 12.92, 0.04045, black, black)  # sRGB's, from this black up
+    profile, ramp = rgb_profile(*ADOBE_POINTS, curve=curve), np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
+    for pixels, icc_profile in ((ramp, profile), (ramp[..., 0], icc(b"GRAY", {b"kTRC": curve}))):
+        eight = read_picture(with_profile(Image.fromarray(pixels), icc_profile))
+        deep = read_picture(as_tiff(np.atleast_3d(pixels).astype(np.uint16) * 257, iccprofile=icc_profile)).deep
+        assert np.abs(np.asarray(eight.rgb) - deep / 257).max() <= 1 and deep[0, 0].max() < 8
+    cube = np.stack(np.meshgrid(*[np.arange(0, 256, 17, np.uint8)] * 3), -1).reshape(16, -1, 3)
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE
+    for ends in ((profile, SRGB), (SRGB, profile)):
+        theirs = ImageCms.buildTransform(*map(io.BytesIO, ends), "RGB", "RGB", 1, flags=flags).apply(Image.fromarray(cube))
+        assert np.abs(np.asarray(theirs) - profiles.converted(cube.astype(np.uint16) * 257, *ends) / 257).max() <= 1
 
 
 def test_a_curve_that_falls_or_a_matrix_without_a_way_back_is_no_space():
     falling = b"curv\0\0\0\0" + struct.pack(">I3H", 3, 0, 65535, 30000)
-    assert profiles.space_of(rgb_profile((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), curve=falling)) is None
+    assert profiles.space_of(rgb_profile(*ADOBE_POINTS, curve=falling)) is None
     tags = {name: b"XYZ \0\0\0\0" + fixed(0.3, 0.3, 0.3) for name in (b"rXYZ", b"gXYZ", b"bXYZ")}
     assert profiles.space_of(icc(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(8)))) is None
 
