@@ -18,7 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stylenorm import catalog, checkpoint
-from stylenorm.checkpoint import load_network, load_style, network_hash, read_tensors, save_network, save_style
+from stylenorm.checkpoint import (
+    load_network, load_style, network_hash, read_tensors, save_network, save_style, statistics_text, statistics_told
+)  # fmt: skip
 from stylenorm.errors import StyleError, StylenormError, WeightsError
 from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import read_metadata
@@ -152,6 +154,14 @@ def test_a_style_comes_back_as_it_was_in_float16(folder):
     assert torch.equal(back.flat(), style("").flat().half().float())
     assert (back.name, back.provenance, back.channels) == ("kiss", {"title": "Der Kuß", "year": 1908}, CONFIG.channels)
     assert back.network == load_network(folder / "network.safetensors").hash
+
+
+def test_statistics_of_a_painting_come_back_and_are_none_where_they_are_damaged():
+    told = torch.linspace(-9, 2, 10)[None]
+    text = statistics_text(told)
+    assert torch.equal(statistics_told(style("", statistics=text)), told.half().float())
+    for wrong in ({}, *({"statistics": value} for value in ("", text[:3], "!" + text, 7, statistics_text(told / 0)))):
+        assert statistics_told(style("", **wrong)) is None
 
 
 def test_the_hash_tells_networks_apart():

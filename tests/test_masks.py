@@ -21,6 +21,7 @@ def test_drawn_layers_become_a_mask_and_its_rest():
     assert np.array_equal(255 - np.asarray(mask), np.asarray(rest))
     soft = np.asarray(drawn_mask([a], 20)[0])[10].astype(int)
     assert (np.diff(soft) <= 0).all() and np.diff(soft).min() == pytest.approx(-255 / (4 * (2 * np.pi) ** 0.5), rel=0.1), "8 px wide"
+    assert drawn_mask([a, Image.new("L", (10, 5), 255)], 0)[0].tobytes() == b"\xff" * 800, "a layer of another size lies over all of it"
     for layers in ([], [Image.new("L", (4, 4))]):
         with pytest.raises(ImageError, match="paint over"):
             drawn_mask(layers, 0)
@@ -135,7 +136,8 @@ def test_of_a_black_and_white_photographs_cut_out_too_and_a_mask_of_few_greys_or
     steps = np.repeat(np.arange(20, 240, 7), 34).reshape(-1)[:1024].reshape(32, 32)
     edge = np.clip(np.arange(32.0)[:, None] * 20 - 200 + np.arange(32), 0, 255)
     gradient = np.arange(20, 250, 7.3)[:32, None].repeat(32, 1) + np.arange(32) / 4
-    for mask in (half, steps, edge, gradient):
+    spot = np.where(np.arange(32)[:, None] < 20, 0, photograph)
+    for mask in (half, steps, edge, gradient, spot):
         assert (np.asarray(mask_levels(cut_out_of(mask, mode), (32, 32))) == mask.astype(np.uint8) * (right // 255)).all()
     assert (np.asarray(mask_levels(Image.fromarray(photograph.astype(np.uint8)), (32, 32))) == photograph.astype(np.uint8)).all(), "no cut-out"
 
@@ -194,6 +196,29 @@ def test_a_rough_mask_comes_to_the_edges_of_what_it_lies_on():
     assert np.array_equal(again, 255 * followed), "the file is what the preview showed"
     larger = drawn_mask([Image.fromarray(rough).convert("L")], 0, photo.resize((640, 480)))[0]
     assert larger.size == (160, 120) and ((np.asarray(larger) > 127) != thing).mean() < 0.02
+
+
+def test_what_lies_far_from_the_strokes_stays_outside_though_it_looks_alike():
+    pytest.importorskip("cv2")
+    y, x = np.mgrid[:60, :160]
+    things = [(x - at) ** 2 + (y - 30) ** 2 < 20**2 for at in (40, 120)]
+    noise = np.random.default_rng(0).normal(0, 12, (60, 160, 3))
+    photo = Image.fromarray(np.clip(np.where(sum(things)[..., None], (200, 60, 40), (60, 90, 160)) + noise, 0, 255).astype(np.uint8))
+    found = np.asarray(drawn_mask([Image.fromarray(things[0]).convert("L")], 0, photo)[0]) > 127
+    assert (found != things[0]).mean() < 0.01
+
+
+def test_the_same_strokes_give_the_same_mask_whatever_random_numbers_were_drawn_before():
+    cv2 = pytest.importorskip("cv2")
+    y, x = np.mgrid[:60, :80]
+    strokes = Image.fromarray(np.abs(x - 40) + np.abs(y - 30) < 22).convert("L")
+    for seed in range(4):
+        photo = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 10, 3), dtype=np.uint8)).resize((80, 60))
+        found = []
+        for drawn in range(3):
+            cv2.setRNGSeed(drawn)
+            found.append(drawn_mask([strokes], 0, photo)[0].tobytes())
+        assert found[0] == found[1] == found[2]
 
 
 def test_a_mask_of_everything_stays_and_of_a_thin_stroke_something_is_left():

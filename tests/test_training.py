@@ -43,7 +43,7 @@ from stylenorm.style import Style, StyleEncoder
 from stylenorm.training import Logs, Trainer, train
 from stylenorm.training_logs import writing
 from stylenorm.training_model import NamedStyles, StyledModel, _provenance, describe
-from stylenorm.training_state import LOCK, alone_in, as_begun, load_state, save_state
+from stylenorm.training_state import LOCK, alone_in, as_begun, load_state, mark_of, save_state
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("described_once")
@@ -227,6 +227,8 @@ def test_a_named_style_is_its_prediction_and_a_row_and_any_other_the_prediction_
         model.rows += torch.tensor([1.0, 2.0]).view(2, 1, 1)
         found = model.flat_styles(statistics, torch.tensor([1, -1, 0]))
         torch.testing.assert_close(found - predicted, torch.tensor([2.0, 0, 1]).view(3, 1, 1).expand_as(found))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(model.flat_styles(statistics, torch.tensor([1, -1, 0])), found), "in float32 all the same"
         assert StyledModel(TINY, 0).flat_styles(statistics, torch.tensor([-1, -1, -1])).shape == found.shape
 
 
@@ -578,6 +580,8 @@ def test_another_init_of_the_same_shape_is_refused_and_the_same_one_elsewhere_go
     shutil.copy(finished[0].out / "network.safetensors", file)
     network = load_network(file)
     save_network(other, Generator(network.generator.config), network.encoder, training={"images": 0})
+    save_network(tmp_path / "same.safetensors", network.generator, StyleEncoder(network.generator.config.channels), training={"images": 0})
+    assert mark_of(tmp_path / "same.safetensors") != mark_of(file), "with another encoder it is another network"
     started = replace(config, init=str(file), steps=1)
     Trainer(started).save_state()
     refused(lambda: Trainer(replace(started, init=str(other)), resume=True), f"from another network than {other}; give --init {file} again")
@@ -1307,6 +1311,7 @@ def test_init_from_a_network_without_encoder_or_history(config, tmp_path):
     with torch.no_grad():
         now = trainer.model.flat_styles(trainer.named.statistics[:1], torch.tensor([0]))
     torch.testing.assert_close(now, flat.half().float(), atol=1e-5, rtol=1e-5)
+    assert trainer.model.encoder.mean.any(), "what it reads is standardized"
     assert load_network(trainer.run()).about["training"]["images"] == 2
 
 
