@@ -380,7 +380,8 @@ NOISE = "Noise"
 TEXTS = SETTINGS | {
     "styles": (FILES, "Folder of paintings called as the network's named styles are."),
     "paintings": (FILES, "Folder of paintings that keep the network able to take any painting."),
-    "init": (FILES, "Stylizing network to start from, whose styles the result takes; else the shipped one."),
+    "init": (FILES, "Stylizing network whose styles the result takes, and to start from; else the shipped one."),
+    "generator": (FILES, "Result of an earlier run to start from, in place of that network."),
     "names": (FILES, "Which of --styles to train, with commas between; else all that the network has."),
     "batch": (RUN, "Pictures a step, in pairs of one style."),
     "optimizer": (LEARNING, "What moves the generator's weights."),
@@ -398,6 +399,7 @@ TEXTS = SETTINGS | {
 Examples:
   stylenorm train-generate --styles art/ --paintings all/ --out gen/
   stylenorm train-generate --styles art/ --paintings all/ --out gen/ --resume
+  stylenorm train-generate --styles art/ --out more/ --generator gen/generate.safetensors
   stylenorm generate --network gen/generate.safetensors --style kiss -o o.png
 """,
 )

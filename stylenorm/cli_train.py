@@ -169,8 +169,8 @@ def train_with(
     shape: which of `LARGER` were asked for, be it by their default.
     """
     try:
-        if empty := [name for name in ("photos", "styles", "paintings", "out", "init", "vgg") if settings.get(name) == ""]:
-            what = "file" if empty[0] in ("init", "vgg") else "folder"  # it would be the one that one is in
+        if empty := [name for name in ("photos", "styles", "paintings", "out", "init", "vgg", "generator") if settings.get(name) == ""]:
+            what = "file" if empty[0] in ("init", "vgg", "generator") else "folder"  # it would be the one that one is in
             raise StylenormError(f"--{empty[0]} is empty; give a {what}")
         config = parsed(settings, kind)
         check_inputs(config, resume)
@@ -242,8 +242,8 @@ def check_inputs(config: TrainConfig, resume: bool) -> None:
         if folder and not Path(folder).is_dir():
             reach(folder)
             raise StylenormError(f"--{name} {folder} is not a folder; give a folder of pictures")
-    for name in ("init", "vgg"):
-        file = getattr(config, name)
+    for name in ("init", "vgg", "generator"):
+        file = getattr(config, name, None)
         if file and file != "torchvision" and not Path(file).is_file():
             reach(file)
             told = "is a folder; give the file in it" if Path(file).is_dir() else "does not exist; give a safetensors file"

@@ -219,7 +219,8 @@ def weight_of(text: str) -> tuple[str, float]:
 class GenerateConfig(TrainConfig):
     """Settings of a training run from noise: those of `TrainConfig`, but for what has to do with photographs.
 
-    init: the stylizing network to start from, whose styles and encoder the result takes; None is the shipped one.
+    init: the stylizing network whose styles and encoder the result takes, and to start from; None is the shipped one.
+    generator: the result of an earlier run, to start from instead; it takes the styles of the same network.
     names: by default those of ``styles`` that the network has a style file of. batch: pictures a step, in pairs of
     one style and two seeds, hence even. diversity_weight: of the term that keeps two seeds apart; the logs have it
     where they else have the content's.
@@ -234,6 +235,7 @@ class GenerateConfig(TrainConfig):
     optimizer: str = "adam"
     compile: str = "off"
     decay_start: float = 0.3
+    generator: str | Path | None = None
     diversity_weight: float = 0.5
     slope: float = 0.5
     contrast: float = 0.2

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stylenorm.catalog import GENERATION, network_file, style_entries
-from stylenorm.checkpoint import save_network
+from stylenorm.checkpoint import load_network, save_network
 from stylenorm.config import GenerateConfig
 from stylenorm.data import Batch, Crop, Pairs, find_images, style_name
 from stylenorm.device import Group, autocast, joined, memory_format, telling_memory
-from stylenorm.errors import StylenormError
+from stylenorm.errors import StylenormError, path_of
+from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.metadata import read_metadata
 from stylenorm.noise import Noise
 from stylenorm.perceptual import diversity_loss, grams, style_loss
@@ -73,7 +74,7 @@ class NoiseTrainer(Trainer):
         init = network_file(config.init)
         told = read_metadata(init, "network")
         if told.get("about", {}).get("styles_of"):  # a result of this training
-            raise StylenormError(f"{init} paints noise in the styles of another network; give --init that one")
+            raise StylenormError(f"{init} paints noise in the styles of another network; give --init that one, and --generator this one to go on from it")
         self.styles_of = told["hash"]
         known = [entry.name for entry in style_entries(init)]
         names = config.names
@@ -101,9 +102,20 @@ class NoiseTrainer(Trainer):
         model, _ = super()._new_model()
         files = {entry.name: entry.file for entry in style_entries(self.config.init)}  # the user's own as well
         rows_from_files(model, files, self.named, self.styles_of)
+        if self.config.generator:
+            model.generator.load_state_dict(self._earlier(model.generator.config).state_dict())
         model.encoder.requires_grad_(False)
         model.rows.requires_grad_(False)
         return model, 0
+
+    def _earlier(self, config: GeneratorConfig) -> Generator:
+        """The generator that the run starts from, which paints in the styles of the network of --init."""
+        file = path_of(self.config.generator, "a network file")
+        network = load_network(file)
+        if network.about.get("styles_of") != self.styles_of or network.generator.config != config:
+            told = "paints in the styles of another network than --init" if network.about.get("styles_of") else "was not made by train-generate"
+            raise StylenormError(f"{file} {told}; give another --generator, or leave it out")
+        return network.generator
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Diversity and style loss of each picture, and zeros, (N,) all three."""

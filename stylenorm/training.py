@@ -93,8 +93,10 @@ class Trainer:
         config = as_begun(config, self.state_file) if begun else settled(config, _least_memory(self.device, group), group.size)
         self.config = config
         _check_shares(config, group, begun)
-        if config.init and identity(Path(config.init)) == identity(self.out / self.FILE):
-            raise StylenormError(f"{config.init}, which --init starts from, would be overwritten; give another --out")
+        for option in ("init", "generator"):
+            file = getattr(config, option, None)
+            if file and identity(Path(file)) == identity(self.out / self.FILE):
+                raise StylenormError(f"{file}, which --{option} starts from, would be overwritten; give another --out")
         if self.state_file.exists() and not resume:
             raise StylenormError(f"{self.out} holds a run already; go on with --resume, or choose another --out")
         if (self.out / self.FILE).exists() and not resume:
@@ -532,7 +534,7 @@ class Trainer:
     def _about(self) -> dict[str, object]:
         """How it was trained, for the files: without the names of folders."""
         config = self.config
-        settings = {k: v for k, v in asdict(config).items() if k not in ("photos", "styles", "paintings", "out", "vgg", "init")}
+        settings = {k: v for k, v in asdict(config).items() if k not in ("photos", "styles", "paintings", "out", "vgg", "init", "generator")}
         settings |= self.model.generator.config.to_dict()  # with init, that network's and not the settings'
         images = self.seen_before + self.step * config.batch
         return settings | {"step": self.step, "images": images, "torch": torch.__version__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import io
 import json
@@ -533,6 +534,42 @@ def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained
     with pytest.raises(StylenormError, match="styles of another network; give --init that one"):
         train_generate(GenerateConfig(str(tmp_path / "run"), **config | {"init": str(out / "generate.safetensors")}))
     assert not (tmp_path / "run").exists()
+
+
+def test_training_goes_on_from_an_earlier_result(trained, tmp_path, weights):
+    from stylenorm.noise_training import NoiseTrainer
+
+    out, config, _ = trained
+    earlier = out / "generate.safetensors"
+    trainer = NoiseTrainer(GenerateConfig(str(tmp_path / "run"), **config | {"generator": str(earlier)}))
+    begun, stylizing = copy.deepcopy(trainer.model.generator.state_dict()), load_network(weights / "network.safetensors").generator.state_dict()
+    for name, value in load_network(earlier).generator.state_dict().items():
+        assert torch.equal(begun[name], value)
+    assert any(not torch.equal(begun[name], value) for name, value in stylizing.items())
+    assert str(earlier) not in json.dumps(trainer._about())
+    trainer.run()
+    resumed = NoiseTrainer(GenerateConfig(str(tmp_path / "run"), **config), resume=True)
+    assert resumed.step == 2 and not torch.equal(resumed.model.generator.state_dict()[name], begun[name]), "from its own checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("generator", "out", "told"),
+    [
+        ("network", "new", "was not made by train-generate; give another --generator"),
+        ("other", "new", "paints in the styles of another network than --init; give another --generator"),
+        ("run/generate", "run", "which --generator starts from, would be overwritten; give another --out"),
+    ],
+)
+def test_other_networks_to_go_on_from_are_refused(trained, tmp_path, weights, generator, out, told):
+    from stylenorm.noise_training import train_generate
+
+    shutil.copy(weights / "network.safetensors", tmp_path)
+    (tmp_path / "run").mkdir()
+    shutil.copy(trained[0] / "generate.safetensors", tmp_path / "run")
+    earlier = load_network(trained[0] / "generate.safetensors")
+    save_network(tmp_path / "other.safetensors", earlier.generator, None, styles_of="0" * 16)
+    with pytest.raises(StylenormError, match=told):
+        train_generate(GenerateConfig(str(tmp_path / out), **trained[1] | {"generator": str(tmp_path / f"{generator}.safetensors")}))
 
 
 @pytest.mark.parametrize(("resume", "told"), [(False, "give a larger --batch"), (True, "start fewer")])
