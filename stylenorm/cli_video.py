@@ -241,7 +241,7 @@ def films_of(folder: Path, target: Path) -> list[tuple[Path, Path]]:
     """
     from stylenorm.video_files import CONTAINERS
 
-    files = sorted(p for p in folder.iterdir() if not is_hidden(p.name) and p.suffix.lower() in FILMS and p.is_file())
+    files = sorted(p for p in folder.iterdir() if not is_hidden(p.name) and p.suffix.lower() in FILMS and (p.is_file() or not p.exists()))  # a link to nothing is told as broken
     if not files:
         raise StylenormError(f"the folder {folder} holds no video; only files right in it are taken")
     if target.suffix.lower() in CONTAINERS and not target.is_dir():

@@ -1238,6 +1238,15 @@ def test_a_folder_of_films(cli, tmp_path):
         assert code == 2 and message in told.err and told.err.count("\n") == 1
 
 
+def test_a_link_to_no_film_is_named_in_a_folder_of_films(cli, tmp_path):
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    film(clips / "a.mp4", 2, sound=None)
+    (clips / "gone.mp4").symlink_to("nowhere.mp4")
+    code, told = cli(clips, tmp_path / "out")
+    assert code == 1 and "there is no video" in told.err and "gone.mp4" in told.err and (tmp_path / "out" / "a.mp4").exists()
+
+
 def test_no_two_films_of_a_folder_have_one_painting(tmp_path):
     for name in ("a.avi", "a.mp4", "a.avi.mp4", "a.mpg"):
         (tmp_path / name).touch()
