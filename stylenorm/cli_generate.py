@@ -399,7 +399,6 @@ TEXTS = SETTINGS | {
 Examples:
   stylenorm train-generate --styles art/ --paintings all/ --out gen/
   stylenorm train-generate --styles art/ --paintings all/ --out gen/ --resume
-  stylenorm train-generate --styles art/ --out more/ --generator gen/generate.safetensors
   stylenorm generate --network gen/generate.safetensors --style kiss -o o.png
 """,
 )

@@ -159,7 +159,7 @@ def test_everything_that_uses_the_network_shares_a_queue(page):
     from app.main import QUEUED
 
     named = {f.api_name: f for f in page.fns.values() if f.api_name}
-    for name in ENDPOINTS - {"/styles", "/stop_training", "/stop_film", "/compare", "/generate"}:
+    for name in ENDPOINTS - {"/styles", "/stop_training", "/stop_film", "/stop_folder", "/stop_generate", "/compare", "/generate"}:
         assert named[name.strip("/")].concurrency_id == "network", name
     assert page.max_threads and page._queue.max_size == QUEUED
     assert not page.analytics_enabled

@@ -197,7 +197,7 @@ def test_where_several_are_given_at_once_masks_and_regions_count(stylizer, tmp_p
 def test_faces_come_back_in_each_of_several_at_once(stylizer, tmp_path, monkeypatch):
     pictures, seen = [read_picture(make_photo(tmp_path / f"{i}.jpg", seed=i)) for i in range(3)], []
     assert stylizer.together(pictures[0]) > 1
-    monkeypatch.setattr(engine, "find_faces", lambda photo: [photo.tobytes()])
+    monkeypatch.setattr(engine, "faces_of", lambda photo, larger: [photo.tobytes()])
     monkeypatch.setattr(engine, "with_features", lambda painted, photo, found, share: seen.append((found, share)) or photo)
     alike = stylizer.stylize_alike(pictures, "red-hill", faces=0.25)
     assert seen == [([p.rgb.tobytes()], 0.25) for p in pictures] and all(np.array_equal(a, p.rgb) for a, p in zip(alike, pictures))

@@ -165,7 +165,8 @@ def test_without_torch_it_is_the_same(weights, drawing):
         pytest.skip("needs openvino")
     style = plain.resolve([("blue-tree", 1.0)])
     for options in ({}, {"grain": False}, {"strength": 0.4}):
-        assert np.array_equal(plain.stylize(drawing, style, **options), full.stylize(drawing, "blue-tree", **options))
+        found, wanted = (np.asarray(p, int) for p in (plain.stylize(drawing, style, **options), full.stylize(drawing, "blue-tree", **options)))
+        assert np.abs(found - wanted).max() <= ("strength" in options)  # torch mixes styles with one rounding less
     frames = [np.asarray(s.stream(st, grain=False)(drawing)) for s, st in ((plain, style), (full, "blue-tree"))]
     assert np.array_equal(*frames)
 
