@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from stylenorm.catalog import generation_file, network_file
 from stylenorm.checkpoint import load_network
@@ -16,16 +15,16 @@ from stylenorm.config import SEEDS
 from stylenorm.device import choose_device, in_turn, memory_format, turn
 from stylenorm.engine import Stylizer
 from stylenorm.errors import ImageError, StylenormError, WeightsError, counted
-from stylenorm.functional import EPSILON, moments
+from stylenorm.functional import EPSILON
 from stylenorm.generator import GeneratorConfig
 from stylenorm.layouts import Layout, Shares
 from stylenorm.metadata import read_metadata
 from stylenorm.noise import Between, Noise
+from stylenorm.settling import canvas, canvas_moments
 from stylenorm.style import Style, interpolate, regions
 
 SMALLEST, MOST_PIXELS = 64, 40_000_000
 TILE, REGION_TILE = 1024, 512  # px; a style per pixel takes more memory
-CANVAS = 768  # px, side of the noise that moments are taken of: 36 of the largest cells
 KEYS = 9  # styles on a walk that moments are taken for
 
 
@@ -127,26 +126,11 @@ class NoisePainter:
     def settled(self, style) -> Style:
         """γ and β with the moments of a canvas of noise in them: γ / σ and β - γ μ / σ, for maps as they are."""
         style = self.stylizer.resolve(style).to(self.device)
-        pairs = []
-
-        def record(index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-            mean, var = self._stripped(index, x)
-            gamma, beta = style[index]
+        pairs, noise = [], canvas(**self.noise_kind).to(self.device)
+        for (gamma, beta), (mean, var) in zip(style, canvas_moments(self.generator, style, noise)):
             scale = gamma * torch.rsqrt(var + EPSILON).flatten(1)
             pairs.append((scale, beta - mean.flatten(1) * scale))
-            return mean, var
-
-        canvas = Noise(SEEDS - 1, **self.noise_kind).window(0, 0, CANVAS, CANVAS).to(self.device)
-        self.generator(canvas, style, record)
         return Style(*map(tuple, zip(*pairs)), style.name, style.provenance, style.network)
-
-    def _stripped(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The moments that the network's kind of normalization strips of x (1, C, h, w); batch norm's are the running ones."""
-        config = self.generator.config
-        if config.norm != "batch":
-            return moments(x, config.norm, config.num_groups)
-        norm = self.generator.get_submodule(config.names[index]).norm
-        return norm.running_mean[None, :, None, None], norm.running_var[None, :, None, None]
 
     def paint(
         self,

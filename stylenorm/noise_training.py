@@ -16,10 +16,12 @@ from stylenorm.config import GenerateConfig
 from stylenorm.data import Batch, Crop, Pairs, find_images, style_name
 from stylenorm.device import Group, autocast, joined, memory_format, telling_memory
 from stylenorm.errors import StylenormError, path_of
-from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.generator import Generator, GeneratorConfig, Moments
 from stylenorm.metadata import read_metadata
 from stylenorm.noise import Noise
 from stylenorm.perceptual import diversity_loss, grams, style_loss
+from stylenorm.settling import canvas, canvas_moments, stripping
+from stylenorm.style import Style
 from stylenorm.training import Progress, StyledModel, Trainer, undisturbed
 from stylenorm.training_model import rows_from_files, smaller_grams
 
@@ -61,7 +63,8 @@ class NoiseTrainer(Trainer):
     """A `Trainer` of a generator from noise. Styles and encoder stay as the stylizing network has them.
 
     So every style, blend, region and any painting's predicted style of that network serve the result as they are.
-    Style is judged at the picture's size and at smaller ones (Snelgrove 2017).
+    Style is judged at the picture's size and at smaller ones (Snelgrove 2017), and pictures are painted as
+    `NoisePainter` paints them, with the moments of a canvas.
     """
 
     FILE = GENERATION
@@ -88,7 +91,9 @@ class NoiseTrainer(Trainer):
         super().__init__(replace(config, init=str(init), names=names), resume, group)
 
     def _find_photos(self, cache: int) -> int:
-        self.photos = Canvases(self.config)
+        self.photos, config = Canvases(self.config), self.config
+        whole = canvas(slope=config.slope, contrast=config.contrast, color=config.color)
+        self.canvas = whole.to(self.device, memory_format=memory_format(self.device))
         return 0
 
     def _find_pictures(self) -> None:
@@ -127,11 +132,32 @@ class NoiseTrainer(Trainer):
             with torch.no_grad():
                 goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)
                 goals = {layer: gram.repeat_interleave(SEEDS, 0) for layer, gram in goals.items()}
-            painted = self.painter(batch.photos, statistics.repeat_interleave(SEEDS, 0), named)
+                strip = self._strip(statistics, named[::SEEDS])
+            painted = self.painter(batch.photos, statistics.repeat_interleave(SEEDS, 0), named, strip)
             features = self.vgg(painted)
             found = grams(features) | smaller_grams(self.vgg, painted, self.SMALLER)
             style = style_loss(found, goals)
         return diversity_loss(features[DIVERSITY_LAYER], SEEDS), style, torch.zeros_like(style)
+
+    def _strip(self, statistics: Tensor, named: Tensor) -> Callable[[int, Tensor], Moments] | None:
+        with torch.compiler.set_stance("force_eager"):  # once a step, and of another size
+            return self._stripping(self.model.generator, self.model.flat_styles(statistics, named), SEEDS)
+
+    def _stripping(self, generator: Generator, flats: Tensor, count: int) -> Callable[[int, Tensor], Moments] | None:
+        """The moments that pictures in styles (S, 2, T), each of ``count``, are made with: see `NoisePainter`.
+
+        With each picture's own, a training comes nearer to the style with pictures that nobody will see.
+        """
+        config = generator.config
+        if config.norm == "batch":  # learns its own
+            return None
+        styles = [Style.from_flat(flat[None], config.channels) for flat in flats]
+        return stripping(generator, [canvas_moments(generator, style, self.canvas) for style in styles], count)
+
+    def _painted(self, pictures: Tensor, flat: Tensor) -> Tensor:
+        generator, count = self.average.generator, len(pictures)
+        style = Style.from_flat(flat.expand(count, -1, -1), generator.config.channels)
+        return generator(pictures, style, self._stripping(generator, flat, count))
 
     @torch.no_grad()
     def export(self, folder: Path) -> Path:

@@ -558,9 +558,14 @@ class Trainer:
             with torch.compiler.set_stance("force_eager"):  # a batch of one is not what was compiled
                 flats.append(self.average.encoder(describe(self.vgg, painting)[1]))
         path = Path(folder) / "samples.png"
-        draw_sheet(path, self.average.generator, crops, flats, self.named.names, photos, self.PAINTED_ON)
+        draw_sheet(path, self._painted, crops, flats, self.named.names, photos, self.PAINTED_ON)
         draw_curve(Path(folder))
         return path
+
+    def _painted(self, pictures: Tensor, flat: Tensor) -> Tensor:
+        """``pictures`` (N, 3, H, W) in one style (1, 2, T), for a sheet."""
+        generator = self.average.generator
+        return generator(pictures, Style.from_flat(flat.expand(len(pictures), -1, -1), generator.config.channels))
 
     def _unseen(self) -> Sequence[Crop]:
         """Squares of photographs that are not trained on, where there are such and one can be read: an endless dataset."""

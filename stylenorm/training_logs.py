@@ -6,7 +6,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,7 @@ from torch import Tensor
 from stylenorm.data import RandomCrops
 from stylenorm.drafts import remove, replace, spare_read_only
 from stylenorm.errors import ImageError, StylenormError
-from stylenorm.generator import Generator
 from stylenorm.images import to_image, write_picture
-from stylenorm.style import Style
 
 
 @dataclass(frozen=True)
@@ -143,19 +141,19 @@ class Clock:
 
 @torch.no_grad()
 def draw_sheet(
-    path: Path, generator: Generator, crops: RandomCrops, flats: Sequence[Tensor], names: Sequence[str], photos: int,
-    what: str = "photograph",
+    path: Path, paint: Callable[[Tensor, Tensor], Tensor], crops: RandomCrops, flats: Sequence[Tensor], names: Sequence[str],
+    photos: int, what: str = "photograph",
 ) -> None:
-    """The first ``photos`` of the crops in every style, (1, 2, T) each; those that have no name are paintings'. what: the crops are of."""
+    """The first ``photos`` of the crops in every style, (1, 2, T) each; those that have no name are paintings'.
+
+    paint: what paints crops (N, 3, H, W), on the styles' device, in a style. what: the crops are of.
+    """
     from stylenorm.plots import sheet
 
     photos = min(photos, len(crops.files))
     pictures = torch.stack([crops[i].pixels for i in range(photos)])
-    pictures = pictures.to(next(generator.parameters()).device)
-    rows = [pictures]
-    for flat in flats:
-        style = Style.from_flat(flat.expand(photos, -1, -1), generator.config.channels)
-        rows.append(generator(pictures, style))
+    pictures = pictures.to(flats[0].device) if flats else pictures
+    rows = [pictures, *(paint(pictures, flat) for flat in flats)]
     labels = [what, *names] + ["a painting"] * (len(flats) - len(names))
     tiles = [to_image(row[i]) for i in range(photos) for row in rows]
     with unless_held(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -18,7 +18,7 @@ from stylenorm.config import TrainConfig
 from stylenorm.data import RandomCrops, find_images, painting_rgb, style_name
 from stylenorm.device import memory_format
 from stylenorm.errors import ImageError, StyleError, StylenormError, in_short
-from stylenorm.generator import Generator, GeneratorConfig
+from stylenorm.generator import Generator, GeneratorConfig, Moments
 from stylenorm.growing import grown, wider
 from stylenorm.images import to_tensor
 from stylenorm.perceptual import VGGFeatures, grams, resized_short_side, style_statistics
@@ -47,9 +47,11 @@ class StyledModel(nn.Module):
             is_named = (named >= 0)[:, None, None]
             return flat + torch.where(is_named, self.rows[named.clamp_min(0)], 0.0)
 
-    def forward(self, photos: Tensor, statistics: Tensor, named: Tensor) -> Tensor:
+    def forward(
+        self, photos: Tensor, statistics: Tensor, named: Tensor, moments: Callable[[int, Tensor], Moments] | None = None
+    ) -> Tensor:
         flat = self.flat_styles(statistics, named)
-        return self.generator(photos, Style.from_flat(flat, self.generator.config.channels))
+        return self.generator(photos, Style.from_flat(flat, self.generator.config.channels), moments)
 
 
 @dataclass

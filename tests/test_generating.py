@@ -23,7 +23,7 @@ import torch
 from conftest import add_generation, make_photo, make_weights
 from PIL import Image, ImageSequence
 
-from stylenorm import generating, jobs
+from stylenorm import generating, jobs, settling
 from stylenorm.bench_generate import run_generate
 from stylenorm.checkpoint import load_network, save_network, save_style
 from stylenorm.cli import main
@@ -38,6 +38,7 @@ from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
 from stylenorm.layouts import Layout
 from stylenorm.perceptual import style_loss
+from stylenorm.settling import stripping
 from stylenorm.style import Style
 from stylenorm.training_model import describe
 from stylenorm.walking import write_walk
@@ -47,7 +48,7 @@ from stylenorm.walking import write_walk
 def small():
     """What moments are taken of, 768 px, and the 384 px at which a painting is read take much longer than the pictures here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generating, "CANVAS", 256)
+        patch.setattr(settling, "CANVAS", 256)
         for module in ("predicting", "engine"):
             patch.setattr(f"stylenorm.{module}.STYLE_SIZE", 64)
         yield
@@ -90,7 +91,7 @@ def test_a_larger_picture_goes_on_where_a_smaller_one_ends(painter):
 def test_settled_styles_are_the_network_with_its_own_moments(painter):
     """On the canvas itself, γ/σ and β - γμ/σ without normalizing are what the generator does with normalizing."""
     style, settled = painter.stylizer.style("red-hill"), painter.settled("red-hill")
-    canvas = generating.Noise(generating.SEEDS - 1, **painter.noise_kind).window(0, 0, generating.CANVAS, generating.CANVAS)
+    canvas = generating.Noise(generating.SEEDS - 1, **painter.noise_kind).window(0, 0, settling.CANVAS, settling.CANVAS)
     none = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 1 - EPSILON)
     with torch.inference_mode():
         expected = painter.generator(canvas, style)
@@ -441,13 +442,13 @@ def test_an_input_is_never_overwritten(run, tmp_path, monkeypatch, out, words):
 
 @pytest.mark.parametrize("kind", ["instance", "layer", "group", "batch"])
 def test_the_moments_are_those_of_the_networks_kind_of_normalization(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(generating, "CANVAS", 384)
+    monkeypatch.setattr(settling, "CANVAS", 384)
     folder = add_generation(make_weights(tmp_path, seed=0, config=GeneratorConfig((8, 16, 16), (0, 0, 1), kind, 4)))
     painter = NoisePainter(folder, device="cpu")
     for module in painter.generator.modules():
         if getattr(module, "running_var", None) is not None:
             module.running_mean.normal_(), module.running_var.uniform_(0.5, 2)
-    canvas = painter.noise(SEEDS - 1).window(0, 0, generating.CANVAS, generating.CANVAS)  # what moments are taken of
+    canvas = painter.noise(SEEDS - 1).window(0, 0, settling.CANVAS, settling.CANVAS)  # what moments are taken of
     with torch.no_grad():
         wanted = painter.generator(canvas, painter.stylizer.resolve("red-hill"))[0, :, 160:224, 160:224]
     start = 160 - painter.margin
@@ -525,6 +526,47 @@ def test_each_pair_of_canvases_is_judged_by_its_own_painting_at_every_scale(trai
             assert found.keys() == goals.keys() and len(goals) == 12
             assert style[i].item() == pytest.approx(style_loss(found, goals).item(), rel=0.05)
             torch.testing.assert_close(statistics[[i]].float(), told, rtol=0.05, atol=0.05)
+
+
+def test_a_training_paints_with_the_moments_that_pictures_are_made_with(trained, weights, tmp_path):
+    from stylenorm.noise_training import NoiseTrainer
+
+    trainer = NoiseTrainer(GenerateConfig(str(tmp_path / "run"), **trained[1] | {"batch": 4, "named_share": 1.0}))
+    batch, seen, real = next(trainer.batches()), [], trainer.painter
+    trainer.painter = lambda *given: seen.append(real(*given)) or seen[-1]
+    with torch.no_grad():
+        trainer.losses(batch)
+    painter = NoisePainter(weights, trainer.export(tmp_path), "cpu")
+    canvases = batch.photos.float()
+    none = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 1 - EPSILON)
+    for name in batch.named.unique().tolist():
+        chosen = batch.named == name
+        style = painter.stylizer.style(trainer.named.names[name])
+        with torch.inference_mode():
+            made = painter.generator(canvases[chosen], painter.settled(style), lambda index, x: none)
+            own = painter.generator(canvases[chosen], style)
+            shown = trainer._painted(canvases[chosen], trainer._style(name).flat())  # on the sheet of samples
+        for found in (seen[0][chosen].float(), shown):
+            assert (found - made).abs().mean() < 0.01 < 0.02 < (found - own).abs().mean()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_gradient_of_a_canvas_is_that_of_a_normalization_of_its_pictures(count):
+    """What torch's batch norm has, over the pictures of a style, where their moments are those that are given."""
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig((4, 8), (0, 1)))
+    x = (torch.randn(2 * count, 8, 5, 7) * 3 + 1).double().requires_grad_()
+    weights, norm, index = torch.randn_like(x), generator.down[0].norm, 1
+    parts = x.detach().split(count)
+    given = [[(p.mean((0, 2, 3), keepdim=True), p.var((0, 2, 3), unbiased=False, keepdim=True))] * 2 for p in parts]
+    one, nothing = torch.ones(1, 8).double(), torch.zeros(1, 8).double()
+    found = norm(x, one, nothing, stripping(generator, given, count)(index, x))
+    wanted = torch.cat([torch.nn.functional.batch_norm(p, None, None, training=True, eps=EPSILON) for p in x.split(count)])
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(*(torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, wanted)))
+    moved = [[(mean + 1, var * 4) for mean, var in layers] for layers in given]
+    y = norm(x, one, nothing, stripping(generator, moved, count)(index, x))
+    torch.testing.assert_close(y, torch.cat([(p - m - 1) / (4 * v + EPSILON).sqrt() for p, ((m, v), _) in zip(x.split(count), given)]))
 
 
 def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained, tmp_path):
