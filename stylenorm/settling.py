@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from stylenorm.config import SEEDS
-from stylenorm.functional import moments
+from stylenorm.functional import EPSILON, moments
 from stylenorm.generator import Generator, Moments, Pairs
 from stylenorm.noise import Noise
 
 CANVAS = 768  # px, side of the noise that moments are taken of: 36 of the largest cells
+MOST, FARTHEST = 4.0, 5.0  # standard deviations of a channel, see `stripping`
 
 
 def canvas(**kind: float) -> Tensor:
@@ -45,9 +46,12 @@ def _stripped(generator: Generator, index: int, x: Tensor) -> Moments:
 def stripping(generator: Generator, given: list[list[Moments]], count: int) -> Callable[[int, Tensor], Moments]:
     """What strips ``given`` of maps, for a training: `Generator`'s ``moments``.
 
-    given: for each style its `canvas_moments`; each serves ``count`` pictures in turn. The gradient is that of the
-    moments of these pictures together. For that of numbers that are given, a larger weight would be a larger contrast,
-    and weights would grow; as it is, a normalization normalizes (Ioffe 2017, "Batch Renormalization").
+    given: for each style its `canvas_moments`; each serves ``count`` pictures in turn. The gradient is that of batch
+    renormalization (Ioffe 2017) by the moments of these pictures together. For that of numbers that are given, a larger
+    weight would be a larger contrast, and weights would grow; as it is, a normalization normalizes.
+
+    A channel that is next to dead on the canvas may live in a picture: its contrast is held to `MOST` of what is
+    normalized, and its mean to `FARTHEST`, or gradients would grow from layer to layer beyond all numbers.
     """
     wanted = [[torch.cat(parts) for parts in zip(*layer)] for layer in zip(*given)]  # [layer] (styles, C, 1, 1), twice
     config = generator.config
@@ -56,9 +60,14 @@ def stripping(generator: Generator, given: list[list[Moments]], count: int) -> C
         means, variances = (m.unflatten(0, (-1, count)) for m in moments(x, config.norm, config.num_groups))
         mean = means.mean(1)
         var = variances.mean(1) + (means - mean[:, None]).square().mean(1)
-        own, (mean_wanted, var_wanted) = (mean, var), wanted[index]
-        return tuple(
-            (there + (mine - mine.detach())).repeat_interleave(count, 0) for there, mine in zip((mean_wanted, var_wanted), own)
-        )
+        mean_given, var_given = wanted[index]
+        spread = (var + EPSILON).sqrt()
+        with torch.no_grad():
+            spread_given = (var_given + EPSILON).sqrt()
+            ratio = (spread / spread_given).clamp_max(MOST)
+            shift = ((mean - mean_given) / spread_given).clamp(-FARTHEST, FARTHEST)
+        # (x - mean) / spread * ratio + shift, as the mean and variance that give it
+        mean, var = mean - shift * spread / ratio, (spread / ratio).square() - EPSILON
+        return mean.repeat_interleave(count, 0), var.repeat_interleave(count, 0)
 
     return strip

@@ -38,7 +38,7 @@ from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
 from stylenorm.layouts import Layout
 from stylenorm.perceptual import style_loss
-from stylenorm.settling import stripping
+from stylenorm.settling import FARTHEST, MOST, stripping
 from stylenorm.style import Style
 from stylenorm.training_model import describe
 from stylenorm.walking import write_walk
@@ -564,9 +564,20 @@ def test_the_gradient_of_a_canvas_is_that_of_a_normalization_of_its_pictures(cou
     wanted = torch.cat([torch.nn.functional.batch_norm(p, None, None, training=True, eps=EPSILON) for p in x.split(count)])
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(*(torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, wanted)))
-    moved = [[(mean + 1, var * 4) for mean, var in layers] for layers in given]
-    y = norm(x, one, nothing, stripping(generator, moved, count)(index, x))
-    torch.testing.assert_close(y, torch.cat([(p - m - 1) / (4 * v + EPSILON).sqrt() for p, ((m, v), _) in zip(x.split(count), given)]))
+    for further, factor in ((0, 1), (1, 4), (-0.5, 0.2), (40, 1e-4)):  # the last is beyond what is followed
+        moved = [[(mean + further, var * factor) for mean, var in layers] for layers in given]
+        found = norm(x, one, nothing, stripping(generator, moved, count)(index, x))
+        wanted = []
+        for part, ((mean, var), _) in zip(x.split(count), moved):  # as in the paper
+            own, spread = part.mean((0, 2, 3), keepdim=True), (part.var((0, 2, 3), unbiased=False, keepdim=True) + EPSILON).sqrt()
+            r = (spread / (var + EPSILON).sqrt()).detach().clamp(max=MOST)
+            d = ((own - mean) / (var + EPSILON).sqrt()).detach().clamp(-FARTHEST, FARTHEST)
+            wanted.append((part - own) / spread * r + d)
+            if factor >= 0.2:
+                assert torch.allclose(wanted[-1], (part - mean) / (var + EPSILON).sqrt())
+        torch.testing.assert_close(found, torch.cat(wanted))
+        torch.testing.assert_close(*(torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, torch.cat(wanted))))
+    assert found.abs().max() < 20
 
 
 def test_training_does_not_start_from_its_own_result_which_has_no_styles(trained, tmp_path):
