@@ -278,14 +278,14 @@ def add_style(file: str | Path, name: str | None = None, weights: str | Path | N
 
 
 def remove_style(name: str, weights: str | Path | None = None) -> Path:
-    """Delete a style of the user's own and return the file that it was; a broken one by its file's name. In any case where that is clear.
+    """Delete a style of the user's own and return the file that it was; one that is broken, or of another network, by its file's name. In any case where that is clear.
 
     Raises `StyleError` for a style beside the network, which stays, and for one that does not exist.
     """
     digest = read_metadata(network_file(weights), "network").get("hash")
     told = {path: _told_by(path) for path in _style_files(user_styles_folder())}
     own = [path for path, values in told.items() if values.get("name") == name and values.get("network") == digest]
-    own += [path for path in told if path.stem == name]
+    own += [path for path, values in told.items() if path.stem == name and values.get("network") != digest]
     alike = [path for path, values in told.items() if values.get("network") == digest and str(values.get("name")).casefold() == name.casefold()]
     own += alike if len(alike) == 1 and not own else []
     if not own:

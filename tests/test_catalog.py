@@ -115,6 +115,16 @@ def test_only_the_users_own_styles_are_removed(friends, weights):
     refused(lambda: remove_style("../../x", weights), "no style is named")
 
 
+def test_a_file_called_as_a_style_that_stays_is_not_removed_for_it(weights):
+    """What the file holds is another style, and whole."""
+    other = style_file(user_styles_folder() / "red-hill.safetensors", weights / "styles" / "red-hill.safetensors", "mine")
+    refused(lambda: remove_style("red-hill", weights), "red-hill", "stays")
+    assert other.exists() and remove_style("mine", weights) == other
+    broken = user_styles_folder() / "lost.safetensors"
+    broken.write_bytes(b"nothing")
+    assert remove_style("lost", weights) == broken
+
+
 def test_a_style_is_removed_in_any_case_as_it_is_used_in_any(friends, weights):
     added = add_style(friends, "Aunt Ada", weights)
     assert remove_style("aunt ada", weights) == added.file and not added.file.exists()
