@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stylenorm.drafts import DAY, OURS, SUFFIX, draft_of, remove, remove_drafts, write_whole
+from stylenorm.drafts import DAY, OURS, SUFFIX, draft_of, file_id, remove, remove_drafts, write_whole
 from stylenorm.errors import FilmError, StylenormError, in_short, path_of, reason_of
 from stylenorm.formats import PHOTOGRAPHS
 from stylenorm.manifest import Manifest
@@ -72,6 +72,9 @@ def paint_film(
         raise StylenormError(f"crf is a number from 0 to 51, less is better, and not {in_short(crf)}")
     target = path_of(target, "the painted film")
     film = source if isinstance(source, Film) else probe(path_of(source, "a film"))
+    inputs = [film.path, mask] if isinstance(mask, (str, Path)) else [film.path]
+    if target.exists() and any(Path(path).exists() and file_id(path) == file_id(target) for path in inputs):
+        raise StylenormError(f"{target} is an input and would be overwritten; give another name")
     masked = _masks([] if mask is None else [_matte(mask)], film)
     shape(stream, film, target)
     report = write_film(film, target, lambda frame: stream(frame, **next(masked)), crf, should_stop, tell)

@@ -236,6 +236,16 @@ def test_a_mask_that_moves_is_a_film_or_numbered_pictures_one_for_each_frame(cli
     assert changed(source, tmp_path / "p.mp4")[4, 19:29].mean() > 0.8 and not changed(source, tmp_path / "p.mp4")[4, 40:].any()
 
 
+def test_paint_film_does_not_replace_what_it_reads(tmp_path, stylizer):
+    source = film(tmp_path / "in.mp4", 3)
+    mask = moving_mask(tmp_path / "mask.mp4", 3)
+    before = source.read_bytes(), mask.read_bytes()
+    for target, options in ((source, {}), (mask, {"mask": str(mask)})):
+        with pytest.raises(StylenormError, match="is an input and would be overwritten; give another name"):
+            paint_film(source, target, stylizer.stream("red-hill"), **options)
+    assert before == (source.read_bytes(), mask.read_bytes())
+
+
 def assert_goes_on_alike(source: Path, stream, folder: Path, frames: int, mattes=()) -> None:
     """Painted at one go, and stopped after so many frames and gone on with, it is the same file. stream: makes a fresh one."""
     whole, begun = folder / "whole.mp4", folder / "begun.mp4"
