@@ -94,9 +94,10 @@ class Stylizer:
         self._memory = None if memory is None else memory * 1e9
         self._file = network_file(weights).absolute()  # a program may go to another folder
         self._opened = None if weights is None else self._file, device, backend, memory
-        self._network = load_network(self._file)
-        self._device = choose_device(device)
-        self._backend = choose_backend(backend, self._network.generator, self._device, load_ranges(self._file, self._network))
+        with torch.inference_mode(False):  # `refine` learns through it, whatever the caller has switched off here
+            self._network = load_network(self._file)
+            self._device = choose_device(device)
+            self._backend = choose_backend(backend, self._network.generator, self._device, load_ranges(self._file, self._network))
         _fork_to_one_thread()
         self._lock = threading.Lock()
         self._loaded: dict[tuple[Path, int], Style] = {}

@@ -28,6 +28,24 @@ def pictures(tmp_path_factory):
     return photos, make_photo(folder / "painting.png", (80, 96), seed=7)
 
 
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_a_stylizer_that_was_opened_in_inference_mode_refines(weights, pictures, monkeypatch, bfloat16):
+    """Without bfloat16 nothing is cast, and it is the weights themselves that are learned through."""
+    monkeypatch.setattr("stylenorm.device.cpu_bfloat16", lambda: bfloat16)
+    photos, painting = pictures
+    with torch.inference_mode():
+        stylizer = Stylizer(weights, "cpu", "torch")
+        predicted = stylizer.style_from(painting, 64)
+        inside = stylizer.refine(predicted, painting, photos, 2, 64)
+    assert torch.equal(stylizer.refine(predicted, painting, photos, 2, 64).flat(), inside.flat())
+
+
+def test_features_draw_no_random_numbers():
+    before = torch.get_rng_state()
+    VGGFeatures.from_file(SHIPPED)
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_a_refined_style_is_nearer_and_the_network_stays(weights, pictures, monkeypatch):
     monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
     photos, painting = pictures
