@@ -14,7 +14,7 @@ from stylenorm.checkpoint import load_network
 from stylenorm.config import SEEDS
 from stylenorm.device import choose_device, in_turn, memory_format, turn
 from stylenorm.engine import Stylizer
-from stylenorm.errors import ImageError, StylenormError, WeightsError, counted
+from stylenorm.errors import ImageError, StyleError, StylenormError, WeightsError, counted
 from stylenorm.functional import EPSILON
 from stylenorm.generator import GeneratorConfig
 from stylenorm.layouts import Layout, Shares
@@ -126,6 +126,8 @@ class NoisePainter:
     def settled(self, style) -> Style:
         """γ and β with the moments of a canvas of noise in them: γ / σ and β - γ μ / σ, for maps as they are."""
         style = self.stylizer.resolve(style).to(self.device)
+        if style.has_regions:
+            raise StyleError("a style with regions is for a picture of its size; noise is painted in several styles with a layout")
         pairs, noise = [], canvas(**self.noise_kind).to(self.device)
         for (gamma, beta), (mean, var) in zip(style, canvas_moments(self.generator, style, noise)):
             scale = gamma * torch.rsqrt(var + EPSILON).flatten(1)

@@ -27,10 +27,11 @@ from stylenorm.training_model import rows_from_files, smaller_grams
 
 SEEDS = 2  # pictures of one style in a batch, each of a seed of its own
 DIVERSITY_LAYER = "relu4_3"
+BORDER = 64  # px about a picture that are painted and not judged
 
 
 class Canvases(Dataset):
-    """Item i: a square of noise of a seed of its own, in place of a photograph."""
+    """Item i: a square of noise of a seed of its own, in place of a photograph, with `BORDER` about it."""
 
     def __init__(self, config: GenerateConfig) -> None:
         self.size, self.first = config.size, (config.seed % 2**22) << 40
@@ -41,8 +42,8 @@ class Canvases(Dataset):
         return 2**62
 
     def __getitem__(self, index: int) -> Crop:
-        noise = replace(self.noise, seed=self.first + index)
-        return Crop(noise.window(0, 0, self.size, self.size)[0], f"noise {index}")
+        noise, side = replace(self.noise, seed=self.first + index), self.size + 2 * BORDER
+        return Crop(noise.window(-BORDER, -BORDER, side, side)[0], f"noise {index}")
 
 
 class SeedPairs(Dataset):
@@ -63,14 +64,16 @@ class NoiseTrainer(Trainer):
     """A `Trainer` of a generator from noise. Styles and encoder stay as the stylizing network has them.
 
     So every style, blend, region and any painting's predicted style of that network serve the result as they are.
-    Style is judged at the picture's size and at smaller ones (Snelgrove 2017), and pictures are painted as
-    `NoisePainter` paints them, with the moments of a canvas.
+    Style is judged at the picture's size and at smaller ones (Snelgrove 2017). Pictures are painted as `NoisePainter`
+    paints them, with the moments of a canvas and as parts of larger ones: a network that sees its mirrored edges from
+    everywhere in a small picture learns to live by them.
     """
 
     FILE = GENERATION
     PAINTED_ON = "noise"
     SMALLER = (2, 4)
     LEAST = SEEDS
+    BORDER = BORDER
     MEASURED = False
 
     def __init__(self, config: GenerateConfig, resume: bool = False, group: Group = Group()) -> None:
@@ -133,7 +136,8 @@ class NoiseTrainer(Trainer):
                 goals, statistics = self.named.goals(self.vgg, named[::SEEDS], paintings)
                 goals = {layer: gram.repeat_interleave(SEEDS, 0) for layer, gram in goals.items()}
                 strip = self._strip(statistics, named[::SEEDS])
-            painted = self.painter(batch.photos, statistics.repeat_interleave(SEEDS, 0), named, strip)
+            painted = self.painter(batch.photos, statistics.repeat_interleave(SEEDS, 0), named, strip)[..., BORDER:-BORDER, BORDER:-BORDER]
+            painted = painted.contiguous(memory_format=memory_format(self.device))
             features = self.vgg(painted)
             found = grams(features) | smaller_grams(self.vgg, painted, self.SMALLER)
             style = style_loss(found, goals)
@@ -157,7 +161,7 @@ class NoiseTrainer(Trainer):
     def _painted(self, pictures: Tensor, flat: Tensor) -> Tensor:
         generator, count = self.average.generator, len(pictures)
         style = Style.from_flat(flat.expand(count, -1, -1), generator.config.channels)
-        return generator(pictures, style, self._stripping(generator, flat, count))
+        return generator(pictures, style, self._stripping(generator, flat, count))[..., BORDER:-BORDER, BORDER:-BORDER]
 
     @torch.no_grad()
     def export(self, folder: Path) -> Path:

@@ -77,6 +77,7 @@ class Trainer:
     PAINTED_ON = "photograph"  # what the first column of a sample sheet shows
     SMALLER: tuple[int, ...] = ()  # see `stylenorm.training_model.describe`
     LEAST = 1  # pictures that a batch holds, or a multiple of them
+    BORDER = 0  # px that they have on each side beside their size
     MEASURED = True  # whether ranges lie beside the network, for 8 bits
     styles_of: str | None = None  # the hash of the network whose styles the result takes, if not its own
 
@@ -445,7 +446,7 @@ class Trainer:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             try:
-                self._try(batch.part(count, size))
+                self._try(batch.part(count, size + 2 * self.BORDER))
                 return count * self.group.size, size
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):

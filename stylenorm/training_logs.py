@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -153,7 +154,9 @@ def draw_sheet(
     photos = min(photos, len(crops.files))
     pictures = torch.stack([crops[i].pixels for i in range(photos)])
     pictures = pictures.to(flats[0].device) if flats else pictures
-    rows = [pictures, *(paint(pictures, flat) for flat in flats)]
+    rows = [paint(pictures, flat) for flat in flats]
+    border = (pictures.shape[-1] - rows[0].shape[-1]) // 2 if rows else 0  # which is there to be painted, and not shown
+    rows.insert(0, F.pad(pictures, (-border,) * 4))
     labels = [what, *names] + ["a painting"] * (len(flats) - len(names))
     tiles = [to_image(row[i]) for i in range(photos) for row in rows]
     with unless_held(path):

@@ -38,6 +38,7 @@ from stylenorm.generator import Generator, GeneratorConfig
 from stylenorm.images import read_picture
 from stylenorm.layouts import Layout
 from stylenorm.perceptual import style_loss
+from stylenorm.noise_training import BORDER
 from stylenorm.settling import FARTHEST, MOST, stripping
 from stylenorm.style import Style
 from stylenorm.training_model import describe
@@ -456,6 +457,12 @@ def test_the_moments_are_those_of_the_networks_kind_of_normalization(kind, tmp_p
     assert np.abs(found / 255 - wanted.permute(1, 2, 0).numpy()).max() < 0.01
 
 
+def test_a_style_with_regions_is_refused_in_one_sentence(painter):
+    style = painter.stylizer.region_style([("red-hill", np.eye(64)), ("tall-grass", 1 - np.eye(64))], (64, 64))
+    with pytest.raises(StyleError, match="with regions is for a picture of its size; .* with a layout"):
+        painter.generate(style, (64, 64))
+
+
 def test_without_the_network_the_sentence_says_what_to_do(weights, capsys):
     assert main(["generate", "--weights", str(weights), "--style", "red-hill", "-o", "x.png"]) == 2
     assert "make it with stylenorm train-generate" in capsys.readouterr().err
@@ -522,7 +529,7 @@ def test_each_pair_of_canvases_is_judged_by_its_own_painting_at_every_scale(trai
                 goals, told = describe(trainer.vgg, next(others)[None], trainer.SMALLER)
             else:
                 goals, told = {layer: grams[[name]] for layer, grams in trainer.named.grams.items()}, trainer.named.statistics[[name]]
-            found = describe(trainer.vgg, painted[[i]].float(), trainer.SMALLER)[0]
+            found = describe(trainer.vgg, painted[[i], :, BORDER:-BORDER, BORDER:-BORDER].float(), trainer.SMALLER)[0]
             assert found.keys() == goals.keys() and len(goals) == 12
             assert style[i].item() == pytest.approx(style_loss(found, goals).item(), rel=0.05)
             torch.testing.assert_close(statistics[[i]].float(), told, rtol=0.05, atol=0.05)
@@ -546,8 +553,22 @@ def test_a_training_paints_with_the_moments_that_pictures_are_made_with(trained,
             made = painter.generator(canvases[chosen], painter.settled(style), lambda index, x: none)
             own = painter.generator(canvases[chosen], style)
             shown = trainer._painted(canvases[chosen], trainer._style(name).flat())  # on the sheet of samples
-        for found in (seen[0][chosen].float(), shown):
+        found, inner = seen[0][chosen].float(), (..., slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+        assert found.shape[-1] == 64 + 2 * BORDER and shown.shape[-1] == 64
+        for found, made, own in ((found, made, own), (shown, made[inner], own[inner])):
             assert (found - made).abs().mean() < 0.01 < 0.02 < (found - own).abs().mean()
+
+
+def test_a_training_judges_pictures_without_a_border_and_out_of_memory_tells_their_size(trained, tmp_path):
+    from stylenorm.noise_training import NoiseTrainer
+
+    trainer = NoiseTrainer(GenerateConfig(str(tmp_path / "run"), **trained[1] | {"batch": 2}))
+    batch, seen, real = next(trainer.batches()), [], trainer.vgg.forward
+    trainer.vgg.forward = lambda x, *layers: seen.append(x.shape[-1]) or real(x, *layers)
+    with torch.no_grad():
+        trainer.losses(batch)
+    assert batch.photos.shape[-1] == 64 + 2 * BORDER and 64 in seen and max(seen) <= max(64, trainer.config.painting_size)
+    assert torch.equal(trainer.photos[0].data[:, BORDER:, BORDER:], replace(trainer.photos.noise, seed=trainer.photos.first).window(0, 0, 64 + BORDER, 64 + BORDER)[0])
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -753,7 +774,7 @@ def test_too_little_memory_tells_what_fits_in_pairs(trained, tmp_path):
     real = trainer.losses
 
     def short(batch):
-        if batch.photos[:, 0].numel() > 2 * 64**2:
+        if batch.photos[:, 0].numel() > 2 * (64 + 2 * BORDER) ** 2:
             raise MemoryError
         return real(batch)
 
