@@ -56,7 +56,7 @@ def run_generate(
         raise StylenormError(f"{styles} has no painting named {(missing or ['as a style is'])[0]!r}; it has {', '.join(files)}")
     rows = []
     for name in chosen:
-        painting = short_side(read_picture(files[name]).rgb, STYLE_SIZE)
+        painting = short_side(read_picture(files[name]).seen, STYLE_SIZE)
         judge = Judge(vgg, painting, painter.device)
         rows.append(judge.row(name, "generated", made(painter, name, size, pictures)))
         rows.append(judge.row(name, "crops of the painting", crops(painting, size, pictures)))

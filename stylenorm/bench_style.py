@@ -46,7 +46,7 @@ def run_new_styles(
     contents = [content_features(vgg, photo) for photo in shown]
     rows = []
     for name in names:
-        goal = style_grams(vgg, short_side(read_picture(found[name]).rgb, size))
+        goal = style_grams(vgg, short_side(read_picture(found[name]).seen, size))
 
         def total(style) -> float:
             return mean([against(vgg, stylizer.stylize(x, style, faces=0), content, goal) for x, content in zip(shown, contents)]).total
@@ -55,7 +55,7 @@ def run_new_styles(
         with tempfile.TemporaryDirectory() as folder:
             new = load_style(train_style("benched anew", [found[name]], weights=weights, folder=folder, config=config))
         seconds = time.monotonic() - started
-        predicted = total(stylizer.style_from(read_picture(found[name]).rgb, config.style_size))
+        predicted = total(stylizer.style_from(found[name], config.style_size))
         trained, full = total(new), total(name)
         way = predicted - full
         row = {"style": name, "predicted": round(predicted, 3), "trained": round(trained, 3), "full": round(full, 3)}

@@ -66,7 +66,7 @@ def run_table(
     vgg = VGGFeatures.from_file(vgg_file(weights))
     files = unseen_pictures(photos, pictures)
     shown = [square(path, size) for path in files]
-    wanted = {name: short_side(read_picture(painting).rgb, size) for name, painting in paintings.items()}
+    wanted = {name: short_side(read_picture(painting).seen, size) for name, painting in paintings.items()}
     contents = [content_features(vgg, picture) for picture in shown]
     with tempfile.TemporaryDirectory() as folder:
         if peer:

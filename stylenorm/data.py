@@ -79,7 +79,7 @@ class Crop:
 
 
 class Decoded:
-    """Pictures as they come from `read_picture`, RGB of 8 bits, kept in memory once they were decoded.
+    """Pictures as they come from `read_picture`, RGB of 8 bits without transparent margins, kept in memory once they were decoded.
 
     They all fit into ``budget`` bytes, or none is kept. The memory is shared with processes that are forked off:
     what one has decoded, all have. It is not taken before pictures are put into it. side: the largest short side, in px, that
@@ -115,7 +115,7 @@ class Decoded:
         return image
 
     def _decode(self, path: Path) -> Image.Image:
-        image = read_picture(path).rgb
+        image = read_picture(path).seen
         size = _kept_size(image.size, self.side)
         return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.0)
 

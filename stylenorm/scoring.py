@@ -179,8 +179,8 @@ def mean(scores: Sequence[Score]) -> Score:
 
 
 def square(path: Path, size: int) -> Image.Image:
-    """The middle of a picture, ``size`` x ``size`` px."""
-    return ImageOps.fit(read_picture(path).rgb, (size, size), Image.Resampling.LANCZOS)
+    """The middle of a picture without transparent margins, ``size`` x ``size`` px."""
+    return ImageOps.fit(read_picture(path).seen, (size, size), Image.Resampling.LANCZOS)
 
 
 def unseen_pictures(folder: str | Path, count: int) -> list[Path]:

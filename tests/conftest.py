@@ -204,6 +204,15 @@ def photo(tmp_path) -> Path:
     return make_photo(tmp_path / "photo.jpg")
 
 
+def add_margins(picture: Path, target: Path) -> Path:
+    """A picture of no transparency amid transparent margins, as PNG."""
+    image = Image.open(picture).convert("RGB")
+    wide = Image.new("RGBA", (2 * image.width, 2 * image.height))
+    wide.paste(image, (image.width // 3, image.height // 2))
+    wide.save(target)
+    return target
+
+
 def make_photo(path: Path, size: tuple[int, int] = (60, 44), seed: int = 0, **options) -> Path:
     """A picture with smooth forms and some noise."""
     width, height = size

@@ -1,10 +1,11 @@
 """How far train-style comes, on a tiny network."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_photo
+from conftest import add_margins, make_photo
 from PIL import Image
 
 from stylenorm import bench_style
@@ -47,6 +48,14 @@ def test_the_three_losses_of_a_style(weights, pictures):
     way = row["predicted"] - row["full"]  # rounded to 0.001, which tells where it is short
     share = (row["predicted"] - row["trained"]) / way if way > 0 else None
     assert row["share"] == (share if share is None else pytest.approx(share, abs=0.01 + 0.001 * (1 + share) / way))
+
+
+def test_transparent_margins_are_no_part_of_a_painting(weights, pictures, tmp_path):
+    name, quick = style_entries(weights)[0].name, replace(QUICK, steps=1)
+    add_margins(pictures / "styles" / f"{name}.png", tmp_path / f"{name}.png")
+    folders = (pictures / "styles", tmp_path)
+    cut, wide = (run_new_styles(pictures / "photos", styles, [name], 1, 64, weights, quick)[0] for styles in folders)
+    assert wide | {"seconds": 0} == cut | {"seconds": 0}
 
 
 def test_a_style_without_a_painting_is_named(weights, pictures):

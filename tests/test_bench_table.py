@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import make_photo
+from conftest import add_margins, make_photo
 from PIL import Image
 
 from stylenorm import bench_table
@@ -65,6 +65,13 @@ def test_each_style_on_each_photograph_beside_a_peer_that_gives_photographs_back
 
 def test_without_a_peer_there_is_nothing_of_it(weights, pictures):
     assert all("peer" not in r for r in run_table(pictures / "photos", pictures / "styles", 1, 64, weights, "cpu"))
+
+
+def test_transparent_margins_are_no_part_of_a_painting(weights, pictures, tmp_path):
+    for painting in (pictures / "styles").iterdir():
+        add_margins(painting, tmp_path / painting.name)
+    cut, wide = (run_table(pictures / "photos", styles, 1, 64, weights, "cpu") for styles in (pictures / "styles", tmp_path))
+    assert wide == cut
 
 
 def test_a_smaller_painting_of_the_peer_is_enlarged(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import add_margins, make_photo
 from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -166,6 +166,14 @@ def test_a_cameras_photograph_is_cut_from_a_smaller_one_whose_crops_look_the_sam
     assert 0 < differ["a.png"] < 0.03 and differ["b.jpg"] == 0
     uncached = pickle.loads(pickle.dumps(crops))  # as where processes are not forked off
     assert all(torch.equal(uncached[i].data, crops[i].data) for i in range(6))
+
+
+def test_transparent_margins_are_not_cut_from(photos, tmp_path):
+    """They are no part of a painting, as which a picture of a large folder may be painted, and hold nothing to learn."""
+    wide = [add_margins(path, tmp_path / path.name) for path in photos]
+    for cache in (0, 10**6):
+        crops, cut = (RandomCrops(files, 32, (32, 48), 0, cache) for files in (wide, photos))
+        assert all(torch.equal(crops[i].data, cut[i].data) for i in range(20))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "1"])

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import add_generation, make_photo, make_weights
+from conftest import add_generation, add_margins, make_photo, make_weights
 from PIL import Image, ImageSequence
 
 from stylenorm import generating, jobs, settling
@@ -754,6 +754,12 @@ def test_diversity_sees_a_dead_generator(folder, paintings):
     assert found["generated"]["diversity"] > 0.05 and found["crops of the painting"]["diversity"] > 0.05
     assert found["crops of the painting"]["style"] < found["generated"]["style"]  # of a random network
     assert found["64 x 64 px"]["seconds"] > 0
+
+
+def test_transparent_margins_are_no_part_of_a_painting_that_is_judged_by(folder, paintings, tmp_path):
+    add_margins(paintings / "red-hill.png", tmp_path / "red-hill.png")
+    cut, wide = (run_generate(p, ["red-hill"], 1, 64, 0, folder, device="cpu", speeds=()) for p in (paintings, tmp_path))
+    assert wide == cut
 
 
 def test_the_shipped_network_takes_the_shipped_styles_and_its_tiles_wrap():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photo
+from conftest import add_margins, make_photo
 from PIL import Image
 
 from stylenorm import scoring
@@ -110,6 +110,12 @@ def test_squares_are_the_middle(tmp_path):
     picture.save(tmp_path / "x.png")
     middle = square(tmp_path / "x.png", 30)
     assert middle.size == (30, 30) and set(middle.getcolors()) == {(900, (0, 0, 255))}
+
+
+def test_squares_are_of_what_is_to_be_seen(tmp_path):
+    """Of a painting of a pair, say, on whose margins no style is; what is learned on is cut so as well."""
+    painting = make_photo(tmp_path / "p.png", (60, 40))
+    assert square(add_margins(painting, tmp_path / "wide.png"), 32).tobytes() == square(painting, 32).tobytes()
 
 
 def test_named_styles_are_scored_each_on_every_photograph(stylizer, vgg, pictures):
