@@ -71,8 +71,8 @@ def compare_kinds(config: CompareConfig, tell: Tell | None = None) -> dict:
 
     runs/KIND-SEED/ holds each run, KIND/ the first seed's network and styles without its encoder. compare.json is
     the report: ``{"runs": [...], "training": {...}}``, a run being kind, seed, content, style, total (means
-    over styles and unseen photographs), moved and neighbours (see `moved`, `moved_by_neighbours`); "judged_on" says whether
-    the photographs are unseen, which of fewer than 100 none are (`held_out`). losses.png,
+    over styles and unseen photographs), moved (see there) and neighbours (`moved_by_neighbours`, of one photograph in the first style by
+    name alone); "judged_on" says whether the photographs are unseen, which of fewer than 100 none are (`held_out`). losses.png,
     scores.png and changes.png draw it, tables.md writes it down. Stopped at any time, the same call goes on.
 
     tell: called with kind, seed and `Progress` after each step.
@@ -204,7 +204,7 @@ def _run(config: CompareConfig, kind: str, seed: int, tell: Tell | None) -> dict
 
 
 def judge_network(path: Path, training: TrainConfig, count: int) -> dict:
-    """Losses on unseen photographs, and how far changes and neighbours move the paintings."""
+    """Losses on unseen photographs, how far changes move the paintings, and neighbours that of the first photograph in the first style."""
     vgg = load_vgg(training.vgg, torch.device("cpu"))
     stylizer = Stylizer(path, device="cpu", backend="torch")
     scores = score_named(stylizer, vgg, training.photos, training.styles, JUDGED_SIZE, count).values()
@@ -292,7 +292,7 @@ def tables(report: Mapping) -> str:
     changes = {change: spread(report, lambda r, c=change: r["moved"][c]) for change in CHANGES}
     beside = {key: spread(report, lambda r, k=key: r["neighbours"][k]) for key in ("training", "inference")}
     several = len({run["seed"] for run in report["runs"]}) > 1
-    named = {judged_on(report): parts, "a change to the photograph": changes, "other neighbours": beside}
+    named = {judged_on(report): parts, "a change to the photograph": changes, "one photograph, other neighbours": beside}
     return "\n".join(_table(what, columns, several) for what, columns in named.items())
 
 

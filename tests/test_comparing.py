@@ -483,6 +483,7 @@ def test_the_tables_hold_mean_and_spread():
     assert mean == 1.5 and deviation == pytest.approx(0.5**0.5)
     assert "| layer norm | 1.5 ± 0.71 | 0.5 ± 0 | 6.5 ± 0.71 |" in tables({"runs": runs})
     assert tables({"runs": runs}).startswith("| unseen photographs |")
+    assert "| one photograph, other neighbours | training | inference |" in tables({"runs": runs})
     assert "±" not in tables({"runs": [run for run in runs if run["seed"] == 0]})  # one seed does not deviate by 0
 
 
