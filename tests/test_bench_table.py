@@ -67,6 +67,14 @@ def test_without_a_peer_there_is_nothing_of_it(weights, pictures):
     assert all("peer" not in r for r in run_table(pictures / "photos", pictures / "styles", 1, 64, weights, "cpu"))
 
 
+def test_photographs_of_one_name_in_several_folders_have_each_a_number(weights, pictures, tmp_path):
+    for i, folder in enumerate(("a", "b")):
+        make_photo(tmp_path / folder / "0001.png", (90, 70), seed=i)
+    for row in run_table(tmp_path, pictures / "styles", 2, 64, weights, "cpu"):
+        numbers = row["photographs"]
+        assert list(numbers) == ["a/0001.png", "b/0001.png"] and row["total"] == pytest.approx(sum(numbers.values()) / 2, abs=2e-3)
+
+
 def test_transparent_margins_are_no_part_of_a_painting(weights, pictures, tmp_path):
     for painting in (pictures / "styles").iterdir():
         add_margins(painting, tmp_path / painting.name)
