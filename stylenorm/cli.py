@@ -24,6 +24,7 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.catalog import network_file, style_entries
+from stylenorm.cli_bench import check_options
 from stylenorm.cli_parts import (
     AsJson,
     Backend,
@@ -426,10 +427,11 @@ Examples:
 """
 )
 def bench(
+    context: typer.Context,
     size: Annotated[
-        list[int] | None, typer.Option(min=16, max=8192, metavar="PX", help="Side of the picture. May be repeated.")
+        list[int] | None, typer.Option(min=16, max=8192, metavar="PX", help="For speed: side of the picture. May be repeated.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each, of which the median counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="For speed: runs of each, of which the median counts.")] = 5,
     device: Device = "auto",
     weights: Weights = None,
     peer: Annotated[
@@ -440,7 +442,7 @@ def bench(
     ] = None,
     styles: Annotated[Path | None, typer.Option(parser=path, help="Folder of the named styles' paintings, for quality.")] = None,
     paintings: Annotated[Path | None, typer.Option(parser=path, help="Folder of other paintings, for quality.")] = None,
-    pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style.")] = 24,
+    pictures: Annotated[int, typer.Option(min=1, help="Photographs for each named style, or for --faces; pictures, for --generate.")] = 24,
     pairs: Annotated[int, typer.Option(min=1, help="Photographs, each with one of --paintings.")] = 36,
     refine: Annotated[int, typer.Option(min=0, max=1000, metavar="STEPS", help="With --paintings: as --refine of stylize, beside the rest.")] = 0,
     each: Annotated[bool, typer.Option("--each", help="With --styles: every style on each photograph, not only the means.")] = False,
@@ -460,10 +462,11 @@ def bench(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed on this machine, as ratios within the run, or quality.
+    """Measure speed on this machine, as ratios within the run, or quality, or one of what else there is an option for.
 
     Quality is the training loss, content + 10 x style: less is better.
     """
+    check_options(context)
     network_file(weights)
     if generate:
         from stylenorm.cli_generate import show_bench
@@ -471,20 +474,6 @@ def bench(
         return show_bench(styles, names, pictures, weights, network, dead, device, as_json)
     if peer and not peer.exists():
         raise StylenormError(f"there is no Python interpreter {peer}; check --peer")
-    if faces and (not photos or styles or paintings):
-        raise StylenormError("--faces looks for faces in paintings of --photos; it needs these, and neither --styles nor --paintings")
-    if not faces and bool(photos) != bool(styles or paintings):
-        raise StylenormError("quality needs --photos and, beside them, --styles or --paintings or both")
-    if each and (not styles or paintings):
-        raise StylenormError("--each shows named styles one by one; it needs --photos and --styles, and no --paintings")
-    if refine and not paintings:
-        raise StylenormError("--refine is about styles of --paintings; give a folder of them")
-    if names and not (faces or new_style):
-        raise StylenormError("--names chooses styles for --generate, --new-style or --faces; give one of them, or leave it out")
-    if network or dead:
-        raise StylenormError("--network and --dead are of --generate; give that, or leave them out")
-    if new_style and (not styles or paintings or each):
-        raise StylenormError("--new-style trains styles anew; it needs --photos and --styles, and neither --paintings nor --each")
     for folder in (photos, styles, paintings):
         if folder and not folder.is_dir():
             raise StylenormError(f"{folder} is not a folder; give a folder of pictures")

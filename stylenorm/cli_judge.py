@@ -42,6 +42,7 @@ Examples:
 """
 )
 def score(
+    context: typer.Context,
     content: Annotated[Path, typer.Argument(metavar="CONTENT", help="The photograph.")],
     style: Annotated[Path, typer.Argument(metavar="STYLE", help="A picture of the painting.")],
     outputs: Annotated[list[Path], typer.Argument(metavar="OUTPUT...", help="What was made of them, by whatever program.")],
@@ -60,6 +61,8 @@ def score(
     wasserstein: a distance to the painting that they are not trained on. Of all these, less is better.
     ssim: likeness to the photograph's light and dark, 1 for equal.
     """
+    if not optimize and context.get_parameter_source("steps").name == "COMMANDLINE":
+        raise StylenormError("--steps is of direct optimization, which --no-optimize leaves out; give one of them")
     for path, what in ((content, "photograph"), (style, "painting"), *((path, "picture") for path in outputs)):
         check_file(path, what)
     if weights:  # of which VGG-16's features are taken, if they are there: a slip of the pen went without a word

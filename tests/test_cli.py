@@ -1300,6 +1300,32 @@ def test_bench_of_quality(cli, weights, fake_bench, tmp_path):
     assert cli(*words, "--refine", "3").code == 2  # it is about other paintings
 
 
+def test_bench_measures_one_thing_and_takes_no_option_that_would_do_nothing(cli, weights, fake_bench, photo, tmp_path):
+    photos, styles, paintings = (("--" + name, tmp_path) for name in ("photos", "styles", "paintings"))
+    for words, told in (
+        (("--film", photo, "--plain"), "--film and --plain are measured each by itself; give one of them"),
+        (("--each", "--faces", *photos), "--faces and --each"),
+        (("--generate", *styles, "--film", photo), "--generate and --film"),
+        (("--film", photo, *photos, *styles), "bench takes --styles for --generate or --each or --new-style or quality, not for --film; leave it out"),
+        (("--plain", *photos), "takes --photos"),
+        (("--generate", *styles, "--peer", sys.executable), "takes --peer for .*, not for --generate"),
+        (("--generate", *styles, "--size", "64"), "takes --size for speed, not for --generate"),
+        ((*photos, *styles, "--repeats", "9"), "takes --repeats for speed, not for quality"),
+        ((*photos, *styles, "--new-style", "--peer", sys.executable), "not for --new-style"),
+        ((*photos, *styles, "--names", "red-hill"), "takes --names for --generate or --faces or --new-style, not for quality"),
+        ((*photos, *styles, *paintings, "--each"), "takes --paintings for quality, not for --each"),
+        (("--pairs", "5"), "takes --pairs for quality, not for speed"),
+        ((*photos, *styles, "--pairs", "5"), "--pairs is about --paintings; give a folder of them, or leave it out"),
+        ((*photos, *paintings, "--pictures", "5"), "--pictures is about --styles"),
+        (("--each", *photos), "give --styles beside --each"),
+        (("--faces",), "give --photos beside --faces"),
+        (styles, "quality needs --photos"),
+    ):
+        result = refused(cli("bench", "--weights", weights, *words))
+        assert re.search(told, result.err), result.err
+    assert not fake_bench
+
+
 # ---- train -------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,10 @@ def test_another_size_is_said_and_a_broken_output_is_named(cli, three, tmp_path)
     assert all(row[k] in result.err for row, k in ((rows[1], "error"), (rows[2], "note")))
 
 
+def test_steps_of_what_is_left_out_are_refused(cli, three):
+    refused(cli("score", *three, "--no-optimize", "--steps", 7), "--steps is of direct optimization, which --no-optimize leaves out")
+
+
 def test_what_cannot_be_scored_is_one_sentence(cli, three, tmp_path):
     photo, painting, out = three
     none, text = tmp_path / "none.png", tmp_path / "text.png"

@@ -34,7 +34,7 @@ LEVELS = {
     "lab_moments": 30, "lab_epsilon": 30, "lab_gradients": 30, "lab_batch": 30, "lab_running": 30, "lab_descent": 30,
     "lab_style": 80, "lab": 90,
     "__init__": 100,  # its names are looked up when they are used, so it stands above what it names
-    "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120,
+    "cli_bench": 110, "cli_parts": 110, "cli_show": 115, "cli_train": 120, "cli_batch": 120, "cli_export": 120, "cli_judge": 120, "cli_compare": 120,
     "cli_generate": 125, "cli_lab": 120, "cli_mask": 127, "cli_video": 125, "cli": 130,
     "__main__": 140,
 }  # fmt: skip
