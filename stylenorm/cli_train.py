@@ -59,7 +59,7 @@ SETTINGS = {
     "learning_rate": (LEARNING, "For the generator."),
     "encoder_learning_rate": (LEARNING, "For the style encoder."),
     "style_learning_rate": (LEARNING, "For the named styles."),
-    "warmup": (LEARNING, "Steps until the full learning rate, a quarter of --steps at most."),
+    "warmup": (LEARNING, "Steps until the full learning rate, a quarter of --steps or --minutes at most."),
     "decay_start": (LEARNING, "Share of the steps after which it falls."),
     "content_weight": (LEARNING, "Weight of the photograph's content in the loss."),
     "content_weights": (LEARNING, "The same for single styles, times the other: NAME:NUMBER,..."),

@@ -42,6 +42,7 @@ class TrainConfig:
     named_share: share of the pictures that are painted in a named style.
     content_weights: of single named styles, as ("scream:4",), times content_weight: for a style that paints faces over.
     optimizer: what moves the generator's weights, "adam" or "muon" (`stylenorm.muon`); the rest is always Adam's.
+    warmup: steps until the full learning rate, which is reached after a quarter of the run in any case.
     decay_start: the learning rate is constant up to this share of the steps and falls to 0 on a cosine.
     workers: processes that load pictures; None is 0 on a CPU and up to 8 with CUDA. cache: megabytes of memory
     for decoded photographs and paintings, if they fit; None is a quarter of the machine's.

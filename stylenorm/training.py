@@ -213,10 +213,10 @@ class Trainer:
         return min(1.0, self.seconds / (60 * self.config.minutes))
 
     def learning_rate(self, step: int) -> float:
-        """The schedule, as a factor from 0 to 1: a linear warm-up, a plateau, a cosine."""
+        """The schedule, as a factor from 0 to 1: a linear warm-up over a quarter of the run at most, a plateau, a cosine."""
         config, done = self.config, self.done(step)
         warmup = config.warmup if config.minutes else min(config.warmup, config.steps // 4)
-        rise = min(1.0, (step + 1) / max(1, warmup))
+        rise = min(1.0, max((step + 1) / max(1, warmup), done / 0.25 if config.minutes else 0.0))
         start = config.decay_start
         if done < start or start == 1:
             return rise

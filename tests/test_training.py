@@ -335,7 +335,9 @@ def test_the_schedule_of_short_runs_of_those_by_the_clock_and_of_those_that_neve
 
     assert rates(0, 1, 7, 8, steps=8, warmup=100, decay_start=1.0) == [0.5, 1, 1, 1], "a quarter of it at most"
     assert rates(0, 99, steps=100, warmup=0, decay_start=1.0) == [1, 1]
-    assert rates(0, 49, 99, 10**6, minutes=2.0, warmup=100, decay_start=0.5) == pytest.approx([0.005, 0.25, 0.5, 0.5])
+    assert rates(0, 49, 99, 10**6, minutes=60.0, warmup=100, decay_start=0.5) == pytest.approx([0.1, 0.5, 1, 1])
+    assert rates(0, 49, 99, minutes=12.0, warmup=100, decay_start=0.5) == pytest.approx([0.5, 0.5, 1]), "by the clock as well"
+    assert rates(0, 10**6, minutes=2.0, warmup=100, decay_start=0.5) == pytest.approx([0.5, 0.5])
     assert rates(10**6, minutes=1.0, decay_start=0.5) == pytest.approx([0])
 
 
