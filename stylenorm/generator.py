@@ -22,7 +22,8 @@ Moments = tuple[Tensor, Tensor]  # mean, variance
 class StyledConv(nn.Module):
     """3 x 3 convolution over a reflected border, then a `ConditionalNorm`.
 
-    No bias: the normalization would subtract it again.
+    No bias: instance and batch norm would subtract it again. Layer and group norm, whose mean is of several channels, would not, and
+    have none all the same: the kinds differ in nothing else.
     """
 
     def __init__(self, in_channels: int, out_channels: int, config: GeneratorConfig, stride: int = 1) -> None:

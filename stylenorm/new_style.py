@@ -118,7 +118,7 @@ def train_style(
     """Find the γ and β of a style and write its file, usable at once by ``name``.
 
     It starts from what the encoder predicts for the paintings and moves nothing but that row (Dumoulin et al.
-    2017, section 3.2). paintings: one picture or a list of several of one style, each a path, a PIL image or an array.
+    2017). paintings: one picture or a list of several of one style, each a path, a PIL image or an array.
     photos: a folder of photographs to learn on, by default the few that come with the package. weights: the
     network's folder or file. folder: where the style goes, by default the user's own styles. about: provenance
     to store (title, artist, year, licence). ``should_stop`` is asked at every step.

@@ -33,6 +33,9 @@ def swap_norms(model: nn.Module, kind: str, num_groups: int | None = None) -> nn
     batch, mean 0 and variance 1, until it is trained or `recalibrate` is called. A `torch.nn.SyncBatchNorm` stays what
     it is where ``kind`` is "batch", because this package's takes the moments of one process.
 
+    A `torch.nn.GroupNorm` is swapped whatever it is fed. It takes (N, C, L) and the like, too; of the four that take its place
+    only the `GroupNorm` does, and the others take maps (N, C, H, W), instance norm also (C, H, W), as which it reads (N, C, L).
+
     Args:
         model: changed in place.
         num_groups: of kind "group", by default as many as a layer had, or 32 (Wu and He 2018).
