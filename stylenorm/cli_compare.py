@@ -137,10 +137,13 @@ def repeat(photo, out: Path, photos, styles, names: str, steps: int, seeds: int,
 
     config = CompareConfig(small(photos, styles, out, chosen, steps, device, vgg), tuple(range(seeds)))
     with watching(as_json) as watch:
+        shown = None
 
         def tell(kind: str, seed: int, record) -> None:
-            if record.step == 1 and not as_json:
+            nonlocal shown
+            if shown != (kind, seed) and not as_json:  # and not at step 1, which a run that goes on is beyond
                 print(f"{kind} norm, seed {seed}", flush=True)
+            shown = kind, seed
             watch(record)
 
         try:

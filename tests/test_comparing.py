@@ -451,6 +451,21 @@ def test_the_end_of_a_comparison_tells_how_it_is_seen_with_names_of_one_word(pic
     assert shlex.split(told) == ["photo.jpg", "--networks", str(tmp_path / "a b"), "--style", "my garden"]
 
 
+def test_a_run_that_goes_on_has_its_heading(pictures, tmp_path, monkeypatch, capsys):
+    def runs(config, tell) -> dict:
+        for kind, seed, step in (("group", 0, 7), ("group", 0, 8), ("batch", 0, 1), ("batch", 1, 1)):
+            record = {"content": 1.0, "style": 1.0, "total": 11.0, "images_per_second": 1.0, "seconds_left": 1.0, "broken": ()}
+            tell(kind, seed, SimpleNamespace(step=step, steps=8, **record))
+        return {}
+
+    monkeypatch.setattr("stylenorm.compare_training.compare_kinds", runs)
+    monkeypatch.setattr("stylenorm.compare_training.tables", lambda report: "")
+    folders = ["--photos", str(pictures / "photos"), "--styles", str(pictures / "styles")]
+    assert main(["compare", "--train", *folders, "-o", str(tmp_path / "mine")]) == 0
+    headings = [line for line in capsys.readouterr().out.splitlines() if " norm, seed " in line]
+    assert headings == ["group norm, seed 0", "batch norm, seed 0", "batch norm, seed 1"]
+
+
 def test_fewer_than_three_photographs_are_refused_before_the_training(pictures, tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(2):
