@@ -182,7 +182,8 @@ class RandomCrops(Dataset):
     def _file(self, index: int, offset: int = 0) -> Path:
         count = len(self.files)
         epoch, place = divmod(index, count)
-        generator = torch.Generator("cpu").manual_seed(hash((self.seed, epoch)) % 2**63)
+        key = (self.seed, epoch) if hash(self.seed) == self.seed else (self.seed, epoch, self.seed >> 61)  # hash(-1) is hash(-2)
+        generator = torch.Generator("cpu").manual_seed(hash(key) % 2**63)
         return self.files[int(torch.randperm(count, generator=generator, device="cpu")[(place + offset) % count])]
 
     def _crop(self, path: Path, rng: random.Random) -> Tensor:

@@ -109,6 +109,11 @@ def test_the_order_is_that_of_other_processes_too(photos):
     assert [int(crops[i].name[1:3]) for i in range(12)] == [4, 6, 1, 8, 5, 7, 9, 0, 2, 3, 5, 1]
 
 
+def test_seeds_of_one_hash_have_orders_of_their_own(photos):
+    orders = {tuple(crop.name for crop in map(crops_of(photos, seed).__getitem__, range(10))) for seed in (-2, -1, 0, 1, 2**61 - 1, 2**61)}
+    assert len(orders) == 6
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_the_order(photos, workers):
     pairs = Pairs(crops_of(photos), 3, crops_of(photos, seed=1), 0.5)
