@@ -16,7 +16,7 @@ from torch import Tensor
 from stylenorm.catalog import check_name, network_file, photos_folder, user_styles_folder, vgg_file
 from stylenorm.checkpoint import checked_provenance, load_network, save_style, statistics_text
 from stylenorm.config import check_types, need_config
-from stylenorm.data import RandomCrops, find_images, painting_rgb, refuse_blank, uneven
+from stylenorm.data import RandomCrops, find_images, held_out, painting_rgb, refuse_blank, uneven
 from stylenorm.device import autocast, choose_device, memory_format, telling_memory, turn
 from stylenorm.engine import listed
 from stylenorm.errors import StyleError, StylenormError, path_of
@@ -119,8 +119,8 @@ def train_style(
 
     It starts from what the encoder predicts for the paintings and moves nothing but that row (Dumoulin et al.
     2017). paintings: one picture or a list of several of one style, each a path, a PIL image or an array.
-    photos: a folder of photographs to learn on, by default the few that come with the package. weights: the
-    network's folder or file. folder: where the style goes, by default the user's own styles. about: provenance
+    photos: a folder of photographs to learn on, of a large one what `held_out` keeps, by default the few that come with
+    the package. weights: the network's folder or file. folder: where the style goes, by default the user's own styles. about: provenance
     to store (title, artist, year, licence). ``should_stop`` is asked at every step.
 
     Raises `StyleError` if the name is taken or unusable, `StylenormError` if another training is at work on it, `Cancelled` if
@@ -147,7 +147,7 @@ def _trained(name: str, paintings, photos, file: Path, config: NewStyleConfig, a
     if network.encoder is None:
         raise StyleError(f"the network in {file} has no style encoder to start from")
     pictures = [painting_rgb(p) for p in paintings]
-    crops = RandomCrops(find_images(photos or photos_folder()), config.size, config.photo_scales, config.seed)
+    crops = RandomCrops(held_out(find_images(photos or photos_folder()))[0], config.size, config.photo_scales, config.seed)
     refuse_blank(crops)
     vgg = VGGFeatures.from_file(vgg_file(file))
     with turn(device):

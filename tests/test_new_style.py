@@ -17,6 +17,7 @@ from PIL import Image
 from stylenorm import Cancelled, NewStyleConfig, StyleError, StylenormError, Stylizer, load_style, train_style
 from stylenorm.catalog import left_behind, renew_style, style_entries, user_styles_folder
 from stylenorm.checkpoint import save_style
+from stylenorm.data import find_images, held_out
 from stylenorm.generator import GeneratorConfig
 from stylenorm.metadata import read_metadata
 from stylenorm.perceptual import STYLE_LAYERS, content_loss, grams, style_loss, style_statistics
@@ -354,3 +355,17 @@ def test_a_gpu_where_there_is_none_is_one_sentence(weights, painting, photos, tm
 
     with pytest.raises(StylenormError, match="no device 'cuda' here; choose cpu or auto"):
         train_style("x", [painting], photos, weights, tmp_path, replace(QUICK, device="cuda"))
+
+
+def test_photographs_that_are_held_out_are_not_learned_on(weights, tmp_path, monkeypatch):
+    """Those that a training of the network leaves out as well, and that styles are judged on."""
+    painting, photos = make_photo(tmp_path / "p.png"), tmp_path / "photos"
+    photos.mkdir()
+    for i in range(100):
+        (photos / f"{i}.jpg").touch()
+    taken = []
+    monkeypatch.setattr("stylenorm.new_style.RandomCrops", lambda files, *_: taken.extend(files) or pytest.fail("enough"))
+    with pytest.raises(pytest.fail.Exception, match="enough"):
+        train_style("fresh", painting, photos, weights, tmp_path / "styles")
+    kept, out = held_out(find_images(photos))
+    assert taken == kept and out
