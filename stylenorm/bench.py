@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from stylenorm.catalog import vgg_file
+from stylenorm.data import find_images, held_out
 from stylenorm.engine import Stylizer
 from stylenorm.errors import StylenormError, counted
 from stylenorm.formats import FULL
@@ -85,8 +86,9 @@ def run_quality(
         rows += [quality_row(name, NAMED_SIZE, score) for name, score in named.items()]
         rows.append(quality_row("all named styles", NAMED_SIZE, mean(list(named.values()))))
     if paintings:
+        unseen = "unseen " if held_out(find_images(paintings))[1] else ""
         found = score_pairs(stylizer, vgg, photos, paintings, pairs, PAIR_SIZE, peer=peer, tick=progress, refine=refine)
-        rows.append(quality_row(f"{found.pairs} unseen paintings", PAIR_SIZE, found.ours))
+        rows.append(quality_row(counted(found.pairs, f"{unseen}painting"), PAIR_SIZE, found.ours))
         if found.refined:
             rows.append(quality_row(f"the same, refined in {counted(refine, 'step')}", PAIR_SIZE, found.refined))
         if found.peer:

@@ -33,13 +33,14 @@ def test_quality_has_a_row_for_each_style_and_their_mean(weights, tmp_path, monk
         make_photo(tmp_path / "photos" / f"{i}.jpg", (90, 70), seed=i + 9)
         make_photo(tmp_path / "paintings" / f"{i}.jpg", (90, 70), seed=i + 19)
     rows = run_quality(tmp_path / "photos", tmp_path / "styles", tmp_path / "paintings", 1, 2, weights)
-    assert [r["what"] for r in rows] == [*names, "all named styles", "2 unseen paintings", "the same, photographs as they are"]
+    assert [r["what"] for r in rows] == [*names, "all named styles", "2 paintings", "the same, photographs as they are"]
     assert [r["size"] for r in rows] == [80] * (len(names) + 1) + [64] * 2
     named = rows[: len(names)]
     assert rows[len(names)]["total"] == pytest.approx(sum(r["total"] for r in named) / len(named), abs=2e-3)
     assert all(r["total"] == pytest.approx(r["content"] + 10 * r["style"], abs=2e-3) for r in rows)
     assert rows[-1]["content"] == 0 and rows[-2]["content"] > 0
     more = run_quality(tmp_path / "photos", None, tmp_path / "paintings", 1, 1, weights, refine=2)
+    assert more[0]["what"] == "1 painting"  # of a folder so small all may have been learned from
     assert [r["what"] for r in more][1] == "the same, refined in 2 steps" and more[1]["total"] != more[0]["total"]
 
 
