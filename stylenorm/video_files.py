@@ -462,10 +462,10 @@ def join(
     av, format = pyav(), container_of(target)[0]
     try:
         return _joined(parts, film, path, target, last_duration, until, kinds)
-    except av.FFmpegError as error:  # what was painted in hours is worth more than what a container will not take
+    except (av.FFmpegError, ValueError) as error:  # what was painted in hours is worth more than what a container will not take
         if isinstance(error, OSError):  # a full disk
             raise
-        note = f"sound and subtitles were left out, because {format} does not take them ({error.strerror})"
+        note = f"sound and subtitles were left out, because {format} does not take them ({getattr(error, 'strerror', error)})"
     try:
         return [note, *_joined(parts, film, path, target, last_duration, until, PICTURES)]
     except av.FFmpegError as error:
@@ -528,6 +528,7 @@ class _Track:
     stream: object
     resampler: object = None
     whole: bool = True  # what an edit list hides is copied, for a container that hides it as well
+    kind: tuple | None = None  # of what the resampler is taking: format, layout and rate
 
     def packets(self, packet) -> Iterator:
         if self.resampler is None:
@@ -537,10 +538,24 @@ class _Track:
             return
         decoded = packet.decode() if packet is not None else [None]
         for frame in decoded:
-            for ready in self.resampler.resample(frame):
+            for ready in self._resampled(frame):
                 yield from self.stream.encode(ready)
         if packet is None:
             yield from self.stream.encode(None)
+
+    def _resampled(self, frame) -> Iterator:
+        """As the encoder takes it: of one kind, which a resampler makes of one other, and broadcasts go over from stereo to 5.1; on one clock."""
+        kind = self.kind if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        made = []
+        if self.kind not in (None, kind):
+            made += self.resampler.resample(None)
+            self.resampler = pyav().AudioResampler(self.resampler.format, self.resampler.layout, self.resampler.rate)
+        self.kind = kind
+        made += self.resampler.resample(frame)
+        for ready in made:
+            if ready.pts is not None:  # what needs no resampling comes on its own clock
+                ready.pts, ready.time_base = round(ready.pts * ready.time_base * self.resampler.rate), Fraction(1, self.resampler.rate)
+            yield ready
 
 
 def _track(stream, out, audio: str, notes: list[str], path: Path) -> _Track | None:

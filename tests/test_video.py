@@ -762,6 +762,42 @@ def test_sound_of_any_layout_and_rate_is_encoded(cli, tmp_path, source, codec, l
         assert sound.layout.nb_channels == channels and abs(heard / sound.rate - 0.5) < 0.2
 
 
+@pytest.mark.parametrize("name", ["out.webm", "out.mov"])
+@pytest.mark.parametrize("layout, rate", [("5.1(side)", 48000), ("stereo", 32000)])
+def test_sound_that_goes_over_to_another_layout_or_rate_goes_on(stylizer, tmp_path, monkeypatch, name, layout, rate):
+    """As broadcasts do between a film and its advertisements: PyAV's resampler takes one kind of sound."""
+    monkeypatch.setitem(video_files.UNHEARD, "mov", ("ac3",))
+    source = loud(tmp_path / "in.ts", "stereo", 48000)
+    source.write_bytes(source.read_bytes() + loud(tmp_path / "other.ts", layout, rate).read_bytes())
+    report = paint_film(source, tmp_path / name, stylizer.stream("red-hill"))
+    assert report.finished and report.frames == 12 and not any("left out" in note for note in report.notes), report.notes
+    with av.open(str(tmp_path / name)) as container:
+        sound = container.streams.audio[0]
+        heard = [(float(f.pts * f.time_base), f.samples, np.abs(f.to_ndarray().astype(float)).max()) for f in container.decode(sound)]
+    assert sound.layout.name in ("stereo", "5.1") and sum(samples for _, samples, _ in heard) / sound.rate == pytest.approx(1.2, abs=0.15)
+    times = np.array([at for at, *_ in heard])
+    assert np.diff(times).max() < 0.15 and all(peak > 0.03 for at, _, peak in heard if 0.1 < at < 0.5 or 0.8 < at < 1.1)
+
+
+def loud(path, layout: str, rate: int) -> Path:
+    """A .ts file of 0.6 s, with AC3."""
+    with av.open(str(path), "w") as out:
+        pictures, tone = out.add_stream("mpeg2video", rate=25), out.add_stream("ac3", rate=rate, layout=layout)
+        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        pictures.rate = 25
+        for t in range(6):
+            frame = av.VideoFrame.from_ndarray(scene(t))
+            frame.pts = t
+            out.mux(pictures.encode(frame))
+        for at in range(0, rate * 6 // 10, 1536):
+            wave = 0.3 * np.sin(np.arange(at, at + 1536) * 2 * np.pi * 440 / rate)
+            frame = av.AudioFrame.from_ndarray(np.repeat(wave[None].astype(np.float32), tone.layout.nb_channels, 0), "fltp", layout)
+            frame.rate, frame.pts = rate, at
+            out.mux(tone.encode(frame))
+        out.mux(pictures.encode(None) + tone.encode(None))
+    return path
+
+
 def test_times_that_leap_by_days_are_told_of_where_a_container_cannot_hold_them(stylizer, tmp_path):
     source = film(tmp_path / "in.mkv", 3, stamps=[0, 100, 3_000_000_000], sound=None)
     with pytest.raises(StylenormError, match="do not fit into mp4 .*give a name in .mkv"):
@@ -771,7 +807,7 @@ def test_times_that_leap_by_days_are_told_of_where_a_container_cannot_hold_them(
     assert shown(tmp_path / "out.mkv")[0] == shown(source)[0]
 
 
-def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, tmp_path, monkeypatch):
+def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, stylizer, tmp_path, monkeypatch):
     """Whatever a container or an encoder may have against it, hours of painting do not end in a traceback."""
 
     def refused(source, tracks, until):
@@ -779,11 +815,15 @@ def test_a_film_whose_sound_cannot_be_written_is_written_without(cli, tmp_path, 
             raise av.ArgumentError(errno.EINVAL, "Invalid argument")
         return iter(())
 
+    sound_packets = video_files._sound_packets
     monkeypatch.setattr("stylenorm.video_files._sound_packets", refused)
     code, told = cli(film(tmp_path / "in.mp4", 3), tmp_path / "out.mp4")
     assert code == 0 and told.err == "stylenorm: sound and subtitles were left out, because mp4 does not take them (Invalid argument)\n"
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert [stream.type for stream in container.streams] == ["video"] and len(list(container.decode())) == 3
+    monkeypatch.setattr(video_files._Track, "packets", lambda *_: (_ for _ in ()).throw(ValueError("PyAV's own")))
+    monkeypatch.setattr("stylenorm.video_files._sound_packets", sound_packets)
+    assert "mp4 does not take them (PyAV's own)" in paint_film(tmp_path / "in.mp4", tmp_path / "other.mp4", stylizer.stream("red-hill")).notes[0]
     full = av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     monkeypatch.setattr("stylenorm.video_files._sound_packets", lambda *_: (_ for _ in ()).throw(full))
     code, told = cli(tmp_path / "in.mp4", tmp_path / "again.mp4")
