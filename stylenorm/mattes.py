@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from stylenorm.animation import frame_count
 from stylenorm.animation import frames as pictures
@@ -23,7 +23,7 @@ MISSING = 0.05  # of a film's frames, from which on a matte is refused before an
 
 
 class Matte:
-    """A film, white where it counts, or an animation or a folder of numbered pictures, each as `stylenorm.masks.mask_levels` takes one.
+    """A film, white where it counts or a cut-out, or an animation or a folder of numbered pictures, each as `stylenorm.masks.mask_levels` takes one.
 
     inverted: the rest is meant. Raises `ImageError` where there is no such thing.
     """
@@ -37,6 +37,8 @@ class Matte:
         self._film = None if self._pictures or self.count else probe(self.path)
         if self._film:
             self.count = self._film.frames
+            if self._film.alpha is None:
+                raise ImageError(f"what is opaque in the mask {self.path} cannot be read from VP8 or VP9; convert it to ProRes 4444 or numbered PNGs")
         self._stands: list[int] | None = None  # how many frames each of an animation is for, where not one
 
     def masks(self, first: int = 0) -> Iterator[Image.Image]:
@@ -53,9 +55,9 @@ class Matte:
         stands = iter(self._stands or repeat(1))
         for given, *_ in pictures(self.path) if self._moves else ():
             yield from repeat(inverted_mask(given) if self.inverted else given, next(stands))
-        for _, _, frame in frames(self._film) if self._film else ():
-            grey = frame().convert("L")
-            yield ImageOps.invert(grey) if self.inverted else grey
+        for _, _, frame in frames(self._film, cut_out=True) if self._film else ():
+            given = frame()
+            yield inverted_mask(given) if self.inverted else given
 
     @property
     def _moves(self) -> bool:

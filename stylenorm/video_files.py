@@ -66,7 +66,8 @@ class Film:
     """What is known of a video file. size: upright, px. frames: about how many, or None. clock: s a tick.
 
     late: s after which it begins on its own clock. broken: packets that could not be decoded. end: s that have been read. length: s
-    that there should be. hdr: whether it was made in HLG or PQ; its frames, and its ``tags``, are BT.709's then.
+    that there should be. hdr: whether it was made in HLG or PQ; its frames, and its ``tags``, are BT.709's then. alpha: whether it tells
+    what is transparent, or None where it does and FFmpeg's decoder leaves that out, as of VP9 and VP8.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class Film:
     end: float = 0.0
     hdr: bool = False
     late: float = 0.0
+    alpha: bool | None = False
 
     @property
     def trouble(self) -> str | None:
@@ -193,17 +195,20 @@ def probe(path: Path, max_pixels: int | None = None) -> Film:
         tags |= {"colorspace": _matrix_of_color(frame)}
         if hdr := is_hdr(tags["color_trc"]):
             tags = dict.fromkeys(tags, BT709)
-        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, 1 / aspect if turned else aspect, length, tags, hdr=hdr, late=late)
+        alpha = None if stream.metadata.get("alpha_mode") == "1" and not _has_alpha(frame) else _has_alpha(frame)
+        aspect = 1 / aspect if turned else aspect
+        return Film(path, (width, height), Fraction(stream.time_base), rate, frames, aspect, length, tags, hdr=hdr, late=late, alpha=alpha)
 
 
-def frames(film: Film) -> Iterator[tuple[int, int, Image.Image | None]]:
+def frames(film: Film, cut_out: bool = False) -> Iterator[tuple[int, int, Image.Image | None]]:
     """(time stamp in ticks, its duration or 0, a call that gives the frame upright in RGB), in the order of showing.
 
+    cut_out: in RGBA, where the film tells what is transparent.
     All are of the film's size: a stream may go over to another one, as calls and broadcasts do, and what is written cannot.
     What cannot be decoded is left out and counted in ``film.broken``; ``film.end`` grows.
     """
     for stamp, lasts, frame in _of_one_moment(_stamped(film), film.clock):
-        yield stamp, lasts, lambda frame=frame: _at_size(upright(frame), film.size)
+        yield stamp, lasts, lambda frame=frame: _at_size(upright(frame, cut_out), film.size)
 
 
 def _of_one_moment(stamped: Iterator, clock: Fraction) -> Iterator:
@@ -353,9 +358,9 @@ def count_frames(path: Path) -> int:
     return count
 
 
-def upright(frame) -> Image.Image:
-    """The frame as it is to be shown, in full-range RGB, and in standard range."""
-    rgb = frame.reformat(format="rgb24", src_colorspace=_matrix_of_color(frame), interpolation=ROUNDED).to_ndarray()
+def upright(frame, cut_out: bool = False) -> Image.Image:
+    """The frame as it is to be shown, in full-range RGB, and in standard range. cut_out: in RGBA, if it tells what is transparent."""
+    rgb = frame.reformat(format="rgba" if cut_out and _has_alpha(frame) else "rgb24", src_colorspace=_matrix_of_color(frame), interpolation=ROUNDED).to_ndarray()
     (a, b), (c, d) = _matrix(frame)
     if _is_turned(((a, b), (c, d))):
         rgb, right, down = rgb.transpose(1, 0, 2), c, b
@@ -363,6 +368,10 @@ def upright(frame) -> Image.Image:
         right, down = a, d
     image = Image.fromarray(np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]))
     return in_standard_range(image, int(getattr(frame, "color_trc", 2)), int(getattr(frame, "color_primaries", 2)))
+
+
+def _has_alpha(frame) -> bool:
+    return any(component.is_alpha for component in frame.format.components)
 
 
 def _matrix(frame) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -464,7 +473,7 @@ def join(
     try:
         return _joined(parts, film, path, target, last_duration, until, kinds)
     except (av.FFmpegError, ValueError) as error:  # what was painted in hours is worth more than what a container will not take
-        if isinstance(error, OSError):  # a full disk
+        if isinstance(error, (OSError, StylenormError)):  # a full disk, or what is told already
             raise
         note = f"sound and subtitles were left out, because {format} does not take them ({getattr(error, 'strerror', error)})"
     try:

@@ -29,6 +29,7 @@ from stylenorm.cli_video import films_of  # noqa: E402
 from stylenorm.errors import StylenormError  # noqa: E402
 from stylenorm.hdr import in_standard_range  # noqa: E402
 from stylenorm.manifest import Manifest  # noqa: E402
+from stylenorm.masks import mask_levels  # noqa: E402
 from stylenorm.mattes import Matte  # noqa: E402
 from stylenorm.video_files import Film, frames, picture_box, probe  # noqa: E402
 
@@ -244,6 +245,38 @@ def test_paint_film_does_not_replace_what_it_reads(tmp_path, stylizer):
         with pytest.raises(StylenormError, match="is an input and would be overwritten; give another name"):
             paint_film(source, target, stylizer.stream("red-hill"), **options)
     assert before == (source.read_bytes(), mask.read_bytes())
+
+
+@pytest.mark.parametrize("name, codec, format", [("a.mov", "prores_ks", "yuva444p10le"), ("a.mov", "qtrle", "argb"), ("a.mkv", "ffv1", "yuva420p")])
+def test_a_cut_out_film_is_a_mask_where_it_is_opaque(tmp_path, name, codec, format):
+    matte = Matte(cut_out(tmp_path / name, codec, format))
+    for at, mask in enumerate(matte.masks()):
+        levels = np.asarray(mask_levels(mask, (64, 48)))
+        assert levels[:, 10 + 8 * at : 38 + 8 * at].min() > 245 and levels[:, : 6 + 8 * at].max() < 10 > levels[:, 42 + 8 * at :].max()
+        if at == 2:
+            break
+    rest = np.asarray(next(Matte(matte.path, inverted=True).masks()))
+    assert rest[:, 10:38].max() < 10 and rest[:, 42:].min() > 245
+
+
+def test_a_cut_out_of_which_ffmpeg_leaves_out_what_is_opaque_is_no_mask(tmp_path):
+    with pytest.raises(StylenormError, match="what is opaque in the mask .*a.webm cannot be read from VP8 or VP9; convert it"):
+        Matte(cut_out(tmp_path / "a.webm", "libvpx-vp9", "yuva420p"))
+
+
+def cut_out(path, codec: str, format: str) -> Path:
+    """Three frames in a dark blue with something that is as dark and opaque, and moves."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, format
+        for t in range(3):
+            pixels = np.full((48, 64, 4), (40, 60, 80, 0), np.uint8)
+            pixels[:, 8 + 8 * t : 40 + 8 * t, 3] = 255
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=format)
+            frame.pts = t
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
 
 
 def assert_goes_on_alike(source: Path, stream, folder: Path, frames: int, mattes=()) -> None:
