@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import shutil
 import tempfile
 import threading
@@ -245,7 +246,15 @@ def _paint_part(number, film, reader: Iterator, masked: Iterator, stream, folder
         np.savez(buffer := io.BytesIO(), **stream.state)
         write_whole(folder / _state_name(number), buffer.getvalue())
     line = {"kind": "done", "style": "", "input": name, "output": name, "input_bytes": 0, "input_changed": 0}
+    line["bytes"], line["state_bytes"] = (_on_the_disk(folder / file) for file in (name, _state_name(number)))
     return line | {"frames": count, "last_duration": duration, "cuts": stream.steady.cuts, "people": stream.steady.somebody}
+
+
+def _on_the_disk(path: Path) -> int:
+    """Its bytes, once a power cut leaves them there."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    return path.stat().st_size
 
 
 def _masks(mattes: Sequence[Matte | None], film: Film, first: int = 0) -> Iterator[dict]:
@@ -269,7 +278,12 @@ def _whole_parts(manifest: Manifest, folder: Path) -> Iterator[dict]:
     found = []
     for number in range(len(lines)):
         line = lines.get(_part_name(number))
-        if line is None or not (folder / line["output"]).is_file():
+        if line is None or not _is_whole(folder / line["output"], line.get("bytes")):
             break
         found.append(line)
-    return iter(found if not found or (folder / _state_name(len(found) - 1)).is_file() else [])
+    return iter(found if not found or _is_whole(folder / _state_name(len(found) - 1), found[-1].get("state_bytes")) else [])
+
+
+def _is_whole(path: Path, size: int | None) -> bool:
+    """Whether it is there and of that many bytes, or of some where an earlier version has not noted how many."""
+    return path.is_file() and (path.stat().st_size == size if size is not None else path.stat().st_size > 0)

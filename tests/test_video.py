@@ -1142,6 +1142,23 @@ def test_a_killed_process_goes_on(cli, weights, tmp_path, how):
 # ---- damaged and wrong -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name, kept", [("00000.nut", 0), ("00001.nut", 0), ("00001.npz", 0)])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_what_a_power_cut_has_spoilt_is_painted_anew(stylizer, tmp_path, name, kept, share):
+    source, whole, target = film(tmp_path / "in.mp4", 5, sound=None), tmp_path / "whole.mp4", tmp_path / "out.mp4"
+    for path, stops in ((whole, (None,)), (target, (4, None))):
+        for stop_at in stops:
+            stop, spoilt = threading.Event(), video.parts_folder(path) / name
+            if spoilt.exists():
+                spoilt.write_bytes(spoilt.read_bytes()[: int(share * spoilt.stat().st_size)])
+            with Manifest(video.parts_folder(path)) as manifest:
+                if manifest.settings is None:
+                    manifest.begin({}, False)
+                told = lambda n: stop.set() if n == stop_at else None  # noqa: E731
+                report = video.paint_video(probe(source), path, stylizer.stream("red-hill"), manifest, 12, stop, told, 2)
+    assert report.kept == kept and whole.read_bytes() == target.read_bytes()
+
+
 def test_a_film_of_which_all_was_painted_is_joined(cli, tmp_path, monkeypatch):
     source, target = film(tmp_path / "in.mp4", 2, sound=None), tmp_path / "out.mp4"
     with monkeypatch.context() as patch:
