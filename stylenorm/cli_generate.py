@@ -98,7 +98,7 @@ def generate(
     start: Annotated[str | None, typer.Option("--from", metavar="A", help="A walk's first style; with --style, its first seed.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="B", help="Its last style, or seed.")] = None,
     frames: Annotated[int, typer.Option(min=2, max=10_000, help="Frames of a walk.")] = 60,
-    fps: Annotated[float, typer.Option(min=1, max=100, help="Frames a second.")] = 20,
+    fps: Annotated[float, typer.Option(min=1, max=100, help="Frames a second; a GIF shows 50 at most.")] = 20,
     back: Annotated[bool, typer.Option("--back", help="Walk back again, so that it can go round for ever.")] = False,
     style_size: StyleSize = None,
     format: Annotated[

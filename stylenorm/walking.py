@@ -69,7 +69,7 @@ def _write_gif(file: BinaryIO, frames: Iterator[Image.Image], count: int, fps: f
     from stylenorm.animation import SAMPLE, Survey, write_gif
     from stylenorm.spill import Frames
 
-    duration = 10 * max(2, round(100 / fps))  # a GIF counts hundredths, and one of them is played as ten
+    duration = max(20.0, 1000 / fps)  # a GIF counts hundredths, and one of them is played as ten
     survey, every = Survey([duration] * count), -(-count // 256)
     with Frames() as kept:
         for number, frame in enumerate(frames):

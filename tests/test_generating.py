@@ -324,6 +324,15 @@ def test_the_command_writes_walks(run, tmp_path, suffix, format):
         assert code == 0 and image.format == format and image.n_frames == 6 and image.size == (64, 64)
 
 
+@pytest.mark.parametrize("fps, rate", [(15, 15), (24, 24), (30, 30), (40, 40), (100, 50)])
+def test_a_gif_of_a_walk_plays_at_its_rate(tmp_path, fps, rate):
+    """In hundredths of a second, which differ from frame to frame where they must; of less than two, browsers make ten."""
+    write_walk(tmp_path / "walk.gif", [Image.new("RGB", (64, 64), (n, 40, 30)) for n in range(0, 240, 4)], 60, fps)
+    with Image.open(tmp_path / "walk.gif") as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert len(durations) == 60 and sum(durations) == pytest.approx(60_000 / rate, abs=10) and min(durations) >= 20
+
+
 def test_the_command_writes_mp4(run, tmp_path):
     av = pytest.importorskip("av", reason="PyAV is not installed: pip install av")
     code, *_ = run("--from", "red-hill", "--to", "blue-tree", "--frames", 5, "--size", "96x64", "-o", tmp_path / "walk.mp4")
