@@ -466,14 +466,12 @@ class Trainer:
     def _try_what_is_compiled(self, batch: Batch) -> None:
         """Before the first step, for it is compiled as it is called. Where that fails, be it in one process, all do without."""
         self.compiles, failed, begun = False, [], time.monotonic()
-        before = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's change
         try:
-            self._try(batch)
+            with self._buffers_kept():
+                self._try(batch)
         except torch._dynamo.exc.TorchDynamoException as error:
             cause = getattr(error, "inner_exception", error)
             failed = [shorten(f"{type(cause).__name__}: {cause}".splitlines()[0], 200)]
-        for buffer, value in zip(self.model.buffers(), before):
-            buffer.copy_(value)
         failed = self.group.all(failed)
         self.started += time.monotonic() - begun  # a minute of compiling is none of training
         if not failed:
@@ -485,13 +483,23 @@ class Trainer:
             logging.getLogger("stylenorm").warning("stylenorm: %s; it trains without, more slowly", told)
         self._compile(disable=True)
 
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Batch norm's running moments are afterwards what they were."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        try:
+            yield
+        finally:
+            for buffer, value in zip(self.model.buffers(), before):
+                buffer.copy_(value)
+
     def flops(self, batch: Batch) -> int:
         """Floating-point operations of a step's losses and gradients on ``batch``; a product and its sum count as two."""
         painter, self.painter = self.painter, self.model
         try:
             fused = {torch.ops.mkldnn._convolution_pointwise: _fused_convolution_flops}
             counting = FlopCounterMode(display=False, custom_mapping=fused)
-            with torch.compiler.set_stance("force_eager"), counting as counter:
+            with self._buffers_kept(), torch.compiler.set_stance("force_eager"), counting as counter:
                 sum(self.losses(batch)).mean().backward()
         finally:
             self.painter = painter

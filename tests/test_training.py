@@ -1801,6 +1801,13 @@ def test_operations_are_counted(finished):
     assert all(p.grad is None for p in trainer.model.parameters()) and trainer.painter is trainer.model
 
 
+def test_counting_operations_leaves_batch_norms_running_moments(config, tmp_path):
+    trainer = Trainer(replace(config, out=str(tmp_path / "run"), norm="batch"))
+    before = [buffer.clone() for buffer in trainer.model.buffers()]
+    trainer.flops(collate([trainer.pairs[0], trainer.pairs[1]]))
+    assert before and all(map(torch.equal, trainer.model.buffers(), before))
+
+
 def test_the_share_of_the_peak_is_reported_for_a_known_gpu(finished, monkeypatch):
     trainer, _, _ = finished
     batch = collate([trainer.pairs[1]])
