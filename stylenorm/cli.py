@@ -24,7 +24,6 @@ import typer
 
 from stylenorm import __version__
 from stylenorm.catalog import network_file, style_entries
-from stylenorm.cli_bench import check_options
 from stylenorm.cli_parts import (
     AsJson,
     Backend,
@@ -466,6 +465,8 @@ def bench(
 
     Quality is the training loss, content + 10 x style: less is better.
     """
+    from stylenorm.cli_bench import check_options
+
     check_options(context)
     network_file(weights)
     if generate:

@@ -369,8 +369,7 @@ def read_as(film, target: Path) -> dict:
     """The settings' part about how its frames and their times are taken, where earlier versions, whose parts may lie there, took them otherwise."""
     from stylenorm.video import written_square
 
-    told = {"levels": "rounded"}
-    return told | ({"clock": "from 0"} if film.late else {}) | ({"pixels": "square"} if written_square(film, target) else {})
+    return ({"clock": "from 0"} if film.late else {}) | ({"pixels": "square"} if written_square(film, target) else {})
 
 
 def check_begun(manifest: Manifest, settings: dict, folder: Path) -> None:

@@ -60,7 +60,7 @@ class VGGFeatures(nn.Module):
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], last: str = "relu4_3") -> "VGGFeatures":
         """From a state dict in torchvision's layout: ``features.0.weight`` or ``0.weight``, any dtype."""
-        with usual_defaults(), torch.inference_mode(False), torch.random.fork_rng(()):
+        with usual_defaults():
             vgg = cls(last)
         given = {k.removeprefix("features."): v.float() for k, v in state.items()}
         wanted = vgg.features.state_dict()

@@ -52,7 +52,6 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "
 KEPT = {"title", "artist", "copyright", "description", "comment", "keywords", "genre", "album", "creation_time", "date"}  # what is told of a film
 PART_FORMAT = "nut"  # keeps any clock, and H.264 as well as VP9
 BT709, BT601, BT2020 = 1, 5, 9  # FFmpeg's numbers of matrices
-ROUNDED = 0x2 | 0x2000 | 0x40000  # FFmpeg's bilinear, full_chroma_int and accurate_rnd: what it does else is quick and 1 to 2 levels too dark
 GLIMPSES, IN_TURN = 48, 240  # frames that a film is judged by, and up to so many are rather read one after another than sought
 FEW = 8  # frames that are sought tell too little of a film
 FILTERED = 16  # px: bwdif takes no frame of much less, by how its colours are stored
@@ -360,7 +359,7 @@ def count_frames(path: Path) -> int:
 
 def upright(frame, cut_out: bool = False) -> Image.Image:
     """The frame as it is to be shown, in full-range RGB, and in standard range. cut_out: in RGBA, if it tells what is transparent."""
-    rgb = frame.reformat(format="rgba" if cut_out and _has_alpha(frame) else "rgb24", src_colorspace=_matrix_of_color(frame), interpolation=ROUNDED).to_ndarray()
+    rgb = frame.reformat(format="rgba" if cut_out and _has_alpha(frame) else "rgb24", src_colorspace=_matrix_of_color(frame)).to_ndarray()
     (a, b), (c, d) = _matrix(frame)
     if _is_turned(((a, b), (c, d))):
         rgb, right, down = rgb.transpose(1, 0, 2), c, b

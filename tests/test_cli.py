@@ -1321,7 +1321,8 @@ def test_bench_measures_one_thing_and_takes_no_option_that_would_do_nothing(cli,
         (("--faces",), "give --photos beside --faces"),
         (styles, "quality needs --photos"),
     ):
-        result = refused(cli("bench", "--weights", weights, *words))
+        result = cli("bench", "--weights", weights, *words)
+        refused(result)
         assert re.search(told, result.err), result.err
     assert not fake_bench
 

@@ -25,7 +25,7 @@ LEVELS = {
     "catalog": 60, "backends": 60, "tiling": 60, "faces": 62, "poses": 62, "witnesses": 63, "people": 64, "jobs": 66,
     "grain": 5, "grain_traced": 10, "denoising": 10, "flow": 10, "bars": 10, "hdr": 4, "steady": 65, "flat": 65, "engine": 70,
     "drafts": 2, "kept": 12, "animation": 65, "places": 10, "manifest": 15, "tree": 68, "batch_steps": 70, "batch": 75, "batch_ray": 78, "export": 75, "video_files": 67, "mattes": 69, "video": 77,
-    "muon": 15, "noise": 11, "colors": 5, "layouts": 10, "noise_training": 81, "generating": 75, "walking": 66, "bench_generate": 90, "bench_style": 90, "refining": 55,
+    "settling": 35, "muon": 15, "noise": 11, "colors": 5, "layouts": 10, "noise_training": 81, "generating": 75, "walking": 66, "bench_generate": 90, "bench_style": 90, "refining": 55,
     "growing": 75, "training_model": 76, "training_state": 76, "training_logs": 76, "training": 80, "new_style": 80, "optimizing": 80,
     "scoring": 85,
     "bench": 90, "bench_table": 90, "bench_film": 90, "bench_plain": 90, "bench_faces": 90,

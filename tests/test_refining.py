@@ -40,12 +40,6 @@ def test_a_stylizer_that_was_opened_in_inference_mode_refines(weights, pictures,
     assert torch.equal(stylizer.refine(predicted, painting, photos, 2, 64).flat(), inside.flat())
 
 
-def test_features_draw_no_random_numbers():
-    before = torch.get_rng_state()
-    VGGFeatures.from_file(SHIPPED)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_a_refined_style_is_nearer_and_the_network_stays(weights, pictures, monkeypatch):
     monkeypatch.setattr("stylenorm.engine.REFINE_SIZES", (32, 64))
     photos, painting = pictures

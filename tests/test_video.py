@@ -937,21 +937,6 @@ def test_colours_and_their_tags_survive(tmp_path):
         assert np.abs(back - pixels)[:, [8, 50]].max() <= 4
 
 
-@pytest.mark.parametrize("format", ["yuv420p", "yuv422p10le"])
-@pytest.mark.parametrize("level", [90, 181])
-def test_a_film_is_read_no_darker_than_it_is(tmp_path, format, level):
-    """FFmpeg's quick way to RGB rounds down, over and over: 1 to 2 levels."""
-    with av.open(str(tmp_path / "in.mkv"), "w") as out:
-        stream = out.add_stream("ffv1", rate=10)
-        stream.width, stream.height, stream.pix_fmt, stream.codec_context.color_range = 64, 48, format, 1
-        pixels = (level + np.random.default_rng(0).normal(0, 12, (48, 64, 1)) + [0, 30, -30]).round().astype(np.uint8)
-        frame = av.VideoFrame.from_ndarray(pixels).reformat(format=format, dst_colorspace=5, dst_color_range=1, interpolation=video_files.ROUNDED)
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    read = np.asarray(next(frames(probe(tmp_path / "in.mkv")))[2](), float)
-    assert np.abs((read - pixels).mean((0, 1))).max() < 0.3
-
-
 @pytest.mark.parametrize("transfer, told", [(18, 9), (18, 2), (16, 9)], ids=["HLG", "HLG, its matrix untold", "PQ"])
 def test_a_film_of_high_dynamic_range_is_painted_in_standard_range(cli, tmp_path, transfer, told):
     source = film(tmp_path / "in.mp4", 3, sound=None, colorspace=told, color_primaries=9, color_trc=transfer)
@@ -959,7 +944,7 @@ def test_a_film_of_high_dynamic_range_is_painted_in_standard_range(cli, tmp_path
     assert about.hdr and set(about.tags.values()) == {1}
     frame = next(frames(about))[2]()
     with av.open(str(source)) as container:
-        plain = Image.fromarray(next(container.decode(video=0)).to_ndarray(format="rgb24", src_colorspace=9, interpolation=video_files.ROUNDED))
+        plain = Image.fromarray(next(container.decode(video=0)).to_ndarray(format="rgb24", src_colorspace=9))
     assert np.array_equal(frame, in_standard_range(plain, transfer)) and not np.array_equal(frame, plain)
     code, told = cli(source, tmp_path / "out.mp4")
     assert code == 0 and "HDR, painted in standard range" in told.out
@@ -1049,15 +1034,15 @@ def test_what_another_run_is_writing_beside_a_film_stays(cli, tmp_path):
 
 
 def test_parts_of_an_earlier_version_that_do_not_fit_are_not_gone_on_from(cli, tmp_path, monkeypatch):
-    """It read films darker, took times as the film's clock told them, and left pixels of a .webm as they were."""
+    """It took times as the film's clock told them, and left pixels of a .webm as they were."""
     late = moved(film(tmp_path / "in.mp4", 7, sound=None), tmp_path / "late.ts", 10)
-    for source, target, told in ((late, "out.mkv", "clock"), (film(tmp_path / "dv.mp4", 7, sound=None, sample_aspect_ratio=Fraction(4, 3)), "out.webm", "pixels"), (tmp_path / "in.mp4", "out.mp4", "levels")):
+    for source, target, told in ((late, "out.mkv", "clock"), (film(tmp_path / "dv.mp4", 7, sound=None, sample_aspect_ratio=Fraction(4, 3)), "out.webm", "pixels")):
         with monkeypatch.context() as earlier:
             earlier.setattr(cli_video, "read_as", lambda *_: {})
             earlier.setattr(video, "join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             assert cli(source, tmp_path / target)[0] == 130
         code, said = cli(source, tmp_path / target)
-        assert code == 2 and "was begun with " in said.err and f"{told} unset instead of" in said.err and "--overwrite to begin anew" in said.err
+        assert code == 2 and f"was begun with {told} unset instead of" in said.err and "--overwrite to begin anew" in said.err
         assert cli(source, tmp_path / target, "--overwrite")[0] == 0
 
 
